@@ -1,0 +1,1 @@
+"""An asyncio client of BuildKit."""
