@@ -1,0 +1,174 @@
+"""What the client takes and gives, free of protobuf.
+
+The names are BuildKit's (``client/graph.go``, ``client/diskusage.go``,
+``client/workers.go``). Instants are nanoseconds since the Unix epoch, UTC, or None where
+BuildKit sent none; sizes are bytes; digests read ``sha256:<hex>``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiobuildkit.errors import SourceLocation
+
+__all__ = [
+    "BuildKitVersion",
+    "CacheEntry",
+    "Exporter",
+    "Platform",
+    "SolveResult",
+    "StatusEvent",
+    "UsageRecord",
+    "Vertex",
+    "VertexLog",
+    "VertexStatus",
+    "VertexWarning",
+    "WorkerInfo",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """Where the result goes: ``Exporter("image", {"name": "r/a:b", "push": "true"})``."""
+
+    type: str
+    attrs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """A cache to import or export: ``CacheEntry("registry", {"ref": "r/a:cache"})``."""
+
+    type: str
+    attrs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Vertex:
+    """One step of the build graph, as it stands when the event was sent.
+
+    A vertex comes several times: announced, started, completed. ``error`` is empty unless
+    it failed; a vertex that was cancelled with its build fails too.
+    """
+
+    digest: str
+    name: str
+    inputs: tuple[str, ...] = ()
+    cached: bool = False
+    started: int | None = None
+    completed: int | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VertexStatus:
+    """Progress of a part of a vertex, such as one layer's download.
+
+    ``current`` and ``total`` are bytes (or items, as the vertex defines); total is 0 when
+    unknown.
+    """
+
+    id: str
+    vertex: str
+    name: str = ""
+    current: int = 0
+    total: int = 0
+    timestamp: int | None = None
+    started: int | None = None
+    completed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VertexLog:
+    """A piece of a step's output: raw bytes, cut anywhere. stream: 1 stdout, 2 stderr."""
+
+    vertex: str
+    stream: int
+    data: bytes
+    timestamp: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VertexWarning:
+    """A frontend's warning, such as one of the Dockerfile's lint rules."""
+
+    vertex: str
+    level: int
+    short: str
+    detail: tuple[str, ...] = ()
+    url: str = ""
+    source: SourceLocation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusEvent:
+    """What happened in a build since the event before."""
+
+    vertexes: tuple[Vertex, ...] = ()
+    statuses: tuple[VertexStatus, ...] = ()
+    logs: tuple[VertexLog, ...] = ()
+    warnings: tuple[VertexWarning, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SolveResult:
+    """A solve that ended well; the keys are those of the exporters."""
+
+    exporter_response: Mapping[str, str]
+
+    @property
+    def digest(self) -> str | None:
+        """Digest of the image's manifest or index; None when no image was exported."""
+        return self.exporter_response.get("containerimage.digest")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """One record of BuildKit's build cache."""
+
+    id: str
+    size: int
+    mutable: bool
+    in_use: bool
+    shared: bool
+    created_at: int | None
+    last_used_at: int | None
+    usage_count: int
+    description: str
+    record_type: str
+    parents: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """A platform, printed as ``linux/arm64`` or ``linux/arm/v7``."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildKitVersion:
+    """Which program answers: ``package`` is its Go module, ``revision`` its commit."""
+
+    package: str
+    version: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """One of the daemon's workers; its own platform comes first."""
+
+    id: str
+    labels: Mapping[str, str]
+    platforms: tuple[Platform, ...]
+    version: BuildKitVersion
