@@ -1,0 +1,34 @@
+"""The programs that a builder may run itself: BuildKit and a registry, as child processes.
+
+Nothing here speaks BuildKit's API: the daemon is started, watched and ended; `aiobuildkit` talks
+to it by its address.
+"""
+
+from function_builder.engine.address import ensure_free
+from function_builder.engine.base_image import seed_base_image
+from function_builder.engine.buildkit import BuildKitConfig, BuildKitDaemon, CacheLimits
+from function_builder.engine.errors import (
+    AddressTaken,
+    EngineError,
+    RootlessRefused,
+    StartFailed,
+    ToolMissing,
+)
+from function_builder.engine.registry import Registry
+from function_builder.engine.tools import find_tool, tools_cache
+
+__all__ = [
+    "AddressTaken",
+    "BuildKitConfig",
+    "BuildKitDaemon",
+    "CacheLimits",
+    "EngineError",
+    "Registry",
+    "RootlessRefused",
+    "StartFailed",
+    "ToolMissing",
+    "ensure_free",
+    "find_tool",
+    "seed_base_image",
+    "tools_cache",
+]

@@ -1,0 +1,221 @@
+"""An embedded BuildKit: one buildkitd of our own, as root or rootless, kept alive.
+
+As root it runs in a PID and mount namespace of its own: whatever it started, containers and their
+mounts included, ends with it, even when we are killed. An ordinary user's runs under rootlesskit,
+which gives it the same by `--pidns`.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from function_builder.engine.address import socket_directory, unix_answers
+from function_builder.engine.errors import RootlessRefused
+from function_builder.engine.process import Program, SupervisedProcess, child_environment
+from function_builder.engine.tools import find_tool
+
+_SOCKET = "buildkitd.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLimits:
+    """What BuildKit's garbage collector keeps to; sizes as buildkitd.toml writes them.
+
+    With these set BuildKit's default policy also drops contexts (`source.local`) and cache mounts
+    that were not used for two days once they exceed 512 MB.
+
+    Attributes:
+        reserved: what is never collected.
+        most: what the cache may take at most.
+        free: what the collector tries to leave free on the disk.
+    """
+
+    reserved: str = "2GB"
+    most: str = "20GB"
+    free: str = "10%"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildKitConfig:
+    """What an embedded buildkitd is told in its buildkitd.toml.
+
+    Attributes:
+        mirrors: registry host -> hosts that are asked before it.
+        plain_http: registry hosts that speak plain HTTP.
+        cache: the limits of the build cache.
+    """
+
+    mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    plain_http: Sequence[str] = ()
+    cache: CacheLimits = field(default_factory=CacheLimits)
+
+    def toml(self, *, root: Path, socket: Path, rootless: bool) -> str:
+        """The text of buildkitd.toml (BuildKit's docs/buildkitd.toml.md)."""
+        lines = [
+            f"root = {_quote(root)}",
+            "[grpc]",
+            f"address = [{_quote(f'unix://{socket}')}]",
+            "[history]",
+            "maxEntries = 50",
+            "[worker.containerd]",
+            "enabled = false",
+            "[worker.oci]",
+            "enabled = true",
+            f"noProcessSandbox = {_quote(rootless)}",
+            "gc = true",
+            f"reservedSpace = {_quote(self.cache.reserved)}",
+            f"maxUsedSpace = {_quote(self.cache.most)}",
+            f"minFreeSpace = {_quote(self.cache.free)}",
+        ]
+        for host in sorted({*self.mirrors, *self.plain_http}):
+            lines.append(f"[registry.{_quote(host)}]")
+            if host in self.mirrors:
+                lines.append(f"mirrors = {_quote(list(self.mirrors[host]))}")
+            if host in self.plain_http:
+                lines.append("http = true")
+        return "\n".join(lines) + "\n"
+
+
+class BuildKitDaemon:
+    """A supervised buildkitd, for the time of an `async with`.
+
+    Args:
+        root: its directory: cache, configuration, socket (unless the path would be too long).
+        config: what it is told.
+        rootless: run it under rootlesskit; by default for everyone but root.
+        log: the file that takes its output; None leaves it on our stderr.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        config: BuildKitConfig | None = None,
+        rootless: bool | None = None,
+        log: Path | None = None,
+    ) -> None:
+        self._root = root.absolute()
+        self._config = config or BuildKitConfig()
+        self._rootless = os.geteuid() != 0 if rootless is None else rootless
+        self._log = log
+        self._sockets = socket_directory(self._root, f"rootlesskit/{_SOCKET}")
+        self._process: SupervisedProcess | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as `unix:///path`."""
+        return f"unix://{self._sockets / _SOCKET}"
+
+    @property
+    def pid(self) -> int:
+        """The id of its process group; a restart changes it."""
+        if self._process is None:
+            raise RuntimeError("buildkitd was not started")
+        return self._process.pid
+
+    async def __aenter__(self) -> Self:
+        """Start it and wait until it answers.
+
+        Raises:
+            ToolMissing: a program that it needs is not installed.
+            RootlessRefused: this user may not use user namespaces.
+            StartFailed: buildkitd ended, or stayed silent.
+        """
+        if self._rootless:
+            await check_rootless()
+        self._process = SupervisedProcess(self._program())
+        await self._process.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End it and all that it started."""
+        if self._process is not None:
+            await self._process.stop()
+
+    def _program(self) -> Program:
+        find_tool("runc")
+        socket = self._sockets / _SOCKET
+        config = self._root / "buildkitd.toml"
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.write_text(
+            self._config.toml(root=self._root / "state", socket=socket, rootless=self._rootless)
+        )
+        buildkitd = (str(find_tool("buildkitd")), "--config", str(config))
+        return Program(
+            name="buildkitd",
+            argv=(*(self._rootlesskit() if self._rootless else _namespaces()), *buildkitd),
+            ready=lambda: unix_answers(socket),
+            # A socket that outlived its daemon would look like one that does not answer yet.
+            prepare=lambda: socket.unlink(missing_ok=True),
+            environment={},
+            log=self._log,
+            # rootlesskit passes a signal on by itself; a second one makes buildkitd give up.
+            signal_group=not self._rootless,
+        )
+
+    def _rootlesskit(self) -> Sequence[str]:
+        return (
+            str(find_tool("rootlesskit")),
+            *("--state-dir", str(self._sockets / "rootlesskit")),
+            *("--net=host", "--copy-up=/etc", "--copy-up=/run", "--pidns"),
+        )
+
+
+async def check_rootless() -> None:
+    """Make sure that this user can run rootlesskit.
+
+    Raises:
+        ToolMissing: rootlesskit or newuidmap is not installed.
+        RootlessRefused: user namespaces are forbidden, or no ids are set aside for the user.
+    """
+    find_tool("newuidmap")
+    rootlesskit = find_tool("rootlesskit")
+    if await _fails(str(find_tool("unshare")), "--user", "true"):
+        raise RootlessRefused(
+            "user namespaces are forbidden here: run as root, or allow them (sysctl"
+            " user.max_user_namespaces, kernel.unprivileged_userns_clone,"
+            " kernel.apparmor_restrict_unprivileged_userns)"
+        )
+    if said := await _fails(str(rootlesskit), "true"):
+        raise RootlessRefused(
+            "rootlesskit cannot start (has this user lines in /etc/subuid and /etc/subgid?):"
+            f" {said}"
+        )
+
+
+async def _fails(*argv: str) -> str:
+    """Run a command; its last line of output if it failed, else nothing."""
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=child_environment(),
+    )
+    output, _ = await process.communicate()
+    if process.returncode == 0:
+        return ""
+    return (output.decode(errors="replace").strip() or "no reason given").splitlines()[-1]
+
+
+def _namespaces() -> Sequence[str]:
+    # /proc is mounted anew because buildkitd and runc look themselves up in it by process id.
+    return (
+        str(find_tool("unshare")),
+        *("--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--"),
+    )
+
+
+def _quote(value: object) -> str:
+    """A string, boolean or list of strings in TOML, which writes these as JSON does."""
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)

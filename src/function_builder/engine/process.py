@@ -1,0 +1,196 @@
+"""A program that is started, watched, started again when it dies, and never left behind.
+
+Three things end it: `stop()`; the death of this process, by whatever signal (the kernel's
+parent-death signal, set by `setpriv`); and, for a program run in a PID namespace of its own,
+the kernel then ends all that it had started.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from function_builder.engine.errors import StartFailed
+from function_builder.engine.tools import find_tool, search_path
+
+logger = structlog.get_logger(__name__)
+
+# What a child may know of our environment: the rest may hold secrets.
+_PASSED_ON = (
+    "HOME",
+    "LANG",
+    "LOGNAME",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "XDG_RUNTIME_DIR",
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+)
+
+_POLL = 0.02
+_FIRST_BACK_OFF = 0.2
+_LONGEST_BACK_OFF = 30.0
+
+
+def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment that child programs get: PATH, and what is known to hold no secret."""
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {**kept, "PATH": search_path(), **(extra or {})}
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How to run one program, and how to know that it is ready.
+
+    Attributes:
+        name: what log lines and errors call it.
+        argv: the program's absolute path and its arguments.
+        ready: tells whether it answers; asked every 20 ms until it does.
+        prepare: clears what an earlier run that was killed left in the way.
+        environment: added to `child_environment()`.
+        log: the file that takes its output, begun afresh; None leaves it on our stderr.
+        start_timeout: seconds that it may take to become ready.
+        stop_timeout: seconds between SIGTERM and SIGKILL.
+        signal_group: SIGTERM goes to its process group, not to its first process alone.
+    """
+
+    name: str
+    argv: Sequence[str]
+    ready: Callable[[], Awaitable[bool]]
+    prepare: Callable[[], None]
+    environment: Mapping[str, str]
+    log: Path | None = None
+    start_timeout: float = 60.0
+    stop_timeout: float = 10.0
+    signal_group: bool = True
+
+
+class SupervisedProcess:
+    """One running `Program`: `start()` returns when it is ready, `stop()` when it is gone.
+
+    When it dies by itself it is started again, at once and then ever later, up to 30 s.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The first process's id, which is its process group's too; it changes with a restart."""
+        if self._process is None:
+            raise RuntimeError(f"{self._program.name} was not started")
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start the program and wait until it is ready.
+
+        Raises:
+            StartFailed: it ended, or was not ready in time; it is not running then.
+        """
+        if self._program.log is not None:
+            self._program.log.write_bytes(b"")
+        await self._launch()
+        self._watch = asyncio.create_task(self._supervise(), name=f"watch {self._program.name}")
+
+    async def stop(self) -> None:
+        """End the program and what it started, within `stop_timeout` and a moment."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+            self._watch = None
+        await self._end()
+
+    async def _launch(self) -> None:
+        program = self._program
+        program.prepare()
+        with program.log.open("ab") if program.log else contextlib.nullcontext() as output:
+            self._process = await asyncio.create_subprocess_exec(
+                str(find_tool("setpriv")),
+                *("--pdeathsig", "KILL", "--"),
+                *program.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=child_environment(program.environment),
+                start_new_session=True,
+            )
+        try:
+            async with asyncio.timeout(program.start_timeout):
+                await self._until_ready(self._process)
+        except TimeoutError as error:
+            await self._end()
+            late = f"{program.name} was not ready within {program.start_timeout:g} s"
+            raise StartFailed(f"{late}{self._last_words()}") from error
+        except BaseException:
+            await self._end()
+            raise
+
+    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
+        ended = asyncio.create_task(process.wait())
+        try:
+            while not await self._program.ready():
+                await asyncio.wait((ended,), timeout=_POLL)
+                if ended.done():
+                    how = f"{self._program.name} ended with {_describe(ended.result())}"
+                    raise StartFailed(f"{how}{self._last_words()}")
+        finally:
+            ended.cancel()
+
+    async def _supervise(self) -> None:
+        back_off = _FIRST_BACK_OFF
+        loop = asyncio.get_running_loop()
+        while self._process is not None:
+            begun = loop.time()
+            status = await self._process.wait()
+            self._signal(signal.SIGKILL, group=True)
+            logger.error("program died", program=self._program.name, how=_describe(status))
+            if loop.time() - begun > _LONGEST_BACK_OFF:
+                back_off = _FIRST_BACK_OFF
+            await asyncio.sleep(back_off)
+            back_off = min(back_off * 2, _LONGEST_BACK_OFF)
+            try:
+                await self._launch()
+            except StartFailed as error:
+                logger.error("program did not start again", reason=str(error))  # noqa: TRY400
+            else:
+                logger.info("program started again", program=self._program.name)
+
+    async def _end(self) -> None:
+        if self._process is None:
+            return
+        self._signal(signal.SIGTERM, group=self._program.signal_group)
+        try:
+            async with asyncio.timeout(self._program.stop_timeout):
+                await self._process.wait()
+        except TimeoutError:
+            logger.warning("program was killed", program=self._program.name)
+        finally:
+            self._signal(signal.SIGKILL, group=True)
+        await self._process.wait()
+
+    def _signal(self, number: signal.Signals, *, group: bool) -> None:
+        send = os.killpg if group else os.kill
+        with contextlib.suppress(ProcessLookupError):
+            send(self.pid, number)
+
+    def _last_words(self) -> str:
+        if self._program.log is None:
+            return "; its output is above"
+        lines = self._program.log.read_text(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        return f": {said[-1]} (all of it: {self._program.log})" if said else ""
+
+
+def _describe(status: int) -> str:
+    if status < 0:
+        return signal.Signals(-status).name
+    return f"exit code {status}"

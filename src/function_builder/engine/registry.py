@@ -1,0 +1,77 @@
+"""A registry of our own: distribution's, one process, its blobs in a directory."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from function_builder.engine.address import ensure_free, tcp_answers
+from function_builder.engine.process import Program, SupervisedProcess
+from function_builder.engine.tools import find_tool
+
+
+class Registry:
+    """A supervised registry without authentication, over plain HTTP, for an `async with`.
+
+    Args:
+        root: the directory of its blobs.
+        listen: `host:port`; a loopback address, for anybody who reaches it may push.
+        log: the file that takes its output; None leaves it on our stderr.
+    """
+
+    def __init__(
+        self, root: Path, *, listen: str = "127.0.0.1:5000", log: Path | None = None
+    ) -> None:
+        self._root = root.absolute()
+        self._listen = listen
+        self._log = log
+        self._process: SupervisedProcess | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as `host:port`: what an image's name begins with."""
+        return self._listen
+
+    async def __aenter__(self) -> Self:
+        """Start it and wait until it answers.
+
+        Raises:
+            AddressTaken: another program listens there.
+            ToolMissing: it is not installed.
+            StartFailed: it ended, or stayed silent.
+        """
+        ensure_free(self._listen)
+        self._process = SupervisedProcess(self._program())
+        await self._process.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End it."""
+        if self._process is not None:
+            await self._process.stop()
+
+    def _program(self) -> Program:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config = self._root / "config.yml"
+        config.write_text("version: 0.1\nstorage:\n  filesystem: {}\nhttp: {}\n")
+        return Program(
+            name="registry",
+            argv=(str(find_tool("registry")), "serve", str(config)),
+            ready=lambda: tcp_answers(self._listen),
+            prepare=lambda: None,
+            # distribution reads each key of its configuration from the environment too.
+            environment={
+                "OTEL_TRACES_EXPORTER": "none",
+                "REGISTRY_HTTP_ADDR": self._listen,
+                "REGISTRY_LOG_ACCESSLOG_DISABLED": "true",
+                "REGISTRY_LOG_LEVEL": "warn",
+                "REGISTRY_STORAGE_DELETE_ENABLED": "true",
+                "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(self._root / "data"),
+            },
+            log=self._log,
+            stop_timeout=5,
+        )

@@ -1,0 +1,49 @@
+"""Where the programs that the engine runs are found.
+
+PATH comes first, then the directories that hold system programs (an ordinary user's PATH on Debian
+lacks them), then the cache that `scripts/tools` fills for every clone on this machine.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from function_builder.engine.errors import ToolMissing
+
+_SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin")
+
+_SOURCES = {
+    "buildkitd": "run `make setup`, or install BuildKit from https://github.com/moby/buildkit",
+    "registry": "run `make setup`, or install https://github.com/distribution/distribution",
+    "runc": "`apt-get install runc`",
+    "rootlesskit": "`apt-get install rootlesskit uidmap`, or run as root",
+    "newuidmap": "`apt-get install uidmap`, or run as root",
+    "busybox": "`apt-get install busybox-static`",
+    "unshare": "`apt-get install util-linux`",
+    "setpriv": "`apt-get install util-linux`",
+}
+
+
+def tools_cache() -> Path:
+    """The directory with the newest build of each pinned tool."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache, "function-builder", "tools", "bin")
+
+
+def search_path() -> str:
+    """The PATH that programs are looked up in, and that they are given themselves."""
+    own = os.environ.get("PATH", "")
+    return os.pathsep.join(filter(None, (own, *_SYSTEM_DIRECTORIES, str(tools_cache()))))
+
+
+def find_tool(name: str) -> Path:
+    """Find the program `name`.
+
+    Raises:
+        ToolMissing: it is not there; the text says how to get it.
+    """
+    found = shutil.which(name, path=search_path())
+    if found is None:
+        advice = _SOURCES.get(name, "install it")
+        raise ToolMissing(f"{name} is missing: {advice}")
+    return Path(found)

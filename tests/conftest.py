@@ -1,0 +1,84 @@
+"""Fixtures that every test may use; those of real programs start them when first asked for."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from function_builder.engine import (
+    AddressTaken,
+    BuildKitConfig,
+    BuildKitDaemon,
+    Registry,
+    ensure_free,
+    find_tool,
+    seed_base_image,
+)
+from tests.support import free_address
+
+FreshBuildKit = Callable[[], Awaitable[BuildKitDaemon]]
+
+
+@pytest.fixture(scope="session")
+def engine_root() -> Iterator[Path]:
+    """A directory for daemons' state, with a path short enough for sockets."""
+    root = Path(tempfile.mkdtemp(prefix="fb-"))
+    yield root
+    # What rootless BuildKit wrote belongs to ids that only its user namespace may remove.
+    inside = [] if os.geteuid() == 0 else [find_tool("rootlesskit")]
+    subprocess.run([*inside, "rm", "-rf", root], check=True)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def registry(engine_root: Path) -> AsyncIterator[str]:
+    """`host:port` of a registry that holds busybox; 127.0.0.1:5000, as the vectors say, if free."""
+    listen = "127.0.0.1:5000"
+    try:
+        ensure_free(listen)
+    except AddressTaken:
+        listen = free_address()
+    root = engine_root / "registry"
+    log = engine_root / "registry.log"
+    async with Registry(root, listen=listen, log=log) as running:
+        await seed_base_image(running.address)
+        yield running.address
+
+
+@pytest.fixture(scope="session")
+def buildkit_config(registry: str) -> BuildKitConfig:
+    """What tests' daemons are told: our registry stands for itself and for docker.io."""
+    return BuildKitConfig(mirrors={"docker.io": [registry]}, plain_http=[registry])
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def buildkitd(engine_root: Path, buildkit_config: BuildKitConfig) -> AsyncIterator[str]:
+    """The address of a buildkitd that all tests share: none may kill it."""
+    root = engine_root / "bk"
+    log = engine_root / "buildkitd.log"
+    async with BuildKitDaemon(root, config=buildkit_config, log=log) as daemon:
+        yield daemon.address
+
+
+@pytest_asyncio.fixture
+async def fresh_buildkitd(
+    engine_root: Path, buildkit_config: BuildKitConfig
+) -> AsyncIterator[FreshBuildKit]:
+    """Starts daemons of the test's own, each with an empty cache; the test may kill them.
+
+    `os.killpg(daemon.pid, signal.SIGKILL)` ends one at once; it comes back after 0.2 s.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def start() -> BuildKitDaemon:
+            root = Path(tempfile.mkdtemp(prefix="bk-", dir=engine_root))
+            daemon = BuildKitDaemon(root, config=buildkit_config, log=root / "log")
+            return await stack.enter_async_context(daemon)
+
+        yield start
