@@ -1,0 +1,37 @@
+"""What can keep a build from starting. A build that started and failed is a result, not an error.
+
+::
+
+    ClientError
+    ├── ContextError    the directory cannot be sent: the caller's to put right
+    ├── Unreachable     nobody answered: the address, the network or the builder's to put right
+    └── Refused         the builder answered, and said no
+"""
+
+
+class ClientError(Exception):
+    """The build was not started; ``str()`` is one line that says whose fault it is."""
+
+
+class ContextError(ClientError):
+    """The directory cannot be packed: it is missing, unreadable, or holds what an image cannot."""
+
+
+class Unreachable(ClientError):
+    """The builder gave no answer: refused connection, unknown host, failed TLS, or silence."""
+
+
+class Refused(ClientError):
+    """The builder, or a proxy before it, answered with a status that starts no build.
+
+    Attributes:
+        status: the HTTP status.
+        reason: the answer's own words, one line.
+        retry_after: seconds after which the builder asks to be tried again; None if it did not.
+    """
+
+    def __init__(self, status: int, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(f"the builder refused ({status}): {reason}")
+        self.status = status
+        self.reason = reason
+        self.retry_after = retry_after

@@ -1,0 +1,95 @@
+"""A build being followed: the reply's objects as they come, then its result."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Final
+
+import httpx2
+
+from function_builder.client.answers import cut_short, read_whole
+from function_builder.contract.result import BuildResult, BuildStatus, parse_result
+
+STREAM_TYPE: Final = "application/x-ndjson"
+_LONGEST_LINE: Final = 1024 * 1024
+
+
+class BuildStream:
+    """An asynchronous iterator over a build's progress; made by `AsyncClient.stream`.
+
+    It yields the reply's objects with ``status`` ``in_progress``, each with the log's next lines
+    (none in a heartbeat). `result` gives the last object, which has no log.
+    """
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self._response = response
+        self._result: BuildResult | None = None
+        self._progress = self._read()
+
+    def __aiter__(self) -> AsyncIterator[BuildResult]:
+        """Go on from where the last iteration stopped."""
+        return self._progress
+
+    async def result(self) -> BuildResult:
+        """Wait for the build's end, skipping progress not yet read.
+
+        A reply that ends, breaks or falls silent without a result is a failed build: the builder
+        cancels what nobody follows, and nothing says that an image was pushed.
+
+        Raises:
+            Refused: the reply is no build's.
+        """
+        async for _ in self._progress:
+            pass
+        return self._result or cut_short("the stream was left before the build ended")
+
+    async def aclose(self) -> None:
+        """Stop following; the builder cancels the build if it still runs."""
+        await self._progress.aclose()
+        await self._response.aclose()
+
+    async def _read(self) -> AsyncGenerator[BuildResult]:
+        try:
+            if self._response.headers.get("content-type", "").startswith(STREAM_TYPE):
+                async for event in self._events():
+                    yield event
+            else:
+                yield await self._whole()
+        except httpx2.ReadTimeout:
+            self._result = cut_short("the builder fell silent before the build ended")
+        except httpx2.TransportError:
+            self._result = cut_short("the connection was lost before the build ended")
+
+    async def _events(self) -> AsyncGenerator[BuildResult]:
+        self._result = cut_short("the stream ended without saying how the build did")
+        async for line in _lines(self._response):
+            try:
+                event = parse_result(line)
+            except ValueError:
+                self._result = cut_short("the stream holds a line that is no build's progress")
+                return
+            if event.ended:
+                self._result = event
+                return
+            yield event
+
+    async def _whole(self) -> BuildResult:
+        """A reply in one piece, as builders give that do not stream; its log is its progress."""
+        response = self._response
+        body = await response.aread()
+        self._result = read_whole(response.status_code, response.headers, body)
+        return BuildResult(status=BuildStatus.IN_PROGRESS, log=self._result.log)
+
+
+async def _lines(response: httpx2.Response) -> AsyncGenerator[bytes]:
+    """Lines that end in LF and nothing else: JSON strings hold what `str.splitlines` splits at.
+
+    A last line without a newline is a line, or a part of one: reading it will tell.
+    """
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > _LONGEST_LINE:
+            return
+    if rest:
+        yield rest
