@@ -1,0 +1,156 @@
+"""Runs builds on a BuildKit: one connection each, from the context's announcement to the digest."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+
+import structlog
+
+from aiobuildkit import (
+    Auth,
+    BuildKitError,
+    Client,
+    ConnectionFailed,
+    FileSync,
+    RPCError,
+    Secrets,
+    SolveError,
+    SolveResult,
+)
+from function_builder.builds import attributes
+from function_builder.builds.build import Build, BuildRequest
+from function_builder.builds.context import BuildContext
+from function_builder.builds.credentials import RegistryCredentials
+from function_builder.builds.frontends import BUILT_IN
+from function_builder.builds.record import ContentRecords
+from function_builder.builds.transcript import Mask, Transcript
+
+_log = structlog.get_logger(__name__)
+
+
+class Builder:
+    """Runs builds.
+
+    Args:
+        client: of the BuildKit to use.
+        credentials: for the registries that BuildKit asks about.
+        records: what BuildKit holds of each function's context.
+        insecure: push without verifying TLS, or over plain HTTP.
+        build_timeout: seconds that a build may take.
+        log_prefixes: whether log lines begin with their kind and time.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        credentials: RegistryCredentials,
+        records: ContentRecords,
+        insecure: bool,
+        build_timeout: float,
+        log_prefixes: bool,
+    ) -> None:
+        self._client = client
+        self._credentials = credentials
+        self._records = records
+        self._insecure = insecure
+        self._build_timeout = build_timeout
+        self._log_prefixes = log_prefixes
+
+    async def run(self, build: Build) -> None:
+        """Run a build to its end; however it ends, it has a result afterwards.
+
+        Raises:
+            asyncio.CancelledError: the build was cancelled, at BuildKit too.
+        """
+        mask = Mask(build.request.secrets)
+        error = "the builder failed: this is not the fault of your build"
+        try:
+            async with asyncio.timeout(self._build_timeout):
+                result = await self._attempts(build, mask)
+            build.succeed(result.digest or "")
+        except TimeoutError:
+            error = (
+                f"the build took longer than the {self._build_timeout:g} s allowed (build_timeout)"
+            )
+        except ConnectionFailed as failure:
+            error = "BuildKit cannot be reached: try again later"
+            build.unreachable = not build.started.is_set()
+            _log.warning("BuildKit cannot be reached", build=build.id, reason=str(failure))
+        except RPCError as failure:
+            error = f"failed to solve: {mask.text(failure.message)}"
+        except BuildKitError as failure:
+            error = "BuildKit was lost in the middle of the build: try again"
+            _log.warning("BuildKit was lost", build=build.id, reason=str(failure))
+        except asyncio.CancelledError as cancellation:
+            error = f"the build was cancelled{_reason(cancellation)}"
+            raise
+        finally:
+            if build.result is None:
+                build.fail(error)
+
+    async def _attempts(self, build: Build, mask: Mask) -> SolveResult:
+        transcript = Transcript(mask, prefixes=self._log_prefixes)
+        request = build.request
+        attrs = attributes.frontend_attrs(request, os.environ)
+        try:
+            return await self._solve(build, attrs, transcript)
+        except SolveError as failure:
+            if request.frontend == BUILT_IN or "docker-image://" not in failure.message:
+                raise
+            # The frontend's image could not be had: no registry, or no way to one.
+            note = transcript.note(
+                "WARNING: the image of the syntax directive cannot be had; "
+                "BuildKit's built-in frontend is used instead"
+            )
+            build.log.append([note])
+        for name in request.frontend:
+            del attrs[name]
+        return await self._solve(build, attrs | BUILT_IN, transcript)
+
+    async def _solve(
+        self, build: Build, attrs: Mapping[str, str], transcript: Transcript
+    ) -> SolveResult:
+        request = build.request
+        lease = self._records.lease(_function(request), request.context, request.digests)
+        context = BuildContext(request.reader, request.context, lease.mtimes)
+        files = FileSync({"dockerfile": context, "context": context})
+        ended = False
+        try:
+            async with self._client.solve(
+                frontend_attrs=attrs,
+                exporters=attributes.exporters(request, insecure=self._insecure),
+                attachables=[files, Auth(self._credentials.lookup), Secrets(request.secrets)],
+                shared_key=lease.shared_key,
+            ) as solve:
+                build.started.set()
+                async for event in solve:
+                    build.log.append(transcript.lines(event))
+                result = await solve.result()
+            ended = True
+        except (SolveError, asyncio.CancelledError):
+            # An answer, and a cancel of our own, leave BuildKit with a state that it knows.
+            ended = True
+            raise
+        else:
+            return result
+        finally:
+            build.log.append(transcript.rest())
+            lease.release(intact=ended and _whole(files))
+
+
+def _function(request: BuildRequest) -> str | None:
+    """What shares a record of its content: builds of one repository, in one trust domain."""
+    repository = request.config.repository
+    return f"{request.trust_domain}/{repository}" if repository else None
+
+
+def _whole(files: FileSync) -> bool:
+    """Whether no transfer of the context was broken off."""
+    return all(transfer.finished for transfer in files.transfers if transfer.dir_name == "context")
+
+
+def _reason(cancellation: asyncio.CancelledError) -> str:
+    return f": {cancellation.args[0]}" if cancellation.args else ""

@@ -1,0 +1,94 @@
+"""Which program reads the Dockerfile: BuildKit's own, or an image that a `# syntax=` line names.
+
+A frontend's image runs with the build's session at hand, so only known ones may be named. BuildKit
+would look for the line by itself; the builder looks first and then tells BuildKit in so many words
+what to use, so that no line that BuildKit reads otherwise slips past the list of allowed ones.
+Source of the syntax: BuildKit, `frontend/dockerfile/parser/directives.go`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from function_builder.contract.config import split_reference
+from function_builder.contract.errors import Refusal, shown
+
+SYNTAX_ARG: Final = "BUILDKIT_SYNTAX"
+BUILT_IN: Final = {"cmdline": ""}
+"""With this attribute BuildKit's own frontend reads the Dockerfile, whatever its head says."""
+
+_DIRECTIVES = frozenset({"syntax", "escape", "check"})
+_DIRECTIVE = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)")
+MAX_DIRECTIVE_BYTES: Final = 1 << 20
+"""As much of a Dockerfile is looked at; a directive hidden behind it is without effect."""
+
+
+def frontend_attrs(
+    dockerfile: bytes, build_args: Mapping[str, str], allowed: Sequence[str]
+) -> Mapping[str, str]:
+    """The attributes that fix the frontend for a build.
+
+    Args:
+        dockerfile: its bytes, or as many of the first as hold its directives.
+        build_args: the request's; `BUILDKIT_SYNTAX` among them wins over the Dockerfile.
+        allowed: repositories, such as `docker/dockerfile`.
+
+    Raises:
+        Refusal: 400: an image is named that is not allowed.
+    """
+    named = build_args.get(SYNTAX_ARG, "").strip() or syntax(dockerfile)
+    if not named:
+        return BUILT_IN
+    image = named.split()[0]
+    if _repository(image) not in {_repository(name) for name in allowed}:
+        raise Refusal(
+            400,
+            f"the syntax {shown(image)} is not allowed on this builder: "
+            f"leave it out, or use one of {', '.join(allowed) or '(none)'}",
+        )
+    return {f"build-arg:{SYNTAX_ARG}": named}
+
+
+def syntax(dockerfile: bytes) -> str:
+    """What the Dockerfile's `syntax` directive says; empty where there is none."""
+    text = dockerfile.removeprefix(b"\xef\xbb\xbf")
+    if text.startswith(b"#!"):
+        text = text.partition(b"\n")[2]
+    return _directive(text, "#") or _directive(text, "//") or _json_directive(text)
+
+
+def _directive(text: bytes, comment: str) -> str:
+    """Directives stand in the first lines, each at most once, before anything else."""
+    seen: set[str] = set()
+    for line in text.split(b"\n", 4)[:4]:
+        head, found, rest = line.decode("utf-8", "replace").partition(comment)
+        match = _DIRECTIVE.match(rest) if found and not head else None
+        if match is None or match[1].lower() not in _DIRECTIVES - seen:
+            return ""
+        seen.add(match[1].lower())
+        if match[1].lower() == "syntax":
+            return match[2].strip()
+    return ""
+
+
+def _json_directive(text: bytes) -> str:
+    if not text.lstrip().startswith(b"{"):
+        return ""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    value = document.get("syntax") if isinstance(document, dict) else None
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _repository(image: str) -> str:
+    """An image's repository in full: `docker/dockerfile:1` is `docker.io/docker/dockerfile`."""
+    repository = split_reference(image.partition("@")[0])[0].lower()
+    first, slash, _ = repository.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return re.sub(r"^(index|registry-1)\.docker\.io/", "docker.io/", repository)
+    return f"docker.io/{repository if slash else 'library/' + repository}"

@@ -1,0 +1,70 @@
+"""A build's log: lines are appended as they happen, and any number of followers read them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+MAX_LOG_CHARS: Final = 16 << 20
+"""A log is held in memory until its build is answered, so it has an end: 16 Mi characters.
+
+BuildKit clips each step's output at 2 MiB, so that only a build of many noisy steps gets here.
+"""
+
+
+class BuildLog:
+    """An append-only list of lines."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._chars = 0
+        self._closed = False
+        self._changed = asyncio.Event()
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """The lines so far."""
+        return self._lines
+
+    def append(self, lines: Sequence[str]) -> None:
+        """Add lines, unless the log is full."""
+        if not lines or self._chars > MAX_LOG_CHARS:
+            return
+        self._lines += lines
+        self._chars += sum(map(len, lines))
+        if self._chars > MAX_LOG_CHARS:
+            self._lines.append(f"The log ends here: it is longer than {MAX_LOG_CHARS} characters.")
+        self._wake()
+
+    def close(self) -> None:
+        """Nothing follows: followers end."""
+        self._closed = True
+        self._wake()
+
+    async def follow(self, heartbeat: float) -> AsyncIterator[Sequence[str]]:
+        """Yield the lines in order, as many at a time as there are.
+
+        Yields nothing (an empty sequence) after `heartbeat` seconds without a line. Ends when the
+        log is closed and read. A slow follower holds up nobody.
+        """
+        position = 0
+        while True:
+            if position < len(self._lines):
+                fresh = self._lines[position:]
+                position += len(fresh)
+                yield fresh
+            elif self._closed:
+                return
+            else:
+                changed = self._changed
+                try:
+                    async with asyncio.timeout(heartbeat):
+                        await changed.wait()
+                except TimeoutError:
+                    yield ()
+
+    def _wake(self) -> None:
+        # Each follower waits on the event that it saw, so that none misses a change.
+        self._changed.set()
+        self._changed = asyncio.Event()

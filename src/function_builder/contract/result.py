@@ -1,0 +1,145 @@
+"""What a build answers: one JSON object, or a stream of them, one a line.
+
+The bounds on a line come from a client: the OpenFaaS Go SDK reads with bufio.Scanner's default
+buffer, and takes a line of 64 KiB or more for the end of a good stream.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+MAX_LINE_BYTES: Final = 48 * 1024
+"""A line of the stream, its newline included, is never longer."""
+
+_ENVELOPE_BYTES = 1024
+"""What a line of the stream holds beside its log or its error, at the most."""
+
+_MAX_TEXT_BYTES = MAX_LINE_BYTES - _ENVELOPE_BYTES
+
+
+class BuildStatus(StrEnum):
+    """A build's state as clients know it; `failed`, for no known client understands `failure`."""
+
+    IN_PROGRESS = "in_progress"
+    SUCCESS = "success"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """A whole reply, or one object of a streamed one.
+
+    Attributes:
+        status: how the build stands.
+        image: the reference that was asked for.
+        error: what went wrong; empty unless failed.
+        log: lines without their newline.
+        duration: seconds from the request's acceptance.
+        digest: of the image or the index, as `sha256:<hex>`; empty where there is none.
+        build_id: the build's name in the server's log.
+    """
+
+    status: BuildStatus
+    image: str = ""
+    error: str = ""
+    log: Sequence[str] = ()
+    duration: float = 0.0
+    digest: str = ""
+    build_id: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing follows."""
+        return self.status is not BuildStatus.IN_PROGRESS
+
+    def to_json(self) -> bytes:
+        """The whole reply's body, without a newline."""
+        document: dict[str, object] = {}
+        if self.log:
+            document["log"] = list(self.log)
+        if self.image:
+            document["image"] = self.image
+        document["status"] = self.status.value
+        if self.error:
+            document["error"] = self.error
+        document["duration"] = round(self.duration, 3)
+        if self.digest:
+            document["digest"] = self.digest
+        if self.build_id:
+            document["buildId"] = self.build_id
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def to_last_line(self) -> bytes:
+        """The stream's last line: without the log, and with the error cut to fit."""
+        return (
+            BuildResult(
+                status=self.status,
+                image=self.image,
+                error=_cut(self.error)[0],
+                duration=self.duration,
+                digest=self.digest,
+                build_id=self.build_id,
+            ).to_json()
+            + b"\n"
+        )
+
+
+def progress_lines(log: Iterable[str], duration: float) -> Iterator[bytes]:
+    """The log as lines of the stream: as few as keep each under `MAX_LINE_BYTES`.
+
+    An empty log makes one line, which is the stream's heartbeat: an empty line would fail
+    the Go SDK.
+    """
+    tail = b'"status":"in_progress","duration":%.3f}\n' % duration
+    batch: list[bytes] = []
+    size = 0
+    for text in log:
+        encoded = _cut(text)[1]
+        if batch and size + len(encoded) + 1 > _MAX_TEXT_BYTES:
+            yield b'{"log":[%b],%b' % (b",".join(batch), tail)
+            batch, size = [], 0
+        batch.append(encoded)
+        size += len(encoded) + 1
+    yield b'{"log":[%b],%b' % (b",".join(batch), tail) if batch else b"{" + tail
+
+
+def parse_result(data: bytes | str) -> BuildResult:
+    """Read a whole reply or one line of a streamed one.
+
+    Raises:
+        ValueError: it is not a build's answer.
+    """
+    try:
+        document = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("not a build's answer: nested too deeply") from error
+    fields = document if isinstance(document, dict) else {}
+    log = fields.get("log") or ()
+    duration = fields.get("duration", 0)
+    if not fields or not isinstance(log, list | tuple) or not isinstance(duration, int | float):
+        raise ValueError("not a build's answer: no object, or log or duration of a wrong type")
+    return BuildResult(
+        status=BuildStatus(str(fields.get("status"))),
+        image=str(fields.get("image", "")),
+        error=str(fields.get("error", "")),
+        log=tuple(str(line) for line in log),
+        duration=float(duration),
+        digest=str(fields.get("digest", "")),
+        build_id=str(fields.get("buildId", "")),
+    )
+
+
+def _cut(text: str) -> tuple[str, bytes]:
+    """Shorten a text until its JSON form fits a line; returns both."""
+    encoded = json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")
+    if len(encoded) <= _MAX_TEXT_BYTES:
+        return text, encoded
+    while len(encoded) > _MAX_TEXT_BYTES:
+        # Characters differ in their encoded size, so this may take a few rounds.
+        text = text[: len(text) * _MAX_TEXT_BYTES // len(encoded) - 2]
+        encoded = json.dumps(text + "…", ensure_ascii=False).encode("utf-8", "replace")
+    return text + "…", encoded

@@ -1,0 +1,161 @@
+"""Sealed build secrets: the tar's entry `com.openfaas.secrets`.
+
+Each value is sealed with NaCl's box (Curve25519, XSalsa20, Poly1305) from an ephemeral key to the
+builder's public key, and written as base64 of the 24-byte nonce followed by the box. Source: the
+OpenFaaS Go SDK's `seal` package and `faas-cli secret seal`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import yaml
+from nacl.exceptions import CryptoError
+from nacl.public import Box, PrivateKey, PublicKey
+
+from function_builder.contract.errors import Refusal, shown
+
+SECRETS_NAME: Final = "com.openfaas.secrets"
+"""The entry's name in the tar."""
+
+ALGORITHM: Final = "nacl/box"
+MAX_SECRETS_BYTES: Final = 1 << 20
+_KEY_ID_LENGTH = 8
+_KEY_BYTES = 32
+
+# Every scalar stays a string, and no tag makes objects; libyaml's parser where it is built in.
+_Loader: type[yaml.BaseLoader] = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SecretsKey:
+    """The builder's private key, and what it tells of itself."""
+
+    private: PrivateKey
+
+    @classmethod
+    def parse(cls, text: bytes) -> SecretsKey:
+        """Read base64 of 32 bytes, white space around it allowed.
+
+        Raises:
+            ValueError: it is something else; the message never holds it.
+        """
+        return cls(PrivateKey(_key_bytes(text)))
+
+    @classmethod
+    def generate(cls) -> SecretsKey:
+        """Make a new key."""
+        return cls(PrivateKey.generate())
+
+    @property
+    def public(self) -> str:
+        """The public key in base64."""
+        return base64.b64encode(bytes(self.private.public_key)).decode()
+
+    @property
+    def key_id(self) -> str:
+        """The first characters of the public key's base64."""
+        return key_id(self.public)
+
+    def __repr__(self) -> str:
+        """Never the key itself."""
+        return f"SecretsKey({self.key_id})"
+
+
+def key_id(public_key: str) -> str:
+    """A public key's short name, from its base64."""
+    return public_key[:_KEY_ID_LENGTH]
+
+
+def seal(values: Mapping[str, bytes], public_key: str) -> bytes:
+    """Seal values to a builder's public key (base64); returns the entry's bytes.
+
+    Raises:
+        ValueError: the public key is not base64 of 32 bytes.
+    """
+    receiver = PublicKey(_key_bytes(public_key.encode()))
+    sender = PrivateKey.generate()
+    box = Box(sender, receiver)
+    document = {
+        "version": "v1",
+        "algorithm": ALGORITHM,
+        "key_id": key_id(public_key.strip()),
+        "public_key": base64.b64encode(bytes(sender.public_key)).decode(),
+        "secrets": {
+            name: base64.b64encode(box.encrypt(values[name])).decode() for name in sorted(values)
+        },
+    }
+    return yaml.safe_dump(document, sort_keys=False, indent=4).encode()
+
+
+def unseal(data: bytes, key: SecretsKey | None) -> dict[str, bytes]:
+    """Open the entry's values with the builder's key.
+
+    Raises:
+        Refusal: 400: the entry is malformed, there is no key, or a value does not open; the
+            message names the secret and the key ids, and never a value.
+    """
+    document = _load(data)
+    if key is None:
+        raise Refusal(400, f"{SECRETS_NAME}: this builder has no key for build secrets")
+    try:
+        sender = PublicKey(_key_bytes(_text(document, "public_key").encode()))
+    except ValueError as error:
+        raise Refusal(400, f"{SECRETS_NAME}: public_key is not base64 of 32 bytes") from error
+    sealed = document.get("secrets", {})
+    if not isinstance(sealed, dict):
+        raise Refusal(400, f"{SECRETS_NAME}: secrets must map names to sealed values")
+    box = Box(key.private, sender)
+    sealed_for = _text(document, "key_id")
+    return {name: _open(box, name, value, sealed_for, key) for name, value in sealed.items()}
+
+
+def _open(box: Box, name: object, value: object, sealed_for: str, key: SecretsKey) -> bytes:
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise Refusal(400, f"{SECRETS_NAME}: secrets must map names to sealed values")
+    try:
+        return bytes(box.decrypt(base64.b64decode(value, validate=True)))
+    except (CryptoError, ValueError, TypeError) as error:
+        hint = ""
+        if sealed_for and sealed_for != key.key_id:
+            hint = f": it was sealed for key {shown(sealed_for)}, this builder has"
+            hint += f" {shown(key.key_id)}: seal it again with the key of GET /publickey"
+        raise Refusal(400, f"{SECRETS_NAME}: secret {shown(name)} does not open{hint}") from error
+
+
+def _load(data: bytes) -> dict[str, object]:
+    if len(data) > MAX_SECRETS_BYTES:
+        raise Refusal(400, f"{SECRETS_NAME}: larger than {MAX_SECRETS_BYTES} bytes")
+    try:
+        document = yaml.load(data, Loader=_Loader)  # noqa: S506 (makes strings, lists, dicts alone)
+    except (yaml.YAMLError, UnicodeError, RecursionError, ValueError, TypeError) as error:
+        # TypeError: a mapping used as a mapping's key.
+        raise Refusal(400, f"{SECRETS_NAME}: not YAML") from error
+    if not isinstance(document, dict):
+        raise Refusal(400, f"{SECRETS_NAME}: must be a YAML mapping")
+    if _text(document, "version") not in ("", "v1"):
+        raise Refusal(400, f"{SECRETS_NAME}: version must be v1")
+    if _text(document, "algorithm") not in ("", ALGORITHM):
+        raise Refusal(400, f"{SECRETS_NAME}: algorithm must be {ALGORITHM}")
+    return document
+
+
+def _text(document: Mapping[str, object], name: str) -> str:
+    value = document.get(name, "")
+    if not isinstance(value, str):
+        raise Refusal(400, f"{SECRETS_NAME}: {name} must be a string")
+    return value
+
+
+def _key_bytes(text: bytes) -> bytes:
+    try:
+        key = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("a key must be base64 of 32 bytes") from error
+    if len(key) != _KEY_BYTES:
+        raise ValueError("a key must be base64 of 32 bytes")
+    return key

@@ -1,0 +1,5 @@
+"""The HTTP service of the Function Builder API."""
+
+from function_builder.server.run import StartError, serve
+
+__all__ = ["StartError", "serve"]

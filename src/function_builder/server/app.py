@@ -1,0 +1,69 @@
+"""The routes of the API's port."""
+
+from __future__ import annotations
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from function_builder.contract.errors import Refusal
+from function_builder.contract.secrets import ALGORITHM
+from function_builder.server import keys
+from function_builder.server.answers import refused
+from function_builder.server.build import BuildEndpoint
+from function_builder.server.metrics import CountRequests
+from function_builder.server.service import Service
+
+_log = structlog.get_logger(__name__)
+
+
+def create_app(service: Service) -> Starlette:
+    """The application that answers POST /build and what belongs to it."""
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("OK")
+
+    async def ready(_: Request) -> Response:
+        reason = service.unready_because()
+        return PlainTextResponse(reason or "OK", 503 if reason else 200)
+
+    async def public_key(_: Request) -> Response:
+        try:
+            key = keys.secrets_key(service.settings.build_secrets_private_key_path)
+        except keys.KeyFileError:
+            return refused(keys.unavailable("its key for build secrets"))
+        if key is None:
+            return refused(Refusal(404, "this builder has no key for build secrets"))
+        return JSONResponse(
+            {"key_id": key.key_id, "algorithm": ALGORITHM, "public_key": key.public}
+        )
+
+    build = BuildEndpoint(service)
+    return Starlette(
+        routes=[
+            Route("/build", build, methods=["POST"]),
+            Route("/build/", build, methods=["POST"]),
+            Route("/publickey", public_key),
+            Route("/public-key", public_key),
+            Route("/healthz", healthz),
+            Route("/ready", ready),
+        ],
+        middleware=[Middleware(CountRequests, metrics=service.metrics)],
+        exception_handlers={HTTPException: _http_error, Exception: _crash},
+    )
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = refused(Refusal(error.status_code, error.detail.lower()))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _crash(request: Request, error: Exception) -> Response:
+    _log.error("a request crashed", path=request.url.path, exc_info=error)
+    return refused(Refusal(500, "the builder failed: this is not the fault of your request"))

@@ -1,0 +1,207 @@
+"""One builder process: its ports, its signals, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from aiobuildkit import Client, TLSConfig
+from function_builder.builds.builder import Builder
+from function_builder.builds.credentials import RegistryCredentials
+from function_builder.builds.monitor import BuildKitMonitor
+from function_builder.builds.record import ContentRecords
+from function_builder.builds.slots import Slots
+from function_builder.server import keys
+from function_builder.server.app import create_app
+from function_builder.server.metrics import metrics_app
+from function_builder.server.service import Phase, Service
+from function_builder.settings import Settings
+from function_builder.telemetry import Metrics
+
+_log = structlog.get_logger(__name__)
+
+_LAST_WORDS_SECONDS = 5.0
+"""How long cancelled builds may take to tell their clients."""
+
+
+class StartError(Exception):
+    """The builder cannot start; the text says why, and what to do."""
+
+
+async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = None) -> None:
+    """Answer requests until SIGTERM or SIGINT, then drain as the contract says.
+
+    Args:
+        settings: `buildkit_url` must be set.
+        on_ready: called when the ports are open.
+
+    Raises:
+        StartError: a secret is absent, or a port is taken.
+    """
+    _check_secrets(settings)
+    service = _service(settings)
+    stop = _Signals()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(stop.caught())
+        await stack.enter_async_context(_listening(create_app(service), settings.listen))
+        await stack.enter_async_context(
+            _listening(metrics_app(service.metrics), settings.metrics_listen)
+        )
+        watch = asyncio.create_task(service.monitor.watch())
+        stack.callback(watch.cancel)
+        _log.info("serving", listen=settings.listen, metrics=settings.metrics_listen)
+        if on_ready is not None:
+            on_ready()
+        await stop.first.wait()
+        await _drain(service, stop.second)
+    _log.info("stopped")
+
+
+def _service(settings: Settings) -> Service:
+    tls = None
+    if settings.tls_ca or settings.tls_cert:
+        tls = TLSConfig(
+            ca=settings.tls_ca or None,
+            cert=settings.tls_cert or None,
+            key=settings.tls_key or None,
+            server_name=settings.buildkit_server_name or None,
+        )
+    client = Client(settings.buildkit_url, tls=tls)
+    records = ContentRecords()
+    metrics = Metrics()
+    slots = Slots(settings.max_inflight)
+    monitor = BuildKitMonitor(client, records)
+    metrics.slots_taken.set_function(lambda: slots.taken)
+    metrics.buildkit_up.set_function(lambda: float(monitor.reachable))
+    return Service(
+        settings=settings,
+        builder=Builder(
+            client,
+            credentials=RegistryCredentials(settings.docker_config.expanduser()),
+            records=records,
+            insecure=settings.insecure,
+            build_timeout=settings.build_timeout,
+            log_prefixes=settings.log_prefixes,
+        ),
+        monitor=monitor,
+        metrics=metrics,
+        slots=slots,
+        uploads=Slots(max(16, 4 * settings.max_inflight) if settings.max_inflight else 256),
+    )
+
+
+def _check_secrets(settings: Settings) -> None:
+    try:
+        keys.secrets_key(settings.build_secrets_private_key_path)
+        if not settings.disable_hmac:
+            keys.payload_secrets(settings.secret_mount_path)
+    except keys.KeyFileError as error:
+        raise StartError(f"{error}: write it there, or set the path") from error
+    if settings.disable_hmac:
+        _log.warning("disable_hmac is set: ANYBODY who reaches this builder can build and push")
+
+
+async def _drain(service: Service, hurry: asyncio.Event) -> None:
+    """Leave in the contract's order; `hurry` cuts every wait short."""
+    settings = service.settings
+    service.phase = Phase.LEAVING
+    _log.info("leaving: not ready any more", running=len(service.running))
+    await _wait(hurry, settings.drain_delay)
+    service.phase = Phase.DRAINING
+    if service.running:
+        _log.info("draining: builds may end", running=len(service.running))
+        ended = asyncio.create_task(_all_ended(service))
+        hurried = asyncio.create_task(hurry.wait())
+        await asyncio.wait(
+            [ended, hurried],
+            timeout=settings.drain_timeout,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        ended.cancel()
+        hurried.cancel()
+    if service.running:
+        _log.warning("cancelling builds", running=len(service.running))
+        service.cancel_builds("the builder is shutting down: send the request again")
+
+
+async def _all_ended(service: Service) -> None:
+    while service.running:
+        await asyncio.wait(service.running)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+class _Signals:
+    """The first SIGTERM or SIGINT asks for an end, the second for a quick one."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._note)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _note(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: ours know of draining."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _listening(app: ASGIApp, address: tuple[str, int]) -> AsyncIterator[None]:
+    """Serve an application on a port; at the end, wait for the answers under way."""
+    with _bound(address) as listener:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(_LAST_WORDS_SECONDS),
+        )
+        server = _Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await task
+
+
+def _bound(address: tuple[str, int]) -> socket.socket:
+    host, port = address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise StartError(
+            f"{host}:{port} cannot be listened on: {error.strerror}: end what uses it, "
+            "or choose another address"
+        ) from error

@@ -1,0 +1,78 @@
+"""What the endpoints share, and the order in which the service leaves the stage."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from enum import Enum
+
+from function_builder.builds.build import Build
+from function_builder.builds.builder import Builder
+from function_builder.builds.monitor import BuildKitMonitor
+from function_builder.builds.slots import Slots
+from function_builder.settings import Settings
+from function_builder.telemetry import Metrics
+
+_MIN_DISK_FREE = 0.05
+
+
+class Phase(Enum):
+    """Where the service stands between its start and its end."""
+
+    SERVING = "serving"
+    LEAVING = "leaving"
+    """Not ready any more, but requests that still come are taken."""
+    DRAINING = "draining"
+    """New requests are refused; running builds may end."""
+
+
+@dataclass(slots=True, eq=False)
+class Service:
+    """The state of one builder process.
+
+    Attributes:
+        uploads: bodies under way whose signature is not proven: a cap of their own keeps strangers
+            from holding the build slots.
+        running: the task of each build under way.
+    """
+
+    settings: Settings
+    builder: Builder
+    monitor: BuildKitMonitor
+    metrics: Metrics
+    slots: Slots
+    uploads: Slots
+    phase: Phase = Phase.SERVING
+    running: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def start(self, build: Build) -> asyncio.Task[None]:
+        """Run a build; its task is cancelled when the drain's time is over."""
+        task = asyncio.create_task(self.builder.run(build), name=f"build {build.id}")
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
+        return task
+
+    def unready_because(self) -> str:
+        """Why no build should be sent here; empty when one may."""
+        if self.phase is not Phase.SERVING:
+            return "the builder is shutting down"
+        if self.slots.full:
+            return "every build slot is taken"
+        if not self.monitor.reachable:
+            return "BuildKit cannot be reached"
+        if self._disk_is_nearly_full():
+            return "the disk for request bodies is nearly full"
+        return ""
+
+    def cancel_builds(self, reason: str) -> None:
+        """End every build; each says so to its client."""
+        for task in self.running:
+            task.cancel(reason)
+
+    def _disk_is_nearly_full(self) -> bool:
+        try:
+            disk = os.statvfs(self.settings.spool_dir)
+        except OSError:
+            return True
+        return disk.f_blocks > 0 and disk.f_bavail < disk.f_blocks * _MIN_DISK_FREE

@@ -1,0 +1,233 @@
+"""The builder's settings: every one of them, read here and nowhere else.
+
+They come from environment variables in pro-builder's style, lower case; a flag of the same meaning
+wins over its variable. Durations are seconds or Go's notation (`90`, `90s`, `5m`, `1h30m`), sizes
+are bytes or carry a unit (`1GiB`, `512MB`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the text says which, and what it should be."""
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _flag(value: str) -> bool:
+    """Go's strconv.ParseBool, which pro-builder's users write for."""
+    word = value.strip().lower()
+    if word in ("1", "t", "true"):
+        return True
+    if word in ("0", "f", "false", ""):
+        return False
+    raise ValueError("must be true or false")
+
+
+def _count(value: str) -> int:
+    count = int(value)
+    if count < 0:
+        raise ValueError("must not be negative")
+    return count
+
+
+_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 (as pro-builder does: its Service must reach it)
+"""An empty host means the same, as in Go."""
+
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
+
+
+def _seconds(value: str) -> float:
+    text = value.strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        return float(text)
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError("must be a duration such as 90s or 5m")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+_SIZES: Final = {
+    "": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+}
+
+
+def _bytes(value: str) -> int:
+    match = re.fullmatch(r"([0-9]+)\s*([A-Za-z]*)", value.strip())
+    if match is None or match[2].upper() not in _SIZES:
+        raise ValueError("must be a size such as 1GiB or 512MB")
+    return int(match[1]) * _SIZES[match[2].upper()]
+
+
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def _address(value: str) -> tuple[str, int]:
+    host, colon, port = value.strip().rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be HOST:PORT, such as 0.0.0.0:8080")
+    return host.strip("[]") or _EVERYWHERE, int(port)
+
+
+def _setting(variable: str, parse: Callable[[str], Any], default: Any, doc: str) -> Any:
+    return field(
+        default=default,
+        metadata={"variable": variable, "parse": parse, "doc": " ".join(doc.split())},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `function-builder serve` goes by; each field's metadata holds its variable and words."""
+
+    listen: tuple[str, int] = _setting(
+        "listen",
+        _address,
+        (_EVERYWHERE, 8080),
+        "Where POST /build and the probes are answered.",
+    )
+    metrics_listen: tuple[str, int] = _setting(
+        "metrics_listen",
+        _address,
+        (_EVERYWHERE, 8081),
+        "Where GET /metrics is answered.",
+    )
+    buildkit_url: str = _setting(
+        "buildkit_url",
+        _text,
+        "",
+        """BuildKit's address, `unix:///path` or `tcp://host:port`.
+        Empty: the builder starts a BuildKit of its own.""",
+    )
+    buildkit_server_name: str = _setting(
+        "buildkit_server_name",
+        _text,
+        "",
+        "The name in BuildKit's TLS certificate, where it is not the host of `buildkit_url`.",
+    )
+    tls_ca: str = _setting(
+        "tlscacert", _text, "", "The CA that signed BuildKit's certificate (flag `--tlscacert`)."
+    )
+    tls_cert: str = _setting(
+        "tlscert", _text, "", "The client's certificate for BuildKit (flag `--tlscert`)."
+    )
+    tls_key: str = _setting("tlskey", _text, "", "That certificate's key (flag `--tlskey`).")
+    insecure: bool = _setting(
+        "insecure",
+        _flag,
+        False,
+        "Push without verifying the registry's TLS certificate, or over plain HTTP.",
+    )
+    disable_hmac: bool = _setting(
+        "disable_hmac",
+        _flag,
+        False,
+        "Build for anybody, without a signature. For a closed network only.",
+    )
+    max_inflight: int = _setting(
+        "max_inflight",
+        _count,
+        0,
+        "Builds at a time; a further request is answered 429. 0: no limit.",
+    )
+    enable_lchown: bool = _setting(
+        "enable_lchown", _flag, False, "Accepted, without effect: nothing is ever unpacked."
+    )
+    build_secrets_private_key_path: str = _setting(
+        "build_secrets_private_key_path",
+        _text,
+        "",
+        "The file with the private key that opens sealed build secrets. Empty: none are taken.",
+    )
+    secret_mount_path: Path = _setting(
+        "secret_mount_path",
+        Path,
+        Path("/var/openfaas/secrets"),
+        """The directory of `payload-secret`, and of `payload-secret-previous` while it rotates.""",
+    )
+    docker_config: Path = _setting(
+        "DOCKER_CONFIG",
+        Path,
+        Path("~/.docker"),
+        "The directory of `config.json`, which holds the registries' credentials.",
+    )
+    max_body_bytes: int = _setting(
+        "max_body_bytes", _bytes, 2**30, "The largest request that is taken; beyond it: 413."
+    )
+    max_context_entries: int = _setting(
+        "max_context_entries", _count, 200_000, "The most entries in a request's tar; beyond: 413."
+    )
+    upload_timeout: float = _setting(
+        "upload_timeout",
+        _seconds,
+        60.0,
+        "How long an upload may pause before it is ended with 408.",
+    )
+    build_timeout: float = _setting(
+        "build_timeout", _seconds, 1800.0, "How long a build may take, push included."
+    )
+    drain_delay: float = _setting(
+        "drain_delay",
+        _seconds,
+        5.0,
+        "After SIGTERM: how long requests are still taken, until a Service has stopped sending.",
+    )
+    drain_timeout: float = _setting(
+        "drain_timeout", _seconds, 300.0, "After that: how long running builds may go on."
+    )
+    log_prefixes: bool = _setting(
+        "log_prefixes", _flag, True, "Whether log lines begin with their kind and time."
+    )
+    spool_dir: Path = _setting(
+        "spool_dir",
+        Path,
+        Path("/tmp"),  # noqa: S108 (its files are unlinked from their first moment)
+        "Where large request bodies wait, in files without a name.",
+    )
+    allowed_frontends: tuple[str, ...] = _setting(
+        "allowed_frontends",
+        _words,
+        ("docker/dockerfile", "docker/dockerfile-upstream"),
+        """Images that a `# syntax=` line or BUILDKIT_SYNTAX may name, comma separated,
+        without tags.""",
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], **flags: Any) -> Settings:
+        """Read the variables; flags that are not None win.
+
+        Raises:
+            SettingsError: naming the variable, and what it should hold.
+        """
+        values: dict[str, Any] = {}
+        for setting in fields(cls):
+            variable = setting.metadata["variable"]
+            text = environment.get(variable)
+            if text is None or (not text and setting.metadata["parse"] is not _text):
+                continue
+            try:
+                values[setting.name] = setting.metadata["parse"](text)
+            except ValueError as error:
+                raise SettingsError(f"{variable}={text!r}: {_reason(error)}") from error
+        values |= {name: value for name, value in flags.items() if value is not None}
+        return cls(**values)
+
+
+def _reason(error: ValueError) -> str:
+    return "must be a whole number" if "invalid literal" in str(error) else str(error)
