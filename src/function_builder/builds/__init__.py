@@ -1,0 +1,1 @@
+"""Builds: what becomes of an accepted request."""

@@ -1,0 +1,310 @@
+"""A request's archive: where its config, its secrets and its build context are.
+
+Strategy: the entries are laid out as `tar -x` would lay them out in an empty directory, but in a
+dictionary; nothing is ever written. GNU tar is the judge of what equal names and hard links mean:
+a later entry takes the place of an earlier one, but not of a directory that holds something; a hard
+link shares the file that has the name at that moment. What an extraction would fail at, or would
+follow a symbolic link for, is refused; only a hard link may come before its target.
+"""
+
+import stat
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from function_builder.contract.config import CONFIG_NAME, MAX_CONFIG_BYTES
+from function_builder.contract.errors import Refusal, shown
+from function_builder.contract.secrets import MAX_SECRETS_BYTES, SECRETS_NAME
+from function_builder.contract.tar import Kind, Member, Reader, index
+
+CONTEXT: Final = "context"
+_INSIDE: Final = CONTEXT + "/"
+
+# Linux's NAME_MAX and PATH_MAX, the final NUL counted: BuildKit could not store more.
+_MAX_COMPONENT: Final = 255
+_MAX_PATH: Final = 4095
+# All names together, parents that have no entry included: an archive of deep paths must not cost
+# a thousand times its own size.
+_MAX_NAMES: Final = 64 << 20
+# Linux's limit of symbolic links followed in one path.
+_MAX_LINKS: Final = 40
+
+# Parents without an entry: the mode that tar gives them, and a time that never changes. Before
+# 1980 zip archives made of them in a RUN step would fail.
+_PARENT_MODE: Final = 0o755
+_PARENT_MTIME: Final = 315_532_800 * 1_000_000_000
+
+_TYPES: Final = {
+    Kind.DIRECTORY: stat.S_IFDIR,
+    Kind.FILE: stat.S_IFREG,
+    Kind.SYMLINK: stat.S_IFLNK,
+}
+_ALLOWED: Final = frozenset((*_TYPES, Kind.HARDLINK))
+
+
+class ContextEntry(NamedTuple):
+    """One file, directory or symbolic link of the build context.
+
+    Attributes:
+        path: relative to the context, clean, `/` between components; UTF-8.
+        mode: as `st_mode` has it, type bits included.
+        size: bytes; of a symbolic link, those of its target; of a directory, 0.
+        mtime: nanoseconds since the epoch.
+        target: of a symbolic link, as written.
+        link_group: not 0 for names that share one file; equal for those that share the same.
+        offset: where in the archive a file's data starts.
+    """
+
+    path: str
+    mode: int
+    size: int
+    mtime: int
+    target: str
+    link_group: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What a request's archive holds.
+
+    Attributes:
+        config: the build's config, JSON, not yet parsed.
+        secrets: the sealed secrets, YAML, not yet parsed; None without any.
+        context: the build context, every parent before what is in it, ordered by path component
+            as BuildKit wants it; the context's own root is left out.
+        dockerfile: the regular file that BuildKit will read as the Dockerfile.
+    """
+
+    config: bytes
+    secrets: bytes | None
+    context: Sequence[ContextEntry]
+    dockerfile: ContextEntry
+
+
+def open_archive(reader: Reader, *, max_entries: int) -> Archive:
+    """Read the layout of a request's archive; no data but the config and the secrets.
+
+    Raises:
+        Refusal: 400, 413 or 415, as the API's table of refusals has it.
+    """
+    tree = _Tree(max_entries)
+    for member in index(reader, max_entries=max_entries):
+        tree.add(member)
+    tree.resolve_links()
+    members = tree.members
+    if CONFIG_NAME not in members:
+        raise Refusal(400, f"The archive has no {CONFIG_NAME}.")
+    if CONTEXT not in members:
+        raise Refusal(400, f"The archive has no {CONTEXT}/ folder.")
+    context = _context(members)
+    secrets = members.get(SECRETS_NAME)
+    return Archive(
+        config=_document(reader, members[CONFIG_NAME], MAX_CONFIG_BYTES),
+        secrets=_document(reader, secrets, MAX_SECRETS_BYTES) if secrets else None,
+        context=context,
+        dockerfile=_dockerfile(context),
+    )
+
+
+class _Tree:
+    """The archive's entries as an extraction would leave them: clean name to member.
+
+    Names that share a file hold the same Member object. A hard link whose target has not come yet
+    stands as itself until `resolve_links`.
+    """
+
+    def __init__(self, max_entries: int) -> None:
+        self.members: dict[str, Member] = {}
+        self._max_entries = max_entries
+        # Once a directory holds something it always will: nothing is removed, only replaced.
+        self._populated = {""}
+        self._names = 0
+
+    def add(self, member: Member) -> None:
+        path = _clean(member.name, member.name)
+        if not path:
+            if member.kind is not Kind.DIRECTORY:
+                raise Refusal(400, f"The entry {shown(member.name)} has no name of its own.")
+            return
+        _check(path, member)
+        if path not in self.members:
+            self._make_room(path)
+        elif path == CONFIG_NAME:
+            raise Refusal(400, f"The archive has two {CONFIG_NAME}: which one is meant?")
+        elif path in self._populated and member.kind is not Kind.DIRECTORY:
+            raise Refusal(400, f"The entry {shown(path)} would replace a folder that is not empty.")
+        if member.kind is Kind.HARDLINK:
+            target = _clean(member.target, member.name)
+            found = self.members.get(target)
+            forward = found is None or found.kind is Kind.HARDLINK or target == path
+            member = member._replace(target=target) if found is None or forward else found
+        self.members[path] = member
+
+    def _make_room(self, path: str) -> None:
+        """Count a new path and make the parents that it lacks."""
+        while True:
+            self._names += len(path)
+            if self._names > _MAX_NAMES:
+                raise Refusal(413, "The names in the archive are too long, taken together.")
+            parent = path.rpartition("/")[0]
+            if parent in self._populated:
+                return
+            self._populated.add(parent)
+            holder = self.members.get(parent)
+            if holder is not None:
+                if holder.kind is Kind.DIRECTORY:
+                    return
+                raise Refusal(
+                    400, f"The entry {shown(path)} lies in {shown(parent)}, which is no folder."
+                )
+            if len(self.members) >= self._max_entries:
+                raise Refusal(413, f"The archive has more than {self._max_entries} entries.")
+            self.members[parent] = Member(
+                parent, Kind.DIRECTORY, _PARENT_MODE, 0, _PARENT_MTIME, "", 0
+            )
+            path = parent
+
+    def resolve_links(self) -> None:
+        """Give every hard link that came before its target the file that it shares."""
+        for path, member in self.members.items():
+            if member.kind is Kind.HARDLINK:
+                self._resolve_link(path)
+
+    def _resolve_link(self, path: str) -> None:
+        chain: dict[str, Member] = {}
+        while (member := self.members[path]).kind is Kind.HARDLINK:
+            if path in chain:
+                raise Refusal(400, f"The hard link {shown(path)} leads back to itself.")
+            chain[path] = member
+            if member.target not in self.members:
+                raise Refusal(
+                    400,
+                    f"The hard link {shown(path)} leads to {shown(member.target)},"
+                    " which is not in the archive.",
+                )
+            path = member.target
+        for name in chain:
+            self.members[name] = member
+
+
+def _clean(name: str, entry: str) -> str:
+    """`name` without `.` and empty components; "" for the archive's root."""
+    parts = name.split("/")
+    if name.startswith("/") or ".." in parts:
+        what = "entry" if name == entry else "hard link"
+        raise Refusal(
+            400,
+            f"The {what} {shown(entry)} could leave the archive:"
+            " names and hard links must be relative and without '..'.",
+        )
+    return "/".join([part for part in parts if part not in ("", ".")])
+
+
+def _check(path: str, member: Member) -> None:
+    """Refuse what BuildKit must not get, or could not store."""
+    if path in (CONFIG_NAME, SECRETS_NAME) and member.kind is not Kind.FILE:
+        raise Refusal(400, f"{path} must be a regular file.")
+    if path == CONTEXT and member.kind is not Kind.DIRECTORY:
+        raise Refusal(400, f"{CONTEXT} must be a folder.")
+    if not path.startswith(_INSIDE):
+        return
+    if member.kind not in _ALLOWED:
+        raise Refusal(400, f"The entry {shown(path)} is a device or a fifo: leave it out.")
+    encoded = _encoded(path.removeprefix(_INSIDE), path)
+    too_long = len(encoded) > _MAX_COMPONENT and (
+        len(encoded) > _MAX_PATH or max(map(len, encoded.split(b"/"))) > _MAX_COMPONENT
+    )
+    if too_long or (member.kind is Kind.SYMLINK and len(member.target) > _MAX_PATH):
+        raise Refusal(400, f"The entry {shown(path)} has a name or target longer than Linux takes.")
+    if member.kind is Kind.SYMLINK and not _encoded(member.target, path):
+        raise Refusal(400, f"The symbolic link {shown(path)} has no target.")
+
+
+def _encoded(text: str, path: str) -> bytes:
+    """The UTF-8 of a name: BuildKit's protocol carries no other bytes."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise Refusal(
+            400, f"The entry {shown(path)} has a name or target that is not UTF-8: rename it."
+        ) from None
+
+
+def _document(reader: Reader, member: Member, limit: int) -> bytes:
+    if member.size > limit:
+        raise Refusal(400, f"{shown(member.name)} is larger than {limit} bytes.")
+    return reader.read(member.offset, member.size)
+
+
+def _context(members: Mapping[str, Member]) -> list[ContextEntry]:
+    """The members below `context/`, in BuildKit's order."""
+    paths = [path for path in members if path.startswith(_INSIDE)]
+    # The order of components, not of characters: "a/b" comes before "a.b".
+    paths.sort(key=lambda path: path.replace("/", "\0"))
+    names = Counter(id(members[path]) for path in paths)
+    groups: dict[int, int] = {}
+    entries = []
+    for path in paths:
+        member = members[path]
+        if member.kind not in _TYPES:
+            raise Refusal(400, f"The hard link {shown(path)} leads to no file.")
+        group = 0
+        if names[id(member)] > 1:
+            group = groups.setdefault(id(member), len(groups) + 1)
+        entries.append(_entry(path.removeprefix(_INSIDE), member, group))
+    return entries
+
+
+def _entry(path: str, member: Member, group: int) -> ContextEntry:
+    symlink = member.kind is Kind.SYMLINK
+    return ContextEntry(
+        path,
+        # Linux gives every symbolic link this mode.
+        _TYPES[member.kind] | (0o777 if symlink else member.mode),
+        len(member.target.encode()) if symlink else member.size,
+        member.mtime,
+        member.target if symlink else "",
+        0 if symlink else group,
+        member.offset,
+    )
+
+
+def _dockerfile(context: Sequence[ContextEntry]) -> ContextEntry:
+    """The file that BuildKit reads: it tries the second name where the first gives nothing."""
+    entries = {entry.path: entry for entry in context}
+    for name in ("Dockerfile", "dockerfile"):
+        entry = _follow(entries, name)
+        if entry and stat.S_ISREG(entry.mode):
+            return entry
+    raise Refusal(
+        400,
+        f"{CONTEXT}/ has no Dockerfile (or dockerfile) that is a regular file,"
+        f" or a symbolic link to one inside {CONTEXT}/.",
+    )
+
+
+def _follow(entries: Mapping[str, ContextEntry], path: str) -> ContextEntry | None:
+    """What `path` leads to with the context as the file system's root; None for nothing."""
+    entry = None
+    current: list[str] = []
+    ahead = [path]
+    links = 0
+    while ahead:
+        part = ahead.pop()
+        if part in ("", ".", ".."):
+            current = current[:-1] if part == ".." else current
+            continue
+        entry = entries.get("/".join([*current, part]))
+        if entry is None or (ahead and stat.S_ISREG(entry.mode)):
+            return None
+        if stat.S_ISLNK(entry.mode):
+            links += 1
+            if links > _MAX_LINKS:
+                return None
+            current = [] if entry.target.startswith("/") else current
+            ahead += reversed(entry.target.split("/"))
+        else:
+            current.append(part)
+    return entries.get("/".join(current))

@@ -1,0 +1,36 @@
+"""What the builder answers to a request that it will not build.
+
+Refusal carries the HTTP status of the API's table and a text for whoever sent the request: what is
+wrong, in which entry, and how to mend it. It never names a path of the server.
+"""
+
+_SHOWN = 160
+
+
+class Refusal(Exception):
+    """A request that cannot become a build.
+
+    Attributes:
+        status: the HTTP status of the answer (400, 401, 408, 413, 415, 503, 507 …).
+        reason: the answer's text, one line, also what `str()` gives.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def shown(name: str) -> str:
+    """`name`, which a stranger chose, fit for one line of an answer or a log.
+
+    Cut in its middle to about 160 characters. Control characters, line ends, characters that turn
+    the direction of writing and bytes that are not UTF-8 (surrogates) are escaped.
+    """
+    if len(name) > _SHOWN:
+        name = f"{name[: _SHOWN // 2]}…{name[-_SHOWN // 2 :]}"
+    escaped = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in name
+    )
+    return f'"{escaped}"'

@@ -1,0 +1,301 @@
+"""An index of a tar archive: its headers read, its data left where it is.
+
+Strategy: one pass from header to header over anything that can be read at an offset. The common
+formats are known: POSIX ustar and pax (IEEE Std 1003.1, pax, "Extended Description"), GNU tar
+(GNU tar manual, "Basic Tar Format": long names, base-256 numbers) and the old format before them.
+Where readers are known to disagree, so that one archive could mean two things, the archive is
+refused. What a header claims is compared with the bytes that are there before anything is done with
+it: memory is proportional to the headers read, never to a number found in one.
+"""
+
+import re
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import Final, NamedTuple, Protocol
+
+from function_builder.contract.errors import Refusal, shown
+
+BLOCK: Final = 512
+_END: Final = bytes(BLOCK)
+
+# Go's archive/tar allows as much for one extended header or long name.
+_MAX_EXTENSION: Final = 1 << 20
+_MAX_TIME: Final = (1 << 63) - 1
+_SECOND: Final = 1_000_000_000
+
+_PAX_TIME: Final = re.compile(rb"(-?)(\d{1,20})(?:\.(\d*))?")
+_COMPRESSIONS: Final = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\x00": "xz",
+    b"BZh": "bzip2",
+}
+
+
+class Reader(Protocol):
+    """Bytes that can be read from any place, as often as wanted."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes from `offset`; fewer only where the bytes end."""
+
+
+class Kind(Enum):
+    """What an entry of an archive is."""
+
+    FILE = auto()
+    DIRECTORY = auto()
+    SYMLINK = auto()
+    HARDLINK = auto()
+    CHARACTER_DEVICE = auto()
+    BLOCK_DEVICE = auto()
+    FIFO = auto()
+
+
+class Member(NamedTuple):
+    """One entry of an archive, as its header tells it.
+
+    Attributes:
+        name: as written; bytes that are not UTF-8 are surrogates (PEP 383).
+        kind: what it is.
+        mode: permission bits, set-user-ID, set-group-ID and sticky, at most 0o7777.
+        size: bytes of data in the archive; 0 for all but files.
+        mtime: nanoseconds since the epoch, clamped to 64 bits, signed.
+        target: of a symbolic link, or the name that a hard link shares its file with.
+        offset: where in the archive its data starts.
+    """
+
+    name: str
+    kind: Kind
+    mode: int
+    size: int
+    mtime: int
+    target: str
+    offset: int
+
+
+_KINDS: Final = {
+    b"0": Kind.FILE,
+    b"\0": Kind.FILE,
+    b"7": Kind.FILE,
+    b"1": Kind.HARDLINK,
+    b"2": Kind.SYMLINK,
+    b"3": Kind.CHARACTER_DEVICE,
+    b"4": Kind.BLOCK_DEVICE,
+    b"5": Kind.DIRECTORY,
+    b"6": Kind.FIFO,
+}
+_SPARSE: Final = (b"GNU.sparse.", b"SCHILY.realsize", b"SUN.holesdata")
+_LONG: Final = {b"L": b"path", b"K": b"linkpath"}
+
+_Records = dict[bytes, bytes]
+
+
+def index(reader: Reader, *, max_entries: int) -> Iterator[Member]:
+    """Yield the entries of the archive in `reader`, in their order, and check its end.
+
+    Raises:
+        Refusal: 413, more than `max_entries` entries; 415, compressed; 400, anything else that
+            makes it no tar, or one that is not whole or not clear.
+    """
+    shared: _Records = {}
+    own: _Records = {}
+    extensions = b""
+    count = offset = 0
+    while (block := _header(reader, offset)) != _END:
+        flag = block[156:157]
+        if flag in b"xXLK":
+            if flag in extensions:
+                raise Refusal(400, f"The archive has two '{flag.decode()}' headers for one entry.")
+            extensions += flag
+            records, offset = _extension(reader, block, offset)
+            if not own.keys().isdisjoint(records):
+                raise Refusal(400, "The archive names one entry twice, in GNU's way and in pax's.")
+            own |= records
+            continue
+        count += 1
+        if count > max_entries:
+            raise Refusal(413, f"The archive has more than {max_entries} entries.")
+        if flag == b"g":
+            records, offset = _extension(reader, block, offset)
+            shared |= _shared(records)
+            continue
+        member, offset = _member(block, offset, shared | own if shared else own)
+        if offset > reader.size:
+            raise _cut_short(shown(member.name))
+        yield member
+        own, extensions = {}, b""
+    if extensions:
+        raise Refusal(400, "The archive ends after an extended header, before the entry it is for.")
+    _check_rest(reader, offset + BLOCK)
+
+
+def _header(reader: Reader, offset: int) -> bytes:
+    """The header block at `offset`, its checksum found right, or the zeros that end the archive."""
+    block = reader.read(offset, BLOCK)
+    if len(block) == BLOCK and (block == _END or _sums_up(block)):
+        return block
+    if offset == 0:
+        for magic, name in _COMPRESSIONS.items():
+            if block.startswith(magic):
+                raise Refusal(415, f"The body is compressed ({name}): send the plain tar.")
+        raise Refusal(400, "The body is not a tar archive.")
+    if len(block) < BLOCK:
+        raise _cut_short("its end: the end-of-archive marker is missing")
+    raise Refusal(400, f"The archive is damaged: bad header checksum at byte {offset}.")
+
+
+def _cut_short(where: str) -> Refusal:
+    return Refusal(400, f"The archive is cut short at {where}. Was it sent whole?")
+
+
+def _sums_up(block: bytes) -> bool:
+    """Whether the header's checksum is right, of unsigned bytes or, as old tars had it, signed."""
+    given = _octal(block[148:156])
+    # Most of a header is zeros, and dropping them first makes the sum three times quicker.
+    summed = (block[:148] + block[156:]).translate(None, b"\0")
+    unsigned = 8 * 0x20 + sum(summed)
+    return given == unsigned or given == unsigned - 256 * sum(byte > 127 for byte in summed)
+
+
+def _octal(field: bytes) -> int | None:
+    """A number field's digits, ended by NUL or space; None where there is something else."""
+    digits = field.partition(b"\0")[0].strip(b" ")
+    if not digits:
+        return 0
+    # int() alone would take signs, underscores and prefixes.
+    return int(digits, 8) if digits.isdigit() and not digits.strip(b"01234567") else None
+
+
+def _number(field: bytes, what: str, name: str) -> int:
+    """A number field: octal digits, or GNU's base-256, two's complement behind a set first bit."""
+    if not field[0] & 0x80:
+        value = _octal(field)
+        if value is None:
+            raise Refusal(400, f"The header of {shown(name)} has no number for its {what}.")
+        return value
+    bits = 8 * len(field) - 1
+    value = int.from_bytes(field, "big") & ((1 << bits) - 1)
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
+def _text(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]
+
+
+def _member(block: bytes, offset: int, records: _Records) -> tuple[Member, int]:
+    """The entry whose header is `block`, and where the header after its data starts."""
+    name = _name(block, records)
+    kind = _KINDS.get(block[156:157])
+    if block[156] == ord("S") or any(key.startswith(_SPARSE) for key in records):
+        raise Refusal(
+            400,
+            f"The entry {shown(name)} is stored as a sparse file: make the archive without"
+            " tar's option --sparse (-S; with bsdtar: --no-read-sparse).",
+        )
+    if kind is None:
+        raise Refusal(400, f"The entry {shown(name)} is of a type that only some tars know.")
+    start = end = offset + BLOCK
+    size = 0
+    # Data follows the header of a file alone: the size in that of a link or a directory counts
+    # nothing, as in Go's archive/tar. Some writers put the size that a directory has on disk there.
+    if kind is Kind.FILE:
+        size = _size(block, records, name)
+        end = start + -(-size // BLOCK) * BLOCK
+        if name.endswith("/"):
+            # The old format has no type for directories.
+            kind = Kind.DIRECTORY
+            if size:
+                raise Refusal(400, f"The entry {shown(name)} ends in '/' but holds a file's data.")
+    target = _text(records.get(b"linkpath") or block[157:257])
+    mode = _number(block[100:108], "mode", name) & 0o7777
+    mtime = _mtime(block, records, name)
+    member = Member(name, kind, mode, size, mtime, target.decode("utf-8", "surrogateescape"), start)
+    return member, end
+
+
+def _name(block: bytes, records: _Records) -> str:
+    name = records.get(b"path")
+    if not name:
+        name = _text(block[:100])
+        # Only POSIX's magic: GNU tar keeps other things in the prefix's place.
+        if block[257:263] == b"ustar\0" and block[345]:
+            name = _text(block[345:500]) + b"/" + name
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _size(block: bytes, records: _Records, name: str) -> int:
+    text = records.get(b"size")
+    if not text:
+        size = _number(block[124:136], "size", name)
+    else:
+        size = int(text) if text.isdigit() and len(text) < 20 else -1
+    if size < 0:
+        raise Refusal(400, f"The entry {shown(name)} has a size that no file has.")
+    return size
+
+
+def _mtime(block: bytes, records: _Records, name: str) -> int:
+    text = records.get(b"mtime")
+    if not text:
+        time = _number(block[136:148], "modification time", name) * _SECOND
+    else:
+        match = _PAX_TIME.fullmatch(text)
+        if match is None:
+            raise Refusal(400, f"The entry {shown(name)} has a modification time that is none.")
+        sign, seconds, fraction = match.groups(b"")
+        time = int(seconds) * _SECOND + int(fraction[:9].ljust(9, b"0"))
+        time = -time if sign else time
+    return max(-_MAX_TIME - 1, min(time, _MAX_TIME))
+
+
+def _extension(reader: Reader, block: bytes, offset: int) -> tuple[_Records, int]:
+    """What a pax header or a GNU long name says, and where the header after it starts."""
+    what = "extended header"
+    size = _number(block[124:136], "size", what)
+    if not 0 <= size <= _MAX_EXTENSION:
+        raise Refusal(400, f"An {what} of the archive is larger than 1 MiB.")
+    data = reader.read(offset + BLOCK, size)
+    if len(data) < size:
+        raise _cut_short(f"an {what}")
+    following = offset + BLOCK + -(-size // BLOCK) * BLOCK
+    long = _LONG.get(block[156:157])
+    return ({long: _text(data)} if long else _pax_records(data)), following
+
+
+def _pax_records(data: bytes) -> _Records:
+    """The records of a pax header, the later of equal keys; empty values are as if not there."""
+    records: _Records = {}
+    start = 0
+    while start < len(data):
+        digits, _, _ = data[start : start + 8].partition(b" ")
+        end = start + int(digits) if digits.isdigit() else 0
+        key, equals, value = data[start + len(digits) + 1 : end - 1].partition(b"=")
+        if not key or not equals or data[end - 1 : end] != b"\n":
+            raise Refusal(400, "The archive is damaged: a pax header has a malformed record.")
+        records[key] = value
+        start = end
+    for key in (b"path", b"linkpath"):
+        if b"\0" in records.get(key, b""):
+            raise Refusal(400, f"A pax header has a {key.decode()} with a NUL in it.")
+    return records
+
+
+def _shared(records: _Records) -> _Records:
+    """What a global header says of the entries after it that counts here: their mtime."""
+    for key in records:
+        if key in (b"path", b"linkpath", b"size") or key.startswith(_SPARSE):
+            raise Refusal(400, f"A global pax header gives every entry the same {key.decode()}.")
+    # Nothing else is kept, or each entry would cost as much as this header has records.
+    return {b"mtime": records[b"mtime"]} if b"mtime" in records else {}
+
+
+def _check_rest(reader: Reader, offset: int) -> None:
+    """Refuse bytes behind the end: another reader could take them for entries."""
+    while chunk := reader.read(offset, 1 << 18):
+        if chunk != bytes(len(chunk)):
+            raise Refusal(400, "The archive has data after its end-of-archive marker.")
+        offset += len(chunk)
