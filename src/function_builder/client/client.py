@@ -5,6 +5,8 @@ seconds, so a connection that died is noticed, and no proxy takes a quiet build 
 """
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -212,7 +214,11 @@ def _system_reason(error: BaseException) -> str:
     """The operating system's own words, which the HTTP library keeps in the causes."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError) and seen.strerror:
-            return seen.strerror
+        if isinstance(seen, ExceptionGroup):  # one for each address that was tried
+            seen = seen.exceptions[0]
+        if isinstance(seen, socket.gaierror):
+            return str(seen.strerror)
+        if isinstance(seen, OSError) and seen.errno:
+            return os.strerror(seen.errno)
         seen = seen.__cause__ or seen.__context__
     return str(error)

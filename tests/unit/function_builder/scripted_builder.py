@@ -46,9 +46,9 @@ def refusal(status: int, error: str, **headers: str) -> Response:
     return JSONResponse({"status": "failed", "error": error}, status, headers)
 
 
-def whole(status: int = 200, **reply: object) -> Answer:
+def whole(code: int = 200, /, **reply: object) -> Answer:
     async def answer(_: Request) -> Response:
-        return JSONResponse(reply, status)
+        return JSONResponse(reply, code)
 
     return answer
 

@@ -85,7 +85,7 @@ def test_names_contents_modes_times_and_links_survive(hello: Path, tmp_path: Pat
     unpacked = tmp_path / "unpacked"
     with tarfile.open(fileobj=io.BytesIO(packed(hello))) as archive:
         archive.extractall(unpacked, filter="fully_trusted")
-    command = ["diff", "-r", "--no-dereference", hello, unpacked / "context"]
+    command = ["diff", "-r", "--no-dereference", str(hello), str(unpacked / "context")]
     assert subprocess.run(command, check=False).returncode == 0
 
 

@@ -1,0 +1,325 @@
+import asyncio
+import io
+import socket
+import tarfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from function_builder.client import (
+    AsyncClient,
+    BuildConfig,
+    BuildResult,
+    BuildStatus,
+    Client,
+    ContextError,
+    Refused,
+    Unreachable,
+)
+from tests.unit.function_builder.scripted_builder import (
+    SECRET,
+    Answer,
+    ScriptedBuilder,
+    busy,
+    last,
+    progress,
+    refusing,
+    streamed,
+    whole,
+)
+
+CONFIG = BuildConfig(image="127.0.0.1:5000/hello:1")
+LOG = ("v: 2025-06-13T20:16:16Z [1/2] FROM busybox", "l: 2025-06-13T20:16:16Z hello\u2028there")
+BuilderThat = Callable[..., ScriptedBuilder]
+
+
+async def follow(client: AsyncClient, directory: Path) -> tuple[list[str], BuildResult]:
+    async with client.stream(directory, CONFIG) as build:
+        log = [line async for progress in build for line in progress.log]
+        return log, await build.result()
+
+
+async def test_a_whole_answer(builder_that: BuilderThat, hello: Path) -> None:
+    builder = builder_that(whole(status="success", image="i", log=LOG, duration=0.5, digest="d"))
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        result = await client.build(hello, CONFIG)
+    assert result == BuildResult(
+        status=BuildStatus.SUCCESS, image="i", log=LOG, duration=0.5, digest="d"
+    )
+    with tarfile.open(fileobj=io.BytesIO(builder.bodies[0])) as archive:
+        assert "context/Dockerfile" in archive.getnames()
+    headers = builder.headers[0]
+    assert headers["content-type"] == "application/octet-stream"
+    assert headers["content-length"] == str(len(builder.bodies[0]))
+    assert "transfer-encoding" not in headers
+
+
+async def test_a_failed_build_is_a_result(builder_that: BuilderThat, hello: Path) -> None:
+    builder = builder_that(whole(500, status="failed", error="failed to solve: no", log=LOG))
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        result = await client.build(hello, CONFIG)
+    assert (result.status, result.error, result.log) == (
+        BuildStatus.FAILED,
+        "failed to solve: no",
+        LOG,
+    )
+
+
+@pytest.mark.parametrize("cut", [1, 7, 10_000])
+async def test_a_stream_cut_anywhere(builder_that: BuilderThat, hello: Path, cut: int) -> None:
+    data = progress(LOG[0]) + progress() + progress(*LOG) + last("success", image="i", digest="d")
+    chunks = [data[start : start + cut] for start in range(0, len(data), cut)]
+    builder = builder_that(streamed(*chunks))
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        log, result = await follow(client, hello)
+    assert log == [LOG[0], *LOG]
+    assert result.status is BuildStatus.SUCCESS
+    assert (result.image, result.digest, result.duration) == ("i", "d", 1.5)
+    assert builder.headers[0]["accept"] == "application/x-ndjson"
+
+
+async def test_a_result_is_had_without_reading_the_progress(
+    builder_that: BuilderThat, hello: Path
+) -> None:
+    builder = builder_that(streamed(progress(*LOG), last("failed", error="no")))
+    async with (
+        AsyncClient(builder.url, payload_secret=SECRET) as client,
+        client.stream(hello, CONFIG) as build,
+    ):
+        async for _ in build:
+            break
+        result = await build.result()
+        assert [event async for event in build] == []
+    assert (result.status, result.error) == (BuildStatus.FAILED, "no")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "error"),
+    [
+        ([], "ended without saying"),
+        ([progress(*LOG)], "ended without saying"),
+        ([progress(), RuntimeError("broken")], "connection was lost"),
+        ([progress(), last("success")[:20]], "no build's progress"),
+        ([b"\n"], "no build's progress"),
+        ([b"<html>\n", last("success")], "no build's progress"),
+        ([last("failure", error="another word")], "no build's progress"),
+        ([b"x" * (2 << 20)], "ended without saying"),
+    ],
+)
+async def test_a_stream_without_a_good_end_is_a_failure(
+    builder_that: BuilderThat, hello: Path, chunks, error: str
+) -> None:
+    builder = builder_that(streamed(*chunks))
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        _, result = await follow(client, hello)
+    assert result.status is BuildStatus.FAILED
+    assert error in result.error
+
+
+async def test_a_silent_stream_is_a_failure(builder_that: BuilderThat, hello: Path) -> None:
+    async def for_ever() -> None:
+        await asyncio.Event().wait()
+
+    builder = builder_that(streamed(progress(*LOG), then=for_ever))
+    async with AsyncClient(builder.url, payload_secret=SECRET, silence=0.2) as client:
+        _, result = await follow(client, hello)
+    assert result.status is BuildStatus.FAILED
+    assert "fell silent" in result.error
+
+
+async def test_a_builder_that_does_not_stream_is_followed_all_the_same(
+    builder_that: BuilderThat, hello: Path
+) -> None:
+    builder = builder_that(whole(500, status="failed", error="no", log=LOG))
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        log, result = await follow(client, hello)
+    assert log == list(LOG)
+    assert (result.status, result.error) == (BuildStatus.FAILED, "no")
+
+
+async def test_leaving_a_stream_hangs_up(builder_that: BuilderThat, hello: Path) -> None:
+    builder: ScriptedBuilder
+
+    async def until_abandoned() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            builder.abandoned.set()
+
+    builder = builder_that(streamed(progress(*LOG), then=until_abandoned))
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        async with client.stream(hello, CONFIG) as build:
+            await anext(aiter(build))
+        assert await asyncio.to_thread(builder.abandoned.wait, 5)
+        assert (await build.result()).status is BuildStatus.FAILED
+
+
+async def test_a_busy_builder_is_tried_again_when_it_says(
+    builder_that: BuilderThat, hello: Path
+) -> None:
+    builder = builder_that(busy("1"), streamed(last("success", image="i")))
+    waits: list[tuple[int, float]] = []
+    async with AsyncClient(
+        builder.url,
+        payload_secret=SECRET,
+        on_wait=lambda refused, delay: waits.append((refused.status, delay)),
+    ) as client:
+        began = time.monotonic()
+        _, result = await follow(client, hello)
+    assert result.status is BuildStatus.SUCCESS
+    assert waits == [(429, 1.0)]
+    assert time.monotonic() - began >= 1
+    assert builder.bodies[0] == builder.bodies[1]
+
+
+async def test_patience_is_bounded(builder_that: BuilderThat, hello: Path) -> None:
+    builder = builder_that(busy("60"))
+    async with AsyncClient(builder.url, payload_secret=SECRET, patience=59) as client:
+        with pytest.raises(Refused, match="Concurrent request limit exceeded") as caught:
+            await client.build(hello, CONFIG)
+    assert (caught.value.status, caught.value.retry_after) == (429, 60)
+    assert len(builder.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "words"),
+    [
+        (refusing(400, "image is missing"), 400, "image is missing"),
+        (refusing(503, "draining"), 503, "draining"),
+        (refusing(307, "", location="http://there"), 307, "redirects to http://there: use that"),
+        (whole(500, oops=True), 500, "without a word of a builder's"),
+        (whole(200, oops=True), 200, "without a word of a builder's"),
+        (whole(200, status="in_progress"), 200, None),
+    ],
+)
+async def test_refusals(
+    builder_that: BuilderThat, hello: Path, answer: Answer, status: int, words: str | None
+) -> None:
+    builder = builder_that(answer)
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        if words is None:
+            assert (await client.build(hello, CONFIG)).status is BuildStatus.FAILED
+            return
+        with pytest.raises(Refused, match=words) as caught:
+            await client.build(hello, CONFIG)
+        with pytest.raises(Refused, match=words):
+            await follow(client, hello)
+    assert caught.value.status == status
+
+
+async def test_a_wrong_secret_is_refused(builder_that: BuilderThat, hello: Path) -> None:
+    builder = builder_that(whole(status="success"))
+    for secret in (b"wrong", None):
+        async with AsyncClient(builder.url, payload_secret=secret) as client:
+            with pytest.raises(Refused, match="signature") as caught:
+                await client.build(hello, CONFIG)
+        assert caught.value.status == 401
+
+
+async def test_nobody_listens(hello: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    async with AsyncClient(f"http://127.0.0.1:{port}") as client:
+        with pytest.raises(Unreachable, match=f"127.0.0.1:{port}/build: Connection refused"):
+            await client.build(hello, CONFIG)
+
+
+async def test_an_unknown_host(hello: Path) -> None:
+    async with AsyncClient("http://host.invalid") as client:
+        with pytest.raises(Unreachable, match=r"cannot connect to http://host.invalid/build: "):
+            await client.build(hello, CONFIG)
+
+
+@asynccontextmanager
+async def answering(answer: bytes) -> AsyncIterator[str]:
+    """The address of what says this after a request's headers, and reads on until it is left."""
+    left = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.write_eof()
+        with suppress(ConnectionError):
+            while await reader.read(1 << 16):
+                pass
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        left.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await asyncio.wait_for(left.wait(), 5)
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0\r\n"])
+async def test_an_answer_that_is_no_http(hello: Path, answer: bytes) -> None:
+    async with answering(answer) as url, AsyncClient(url) as client:
+        with pytest.raises(Unreachable, match="closed the connection"):
+            await client.build(hello, CONFIG)
+
+
+async def test_a_refusal_sent_before_the_body_was_read_is_seen(hello: Path) -> None:
+    (hello / "large").write_bytes(bytes(4 << 20))
+    answer = b"HTTP/1.1 413 Too large\r\nConnection: close\r\nContent-Length: 9\r\n\r\ntoo large"
+    async with answering(answer) as url, AsyncClient(url) as client:
+        with pytest.raises(Refused, match="too large"):
+            await client.build(hello, CONFIG)
+
+
+async def test_a_directory_that_cannot_be_sent_is_no_request(
+    builder_that: BuilderThat, tmp_path: Path
+) -> None:
+    builder = builder_that(whole(status="success"))
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        with pytest.raises(ContextError):
+            await client.build(tmp_path, CONFIG)
+    assert builder.bodies == []
+
+
+async def test_a_proxy_does_not_stand_before_this_machine(
+    builder_that: BuilderThat, hello: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    builder = builder_that(whole(status="success"))
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        assert (await client.build(hello, CONFIG)).status is BuildStatus.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("http://builder:8080", "http://builder:8080/build"),
+        ("http://builder:8080/", "http://builder:8080/build"),
+        ("https://builder/build", "https://builder/build"),
+        ("http://gateway/function/pro-builder", "http://gateway/function/pro-builder"),
+    ],
+)
+async def test_addresses(given: str, used: str) -> None:
+    async with AsyncClient(given) as client:
+        assert client.url == used
+
+
+@pytest.mark.parametrize("url", ["builder:8080", "ftp://builder", "http://", "", "http://[::1"])
+def test_no_addresses(url: str) -> None:
+    with pytest.raises(ValueError, match="is no address"):
+        AsyncClient(url)
+
+
+def test_without_asyncio(builder_that: BuilderThat, hello: Path) -> None:
+    builder = builder_that(
+        whole(status="success", image="whole"),
+        streamed(progress(LOG[0]), progress(LOG[1]), last("success", image="streamed")),
+        streamed(progress(LOG[0]), last("success", image="skipped")),
+    )
+    with Client(AsyncClient(builder.url, payload_secret=SECRET)) as client:
+        assert client.build(hello, CONFIG).image == "whole"
+        with client.stream(hello, CONFIG) as build:
+            assert [line for event in build for line in event.log] == list(LOG)
+            assert build.result().image == "streamed"
+        with client.stream(hello, CONFIG) as build:
+            assert build.result().image == "skipped"
