@@ -1,6 +1,12 @@
 """What tests share that is no fixture."""
 
+import asyncio
 import socket
+from collections.abc import Callable
+from pathlib import Path
+
+VECTORS = Path(__file__).parent / "vectors"
+"""Requests recorded from real clients, and what opens them."""
 
 
 def free_address() -> str:
@@ -8,3 +14,14 @@ def free_address() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+async def until(condition: Callable[[], bool], *, timeout: float = 60) -> None:  # noqa: ASYNC109
+    """Wait until `condition` holds, for what tells nobody when it happens, such as a process's end.
+
+    Raises:
+        TimeoutError: it did not within `timeout` seconds.
+    """
+    async with asyncio.timeout(timeout):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)

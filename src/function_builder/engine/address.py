@@ -45,6 +45,20 @@ def ensure_free(address: str) -> None:
             raise AddressTaken(address) from error
 
 
+def ensure_silent(path: Path) -> None:
+    """Make sure that nobody answers on the unix socket `path`; one left by the dead may stay.
+
+    Raises:
+        AddressTaken: somebody does.
+    """
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return
+    raise AddressTaken(f"unix://{path}")
+
+
 async def tcp_answers(address: str) -> bool:
     """Whether a connection to `host:port` is taken."""
     host, port = split(address)

@@ -21,6 +21,11 @@ from function_builder.engine.errors import EngineError
 from function_builder.engine.tools import find_tool
 
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_OTHER_MANIFESTS = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
@@ -61,7 +66,9 @@ async def seed_base_image(registry: str, image: str = "library/busybox:latest") 
     try:
         # trust_env would send requests for our own registry to a proxy.
         async with httpx2.AsyncClient(base_url=f"http://{registry}/v2/", trust_env=False) as http:
-            if (await http.head(f"{repository}/manifests/{tag}")).status_code == 200:
+            accept = {"Accept": ", ".join((_MANIFEST, *_OTHER_MANIFESTS))}
+            known = await http.head(f"{repository}/manifests/{tag}", headers=accept)
+            if known.status_code == 200:
                 return False
             await _push(http, repository, tag, await asyncio.to_thread(_layer))
     except httpx2.HTTPError as error:
@@ -108,7 +115,7 @@ async def _push_blob(
 def _layer() -> bytes:
     path = find_tool("busybox")
     busybox = path.read_bytes()
-    if not _is_static(busybox):
+    if not is_static(busybox):
         raise EngineError(f"{path} is not static: `apt-get install busybox-static`")
     listed = subprocess.run([path, "--list"], check=True, capture_output=True, text=True)  # noqa: S603
     output = io.BytesIO()
@@ -139,7 +146,7 @@ def _add(
     tar.addfile(member, io.BytesIO(content))
 
 
-def _is_static(program: bytes) -> bool:
+def is_static(program: bytes) -> bool:
     """Whether a 64-bit ELF names no interpreter, that is no dynamic loader (elf(5))."""
     if program[:5] != b"\x7fELF\x02":
         return False

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from function_builder.engine.address import socket_directory, unix_answers
+from function_builder.engine.address import ensure_silent, socket_directory, unix_answers
 from function_builder.engine.errors import RootlessRefused
 from function_builder.engine.process import Program, SupervisedProcess, child_environment
 from function_builder.engine.tools import find_tool
@@ -122,6 +122,7 @@ class BuildKitDaemon:
         """Start it and wait until it answers.
 
         Raises:
+            AddressTaken: a daemon already works in this directory.
             ToolMissing: a program that it needs is not installed.
             RootlessRefused: this user may not use user namespaces.
             StartFailed: buildkitd ended, or stayed silent.
@@ -155,10 +156,12 @@ class BuildKitDaemon:
             name="buildkitd",
             argv=(*(self._rootlesskit() if self._rootless else _namespaces()), *buildkitd),
             ready=lambda: unix_answers(socket),
-            # A socket that outlived its daemon would look like one that does not answer yet.
-            prepare=lambda: socket.unlink(missing_ok=True),
+            # Another daemon's answer would pass for ours; a dead one's socket buildkitd replaces.
+            prepare=lambda: ensure_silent(socket),
             environment={},
             log=self._log,
+            # It waits for the last client to hang up, which may never be.
+            stop_timeout=3,
             # rootlesskit passes a signal on by itself; a second one makes buildkitd give up.
             signal_group=not self._rootless,
         )

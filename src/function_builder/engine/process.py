@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from function_builder.engine.errors import StartFailed
+from function_builder.engine.errors import EngineError, StartFailed
 from function_builder.engine.tools import find_tool, search_path
 
 logger = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ class Program:
         name: what log lines and errors call it.
         argv: the program's absolute path and its arguments.
         ready: tells whether it answers; asked every 20 ms until it does.
-        prepare: clears what an earlier run that was killed left in the way.
+        prepare: makes sure that nothing stands in the way; raises an EngineError that says what.
         environment: added to `child_environment()`.
         log: the file that takes its output, begun afresh; None leaves it on our stderr.
         start_timeout: seconds that it may take to become ready.
@@ -98,8 +98,8 @@ class SupervisedProcess:
         """
         if self._program.log is not None:
             self._program.log.write_bytes(b"")
-        await self._launch()
-        self._watch = asyncio.create_task(self._supervise(), name=f"watch {self._program.name}")
+        watch = self._supervise(await self._launch())
+        self._watch = asyncio.create_task(watch, name=f"watch {self._program.name}")
 
     async def stop(self) -> None:
         """End the program and what it started, within `stop_timeout` and a moment."""
@@ -109,11 +109,11 @@ class SupervisedProcess:
             self._watch = None
         await self._end()
 
-    async def _launch(self) -> None:
+    async def _launch(self) -> asyncio.subprocess.Process:
         program = self._program
         program.prepare()
         with program.log.open("ab") if program.log else contextlib.nullcontext() as output:
-            self._process = await asyncio.create_subprocess_exec(
+            self._process = process = await asyncio.create_subprocess_exec(
                 str(find_tool("setpriv")),
                 *("--pdeathsig", "KILL", "--"),
                 *program.argv,
@@ -125,7 +125,7 @@ class SupervisedProcess:
             )
         try:
             async with asyncio.timeout(program.start_timeout):
-                await self._until_ready(self._process)
+                await self._until_ready(process)
         except TimeoutError as error:
             await self._end()
             late = f"{program.name} was not ready within {program.start_timeout:g} s"
@@ -133,6 +133,7 @@ class SupervisedProcess:
         except BaseException:
             await self._end()
             raise
+        return process
 
     async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
         ended = asyncio.create_task(process.wait())
@@ -145,24 +146,30 @@ class SupervisedProcess:
         finally:
             ended.cancel()
 
-    async def _supervise(self) -> None:
-        back_off = _FIRST_BACK_OFF
+    async def _supervise(self, process: asyncio.subprocess.Process) -> None:
         loop = asyncio.get_running_loop()
-        while self._process is not None:
+        back_off = _FIRST_BACK_OFF
+        while True:
             begun = loop.time()
-            status = await self._process.wait()
+            status = await process.wait()
             self._signal(signal.SIGKILL, group=True)
             logger.error("program died", program=self._program.name, how=_describe(status))
             if loop.time() - begun > _LONGEST_BACK_OFF:
                 back_off = _FIRST_BACK_OFF
+            process, back_off = await self._start_again(back_off)
+
+    async def _start_again(self, back_off: float) -> tuple[asyncio.subprocess.Process, float]:
+        while True:
             await asyncio.sleep(back_off)
             back_off = min(back_off * 2, _LONGEST_BACK_OFF)
             try:
-                await self._launch()
-            except StartFailed as error:
-                logger.error("program did not start again", reason=str(error))  # noqa: TRY400
+                process = await self._launch()
+            except (EngineError, OSError) as error:
+                reason = str(error)
+                logger.error("program did not start", program=self._program.name, reason=reason)  # noqa: TRY400
             else:
                 logger.info("program started again", program=self._program.name)
+                return process, back_off
 
     async def _end(self) -> None:
         if self._process is None:
@@ -185,9 +192,12 @@ class SupervisedProcess:
     def _last_words(self) -> str:
         if self._program.log is None:
             return "; its output is above"
-        lines = self._program.log.read_text(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()]
-        return f": {said[-1]} (all of it: {self._program.log})" if said else ""
+        lines = self._program.log.read_text(errors="replace").splitlines()
+        # What a Go program dies of it says after its name; a stack trace may follow.
+        named = [line for line in lines if line.startswith(f"{self._program.name}: ")]
+        said = (named or lines or ["no word"])[-1]
+        said = said.removeprefix(f"{self._program.name}: ").strip()
+        return f": {said} (all of it: {self._program.log})"
 
 
 def _describe(status: int) -> str:

@@ -1,0 +1,44 @@
+import tomllib
+from pathlib import Path
+
+from function_builder.engine import BuildKitConfig, CacheLimits
+
+
+def written(config, *, rootless=False):
+    text = config.toml(root=Path("/s t/ä"), socket=Path('/run/"x".sock'), rootless=rootless)
+    return tomllib.loads(text)
+
+
+def test_paths_of_any_spelling_survive_the_quoting():
+    read = written(BuildKitConfig())
+    assert read["root"] == "/s t/ä"
+    assert read["grpc"]["address"] == ['unix:///run/"x".sock']
+
+
+def test_only_the_oci_worker_runs_and_its_cache_is_limited():
+    read = written(BuildKitConfig(cache=CacheLimits(reserved="1GB", most="5GB", free="20%")))
+    assert read["worker"]["containerd"] == {"enabled": False}
+    assert read["worker"]["oci"] == {
+        "enabled": True,
+        "gc": True,
+        "maxUsedSpace": "5GB",
+        "minFreeSpace": "20%",
+        "noProcessSandbox": False,
+        "reservedSpace": "1GB",
+    }
+
+
+def test_rootless_does_without_the_process_sandbox():
+    assert written(BuildKitConfig(), rootless=True)["worker"]["oci"]["noProcessSandbox"] is True
+
+
+def test_a_host_may_be_a_mirror_and_plain_http_at_once():
+    config = BuildKitConfig(
+        mirrors={"docker.io": ["127.0.0.1:5000"], "a:1": ["b:2", "c:3"]},
+        plain_http=["127.0.0.1:5000", "a:1"],
+    )
+    assert written(config)["registry"] == {
+        "127.0.0.1:5000": {"http": True},
+        "a:1": {"http": True, "mirrors": ["b:2", "c:3"]},
+        "docker.io": {"mirrors": ["127.0.0.1:5000"]},
+    }

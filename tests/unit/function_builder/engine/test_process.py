@@ -1,0 +1,98 @@
+import asyncio
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from function_builder.engine.errors import StartFailed
+from function_builder.engine.process import Program, SupervisedProcess, child_environment
+from tests.support import until
+
+
+async def always():
+    return True
+
+
+def python(code, **options):
+    settings = {"ready": always, "prepare": lambda: None, "environment": {}, **options}
+    return Program(name="prog", argv=(sys.executable, "-c", code), **settings)
+
+
+def test_children_see_no_secret_of_ours(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    environment = child_environment({"OWN": "1"})
+    assert "s3cret" not in environment.values()
+    assert environment["https_proxy"] == "http://proxy:3128"
+    assert environment["OWN"] == "1"
+    assert "/usr/sbin" in environment["PATH"].split(":")
+
+
+async def test_a_program_that_ends_instead_of_getting_ready_is_quoted(tmp_path):
+    async def never():
+        return False
+
+    code = "import sys; print('prog: no luck\\n\\tat line 7', file=sys.stderr); sys.exit(3)"
+    process = SupervisedProcess(python(code, ready=never, log=tmp_path / "log"))
+    with pytest.raises(StartFailed, match=r"^prog ended with exit code 3: no luck \(all of it: /"):
+        await process.start()
+
+
+async def test_a_program_that_stays_silent_is_ended(tmp_path):
+    async def never():
+        return False
+
+    program = python(
+        "import time; time.sleep(100)", ready=never, start_timeout=0.2, log=tmp_path / "log"
+    )
+    process = SupervisedProcess(program)
+    with pytest.raises(StartFailed, match=r"^prog was not ready within 0.2 s: no word"):
+        await process.start()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
+
+
+async def test_a_program_that_dies_is_started_again_and_again(tmp_path):
+    process = SupervisedProcess(python("import time; time.sleep(100)"))
+    await process.start()
+    try:
+        for _ in range(2):
+            os.kill(process.pid, signal.SIGKILL)
+            await until(partial(has_another_pid, process, process.pid))
+    finally:
+        await process.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
+
+
+def has_another_pid(process, before):
+    return process.pid != before
+
+
+async def test_a_program_deaf_to_sigterm_is_killed_with_all_that_it_started(tmp_path):
+    told = tmp_path / "grandchild"
+    code = (
+        "import os, pathlib, signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"child = os.fork()\nif child: pathlib.Path({str(told)!r}).write_text(str(child))\n"
+        "time.sleep(100)\n"
+    )
+
+    async def started():
+        return told.exists() and told.read_text() != ""
+
+    process = SupervisedProcess(python(code, ready=started, stop_timeout=0.2))
+    await process.start()
+    async with asyncio.timeout(5):
+        await process.stop()
+    await until(lambda: is_gone(int(told.read_text())))
+
+
+def is_gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True

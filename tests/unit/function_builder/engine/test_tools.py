@@ -1,0 +1,40 @@
+import pytest
+
+from function_builder.engine import ToolMissing, find_tool
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return {
+        "path": tmp_path / "path",
+        "cache": tmp_path / "cache" / "function-builder" / "tools" / "bin",
+    }
+
+
+def install(directory, name):
+    directory.mkdir(parents=True)
+    program = directory / name
+    program.touch(mode=0o755)
+    return program
+
+
+def test_the_cache_is_looked_into(caches):
+    installed = install(caches["cache"], "fb-tool")
+    assert find_tool("fb-tool") == installed
+
+
+def test_path_comes_before_the_cache(caches):
+    install(caches["cache"], "fb-tool")
+    preferred = install(caches["path"], "fb-tool")
+    assert find_tool("fb-tool") == preferred
+
+
+def test_system_programs_are_found_without_sbin_on_path():
+    assert find_tool("setpriv").name == "setpriv"
+
+
+def test_a_missing_tool_is_named_with_a_remedy():
+    with pytest.raises(ToolMissing, match=r"^fb-tool is missing: install it$"):
+        find_tool("fb-tool")
