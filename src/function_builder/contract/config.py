@@ -79,7 +79,7 @@ def parse_config(data: bytes) -> BuildConfig:
         raise Refusal(400, f"{CONFIG_NAME}: image is missing: name the image to push")
     return BuildConfig(
         image=normalise_reference(image) if image else "",
-        build_args=_build_args(keys.get("buildargs", {})),
+        build_args=_build_args(keys.get("buildargs", _Pairs([]))),
         platforms=_platforms(keys.get("platforms", [])),
         skip_push=skip_push,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,8 +27,10 @@ MAX_SECRETS_BYTES: Final = 1 << 20
 _KEY_ID_LENGTH = 8
 _KEY_BYTES = 32
 
-# Every scalar stays a string, and no tag makes objects; libyaml's parser where it is built in.
+# libyaml's parser where it is built in. Its events alone are used: PyYAML's composer recurses, and
+# the C one ends the process on a deep enough document.
 _Loader: type[yaml.BaseLoader] = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+_MAX_DEPTH = 4
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -131,10 +133,10 @@ def _load(data: bytes) -> dict[str, object]:
     if len(data) > MAX_SECRETS_BYTES:
         raise Refusal(400, f"{SECRETS_NAME}: larger than {MAX_SECRETS_BYTES} bytes")
     try:
-        document = yaml.load(data, Loader=_Loader)  # noqa: S506 (makes strings, lists, dicts alone)
-    except (yaml.YAMLError, UnicodeError, RecursionError, ValueError, TypeError) as error:
-        # TypeError: a mapping used as a mapping's key.
-        raise Refusal(400, f"{SECRETS_NAME}: not YAML") from error
+        events = (e for e in yaml.parse(data, Loader=_Loader) if not isinstance(e, _FRAME))
+        document = _compose(events, next(events, None), _MAX_DEPTH)
+    except (yaml.YAMLError, UnicodeError, ValueError) as error:
+        raise Refusal(400, f"{SECRETS_NAME}: not YAML, or not as plain as it should be") from error
     if not isinstance(document, dict):
         raise Refusal(400, f"{SECRETS_NAME}: must be a YAML mapping")
     if _text(document, "version") not in ("", "v1"):
@@ -142,6 +144,39 @@ def _load(data: bytes) -> dict[str, object]:
     if _text(document, "algorithm") not in ("", ALGORITHM):
         raise Refusal(400, f"{SECRETS_NAME}: algorithm must be {ALGORITHM}")
     return document
+
+
+_FRAME = (
+    yaml.StreamStartEvent,
+    yaml.DocumentStartEvent,
+    yaml.DocumentEndEvent,
+    yaml.StreamEndEvent,
+)
+
+
+def _compose(events: Iterator[yaml.Event], event: yaml.Event | None, depth: int) -> object:
+    """Make the value that begins with an event: strings, lists, dicts of strings.
+
+    Raises:
+        ValueError: an alias, a key that is no string, or more than `depth` levels.
+    """
+    if isinstance(event, yaml.ScalarEvent):
+        return event.value
+    if not depth:
+        raise ValueError("nested too deeply")
+    if isinstance(event, yaml.SequenceStartEvent):
+        items: list[object] = []
+        while not isinstance(item := next(events), yaml.SequenceEndEvent):
+            items.append(_compose(events, item, depth - 1))
+        return items
+    if isinstance(event, yaml.MappingStartEvent):
+        mapping: dict[str, object] = {}
+        while isinstance(key := next(events), yaml.ScalarEvent):
+            mapping[key.value] = _compose(events, next(events), depth - 1)
+        if not isinstance(key, yaml.MappingEndEvent):
+            raise ValueError("a key that is no string")  # noqa: TRY004 (the YAML is wrong)
+        return mapping
+    raise ValueError("an alias")
 
 
 def _text(document: Mapping[str, object], name: str) -> str:

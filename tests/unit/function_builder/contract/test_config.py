@@ -1,0 +1,172 @@
+"""The configuration's JSON, read as Go reads it."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from function_builder.contract.config import (
+    BuildConfig,
+    normalise_reference,
+    parse_config,
+    split_reference,
+)
+from function_builder.contract.errors import Refusal
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(Refusal) as caught:
+        parse_config(data)
+    assert caught.value.status == 400
+    return caught.value.reason
+
+
+def test_what_faas_cli_sends():
+    config = parse_config(
+        b'{"image":"127.0.0.1:5000/functions/envfn:latest",'
+        b'"buildArgs":{"ADDITIONAL_PACKAGE":""},"platforms":["linux/amd64"]}'
+    )
+    assert config.image == "127.0.0.1:5000/functions/envfn:latest"
+    assert config.repository == "127.0.0.1:5000/functions/envfn"
+    assert dict(config.build_args) == {"ADDITIONAL_PACKAGE": ""}
+    assert config.platforms == ("linux/amd64",)
+    assert not config.skip_push
+
+
+@pytest.mark.parametrize(
+    ("text", "image"),
+    [
+        ('{"ref": "a/b:1"}', "a/b:1"),
+        ('{"ref": "a/old", "image": "a/new"}', "a/new"),
+        ('{"IMAGE": "a/b"}', "a/b"),
+        ('{"image": "a/x", "Image": "a/b"}', "a/b"),
+        ('{"image": "a/x", "IMAGE": "a/y", "image": "a/z"}', "a/z"),
+        ('{"image": "a/b", "Image": null}', "a/b"),
+        ('{"image": "a/b", "frontend": "dockerfile.v0", "unknown": [1, {"a": 2}]}', "a/b"),
+        ('\ufeff{"image": "a/b"}', "a/b"),
+        ('{"image": "  a/b:1 "}', "a/b:1"),
+        ('{"image": "GHCR.io/Alex/FN:V1"}', "ghcr.io/alex/fn:V1"),
+        ('{"image": "localhost:5000/Fn"}', "localhost:5000/fn"),
+        ('{"image": "[::1]:5000/fn:x"}', "[::1]:5000/fn:x"),
+    ],
+)
+def test_keys_match_as_in_go(text, image):
+    assert parse_config(text.encode()).image == image
+
+
+@pytest.mark.parametrize("platforms", ["[]", '[""]', "null"])
+def test_no_platform_is_the_builders_own(platforms):
+    assert parse_config(f'{{"image":"a/b","platforms":{platforms}}}'.encode()).platforms == ()
+
+
+def test_null_arguments_are_none_and_a_null_value_is_empty():
+    assert parse_config(b'{"image":"a/b","buildArgs":null}').build_args == {}
+    assert parse_config(b'{"image":"a/b","buildArgs":{"X":null}}').build_args == {"X": ""}
+
+
+def test_without_a_push_no_image_is_needed():
+    assert parse_config(b'{"skipPush": true}').image == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"a":' * 100_000, "not JSON"),
+        (b"[]", "JSON object"),
+        (b"{}", "image is missing"),
+        (b'{"image": ""}', "image is missing"),
+        (b'{"image": 1}', "must be a string"),
+        (b'{"image": ["a"]}', "must be a string"),
+        (b'{"image": "a/b", "buildArgs": []}', "buildArgs"),
+        (b'{"image": "a/b", "buildArgs": {"A": 1}}', '"A"'),
+        (b'{"image": "a/b", "buildArgs": {"": "x"}}', "name is empty"),
+        (b'{"image": "a/b", "buildArgs": {"A": "x\\u0000y"}}', "NUL"),
+        (b'{"image": "a/b", "buildArgs": {"A": "\\ud800"}}', "surrogate"),
+        (b'{"image": "a/b", "platforms": "linux/amd64"}', "platforms"),
+        (b'{"image": "a/b", "platforms": [1]}', "platforms"),
+        (b'{"image": "a/b", "platforms": ["linux/amd64,linux/arm64"]}', "linux/amd64"),
+        (b'{"image": "a/b", "skipPush": "yes"}', "skipPush"),
+        (b'{"image": "a/b,c/d"}', "comma"),
+        (b'{"image": "a/b@sha256:' + b"0" * 64 + b'"}', "digest"),
+        (b'{"image": "a b"}', "not a valid reference"),
+        (b'{"image": "a/b:"}', "not a valid reference"),
+        (b'{"image": "a/b:x/y"}', "not a valid reference"),
+        (b'{"image": "https://a/b"}', "not a valid reference"),
+        (b'{"image": "a\\n/b"}', "not a valid reference"),
+        (b'{"image": "' + b"a" * 10_000 + b'"}', "not a valid reference"),
+        (b'{"image": "a/b:' + b"t" * 129 + b'"}', "not a valid reference"),
+        (b'{"image": "a/b"}' + b" " * (1 << 20), "larger than"),
+    ],
+    ids=range(29),
+)
+def test_what_is_wrong_is_named(data, word):
+    reason = refusal(data)
+    assert word in reason
+    assert len(reason) < 500
+    assert reason.isprintable()
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_config_or_a_refusal(data):
+    try:
+        assert isinstance(parse_config(data), BuildConfig)
+    except Refusal as refused:
+        assert refused.status == 400  # noqa: PT017 (the other outcome is as good)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=10,
+    ).flatmap(
+        lambda value: st.dictionaries(
+            st.sampled_from(["image", "ref", "buildArgs", "platforms", "skipPush"]), st.just(value)
+        )
+    )
+)
+def test_any_types_are_a_config_or_a_refusal(document):
+    try:
+        assert isinstance(parse_config(json.dumps(document).encode()), BuildConfig)
+    except Refusal as refused:
+        assert refused.status == 400  # noqa: PT017 (the other outcome is as good)
+
+
+@given(
+    st.builds(
+        BuildConfig,
+        image=st.sampled_from(["a/b", "r:5000/x/y:T_1.0", "fn"]),
+        build_args=st.dictionaries(st.text("AZaz_", min_size=1), st.text("x =\n", max_size=5)),
+        platforms=st.sampled_from([(), ("linux/amd64",), ("linux/amd64", "linux/arm/v7")]),
+        skip_push=st.booleans(),
+    )
+)
+def test_what_a_client_writes_is_read_back(config):
+    assert parse_config(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        ("fn", ("fn", "")),
+        ("fn:1", ("fn", "1")),
+        ("r:5000/fn", ("r:5000/fn", "")),
+        ("r:5000/fn:1", ("r:5000/fn", "1")),
+    ],
+)
+def test_the_tag_is_what_follows_the_last_colon_unless_a_path_does(reference, parts):
+    assert split_reference(reference) == parts
+
+
+@given(st.text(max_size=50))
+def test_a_normal_reference_stays_as_it_is(text):
+    try:
+        once = normalise_reference(text)
+    except Refusal:
+        return
+    assert normalise_reference(once) == once

@@ -1,0 +1,94 @@
+"""Replies, whole and streamed."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from function_builder.contract.result import (
+    MAX_LINE_BYTES,
+    BuildResult,
+    BuildStatus,
+    parse_result,
+    progress_lines,
+)
+from tests.support import VECTORS
+
+LOGS = st.lists(st.text() | st.text('\x01"é\n😀', max_size=5).map(lambda text: text * 9_000))
+
+
+@given(LOGS, st.floats(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_progress_lines_hold_the_log_in_lines_of_bounded_length(log, duration):
+    lines = list(progress_lines(log, duration))
+    assert lines
+    shown = []
+    for line in lines:
+        assert len(line) <= MAX_LINE_BYTES
+        assert line.endswith(b"\n")
+        assert line.count(b"\n") == 1
+        result = parse_result(line)
+        assert result.status is BuildStatus.IN_PROGRESS
+        assert result.duration == round(duration, 3)
+        shown += result.log
+    assert len(shown) == len(log)
+    for said, meant in zip(shown, log, strict=True):
+        meant_utf8 = meant.encode("utf-8", "replace").decode()
+        assert said == meant_utf8 or (said.endswith("…") and meant_utf8.startswith(said[:-1]))
+
+
+def test_a_heartbeat_is_an_object_without_a_log():
+    assert list(progress_lines([], 1.5)) == [b'{"status":"in_progress","duration":1.500}\n']
+
+
+def test_many_short_lines_share_few_objects():
+    assert len(list(progress_lines(["x" * 90] * 1000, 0))) == 2
+
+
+@given(st.text() | st.text("\x01é", max_size=3).map(lambda text: text * 40_000))
+@settings(max_examples=30, deadline=None)
+def test_the_last_line_fits_whatever_the_error(error):
+    line = BuildResult(
+        status=BuildStatus.FAILED, image="r/" + "i" * 250 + ":" + "t" * 128, error=error, log=["x"]
+    ).to_last_line()
+    assert len(line) <= MAX_LINE_BYTES
+    result = parse_result(line)
+    assert result.ended
+    assert not result.log
+
+
+def test_a_whole_reply_is_the_contracts():
+    result = BuildResult(
+        status=BuildStatus.SUCCESS,
+        image="ttl.sh/openfaas-image:1h",
+        log=["v: 2022-06-23T09:10:12Z [ship 15/16] RUN npm test 0.35s"],
+        duration=0.84312,
+    )
+    assert json.loads(result.to_json()) == {
+        "log": ["v: 2022-06-23T09:10:12Z [ship 15/16] RUN npm test 0.35s"],
+        "image": "ttl.sh/openfaas-image:1h",
+        "status": "success",
+        "duration": 0.843,
+    }
+
+
+def test_the_recorded_stream_reads_back():
+    lines = (VECTORS / "buildlogs.ndjson").read_bytes().splitlines()
+    results = [parse_result(line) for line in lines]
+    assert [result.ended for result in results] == [False] * (len(lines) - 1) + [True]
+    assert results[-1].status is BuildStatus.SUCCESS
+    assert results[-1].image == "ttl.sh/openfaas/test-image-hello:10m"
+    assert results[-1].duration == 1.086
+    assert (
+        "v: 2025-06-13T20:16:16Z [internal] load build definition from Dockerfile" in results[0].log
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "{", "[]", "1", "{}", '{"status":"failure"}', '{"status":"failed","log":1}', "[" * 99_999],
+)
+def test_something_else_is_no_answer(line):
+    with pytest.raises(ValueError, match=r".+"):
+        parse_result(line)
