@@ -1,1 +1,82 @@
-"""An asyncio client of BuildKit."""
+"""An asyncio client of BuildKit.
+
+::
+
+    async with Client("unix:///run/buildkit/buildkitd.sock") as client:
+        async with client.solve(
+            exporters=[Exporter("image", {"name": "registry/app:1", "push": "true"})],
+            attachables=[...],
+        ) as solve:
+            async for event in solve:
+                print(*(log.data for log in event.logs))
+            result = await solve.result()
+"""
+
+from aiobuildkit.auth import Auth, Credentials
+from aiobuildkit.client import Client
+from aiobuildkit.connection import TLSConfig
+from aiobuildkit.errors import (
+    BuildKitError,
+    ConnectionFailed,
+    ConnectionLost,
+    ErrorDetail,
+    ProtocolError,
+    RPCError,
+    SolveError,
+    SourceLocation,
+    SourceRange,
+    StatusCode,
+)
+from aiobuildkit.health import Health
+from aiobuildkit.model import (
+    BuildKitVersion,
+    CacheEntry,
+    Exporter,
+    Platform,
+    SolveResult,
+    StatusEvent,
+    UsageRecord,
+    Vertex,
+    VertexLog,
+    VertexStatus,
+    VertexWarning,
+    WorkerInfo,
+)
+from aiobuildkit.secrets import Secrets
+from aiobuildkit.session import Attachable, Handler, ServerStream
+from aiobuildkit.solve import Solve
+
+__all__ = [
+    "Attachable",
+    "Auth",
+    "BuildKitError",
+    "BuildKitVersion",
+    "CacheEntry",
+    "Client",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "Credentials",
+    "ErrorDetail",
+    "Exporter",
+    "Handler",
+    "Health",
+    "Platform",
+    "ProtocolError",
+    "RPCError",
+    "Secrets",
+    "ServerStream",
+    "Solve",
+    "SolveError",
+    "SolveResult",
+    "SourceLocation",
+    "SourceRange",
+    "StatusCode",
+    "StatusEvent",
+    "TLSConfig",
+    "UsageRecord",
+    "Vertex",
+    "VertexLog",
+    "VertexStatus",
+    "VertexWarning",
+    "WorkerInfo",
+]

@@ -69,7 +69,7 @@ class BuildKitError(Exception):
     """The base of everything that this package raises on its own account."""
 
 
-class ConnectionFailed(BuildKitError):  # noqa: N818 - the name says it; Error would add nothing
+class ConnectionFailed(BuildKitError):
     """The daemon cannot be reached, or the TLS handshake failed.
 
     Attributes:
@@ -82,7 +82,7 @@ class ConnectionFailed(BuildKitError):  # noqa: N818 - the name says it; Error w
         self.reason = reason
 
 
-class ConnectionLost(BuildKitError):  # noqa: N818 - as above
+class ConnectionLost(BuildKitError):
     """The daemon closed or lost the connection before it had answered."""
 
 

@@ -1,0 +1,200 @@
+"""The client: where a daemon is, and what it can be asked."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from aiobuildkit import calls
+from aiobuildkit.connection import Address, Connection, TLSConfig, connect
+from aiobuildkit.errors import ConnectionLost
+from aiobuildkit.health import Health
+from aiobuildkit.protos import control_pb2 as pb
+from aiobuildkit.session import Session
+from aiobuildkit.solve import CONTROL, Solve, solve_request
+from aiobuildkit.status import usage_record, version, worker_info
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from aiobuildkit.model import (
+        BuildKitVersion,
+        CacheEntry,
+        Exporter,
+        UsageRecord,
+        WorkerInfo,
+    )
+    from aiobuildkit.session import Attachable
+
+__all__ = ["Client", "TLSConfig"]
+
+
+class Client:
+    """A BuildKit daemon.
+
+    Every solve and every other request has a connection of its own: a solve's end is the end
+    of all that it left behind, new certificates count from the next request on, and a daemon
+    that was restarted is found again. Leaving the client's block closes what is still open.
+
+    Only connecting is bounded in time; put other waits under ``asyncio.timeout``.
+
+    Args:
+        address: ``unix:///path/to/buildkitd.sock`` or ``tcp://host:port``.
+        tls: for a daemon that speaks TLS, on TCP.
+        connect_timeout: seconds until the daemon must have answered.
+
+    Raises:
+        ValueError: the address is neither, or TLS is asked for on a unix socket.
+    """
+
+    def __init__(
+        self, address: str, *, tls: TLSConfig | None = None, connect_timeout: float = 10
+    ) -> None:
+        if tls is not None and Address.parse(address).path:
+            raise ValueError(f"TLS is for tcp:// addresses, not for {address}")
+        self.address = address
+        self._where = Address.parse(address)
+        self._tls = tls
+        self._connect_timeout = connect_timeout
+        self._open: set[Connection] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for connection in tuple(self._open):
+            connection.abort(ConnectionLost("the client was closed"))
+
+    def solve(
+        self,
+        *,
+        frontend: str = "dockerfile.v0",
+        frontend_attrs: Mapping[str, str] | None = None,
+        exporters: Iterable[Exporter] = (),
+        cache_imports: Sequence[CacheEntry] = (),
+        cache_exports: Iterable[CacheEntry] = (),
+        attachables: Iterable[Attachable] = (),
+        shared_key: str = "",
+        internal: bool = False,
+        ref: str | None = None,
+    ) -> Solve:
+        """Prepare a solve; entering what is returned starts it.
+
+        Args:
+            frontend: what reads the build's description.
+            frontend_attrs: for the Dockerfile frontend ``filename``, ``target``,
+                ``platform`` (several with commas), ``build-arg:NAME``, ``label:NAME``,
+                ``no-cache`` and so on (BuildKit's ``frontend/dockerui/config.go``).
+            exporters: where the result goes; none: it stays in the cache.
+            cache_imports: caches to look into.
+            cache_exports: caches to fill.
+            attachables: what BuildKit may ask of this client, such as FileSync, Auth and
+                Secrets. Health is always there.
+            shared_key: names the build context for incremental transfers. Of two sessions
+                with one key, BuildKit asks the later one only for files whose metadata
+                differ from what the earlier one announced.
+            internal: keep the solve out of BuildKit's history.
+            ref: BuildKit's name for the solve; default: a random one.
+
+        Raises:
+            ValueError: two attachables offer the same method.
+        """
+        session = Session((Health(), *attachables), shared_key=shared_key)
+        request = solve_request(
+            ref=ref or uuid4().hex,
+            session=session.id,
+            frontend=frontend,
+            frontend_attrs=frontend_attrs or {},
+            exporters=exporters,
+            cache_imports=cache_imports,
+            cache_exports=cache_exports,
+            internal=internal,
+        )
+        return Solve(self._connect(), session, request)
+
+    async def info(self) -> BuildKitVersion:
+        """Which BuildKit answers; also the cheapest proof that one does.
+
+        Raises:
+            BuildKitError: none does, as for every request here.
+        """
+        async with self._connect() as connection:
+            reply = await calls.unary(
+                connection.channel, f"{CONTROL}/Info", pb.InfoRequest(), pb.InfoResponse
+            )
+        return version(reply.version)
+
+    async def list_workers(self, *, filters: Iterable[str] = ()) -> list[WorkerInfo]:
+        """The daemon's workers and their platforms; filters are containerd's."""
+        async with self._connect() as connection:
+            reply = await calls.unary(
+                connection.channel,
+                f"{CONTROL}/ListWorkers",
+                pb.ListWorkersRequest(filter=filters),
+                pb.ListWorkersResponse,
+            )
+        return [worker_info(record) for record in reply.record]
+
+    async def disk_usage(self, *, filters: Iterable[str] = ()) -> list[UsageRecord]:
+        """The records of the build cache; filters as ``type==source.local``."""
+        async with self._connect() as connection:
+            reply = await calls.unary(
+                connection.channel,
+                f"{CONTROL}/DiskUsage",
+                pb.DiskUsageRequest(filter=filters),
+                pb.DiskUsageResponse,
+            )
+        return [usage_record(record) for record in reply.record]
+
+    async def prune(
+        self,
+        *,
+        filters: Iterable[str] = (),
+        all: bool = False,  # noqa: A002 - BuildKit's word
+        keep_duration: float = 0,
+        reserved_space: int = 0,
+        max_used_space: int = 0,
+        min_free_space: int = 0,
+    ) -> AsyncIterator[UsageRecord]:
+        """Delete from the build cache, and tell each record that goes.
+
+        Args:
+            filters: which records may go, as ``type==source.local``.
+            all: also those that BuildKit would keep for itself, such as frontends' images.
+            keep_duration: seconds for which an unused record stays.
+            reserved_space: bytes that are never freed.
+            max_used_space: bytes above which records go.
+            min_free_space: bytes that the disk is to have free.
+        """
+        request = pb.PruneRequest(
+            filter=filters,
+            all=all,
+            keep_duration=round(keep_duration * 1_000_000_000),
+            reserved_space=reserved_space,
+            max_used_space=max_used_space,
+            min_free_space=min_free_space,
+        )
+        async with self._connect() as connection:
+            async for record in calls.stream(
+                connection.channel, f"{CONTROL}/Prune", request, pb.UsageRecord
+            ):
+                yield usage_record(record)
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[Connection]:
+        async with connect(
+            self.address, tls=self._tls, connect_timeout=self._connect_timeout
+        ) as connection:
+            self._open.add(connection)
+            try:
+                yield connection
+            finally:
+                self._open.discard(connection)

@@ -1,0 +1,75 @@
+"""What BuildKit adds to a failed solve's status: JSON in the place of protobuf.
+
+Sources: BuildKit's ``solver/errdefs`` (Source, Vertex) and ``frontend/gateway/pb/exit.go``
+(ExitMessage), encoded by ``util/grpcerrors/grpcerrors.go``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import TYPE_CHECKING, Any
+
+from aiobuildkit.errors import RPCError, SolveError, SourceLocation, SourceRange
+
+if TYPE_CHECKING:
+    from aiobuildkit.errors import ErrorDetail
+
+__all__ = ["solve_error"]
+
+
+def solve_error(error: RPCError) -> SolveError:
+    """The same error, with what its details say of the build."""
+    sources = _found(error, "errdefs.Source+json")
+    exits = _found(error, "gatewayapi.ExitMessage+json")
+    vertexes = _found(error, "errdefs.Vertex+json")
+    return SolveError(
+        error.code,
+        error.message,
+        error.details,
+        source=_source(sources[0]) if sources else None,
+        exit_code=_integer(exits[0], "Code") if exits else None,
+        vertex=str(vertexes[0].get("digest", "")) or None if vertexes else None,
+    )
+
+
+def _found(error: RPCError, name: str) -> list[dict[str, Any]]:
+    decoded = (_decode(each) for each in error.details if each.type_url.endswith(name))
+    return [detail for detail in decoded if detail is not None]
+
+
+def _decode(detail: ErrorDetail) -> dict[str, Any] | None:
+    """Details are extras: one that cannot be read must not hide the error itself."""
+    try:
+        value = json.loads(detail.value)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _source(detail: dict[str, Any]) -> SourceLocation | None:
+    info = detail.get("info")
+    if not isinstance(info, dict):
+        return None
+    try:
+        text = base64.b64decode(str(info.get("data", ""))).decode("utf-8", "replace")
+    except binascii.Error:
+        text = ""
+    ranges = [each for each in detail.get("ranges") or () if isinstance(each, dict)]
+    return SourceLocation(str(info.get("filename", "")), tuple(map(_range, ranges)), text)
+
+
+def _range(detail: dict[str, Any]) -> SourceRange:
+    start, end = detail.get("start") or {}, detail.get("end") or {}
+    return SourceRange(
+        _integer(start, "line"),
+        _integer(start, "character"),
+        _integer(end, "line"),
+        _integer(end, "character"),
+    )
+
+
+def _integer(detail: Any, key: str) -> int:
+    value = detail.get(key, 0) if isinstance(detail, dict) else 0
+    return value if isinstance(value, int) else 0

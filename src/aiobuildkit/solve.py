@@ -1,0 +1,213 @@
+"""One solve: a connection that carries its session, its status and the solve itself.
+
+There is no call that cancels a solve: resetting the Solve call does, and so does the end of
+the connection. Losing only the session does not (a step that runs goes on), so that case is
+turned into a cancellation here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+from aiobuildkit import calls
+from aiobuildkit.details import solve_error
+from aiobuildkit.errors import BuildKitError, ConnectionLost, RPCError, SolveError, StatusCode
+from aiobuildkit.model import SolveResult
+from aiobuildkit.protos import control_pb2 as pb
+from aiobuildkit.status import status_event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+    from typing import Self
+
+    from aiobuildkit.channel import Channel
+    from aiobuildkit.connection import Connection
+    from aiobuildkit.model import CacheEntry, Exporter, StatusEvent
+    from aiobuildkit.session import Session
+    from aiobuildkit.stream import ClientStream
+
+__all__ = ["CONTROL", "Solve", "solve_request"]
+
+CONTROL = "/moby.buildkit.v1.Control"
+
+LAST_WORDS = 5.0
+"""Seconds of silence on the status stream after which a solve that is over is over."""
+
+FIRST_WORDS = 1.0
+"""The same, where the solve ended before any word: BuildKit may never have begun it."""
+
+SILENCE = 20.0
+SILENT_SPANS = 3
+"""Seconds, and how many times. BuildKit asks for the session's health every five seconds, so
+a daemon that says nothing for so long is gone, even if no packet tells it. It is measured in
+spans, so that a pause of our own process does not count as the daemon's."""
+
+
+class Solve:
+    """A running solve, made by ``Client.solve``.
+
+    An asynchronous context manager: entering starts the solve, and leaving early cancels it.
+    Iterating gives the status events, and ends when the solve and its status stream have;
+    whether the solve went well, ``result`` says.
+
+    Attributes:
+        ref: BuildKit's name for this solve.
+    """
+
+    def __init__(
+        self,
+        connection: AbstractAsyncContextManager[Connection],
+        session: Session,
+        request: pb.SolveRequest,
+    ) -> None:
+        self.ref = request.ref
+        self._connecting = connection
+        self._session = session
+        self._request = request
+        self._events = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._outcome: asyncio.Future[SolveResult] = asyncio.get_running_loop().create_future()
+        self._connection = await self._connecting.__aenter__()
+        try:
+            await self._start(self._connection.channel)
+        except BaseException as error:
+            await self._connecting.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.cancel()
+        for task in self._tasks:
+            task.cancel()
+        try:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        finally:
+            await self._connecting.__aexit__(exc_type, exc, traceback)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StatusEvent:
+        try:
+            message = await self._status.receive()
+        except ConnectionLost:
+            message = None
+        except RPCError:
+            # There is no status of what is over; but its end may be told a moment later.
+            await asyncio.wait([self._outcome], timeout=FIRST_WORDS)
+            if not self._outcome.done():
+                raise
+            message = None
+        if message is None:
+            await asyncio.wait([self._outcome])
+            raise StopAsyncIteration
+        self._events += 1
+        return status_event(calls.parse(pb.StatusResponse, message))
+
+    async def result(self) -> SolveResult:
+        """Wait until the solve has ended. Status events need not be read for that.
+
+        Raises:
+            SolveError: the build failed, or was cancelled (CANCELLED).
+            ConnectionLost: the daemon vanished, or dropped the session.
+            ProtocolError: the daemon broke the protocol.
+        """
+        return await asyncio.shield(self._outcome)
+
+    def cancel(self) -> None:
+        """Stop the solve if it still runs. Status events go on until BuildKit ends them."""
+        if not self._outcome.done():
+            self._call.cancel(SolveError(StatusCode.CANCELLED, "the solve was cancelled"))
+
+    async def _start(self, channel: Channel) -> None:
+        tunnel = channel.open(f"{CONTROL}/Session", self._session.metadata())
+        self._call = await calls.request(channel, f"{CONTROL}/Solve", self._request)
+        status = pb.StatusRequest(ref=self.ref)
+        self._status = await calls.request(channel, f"{CONTROL}/Status", status)
+        roles = (self._hold_session(tunnel), self._await_end(), self._watch())
+        self._tasks = [asyncio.create_task(role) for role in roles]
+
+    async def _hold_session(self, tunnel: ClientStream) -> None:
+        lost = ConnectionLost("BuildKit dropped the session in the middle of the solve")
+        try:
+            await self._session.run(tunnel)
+        except BuildKitError as error:
+            lost.__cause__ = error
+        if not self._outcome.done():
+            self._call.cancel(lost)
+
+    async def _await_end(self) -> None:
+        try:
+            reply = await calls.reply_to(self._call, pb.SolveResponse)
+        except SolveError as error:
+            self._outcome.set_exception(error)
+        except RPCError as error:
+            self._outcome.set_exception(solve_error(error))
+        except BuildKitError as error:
+            self._outcome.set_exception(error)
+        except asyncio.CancelledError:
+            self._outcome.set_exception(SolveError(StatusCode.CANCELLED, "the solve was left"))
+            raise
+        else:
+            self._outcome.set_result(SolveResult(dict(reply.exporter_response)))
+        finally:
+            self._outcome.exception()  # a caller who does not ask for the result may do so
+        await self._hear_out()
+
+    async def _hear_out(self) -> None:
+        events = -1
+        while events != self._events or self._status.waiting:
+            events = self._events
+            await asyncio.sleep(LAST_WORDS if events else FIRST_WORDS)
+        self._status.cancel()
+
+    async def _watch(self) -> None:
+        silent = 0
+        while silent < SILENT_SPANS:
+            heard = self._connection.last_heard
+            await asyncio.sleep(SILENCE)
+            silent = silent + 1 if heard == self._connection.last_heard else 0
+        seconds = SILENCE * SILENT_SPANS
+        self._connection.abort(ConnectionLost(f"BuildKit has been silent for {seconds:g} s"))
+
+
+def solve_request(
+    *,
+    ref: str,
+    session: str,
+    frontend: str,
+    frontend_attrs: Mapping[str, str],
+    exporters: Iterable[Exporter],
+    cache_imports: Sequence[CacheEntry],
+    cache_exports: Iterable[CacheEntry],
+    internal: bool,
+) -> pb.SolveRequest:
+    """The request of a solve, as BuildKit's ``client/solve.go`` makes it."""
+    attrs = dict(frontend_attrs)
+    if cache_imports:
+        # Frontends learn of caches by this attribute; the solver, by the request's own field.
+        entries = [{"Type": each.type, "Attrs": dict(each.attrs)} for each in cache_imports]
+        attrs["cache-imports"] = json.dumps(entries)
+    return pb.SolveRequest(
+        ref=ref,
+        session=session,
+        frontend=frontend,
+        frontend_attrs=attrs,
+        exporters=[pb.Exporter(type=each.type, attrs=each.attrs) for each in exporters],
+        cache=pb.CacheOptions(
+            imports=[pb.CacheOptionsEntry(type=e.type, attrs=e.attrs) for e in cache_imports],
+            exports=[pb.CacheOptionsEntry(type=e.type, attrs=e.attrs) for e in cache_exports],
+        ),
+        internal=internal,
+    )
