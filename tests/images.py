@@ -1,0 +1,106 @@
+"""Images as a registry holds them, pulled over its HTTP API and laid out in memory.
+
+Source: OCI distribution specification (pull), OCI image specification (layers, whiteouts).
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+_ACCEPT = (
+    "application/vnd.oci.image.manifest.v1+json,"
+    "application/vnd.docker.distribution.manifest.v2+json"
+)
+
+
+@dataclass(frozen=True)
+class File:
+    """One path of an image: what it is ("file", "dir", "symlink"), its mode, its bytes or target.
+
+    `same_as` is the first path of the same layer that shares its file (a hard link).
+    """
+
+    kind: str
+    mode: int
+    content: bytes
+    mtime: float
+    same_as: str = ""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of one platform."""
+
+    digest: str
+    config: dict[str, Any]
+    files: dict[str, File]
+
+    def text(self, path: str) -> str:
+        """A file's text."""
+        return self.files[path].content.decode()
+
+
+def pull(registry: str, repository: str, reference: str) -> Image:
+    """Pull an image, and check every digest on the way."""
+    with httpx2.Client(base_url=f"http://{registry}/v2/{repository}/", timeout=60) as http:
+        answer = http.get(f"manifests/{reference}", headers={"Accept": _ACCEPT})
+        answer.raise_for_status()
+        digest = _digest(answer.content)
+        assert answer.headers["docker-content-digest"] == digest
+        manifest = answer.json()
+        config = json.loads(_blob(http, manifest["config"]["digest"]))
+        files: dict[str, File] = {}
+        for layer in manifest["layers"]:
+            _lay(files, _blob(http, layer["digest"]))
+    return Image(digest, config, files)
+
+
+def _digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def _blob(http: httpx2.Client, digest: str) -> bytes:
+    answer = http.get(f"blobs/{digest}")
+    answer.raise_for_status()
+    assert _digest(answer.content) == digest
+    return answer.content
+
+
+def _lay(files: dict[str, File], layer: bytes) -> None:
+    with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
+        members = archive.getmembers()
+        for member in members:
+            folder, _, name = member.name.rpartition("/")
+            if name == ".wh..wh..opq":
+                _remove(files, folder, keep=True)
+            elif name.startswith(".wh."):
+                _remove(files, f"{folder}/{name[4:]}".lstrip("/"))
+        for member in members:
+            if not member.name.rpartition("/")[2].startswith(".wh."):
+                files[member.name.rstrip("/")] = _file(archive, member, files)
+
+
+def _remove(files: dict[str, File], path: str, *, keep: bool = False) -> None:
+    for name in [
+        name for name in files if name.startswith(path + "/") or (name == path and not keep)
+    ]:
+        del files[name]
+
+
+def _file(archive: tarfile.TarFile, member: tarfile.TarInfo, files: dict[str, File]) -> File:
+    if member.isdir():
+        return File("dir", member.mode, b"", member.mtime)
+    if member.issym():
+        return File("symlink", member.mode, member.linkname.encode(), member.mtime)
+    if member.islnk():
+        first = files[member.linkname]
+        return File(first.kind, first.mode, first.content, first.mtime, member.linkname)
+    assert member.isreg(), f"{member.name} is neither file, directory nor link"
+    content = archive.extractfile(member)
+    assert content is not None
+    return File("file", member.mode, content.read(), member.mtime)

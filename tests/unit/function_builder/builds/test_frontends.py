@@ -1,0 +1,77 @@
+"""Which frontend reads a Dockerfile."""
+
+import pytest
+
+from function_builder.builds.frontends import BUILT_IN, frontend_attrs, syntax
+from function_builder.contract.errors import Refusal
+
+ALLOWED = ("docker/dockerfile", "docker/dockerfile-upstream")
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "named"),
+    [
+        ("FROM x", ""),
+        ("# syntax=docker/dockerfile:1\nFROM x", "docker/dockerfile:1"),
+        ("#syntax = docker/dockerfile:1  \r\nFROM x", "docker/dockerfile:1"),
+        ("# SYNTAX=a/b\nFROM x", "a/b"),
+        ("# escape=`\n# check=skip=all\n# syntax=a/b", "a/b"),
+        ("# a comment\n# syntax=a/b", ""),
+        ("\n# syntax=a/b", ""),
+        ("FROM x\n# syntax=a/b", ""),
+        ("# other=1\n# syntax=a/b", ""),
+        ("# escape=`\n# escape=`\n# syntax=a/b", ""),
+        ("// syntax=a/b\nFROM x", "a/b"),
+        ("#!/usr/bin/env x\n# syntax=a/b", "a/b"),
+        ("\ufeff# syntax=a/b\n", "a/b"),
+        ('{"syntax": "a/b"}', "a/b"),
+        ('{"syntax": 1}', ""),
+        ("{" * 100_000, ""),
+        ('{"a":' * 100_000, ""),
+        ("# syntax=", ""),
+        ("# syntax=a/b extra words", "a/b extra words"),
+    ],
+)
+def test_the_directive_is_found_where_buildkit_finds_it(dockerfile, named):
+    assert syntax(dockerfile.encode()) == named
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "docker/dockerfile",
+        "docker/dockerfile:1.7-labs",
+        "docker.io/docker/dockerfile:1",
+        "index.docker.io/docker/dockerfile:1",
+        "docker/dockerfile:1@sha256:" + "0" * 64,
+        "docker/dockerfile-upstream:master",
+    ],
+)
+def test_known_frontends_are_named_to_buildkit_in_so_many_words(named):
+    attrs = frontend_attrs(f"# syntax={named}\n".encode(), {}, ALLOWED)
+    assert attrs == {"build-arg:BUILDKIT_SYNTAX": named}
+
+
+def test_without_a_directive_buildkit_is_told_to_use_its_own():
+    assert frontend_attrs(b"FROM x", {}, ALLOWED) == BUILT_IN
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "evil/frontend",
+        "docker/dockerfile2",
+        "ghcr.io/docker/dockerfile:1",
+        "localhost/docker/dockerfile",
+        "docker.io.evil.org/docker/dockerfile",
+        "docker/dockerfile/x",
+        "127.0.0.1:5000/docker/dockerfile",
+        "dockerfile",
+    ],
+)
+def test_others_are_refused_by_line_and_by_argument(named):
+    with pytest.raises(Refusal, match="not allowed") as by_line:
+        frontend_attrs(f"# syntax={named}\n".encode(), {}, ALLOWED)
+    assert by_line.value.status == 400
+    with pytest.raises(Refusal, match="not allowed"):
+        frontend_attrs(b"# syntax=docker/dockerfile:1", {"BUILDKIT_SYNTAX": named}, ALLOWED)

@@ -1,0 +1,43 @@
+"""A log and its followers."""
+
+import asyncio
+
+from function_builder.builds.log import MAX_LOG_CHARS, BuildLog
+
+QUIET = 60.0
+
+
+async def read(log: BuildLog) -> list[str]:
+    return [line async for lines in log.follow(QUIET) for line in lines]
+
+
+async def test_every_follower_reads_every_line_whenever_it_comes():
+    log = BuildLog()
+    early = asyncio.create_task(read(log))
+    await asyncio.sleep(0)
+    log.append(["a", "b"])
+    late = asyncio.create_task(read(log))
+    await asyncio.sleep(0)
+    log.append(["c"])
+    log.close()
+    assert await early == await late == await read(log) == ["a", "b", "c"]
+
+
+async def test_silence_is_told():
+    log = BuildLog()
+    follower = log.follow(0.01)
+    assert await anext(follower) == ()
+    log.append(["a"])
+    assert await anext(follower) == ["a"]
+    log.close()
+    assert [lines async for lines in follower] == []
+
+
+async def test_a_log_has_an_end():
+    log = BuildLog()
+    for _ in range(20):
+        log.append(["x" * (1 << 20)])
+    log.close()
+    lines = await read(log)
+    assert sum(map(len, lines)) < MAX_LOG_CHARS + (2 << 20)
+    assert "ends here" in lines[-1]

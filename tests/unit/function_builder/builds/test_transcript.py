@@ -1,0 +1,136 @@
+"""Status events as log lines."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiobuildkit import StatusEvent, Vertex, VertexLog, VertexStatus
+from function_builder.builds.transcript import MAX_LINE_BYTES, Mask, Transcript
+
+NOW = 1_655_975_412 * 10**9
+AT = "2022-06-23T09:10:12Z"
+STEP = Vertex(digest="sha256:1", name="[ship 15/16] RUN npm test", started=NOW)
+
+
+def transcript(*, prefixes: bool = True, **secrets: bytes) -> Transcript:
+    return Transcript(Mask(secrets), prefixes=prefixes)
+
+
+def output(*pieces: bytes, vertex: str = "sha256:1", stream: int = 1) -> list[StatusEvent]:
+    return [StatusEvent(logs=(VertexLog(vertex, stream, piece, NOW),)) for piece in pieces]
+
+
+def said(subject: Transcript, *events: StatusEvent) -> list[str]:
+    lines = [line for event in events for line in subject.lines(event)] + subject.rest()
+    return [line.split(" ", 2)[2] for line in lines]
+
+
+def test_a_vertex_is_told_as_it_starts_and_as_it_ends():
+    done = Vertex(digest="d", name="RUN x", started=NOW, completed=NOW + 350_000_000)
+    assert transcript().lines(StatusEvent(vertexes=(STEP, done))) == [
+        f"v: {AT} [ship 15/16] RUN npm test",
+        f"v: {AT} RUN x 0.35s",
+    ]
+
+
+def test_a_vertex_that_has_not_started_has_the_time_of_now():
+    (line,) = transcript().lines(StatusEvent(vertexes=(Vertex(digest="d", name="RUN x"),)))
+    assert re.fullmatch(r"v: 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ RUN x", line)
+
+
+def test_a_status_tells_its_bytes():
+    status = VertexStatus(id="transferring dockerfile:", vertex="d", current=1686, timestamp=NOW)
+    assert transcript().lines(StatusEvent(statuses=(status,))) == [
+        f"s: {AT} transferring dockerfile: 1686"
+    ]
+
+
+def test_prefixes_can_be_turned_off():
+    subject = transcript(prefixes=False)
+    assert subject.lines(StatusEvent(vertexes=(STEP,))) == ["[ship 15/16] RUN npm test"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "lines"),
+    [
+        ([b"one\ntwo\n"], ["one", "two"]),
+        ([b"o", b"ne\ntw", b"o"], ["one", "two"]),
+        ([b"10%\r20%\rdone\n"], ["10%", "20%", "done"]),
+        ([b"dos\r", b"\nunix\n"], ["dos", "unix"]),
+        ([b"10%\r", b"20%"], ["10%", "20%"]),
+        ([b"last\r"], ["last"]),
+        ([b"\n\n"], ["", ""]),
+        ([b"\xffbad \xc3", b"\xa9\n"], ["\ufffdbad é"]),
+    ],
+)
+def test_a_line_of_output_is_a_line_of_the_log(pieces, lines):
+    assert said(transcript(), *output(*pieces)) == lines
+
+
+@given(st.lists(st.binary(max_size=6) | st.sampled_from([b"\r", b"\n", b"\r\n"])))
+def test_the_cuts_of_output_do_not_matter(pieces):
+    assert said(transcript(), *output(*pieces)) == said(transcript(), *output(b"".join(pieces)))
+
+
+def test_streams_and_steps_do_not_mix():
+    events = [
+        *output(b"a"),
+        *output(b"x", stream=2),
+        *output(b"1", vertex="sha256:2"),
+        *output(b"b\n"),
+        *output(b"y\n", stream=2),
+        *output(b"2\n", vertex="sha256:2"),
+    ]
+    assert said(transcript(), *events) == ["ab", "xy", "12"]
+
+
+def test_a_steps_unfinished_line_comes_with_its_end():
+    subject = transcript()
+    subject.lines(*output(b"no newline"))
+    done = Vertex(digest="sha256:1", name="RUN x", started=NOW, completed=NOW)
+    assert [line.split(" ", 2)[2] for line in subject.lines(StatusEvent(vertexes=(done,)))] == [
+        "RUN x 0.00s",
+        "no newline",
+    ]
+
+
+def test_output_without_a_lines_end_is_cut():
+    lines = said(transcript(), *output(*[b"0123456789" * 1000] * 20))
+    assert "".join(lines) == "0123456789" * 20_000
+    assert max(map(len, lines)) <= MAX_LINE_BYTES
+
+
+@given(
+    st.sampled_from([b"hunter22", b"multi-first\nmulti-second\n", b"x" * 40_000]),
+    st.integers(0, 40_000),
+    st.lists(st.integers(0, 90_000), max_size=4),
+)
+def test_a_secret_is_masked_however_output_is_cut(secret, before, cuts):
+    data = b"a" * before + secret + b"b" * 100 + b"\n" + secret + b"\n"
+    pieces, start = [], 0
+    for cut in [*sorted(min(cut, len(data)) for cut in cuts), len(data)]:
+        pieces.append(data[start:cut])
+        start = cut
+    text = "\n".join(said(transcript(token=secret), *output(*pieces)))
+    for part in secret.split():
+        assert part.decode() not in text
+        assert part[:20].decode() not in text
+    assert "***" in text
+    assert text.count("a") == before
+
+
+def test_secrets_are_masked_in_names_ids_and_errors():
+    mask = Mask({"t": b"hunter22\n", "short": b"abc", "empty": b""})
+    assert mask.text("RUN echo hunter22 abc") == "RUN echo *** abc"
+    subject = Transcript(mask, prefixes=False)
+    event = StatusEvent(
+        vertexes=(Vertex(digest="d", name="RUN hunter22"),),
+        statuses=(VertexStatus(id="hunter22", vertex="d"),),
+    )
+    assert subject.lines(event) == ["RUN ***", "*** 0"]
+
+
+def test_a_secret_that_holds_another_is_hidden_whole():
+    assert Mask({"a": b"pass", "b": b"password"}).text("password pass") == "*** ***"

@@ -1,0 +1,84 @@
+"""Settings, read from the environment as pro-builder's users write it."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from function_builder.settings import Settings, SettingsError
+
+
+def test_what_pro_builders_deployment_sets():
+    settings = Settings.from_environment(
+        {
+            "buildkit_url": "tcp://buildkit:1234",
+            "buildkit_server_name": "buildkit",
+            "insecure": "true",
+            "disable_hmac": "false",
+            "max_inflight": "3",
+            "enable_lchown": "false",
+            "build_secrets_private_key_path": "/var/secrets/buildkit/key",
+            "secret_mount_path": "/var/secrets",
+            "AWS_SHARED_CREDENTIALS_FILE": "/var/aws/credentials",
+        },
+        tls_ca="/var/secrets/certs/ca.crt",
+        tls_cert=None,
+    )
+    assert settings.buildkit_url == "tcp://buildkit:1234"
+    assert settings.insecure is True
+    assert settings.disable_hmac is False
+    assert settings.max_inflight == 3
+    assert settings.secret_mount_path == Path("/var/secrets")
+    assert settings.tls_ca == "/var/secrets/certs/ca.crt"
+    assert settings.tls_cert == ""
+
+
+def test_an_empty_variable_is_the_default():
+    assert Settings.from_environment({"max_inflight": "", "listen": ""}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("upload_timeout", "90", 90.0),
+        ("upload_timeout", "0.5", 0.5),
+        ("upload_timeout", "1h30m", 5400.0),
+        ("upload_timeout", "1.5s", 1.5),
+        ("upload_timeout", "250ms", 0.25),
+        ("max_body_bytes", "1000", 1000),
+        ("max_body_bytes", "2GiB", 2 << 30),
+        ("max_body_bytes", "5 MB", 5_000_000),
+        ("listen", ":8080", ("0.0.0.0", 8080)),
+        ("listen", "127.0.0.1:0", ("127.0.0.1", 0)),
+        ("listen", "[::1]:80", ("::1", 80)),
+        ("insecure", "T", True),
+        ("allowed_frontends", "a/b, c/d", ("a/b", "c/d")),
+    ],
+)
+def test_forms(variable, text, value):
+    (name,) = [f.name for f in fields(Settings) if f.metadata["variable"] == variable]
+    assert getattr(Settings.from_environment({variable: text}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("max_inflight", "many"),
+        ("max_inflight", "-1"),
+        ("insecure", "maybe"),
+        ("upload_timeout", "soon"),
+        ("upload_timeout", "5 parsecs"),
+        ("upload_timeout", "-1"),
+        ("max_body_bytes", "1XB"),
+        ("listen", "8080"),
+        ("listen", "host:99999"),
+    ],
+)
+def test_nonsense_is_named(variable, text):
+    with pytest.raises(SettingsError, match=f"{variable}='{text}': must"):
+        Settings.from_environment({variable: text})
+
+
+def test_every_setting_explains_itself():
+    for setting in fields(Settings):
+        assert setting.metadata["doc"].endswith(".")
