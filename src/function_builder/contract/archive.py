@@ -138,8 +138,10 @@ class _Tree:
         if member.kind is Kind.HARDLINK:
             target = _clean(member.target, member.name)
             found = self.members.get(target)
-            forward = found is None or found.kind is Kind.HARDLINK or target == path
-            member = member._replace(target=target) if found is None or forward else found
+            if found is None or found.kind is Kind.HARDLINK or target == path:
+                member = member._replace(target=target)
+            else:
+                member = _shared(path, found)
         self.members[path] = member
 
     def _make_room(self, path: str) -> None:
@@ -186,7 +188,14 @@ class _Tree:
                 )
             path = member.target
         for name in chain:
-            self.members[name] = member
+            self.members[name] = _shared(name, member)
+
+
+def _shared(path: str, found: Member) -> Member:
+    """What the hard link `path` shares; links share files and symbolic links only."""
+    if found.kind not in (Kind.FILE, Kind.SYMLINK):
+        raise Refusal(400, f"The hard link {shown(path)} leads to a folder or a device.")
+    return found
 
 
 def _clean(name: str, entry: str) -> str:
@@ -248,8 +257,6 @@ def _context(members: Mapping[str, Member]) -> list[ContextEntry]:
     entries = []
     for path in paths:
         member = members[path]
-        if member.kind not in _TYPES:
-            raise Refusal(400, f"The hard link {shown(path)} leads to no file.")
         group = 0
         if names[id(member)] > 1:
             group = groups.setdefault(id(member), len(groups) + 1)
