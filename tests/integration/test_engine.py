@@ -158,10 +158,12 @@ async def test_nothing_outlives_an_owner_that_is_killed_and_the_next_one_starts(
             stdout=subprocess.PIPE,
         )
         assert owner.stdout is not None
-        address = (await owner.stdout.readline()).decode().strip()
-        building = await build(address, tmp_path, f"FROM busybox\nRUN {step}\n")
-        await until(lambda: running(step.replace(" ", "\0")))
-        owner.kill()
-        await owner.wait()
+        try:
+            address = (await owner.stdout.readline()).decode().strip()
+            building = await build(address, tmp_path, f"FROM busybox\nRUN {step}\n")
+            await until(lambda: running(step.replace(" ", "\0")))
+        finally:
+            owner.kill()
+            await owner.wait()
         await until(lambda: running(str(root)) == running(step.replace(" ", "\0")) == [])
         assert await building.wait() != 0

@@ -1,11 +1,5 @@
-"""An embedded BuildKit: one buildkitd of our own, as root or rootless, kept alive.
+"""An embedded BuildKit: one buildkitd of our own, as root or rootless, kept alive."""
 
-As root it runs in a PID and mount namespace of its own: whatever it started, containers and their
-mounts included, ends with it, even when we are killed. An ordinary user's runs under rootlesskit,
-which gives it the same by `--pidns`.
-"""
-
-import asyncio
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -14,12 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from function_builder.engine import namespaces
 from function_builder.engine.address import ensure_silent, socket_directory, unix_answers
-from function_builder.engine.errors import RootlessRefused
-from function_builder.engine.process import Program, SupervisedProcess, child_environment
+from function_builder.engine.namespaces import Namespaces
+from function_builder.engine.process import Program, SupervisedProcess
 from function_builder.engine.tools import find_tool
 
 _SOCKET = "buildkitd.sock"
+_TRACES_SOCKET = "traces.sock"
+_ROOTLESSKIT = "rootlesskit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +51,25 @@ class BuildKitConfig:
     plain_http: Sequence[str] = ()
     cache: CacheLimits = field(default_factory=CacheLimits)
 
-    def toml(self, *, root: Path, socket: Path, rootless: bool) -> str:
+    def toml(self, *, root: Path, socket: Path, process_sandbox: bool) -> str:
         """The text of buildkitd.toml (BuildKit's docs/buildkitd.toml.md)."""
         lines = [
             f"root = {_quote(root)}",
             "[grpc]",
             f"address = [{_quote(f'unix://{socket}')}]",
+            # By default one for the whole machine, in /run, which another daemon may hold.
+            "[otel]",
+            f"socketPath = {_quote(socket.with_name(_TRACES_SOCKET))}",
+            # No request is ever given a device.
+            "[cdi]",
+            "disabled = true",
             "[history]",
             "maxEntries = 50",
             "[worker.containerd]",
             "enabled = false",
             "[worker.oci]",
             "enabled = true",
-            f"noProcessSandbox = {_quote(rootless)}",
+            f"noProcessSandbox = {_quote(not process_sandbox)}",
             "gc = true",
             f"reservedSpace = {_quote(self.cache.reserved)}",
             f"maxUsedSpace = {_quote(self.cache.most)}",
@@ -103,7 +106,7 @@ class BuildKitDaemon:
         self._config = config or BuildKitConfig()
         self._rootless = os.geteuid() != 0 if rootless is None else rootless
         self._log = log
-        self._sockets = socket_directory(self._root, f"rootlesskit/{_SOCKET}")
+        self._sockets = socket_directory(self._root, f"{_ROOTLESSKIT}/{_SOCKET}")
         self._process: SupervisedProcess | None = None
 
     @property
@@ -128,8 +131,10 @@ class BuildKitDaemon:
             StartFailed: buildkitd ended, or stayed silent.
         """
         if self._rootless:
-            await check_rootless()
-        self._process = SupervisedProcess(self._program())
+            within = await namespaces.for_ordinary_user(self._sockets / _ROOTLESSKIT)
+        else:
+            within = namespaces.for_root()
+        self._process = SupervisedProcess(self._program(within))
         await self._process.start()
         return self
 
@@ -143,80 +148,31 @@ class BuildKitDaemon:
         if self._process is not None:
             await self._process.stop()
 
-    def _program(self) -> Program:
+    def _program(self, within: Namespaces) -> Program:
         find_tool("runc")
         socket = self._sockets / _SOCKET
         config = self._root / "buildkitd.toml"
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        runtime = self._root / "runtime"
+        runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
         config.write_text(
-            self._config.toml(root=self._root / "state", socket=socket, rootless=self._rootless)
+            self._config.toml(
+                root=self._root / "state", socket=socket, process_sandbox=within.own_processes
+            )
         )
-        buildkitd = (str(find_tool("buildkitd")), "--config", str(config))
         return Program(
             name="buildkitd",
-            argv=(*(self._rootlesskit() if self._rootless else _namespaces()), *buildkitd),
+            argv=(*within.argv, str(find_tool("buildkitd")), "--config", str(config)),
             ready=lambda: unix_answers(socket),
             # Another daemon's answer would pass for ours; a dead one's socket buildkitd replaces.
             prepare=lambda: ensure_silent(socket),
-            environment={},
+            # Where runc keeps its containers' state: /run/runc is root's.
+            environment={"XDG_RUNTIME_DIR": str(runtime)} if self._rootless else {},
             log=self._log,
             # It waits for the last client to hang up, which may never be.
             stop_timeout=3,
-            # rootlesskit passes a signal on by itself; a second one makes buildkitd give up.
-            signal_group=not self._rootless,
+            # The second signal makes buildkitd give up at once.
+            signal_group=not within.passes_signals,
         )
-
-    def _rootlesskit(self) -> Sequence[str]:
-        return (
-            str(find_tool("rootlesskit")),
-            *("--state-dir", str(self._sockets / "rootlesskit")),
-            *("--net=host", "--copy-up=/etc", "--copy-up=/run", "--pidns"),
-        )
-
-
-async def check_rootless() -> None:
-    """Make sure that this user can run rootlesskit.
-
-    Raises:
-        ToolMissing: rootlesskit or newuidmap is not installed.
-        RootlessRefused: user namespaces are forbidden, or no ids are set aside for the user.
-    """
-    find_tool("newuidmap")
-    rootlesskit = find_tool("rootlesskit")
-    if await _fails(str(find_tool("unshare")), "--user", "true"):
-        raise RootlessRefused(
-            "user namespaces are forbidden here: run as root, or allow them (sysctl"
-            " user.max_user_namespaces, kernel.unprivileged_userns_clone,"
-            " kernel.apparmor_restrict_unprivileged_userns)"
-        )
-    if said := await _fails(str(rootlesskit), "true"):
-        raise RootlessRefused(
-            "rootlesskit cannot start (has this user lines in /etc/subuid and /etc/subgid?):"
-            f" {said}"
-        )
-
-
-async def _fails(*argv: str) -> str:
-    """Run a command; its last line of output if it failed, else nothing."""
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=child_environment(),
-    )
-    output, _ = await process.communicate()
-    if process.returncode == 0:
-        return ""
-    return (output.decode(errors="replace").strip() or "no reason given").splitlines()[-1]
-
-
-def _namespaces() -> Sequence[str]:
-    # /proc is mounted anew because buildkitd and runc look themselves up in it by process id.
-    return (
-        str(find_tool("unshare")),
-        *("--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--"),
-    )
 
 
 def _quote(value: object) -> str:

@@ -30,7 +30,6 @@ _PASSED_ON = (
     "TMPDIR",
     "TZ",
     "USER",
-    "XDG_RUNTIME_DIR",
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
 

@@ -4,8 +4,10 @@ from pathlib import Path
 from function_builder.engine import BuildKitConfig, CacheLimits
 
 
-def written(config, *, rootless=False):
-    text = config.toml(root=Path("/s t/ä"), socket=Path('/run/"x".sock'), rootless=rootless)
+def written(config, *, process_sandbox=True):
+    text = config.toml(
+        root=Path("/s t/ä"), socket=Path('/run/"x".sock'), process_sandbox=process_sandbox
+    )
     return tomllib.loads(text)
 
 
@@ -28,8 +30,9 @@ def test_only_the_oci_worker_runs_and_its_cache_is_limited():
     }
 
 
-def test_rootless_does_without_the_process_sandbox():
-    assert written(BuildKitConfig(), rootless=True)["worker"]["oci"]["noProcessSandbox"] is True
+def test_the_process_sandbox_can_be_done_without():
+    read = written(BuildKitConfig(), process_sandbox=False)
+    assert read["worker"]["oci"]["noProcessSandbox"] is True
 
 
 def test_a_host_may_be_a_mirror_and_plain_http_at_once():
