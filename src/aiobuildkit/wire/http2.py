@@ -21,14 +21,11 @@ import h2.events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.exceptions import FrameTooLargeError
 from h2.exceptions import ProtocolError as H2ProtocolError
-from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
-from hyperframe.exceptions import HyperframeError
-from hyperframe.frame import ContinuationFrame, Frame, GoAwayFrame, HeadersFrame
 
 from aiobuildkit.errors import ProtocolError
+from aiobuildkit.wire.frames import FrameBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,8 +49,6 @@ WINDOW = 4 * 1024 * 1024
 
 MAX_HEADER_LIST = 8 * 1024 * 1024
 """Bytes. BuildKit's error details hold the Dockerfile, in base64, more than once."""
-
-_FRAME_HEADER = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +130,7 @@ class HTTP2:
                 normalize_inbound_headers=False,
             )
         )
-        self._frames = _FrameBuffer(self._h2, server=not client)
+        self._frames = FrameBuffer(self._h2, server=not client, max_header_block=MAX_HEADER_LIST)
         self._h2.incoming_buffer = self._frames
         self._h2.local_settings = Settings(
             client=client,
@@ -222,7 +217,9 @@ class HTTP2:
             # reads must not stop the others, and the streams' own windows bound the memory.
             self._h2.increment_flow_control_window(self._received)
             self._received = 0
-        events.extend(self._frames.goodbyes)
+        for frame, graceful in self._frames.goodbyes:
+            reason = frame.additional_data.decode("utf-8", "replace")
+            events.append(GoingAway(frame.error_code, reason, graceful))
         self._frames.goodbyes.clear()
         return events
 
@@ -284,75 +281,3 @@ class HTTP2:
         self._outgoing.pop(stream_id, None)
         self._receiving.discard(stream_id)
         self._consumed.pop(stream_id, None)
-
-
-class _FrameBuffer(FrameBuffer):
-    """h2's buffer of frames, but for what h2 decides otherwise.
-
-    h2 refuses a header block of more than 64 CONTINUATION frames, which is 1 MiB from
-    grpc-go; here its bytes are bounded. h2 is done at any GOAWAY, where RFC 9113 section 6.8
-    lets the streams that the peer still serves come to their ends, as buildkitd means it on
-    SIGTERM; here GOAWAY is kept from h2, and after one that serves nothing more, so is
-    everything else.
-    """
-
-    def __init__(self, connection: H2Connection, *, server: bool) -> None:
-        super().__init__(server=server)
-        self._connection = connection
-        self._block: list[HeadersFrame | ContinuationFrame] = []
-        self._block_size = 0
-        self._over = False
-        self.goodbyes: list[GoingAway] = []
-
-    def __next__(self) -> Frame:
-        while not self._over and (frame := self._parse()) is not None:
-            if isinstance(frame, GoAwayFrame):
-                self._leave(frame)
-            elif (whole := self._collect(frame)) is not None:
-                return whole
-        raise StopIteration
-
-    def _parse(self) -> Frame | None:
-        if len(self._data) < _FRAME_HEADER:
-            return None
-        try:
-            frame, length = Frame.parse_frame_header(memoryview(self._data[:_FRAME_HEADER]))
-            if length > self.max_frame_size:
-                raise FrameTooLargeError(f"a frame of {length} bytes")
-            end = _FRAME_HEADER + length
-            if len(self._data) < end:
-                return None
-            frame.parse_body(memoryview(self._data[_FRAME_HEADER:end]))
-        except HyperframeError as error:
-            raise H2ProtocolError(str(error)) from error
-        del self._data[:end]
-        return frame
-
-    def _collect(self, frame: Frame) -> Frame | None:
-        """Join a header block's frames into one; other frames pass as they are."""
-        if self._block:
-            if not isinstance(frame, ContinuationFrame) or (
-                frame.stream_id != self._block[0].stream_id
-            ):
-                raise H2ProtocolError("a header block was interrupted by another frame")
-        elif not isinstance(frame, HeadersFrame) or "END_HEADERS" in frame.flags:
-            return frame
-        self._block.append(frame)
-        self._block_size += _FRAME_HEADER + len(frame.data)
-        if self._block_size > MAX_HEADER_LIST:
-            raise H2ProtocolError(f"a header block of more than {MAX_HEADER_LIST} bytes")
-        if "END_HEADERS" not in frame.flags:
-            return None
-        whole = self._block[0]
-        whole.flags.add("END_HEADERS")
-        whole.data = b"".join(part.data for part in self._block)
-        self._block, self._block_size = [], 0
-        return whole
-
-    def _leave(self, frame: GoAwayFrame) -> None:
-        graceful = frame.error_code == ErrorCodes.NO_ERROR and (
-            frame.last_stream_id >= self._connection.highest_outbound_stream_id
-        )
-        reason = frame.additional_data.decode("utf-8", "replace")
-        self.goodbyes.append(GoingAway(frame.error_code, reason, graceful))
-        self._over = not graceful
