@@ -1,0 +1,55 @@
+"""The command ``function-builder``.
+
+A command's module is imported when that command is asked for: a server must answer its first probe
+at once and must not pay for a client's imports, nor a client for a server's.
+"""
+
+import sys
+from importlib import import_module
+from typing import Annotated, Final
+
+import typer
+
+from function_builder import __version__
+
+_COMMANDS: Final = ("up", "build", "serve")
+"""Each is the function of its name in the module of its name; in the order of a first visit."""
+
+_HELP: Final = "An open Function Builder API: a signed tar goes in, a container image comes out."
+
+_EPILOG: Final = (
+    "Start with `function-builder up`: it starts all that is needed on this machine, builds an "
+    "example and says how to build your own."
+)
+
+
+def main() -> None:
+    """Run the command that the program's arguments name."""
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(help=_HELP, epilog=_EPILOG)(_options)
+    wanted = sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in _COMMANDS else _COMMANDS
+    for name in wanted:
+        app.command(name)(getattr(import_module(f"{__name__}.{name}"), name))
+    app(prog_name="function-builder")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"function-builder {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Say which and end."),
+    ] = False,
+) -> None:
+    pass

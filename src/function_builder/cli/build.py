@@ -1,0 +1,228 @@
+"""The command ``function-builder build``: a client of any builder."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from function_builder.cli.view import choose_view
+from function_builder.client import (
+    DEFAULT_URL,
+    AsyncClient,
+    BuildConfig,
+    BuildResult,
+    BuildStatus,
+    ClientError,
+    ContextError,
+    Refused,
+    Unreachable,
+)
+from function_builder.contract.config import parse_config
+from function_builder.contract.errors import Refusal
+
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_STARTED: Final = 3
+INTERRUPTED: Final = 130
+
+_LOCAL_SECRET: Final = Path(".run/payload-secret")
+
+
+def build(
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="The build context: a directory with a Dockerfile.",
+            exists=True,
+            file_okay=False,
+        ),
+    ],
+    *,
+    image: Annotated[
+        str,
+        typer.Option("--image", "-t", metavar="REF", help="The image to push: registry/name:tag."),
+    ] = "",
+    build_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="A build argument of the Dockerfile; may be repeated. KEY alone takes its value "
+            "from the environment.",
+        ),
+    ] = None,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OS/ARCH",
+            help="A platform to build for, such as linux/arm64; may be repeated, for one image "
+            "that serves all of them. Without it: the builder's own.",
+        ),
+    ] = None,
+    url: Annotated[
+        str,
+        typer.Option(metavar="URL", envvar="OPENFAAS_REMOTE_BUILDER", help="The builder."),
+    ] = DEFAULT_URL,
+    payload_secret: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="OPENFAAS_PAYLOAD_SECRET",
+            help=f"Holds the secret that signs requests. Without it: {_LOCAL_SECRET}, if there.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option(help="Follow the build as it runs, or wait for one whole answer.")
+    ] = True,
+    skip_push: Annotated[
+        bool, typer.Option("--skip-push", help="Build only; --image may be left out then.")
+    ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="How long to wait for a busy builder."),
+    ] = 300,
+) -> None:
+    """Build a directory into an image on a builder, and push it.
+
+    The whole directory is sent; its .dockerignore decides, there, what the build sees. A terminal
+    shows the steps as they run; pipes, CI and NO_COLOR get plain lines. All of that goes to
+    standard error: standard output has the image with its digest, and nothing else.
+
+    \b
+    With the builder that `function-builder up` or `make up` started:
+      function-builder build hello/ --image 127.0.0.1:5000/hello:1
+    With a builder elsewhere, for two platforms:
+      function-builder build . --image ghcr.io/me/fn:1 \\
+        --url https://builder.example.com --payload-secret secret.txt \\
+        --platform linux/amd64 --platform linux/arm64
+    In a script, with a value for the Dockerfile's ARG VERSION:
+      image=$(function-builder build . --image ttl.sh/fn:1h --build-arg VERSION=1.2)
+
+    \b
+    Exit codes:
+      0    the image is built, and pushed unless --skip-push was given
+      1    the build failed, or its end is unknown
+      2    the command or the directory is wrong; nothing was sent
+      3    no build was begun: the builder refused, stayed busy or gave no answer
+      130  interrupted; the builder stops the build
+    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    console = Console(stderr=True, highlight=False)
+    config = _config(image, build_arg or (), platform or (), skip_push=skip_push)
+    secret = _secret(payload_secret)
+    try:
+        result = asyncio.run(
+            _build(console, directory, config, url, secret, stream=stream, wait=wait)
+        )
+    except KeyboardInterrupt:
+        _say(console, "interrupted; the builder stops the build")
+        raise typer.Exit(INTERRUPTED) from None
+    except ClientError as error:
+        _say(console, f"{error}{_advice(error, url, signed=secret is not None)}")
+        raise typer.Exit(USAGE if isinstance(error, ContextError) else NOT_STARTED) from None
+    if result.status is not BuildStatus.SUCCESS:
+        raise typer.Exit(FAILED)
+    typer.echo("@".join(part for part in (result.image, result.digest) if part))
+
+
+async def _build(
+    console: Console,
+    directory: Path,
+    config: BuildConfig,
+    url: str,
+    secret: bytes | None,
+    *,
+    stream: bool,
+    wait: float,
+) -> BuildResult:
+    view = choose_view(console, f"Building {config.image or directory}")
+
+    def on_wait(refused: Refused, seconds: float) -> None:
+        view.note(f"{refused}; trying again in {seconds:g} s")
+
+    try:
+        client = AsyncClient(url, payload_secret=secret, patience=wait, on_wait=on_wait)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--url") from error
+    async with client:
+        with view:
+            if stream:
+                async with client.stream(directory, config) as build:
+                    async for progress in build:
+                        view.progress(progress)
+                    result = await build.result()
+            else:
+                result = await client.build(directory, config)
+                view.progress(result)
+        view.finish(result)
+    return result
+
+
+def _config(
+    image: str, build_args: Sequence[str], platforms: Sequence[str], *, skip_push: bool
+) -> BuildConfig:
+    """What the options say, held to what a builder will say of it."""
+    if not image and not skip_push:
+        raise typer.BadParameter(
+            "name the image to push, or give --skip-push", param_hint="--image"
+        )
+    config = BuildConfig(
+        image=image,
+        build_args=dict(map(_build_arg, build_args)),
+        platforms=tuple(platforms),
+        skip_push=skip_push,
+    )
+    try:
+        return parse_config(config.to_json())
+    except Refusal as refusal:
+        raise typer.BadParameter(refusal.reason) from refusal
+
+
+def _build_arg(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        if name not in os.environ:
+            raise typer.BadParameter(
+                f"{name} is not in the environment: write {name}=VALUE", param_hint="--build-arg"
+            )
+        value = os.environ[name]
+    return name, value
+
+
+def _secret(file: Path | None) -> bytes | None:
+    if file is None and not _LOCAL_SECRET.is_file():
+        return None
+    file = file or _LOCAL_SECRET
+    try:
+        secret = file.read_bytes().strip()
+    except OSError as error:
+        raise typer.BadParameter(
+            f"cannot read {file}: {error.strerror}", param_hint="--payload-secret"
+        ) from error
+    if not secret:
+        raise typer.BadParameter(f"{file} is empty", param_hint="--payload-secret")
+    return secret
+
+
+def _advice(error: ClientError, url: str, *, signed: bool) -> str:
+    """What to do about it, where that is not in the error itself."""
+    if isinstance(error, Unreachable) and url == DEFAULT_URL:
+        return "; `function-builder up` starts a builder here, --url names another"
+    if isinstance(error, Refused) and error.status == HTTPStatus.UNAUTHORIZED:
+        if signed:
+            return "; is the payload secret the one that this builder has?"
+        return "; sign with the builder's secret: --payload-secret FILE"
+    if isinstance(error, Refused) and error.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "; try later, or wait longer with --wait"
+    return ""
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)

@@ -1,0 +1,69 @@
+"""A build's steps as its log tells of them, for a view to show."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from function_builder.client import LogLine, OutputLine, StatusLine, StepLine
+
+_KEPT_OUTPUT: Final = 20
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x1b\x07]*(?:\x07|\x1b\\)?|[ -~]?)")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+@dataclass(slots=True)
+class Step:
+    """One step; ``began`` is this machine's monotonic clock, ``seconds`` the builder's count."""
+
+    name: str
+    began: float
+    seconds: float | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended, or was begun anew since."""
+        return self.seconds is None
+
+    @property
+    def command(self) -> str:
+        """What a RUN step runs; empty for any other."""
+        return self.name.partition(" RUN ")[2]
+
+
+class Steps:
+    """What is known of a build: its steps by name, its newest output, what it moves at the moment.
+
+    The log does not say which step wrote a line of output, so output belongs to the build.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.by_name: dict[str, Step] = {}
+        self.output: tuple[str, ...] = ()
+        self.activity: StatusLine | None = None
+        self._clock = clock
+
+    def take(self, line: LogLine) -> None:
+        """Take the log's next line in."""
+        match line:
+            case StepLine(name, seconds):
+                step = self.by_name.setdefault(name, Step(name, self._clock()))
+                step.seconds = seconds
+                self.activity = None
+            case StatusLine():
+                self.activity = line
+            case OutputLine(text):
+                self.output = (*self.output, printable(text))[-_KEPT_OUTPUT:]
+
+    def failing(self, error: str) -> Step | None:
+        """The step whose command a build's error quotes; None if it quotes none."""
+        for step in reversed(self.by_name.values()):
+            if step.command and step.command in error:
+                return step
+        return None
+
+
+def printable(text: str) -> str:
+    """A line that a build wrote, without what could steer a terminal."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text)).expandtabs()

@@ -1,0 +1,203 @@
+"""How a build is shown while it runs: a picture on a terminal, plain lines everywhere else.
+
+Both write to standard error; standard output is for the image's name alone, so that a script can
+take it.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final, Protocol, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.filesize import decimal
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from function_builder.cli.steps import Step, Steps, printable
+from function_builder.client import BuildResult, BuildStatus, StatusLine, StepLine, parse_log_line
+
+_SHOWN_OUTPUT: Final = 6
+
+
+class View(Protocol):
+    """Shows one build; a context manager around it."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        ...
+
+    def __exit__(self, *exc: object) -> None:
+        """Leave the terminal as it was."""
+
+    def note(self, text: str) -> None:
+        """Say something that is not the build's own."""
+
+    def progress(self, event: BuildResult) -> None:
+        """Show the log's next lines."""
+
+    def finish(self, result: BuildResult) -> None:
+        """Show how the build ended."""
+
+
+def choose_view(console: Console, title: str) -> View:
+    """The live view on a terminal; plain lines in pipes, in CI, and where colour is unwanted."""
+    plain = console.is_dumb_terminal or os.environ.get("CI") or os.environ.get("NO_COLOR")
+    return LiveView(console, title) if console.is_terminal and not plain else PlainView(console)
+
+
+class PlainView:
+    """One line for a step begun, one for a step ended, and RUN output between, indented."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._begun: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        """Say something that is not the build's own."""
+        self._line(text)
+
+    def progress(self, event: BuildResult) -> None:
+        """Show the log's next lines; how many bytes have moved is for live views only."""
+        for line in map(parse_log_line, event.log):
+            match line:
+                case StepLine(name, None):
+                    if name not in self._begun:
+                        self._begun.add(name)
+                        self._line(printable(name))
+                case StepLine(name, seconds):
+                    self._line(f"{printable(name)}  {seconds:.2f}s")
+                case StatusLine():
+                    pass
+                case _:
+                    self._line(f"  {printable(line.text)}")
+
+    def finish(self, result: BuildResult) -> None:
+        """Say how the build ended."""
+        self._console.print(_ending(result), soft_wrap=True)
+
+    def _line(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True)
+
+
+class LiveView:
+    """The build's steps, each with its time, and the newest output, redrawn in place.
+
+    What is left in the end is every step, and of a failed build the output that it ended with.
+    """
+
+    def __init__(
+        self, console: Console, title: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console
+        self._title = title
+        self._clock = clock
+        self._began = clock()
+        self._steps = Steps(clock=clock)
+        self._live = Live(
+            console=console, get_renderable=self._picture, refresh_per_second=8, transient=True
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._live.stop()
+
+    def note(self, text: str) -> None:
+        """Say something that is not the build's own."""
+        self._console.print(Text(text, "yellow"))
+
+    def progress(self, event: BuildResult) -> None:
+        """Take the log's next lines into the picture."""
+        for line in event.log:
+            self._steps.take(parse_log_line(line))
+
+    def finish(self, result: BuildResult) -> None:
+        """Replace the picture by the whole of what was done."""
+        self._live.stop()
+        failed = result.status is not BuildStatus.SUCCESS
+        culprit = self._steps.failing(result.error) if failed else None
+        steps = self._steps.by_name.values()
+        self._console.print(_table(_ended_row(step, culprit, failed=failed) for step in steps))
+        if failed and self._steps.output:
+            self._console.print(_output(self._steps.output), soft_wrap=True)
+        self._console.print(_ending(result), soft_wrap=True)
+
+    def _picture(self) -> RenderableType:
+        # Called from the refreshing thread: it works on copies, each taken in one step.
+        steps = list(self._steps.by_name.values())
+        speaking = any(step.running and step.command for step in steps)
+        output = self._steps.output[-_SHOWN_OUTPUT:] if speaking else ()
+        room = max(3, self._console.height - len(output) - 4)
+        now = self._clock()
+        picture: list[RenderableType] = [self._headline(now)]
+        picture.append(_table(_running_row(step, now) for step in _most_telling(steps, room)))
+        if output:
+            picture.append(_output(output))
+        # The terminal echoes ^C where the cursor is: on a line of its own it spoils nothing.
+        return Group(*picture, Text())
+
+    def _headline(self, now: float) -> Text:
+        line = Text.assemble((self._title, "bold"), f"  {now - self._began:.1f}s")
+        activity = self._steps.activity
+        if activity is not None:
+            moved = f" {decimal(activity.current)}" if activity.current else ""
+            line.append(f"  {printable(activity.name)}{moved}", "dim")
+        line.truncate(self._console.width, overflow="ellipsis")
+        return line
+
+
+def _most_telling(steps: list[Step], room: int) -> Iterator[Step]:
+    """Steps for ``room`` lines, in their order: the running ones, then the newest others."""
+    by_interest = sorted(enumerate(steps), key=lambda at: (not at[1].running, -at[0]))
+    chosen = sorted(islice(by_interest, room))
+    return (step for _, step in chosen)
+
+
+def _table(rows: Iterator[tuple[Text, Text, Text]]) -> Table:
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(width=1)
+    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column(justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _running_row(step: Step, now: float) -> tuple[Text, Text, Text]:
+    name = printable(step.name)
+    if step.seconds is None:
+        return Text("▶", "cyan"), Text(name, "cyan"), Text(f"{now - step.began:.1f}s", "cyan")
+    return Text("✓", "green"), Text(name), Text(f"{step.seconds:.2f}s", "dim")
+
+
+def _ended_row(step: Step, culprit: Step | None, *, failed: bool) -> tuple[Text, Text, Text]:
+    """A failed build's log tells the step that failed from the others only by its error."""
+    mark, style = ("·", "") if failed else ("✓", "green")
+    if step is culprit:
+        mark, style = "✗", "bold red"
+    seconds = "" if step.seconds is None else f"{step.seconds:.2f}s"
+    name_style = style if step is culprit else ""
+    return Text(mark, style), Text(printable(step.name), name_style), Text(seconds, "dim")
+
+
+def _output(lines: tuple[str, ...]) -> Text:
+    block = Text("\n", no_wrap=True, overflow="ellipsis")
+    return block.join(Text.assemble(("│ ", "dim"), line) for line in lines)
+
+
+def _ending(result: BuildResult) -> Text:
+    if result.status is BuildStatus.SUCCESS:
+        return Text(f"Built in {result.duration:.1f}s", "green")
+    words = "\n".join(printable(line) for line in result.error.splitlines())
+    return Text(f"Build failed after {result.duration:.1f}s: {words}", "red")

@@ -1,0 +1,245 @@
+import asyncio
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from function_builder.cli import main
+from tests.unit.function_builder.scripted_builder import (
+    SECRET,
+    ScriptedBuilder,
+    busy,
+    last,
+    progress,
+    refusing,
+    streamed,
+    whole,
+)
+
+BuilderThat = Callable[..., ScriptedBuilder]
+IMAGE = "127.0.0.1:5000/hello:1"
+DIGEST = "sha256:" + "ab" * 32
+LOG = ("v: 2025-06-13T20:16:16Z RUN echo hello", "l: 2025-06-13T20:16:16Z hello")
+SUCCESS = streamed(progress(*LOG), last("success", image=IMAGE, digest=DIGEST))
+
+
+@dataclass
+class Run:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    file = tmp_path / "secret"
+    file.write_bytes(SECRET + b"\n")
+    return file
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Run]:
+    """Run `function-builder build` with these arguments, in a directory without a `.run`."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("OPENFAAS_REMOTE_BUILDER", "OPENFAAS_PAYLOAD_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def command(*arguments: object) -> Run:
+        monkeypatch.setattr(sys, "argv", ["function-builder", "build", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Run(int(ended.value.code or 0), captured.out, captured.err)
+
+    return command
+
+
+def config_of(body: bytes) -> Mapping[str, object]:
+    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+        file = archive.extractfile("com.openfaas.docker.config")
+        assert file is not None
+        config: Mapping[str, object] = json.load(file)
+        return config
+
+
+def test_the_image_is_all_of_standard_output(
+    run, builder_that: BuilderThat, hello: Path, secret: Path
+) -> None:
+    builder = builder_that(SUCCESS)
+    done = run(hello, "--image", IMAGE, "--url", builder.url, "--payload-secret", secret)
+    assert (done.code, done.out) == (0, f"{IMAGE}@{DIGEST}\n")
+    assert done.err.splitlines() == ["RUN echo hello", "  hello", "Built in 1.5s"]
+
+
+def test_the_options_become_the_config(
+    run, builder_that: BuilderThat, hello: Path, secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FROM_ENVIRONMENT", "here")
+    builder = builder_that(SUCCESS)
+    options = ["--build-arg", "A=b=c", "--build-arg", "FROM_ENVIRONMENT", "--build-arg", "EMPTY="]
+    options += ["--platform", "linux/amd64", "--platform", "linux/arm64", "--skip-push"]
+    arguments = [hello, "--url", builder.url, "--payload-secret", secret, "-t", "HOST/Fn:V1"]
+    assert run(*arguments, *options).code == 0
+    assert config_of(builder.bodies[0]) == {
+        "image": "host/fn:V1",
+        "buildArgs": {"A": "b=c", "FROM_ENVIRONMENT": "here", "EMPTY": ""},
+        "platforms": ["linux/amd64", "linux/arm64"],
+        "skipPush": True,
+    }
+
+
+def test_faas_clis_variables_are_defaults(
+    run, builder_that: BuilderThat, hello: Path, secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder = builder_that(SUCCESS)
+    monkeypatch.setenv("OPENFAAS_REMOTE_BUILDER", builder.url)
+    monkeypatch.setenv("OPENFAAS_PAYLOAD_SECRET", str(secret))
+    assert run(hello, "--image", IMAGE).code == 0
+
+
+def test_the_secret_that_up_wrote_is_the_default(
+    run, builder_that: BuilderThat, hello: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".run").mkdir()
+    (tmp_path / ".run" / "payload-secret").write_bytes(SECRET)
+    assert run(hello, "--image", IMAGE, "--url", builder_that(SUCCESS).url).code == 0
+
+
+def test_without_streaming_the_log_comes_at_the_end(
+    run, builder_that: BuilderThat, hello: Path, secret: Path
+) -> None:
+    builder = builder_that(whole(status="success", log=LOG, image=IMAGE, duration=1.5))
+    done = run(hello, "--no-stream", "-t", IMAGE, "--url", builder.url, "--payload-secret", secret)
+    assert (done.code, done.out) == (0, f"{IMAGE}\n")
+    assert done.err.splitlines() == ["RUN echo hello", "  hello", "Built in 1.5s"]
+    assert builder.headers[0]["accept"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (streamed(progress(*LOG), last("failed", error="failed to solve: no")), "to solve: no"),
+        (streamed(progress(*LOG)), "the stream ended without saying how the build did"),
+        (streamed(progress(), RuntimeError("broken")), "the connection was lost"),
+    ],
+)
+def test_a_failed_build(
+    run, builder_that: BuilderThat, hello: Path, *, secret: Path, answer, error: str
+) -> None:
+    url = builder_that(answer).url
+    done = run(hello, "--image", IMAGE, "--url", url, "--payload-secret", secret)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[-1].startswith("Build failed after ")
+    assert error in done.err
+
+
+def test_a_busy_builder_is_waited_for_aloud(
+    run, builder_that: BuilderThat, hello: Path, secret: Path
+) -> None:
+    url = builder_that(busy(), SUCCESS).url
+    done = run(hello, "--image", IMAGE, "--url", url, "--payload-secret", secret)
+    assert done.code == 0
+    assert (
+        "(429): Concurrent request limit exceeded. Max concurrent requests: 1; trying again in 1 s"
+        in done.err
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "arguments", "words"),
+    [
+        (busy(), ["--wait", "0"], "or wait longer with --wait"),
+        (refusing(400, "no"), [], "error: the builder refused (400): no"),
+        (refusing(401, "wrong"), [], "is the payload secret the one that this builder has?"),
+    ],
+)
+def test_a_refusal(
+    run, builder_that: BuilderThat, hello: Path, *, secret: Path, answer, arguments, words: str
+) -> None:
+    url = builder_that(answer).url
+    done = run(hello, "-t", IMAGE, "--url", url, "--payload-secret", secret, *arguments)
+    assert (done.code, done.out) == (3, "")
+    assert len(done.err.splitlines()) == 1
+    assert words in done.err
+
+
+def test_an_unsigned_request_is_told_how_to_sign(
+    run, builder_that: BuilderThat, hello: Path
+) -> None:
+    done = run(hello, "-t", IMAGE, "--url", builder_that(SUCCESS).url)
+    assert done.code == 3
+    assert "sign with the builder's secret: --payload-secret FILE" in done.err
+
+
+def test_nobody_listens(run, hello: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    done = run(hello, "-t", IMAGE, "--url", url)
+    assert (done.code, done.out) == (3, "")
+    assert done.err == f"error: cannot connect to {url}/build: Connection refused\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["absent", "-t", IMAGE], "'absent'"),
+        (["."], "name the image to push, or give --skip-push"),
+        ([".", "-t", "a,b"], "one image is built by a request"),
+        ([".", "-t", "a b"], "not a valid reference"),
+        ([".", "-t", IMAGE, "--platform", "all of them"], "must look like linux/amd64"),
+        ([".", "-t", IMAGE, "--build-arg", "NOT_SET_ANYWHERE"], "NOT_SET_ANYWHERE is not in the"),
+        ([".", "-t", IMAGE, "--build-arg", "=x"], "the name is empty"),
+        ([".", "-t", IMAGE, "--url", "builder:8080"], "'builder:8080' is no address"),
+        ([".", "-t", IMAGE, "--payload-secret", "absent"], "'absent'"),
+        ([".", "-t", IMAGE, "--payload-secret", "/dev/null"], "is empty"),
+        ([".", "-t", IMAGE], "has no Dockerfile"),
+        ([".", "-t", IMAGE, "--frob"], "No such option"),
+    ],
+)
+def test_what_the_user_can_put_right(run, arguments: list[str], words: str) -> None:
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
+
+
+def test_an_interrupt_hangs_up_and_says_so(
+    builder_that: BuilderThat, hello: Path, secret: Path
+) -> None:
+    builder: ScriptedBuilder
+
+    async def until_abandoned() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            builder.abandoned.set()
+
+    builder = builder_that(streamed(progress(*LOG), then=until_abandoned))
+    arguments = [hello, "-t", IMAGE, "--url", builder.url, "--payload-secret", secret]
+    with subprocess.Popen(
+        [sys.executable, "-m", "function_builder", "build", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stderr is not None
+        while process.stderr.readline() != "  hello\n":
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "")
+    assert err == "error: interrupted; the builder stops the build\n"
+    assert builder.abandoned.wait(5)

@@ -1,0 +1,201 @@
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from function_builder.cli.view import LiveView, PlainView, choose_view
+from function_builder.client import BuildResult, BuildStatus
+
+TIME = "2025-06-13T20:16:16Z"
+RUN = "[2/3] RUN npm i"
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def terminal(*, height: int = 20, width: int = 60) -> Console:
+    return Console(
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system=None,
+        width=width,
+        height=height,
+        highlight=False,
+    )
+
+
+def event(*lines: str) -> BuildResult:
+    log = tuple(f"{line[:2]} {TIME}{line[2:]}" for line in lines)
+    return BuildResult(status=BuildStatus.IN_PROGRESS, log=log)
+
+
+def failed(error: str) -> BuildResult:
+    return BuildResult(status=BuildStatus.FAILED, error=error, duration=4.21)
+
+
+SUCCEEDED = BuildResult(status=BuildStatus.SUCCESS, duration=4.21)
+
+
+def rows(console: Console, show: Callable[[], object]) -> list[str]:
+    """What a terminal's lines hold after something was shown, trailing space apart."""
+    with console.capture() as capture:
+        console.print(show())
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def live(console: Console, clock: Clock) -> LiveView:
+    return LiveView(console, "Building hello:1", clock=clock)
+
+
+def test_the_picture_has_a_line_for_each_step_with_its_time() -> None:
+    console, clock = terminal(), Clock()
+    view = live(console, clock)
+    view.progress(event("v: [1/3] FROM busybox", "v: [1/3] FROM busybox 0.05s"))
+    clock.now = 1.0
+    view.progress(event(f"v: {RUN}"))
+    clock.now = 3.5
+    view.progress(event("l: added 1 package", "l: \x1b[31mand\x1b[0m\x1b[2J \x07one more"))
+    assert rows(console, view._picture) == [
+        "Building hello:1  3.5s",
+        "✓ [1/3] FROM busybox                                   0.05s",
+        "▶ [2/3] RUN npm i                                       2.5s",
+        "│ added 1 package",
+        "│ and one more",
+        "",
+    ]
+
+
+def test_the_picture_says_what_is_being_moved() -> None:
+    console, clock = terminal(), Clock()
+    view = live(console, clock)
+    view.progress(event("v: [internal] load build context", "s: transferring context: 1234567"))
+    assert rows(console, view._picture)[0] == "Building hello:1  0.0s  transferring context: 1.2 MB"
+    view.progress(event("v: [internal] load build context 0.10s"))
+    assert rows(console, view._picture)[0] == "Building hello:1  0.0s"
+
+
+def test_output_is_shown_while_its_step_runs_and_not_under_the_next() -> None:
+    console, clock = terminal(), Clock()
+    view = live(console, clock)
+    view.progress(event(f"v: {RUN}", "l: noise", f"v: {RUN} 1.00s", "v: exporting to image"))
+    assert not any("noise" in row for row in rows(console, view._picture))
+
+
+def test_a_step_that_begins_anew_runs_again() -> None:
+    console, clock = terminal(), Clock()
+    view = live(console, clock)
+    view.progress(event("v: load", "v: load 0.00s", "v: load"))
+    assert rows(console, view._picture)[1].startswith("▶ load")
+
+
+@pytest.mark.parametrize("height", [8, 12, 40])
+def test_the_picture_fits_the_terminal_and_keeps_what_runs(height: int) -> None:
+    console, clock = terminal(height=height), Clock()
+    view = live(console, clock)
+    view.progress(event(f"v: {RUN}"))
+    for number in range(30):
+        view.progress(event(f"v: COPY {number} .", f"v: COPY {number} . 0.01s", f"l: {number}"))
+    picture = rows(console, view._picture)
+    assert len(picture) <= max(height, 11)
+    assert any(row.startswith(f"▶ {RUN}") for row in picture)
+    assert any(row.startswith("✓ COPY 29 .") for row in picture)
+
+
+def test_a_long_name_is_cut_and_never_wraps() -> None:
+    console, clock = terminal(), Clock()
+    view = live(console, clock)
+    view.progress(event("v: [2/3] RUN " + "x" * 200, "l: " + "y" * 200))
+    picture = rows(console, view._picture)
+    assert len(picture) == 4
+    assert all(len(row) <= 60 for row in picture)
+
+
+def shown(console: Console, view: LiveView, result: BuildResult) -> list[str]:
+    with console.capture() as capture:
+        view.finish(result)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_a_good_end_leaves_every_step() -> None:
+    console, clock = terminal(height=5), Clock()
+    view = live(console, clock)
+    for number in range(30):
+        view.progress(event(f"v: COPY {number} .", f"v: COPY {number} . 0.01s", "l: noise"))
+    left = shown(console, view, SUCCEEDED)
+    assert len(left) == 31
+    assert all(row.startswith("✓") for row in left[:-1])
+    assert left[-1] == "Built in 4.2s"
+
+
+def test_a_bad_end_marks_the_step_and_shows_its_output() -> None:
+    console, clock = terminal(), Clock()
+    view = live(console, clock)
+    view.progress(event("v: [1/3] FROM busybox 0.05s", f"v: {RUN}", "l: no such package"))
+    view.progress(event(f"v: {RUN} 1.20s"))
+    error = 'failed to solve: process "/bin/sh -c npm i" did not complete: exit code: 1'
+    left = shown(console, view, failed(error))
+    assert left == [
+        "· [1/3] FROM busybox                                   0.05s",
+        "✗ [2/3] RUN npm i                                      1.20s",
+        "│ no such package",
+        f"Build failed after 4.2s: {error}",
+    ]
+
+
+def test_an_error_may_have_lines_but_steers_no_terminal() -> None:
+    console, clock = terminal(), Clock()
+    left = shown(console, live(console, clock), failed("one\n\x1b[2Jtwo"))
+    assert left[-2:] == ["Build failed after 4.2s: one", "two"]
+
+
+def test_plain_lines() -> None:
+    console = Console(file=io.StringIO(), width=20, highlight=False)
+    with PlainView(console) as view:
+        view.note("the builder is busy, and this line is longer than the width")
+        view.progress(event("v: [internal] load", "v: [internal] load 0.00s"))
+        view.progress(event("v: [internal] load", "v: [internal] load 0.03s", f"v: {RUN}"))
+        view.progress(event("s: transferring context: 28", "l: [red]hello[/]", f"v: {RUN} 1.20s"))
+        view.finish(SUCCEEDED)
+        view.finish(failed("no"))
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines() == [
+        "the builder is busy, and this line is longer than the width",
+        "[internal] load",
+        "[internal] load  0.00s",
+        "[internal] load  0.03s",
+        "[2/3] RUN npm i",
+        "  [red]hello[/]",
+        "[2/3] RUN npm i  1.20s",
+        "Built in 4.2s",
+        "Build failed after 4.2s: no",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "console", "expected"),
+    [
+        ({}, terminal(), LiveView),
+        ({}, Console(file=io.StringIO()), PlainView),
+        ({"CI": "true"}, terminal(), PlainView),
+        ({"NO_COLOR": "1"}, terminal(), PlainView),
+        ({"TERM": "dumb"}, terminal(), PlainView),
+    ],
+)
+def test_who_sees_which(
+    variables: dict[str, str],
+    console: Console,
+    expected: type,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("CI", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setitem(console._environ, name, value)
+        monkeypatch.setenv(name, value)
+    assert isinstance(choose_view(console, "Building"), expected)
