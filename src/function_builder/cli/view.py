@@ -136,7 +136,7 @@ class LiveView:
     def _picture(self) -> RenderableType:
         # Called from the refreshing thread: it works on copies, each taken in one step.
         steps = list(self._steps.by_name.values())
-        speaking = any(step.running and step.command for step in steps)
+        speaking = not steps or any(step.running and step.command for step in steps)
         output = self._steps.output[-_SHOWN_OUTPUT:] if speaking else ()
         room = max(3, self._console.height - len(output) - 4)
         now = self._clock()
