@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 __all__ = ["BadPattern", "Glob", "clean"]
 
@@ -38,98 +39,111 @@ class _Any:
         return char != "/"
 
 
-class _Star:
-    """``*``: any characters of a name."""
+_ANY: Final = _Any()
+_Token: TypeAlias = _Class | _Any | str
 
 
-_ANY = _Any()
-_STAR = _Star()
-_Token: TypeAlias = _Class | _Any | _Star | str
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """What stands between two stars, where a star may come first."""
+
+    star: bool
+    tokens: tuple[_Token, ...]
+    malformed: bool
 
 
 class Glob:
     """A pattern of ``filepath.Match``, for single names.
 
-    A name is matched in time proportional to the product of both lengths, whatever the pattern:
-    only the last star passed is ever tried again.
-
-    Raises:
-        BadPattern: the pattern is malformed.
+    A name takes time proportional to the product of both lengths at most, whatever the pattern:
+    a star takes the first place where what follows it fits, since the next star can take in all
+    that a later place would have skipped.
     """
 
     def __init__(self, pattern: str) -> None:
-        self._tokens = _parse(pattern)
+        self._pattern = pattern
+        self._chunks = [_parse_chunk(chunk[0]) for chunk in _CHUNK.finditer(pattern)]
 
     def matches(self, name: str) -> bool:
-        """Whether the whole of a name matches; a name has no slash."""
-        tokens, position, token = self._tokens, 0, 0
-        star, resume = -1, 0
-        while position < len(name):
-            if token < len(tokens) and tokens[token] is _STAR:
-                star, resume = token, position
-                token += 1
-            elif token < len(tokens) and _accepts(tokens[token], name[position]):
-                token += 1
+        """Whether the whole of a name matches; a name has no slash.
+
+        Raises:
+            BadPattern: the pattern is malformed; unnoticed, as in Go, if the name differs from it
+                before the star that comes before the mistake.
+        """
+        position = 0
+        for number, chunk in enumerate(self._chunks, 1):
+            if chunk.malformed:
+                raise BadPattern(f"syntax error in pattern: {self._pattern}")
+            last = number == len(self._chunks)
+            furthest = len(name) - len(chunk.tokens)
+            if last and chunk.star:
+                position = max(position, furthest)
+            while not _fits(chunk.tokens, name, position):
                 position += 1
-            elif star >= 0:
-                resume += 1
-                token, position = star + 1, resume
-            else:
-                return False
-        return all(rest is _STAR for rest in tokens[token:])
+                if not chunk.star or position > furthest:
+                    return False
+            position += len(chunk.tokens)
+        return position == len(name)
 
 
-def _accepts(token: _Token, char: str) -> bool:
-    return not isinstance(token, _Star) and char in token
+# A star, or several, and what follows up to the next star outside of brackets.
+_CHUNK: Final = re.compile(
+    r"""
+    (?=.) \** (?: \\. | \\\Z | [^*\[\\] | \[ (?: \\. | \\\Z | [^\]\\] )* )*
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 
-def _parse(pattern: str) -> list[_Token]:
+def _fits(tokens: tuple[_Token, ...], name: str, position: int) -> bool:
+    part = name[position : position + len(tokens)]
+    return len(part) == len(tokens) and all(
+        char in token for token, char in zip(tokens, part, strict=True)
+    )
+
+
+def _parse_chunk(chunk: str) -> _Chunk:
+    text = chunk.lstrip("*")
+    star = text != chunk
     tokens: list[_Token] = []
     position = 0
-    while position < len(pattern):
-        char = pattern[position]
-        position += 1
-        match char:
-            case "*":
-                if not tokens or tokens[-1] is not _STAR:
-                    tokens.append(_STAR)
-            case "?":
-                tokens.append(_ANY)
-            case "[":
-                bracket, position = _parse_class(pattern, position)
-                tokens.append(bracket)
-            case "\\":
-                if position == len(pattern):
-                    raise _malformed(pattern)
-                tokens.append(pattern[position])
-                position += 1
-            case _:
-                tokens.append(char)
-    return tokens
+    try:
+        while position < len(text):
+            token, position = _parse_token(text, position)
+            tokens.append(token)
+    except IndexError:
+        return _Chunk(star, (), malformed=True)
+    return _Chunk(star, tuple(tokens), malformed=False)
 
 
-def _parse_class(pattern: str, position: int) -> tuple[_Class, int]:
-    negated = pattern.startswith("^", position)
+def _parse_token(chunk: str, position: int) -> tuple[_Token, int]:
+    match chunk[position]:
+        case "[":
+            return _parse_class(chunk, position + 1)
+        case "?":
+            return _ANY, position + 1
+        case "\\":
+            return chunk[position + 1], position + 2
+        case char:
+            return char, position + 1
+
+
+def _parse_class(chunk: str, position: int) -> tuple[_Class, int]:
+    negated = chunk[position] == "^"
     position += negated
     ranges: list[tuple[str, str]] = []
-    while not (ranges and pattern.startswith("]", position)):
-        low, position = _parse_bound(pattern, position)
+    while not (ranges and chunk[position] == "]"):
+        low, position = _parse_bound(chunk, position)
         high = low
-        if pattern.startswith("-", position):
-            high, position = _parse_bound(pattern, position + 1)
+        if chunk[position] == "-":
+            high, position = _parse_bound(chunk, position + 1)
         ranges.append((low, high))
     return _Class(negated, tuple(ranges)), position + 1
 
 
-def _parse_bound(pattern: str, position: int) -> tuple[str, int]:
-    if pattern.startswith(("-", "]"), position):
-        raise _malformed(pattern)
-    position += pattern.startswith("\\", position)
-    # The bracket that closes the class has still to come.
-    if position + 1 >= len(pattern):
-        raise _malformed(pattern)
-    return pattern[position], position + 1
-
-
-def _malformed(pattern: str) -> BadPattern:
-    return BadPattern(f"syntax error in pattern: {pattern}")
+def _parse_bound(chunk: str, position: int) -> tuple[str, int]:
+    if chunk[position] in "-]":
+        raise IndexError
+    position += chunk[position] == "\\"
+    return chunk[position], position + 1

@@ -119,8 +119,8 @@ def _parse(pattern: str) -> Pattern:
     if not text:
         raise BadPattern('illegal exclusion pattern: "!"')
     if _WILD.search(text):
-        # Go refuses here what its filepath.Match refuses.
-        Glob(text)
+        # moby's way to notice a mistake; what it lets pass fails as a regular expression, or not.
+        Glob(text).matches(".")
     return Pattern(text, exception)
 
 
@@ -184,7 +184,7 @@ def _go_expression(pattern: str) -> str:
             position += pattern.startswith("/", position)
             out += "(.*/)?" if position < len(pattern) else ".*"
         elif char == "\\":
-            out += char + pattern[position]
+            out += char + pattern[position : position + 1]
             position += 1
         else:
             # Not all that regular expressions give a meaning is escaped there, so nor here.

@@ -1,0 +1,163 @@
+"""Which entries of a tree a FileSync call gets.
+
+The call's metadata name patterns and paths; the sources of record are BuildKit's
+``session/filesync/filesync.go`` for their form and fsutil's ``filter.go`` for their effect.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus
+
+from aiobuildkit.wire.followpaths import Links, outermost
+from aiobuildkit.wire.patterns import PatternMatcher, Results
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+
+    from aiobuildkit.wire.fsutil import Entry
+
+__all__ = ["Wanted", "select"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a call asks for.
+
+    Attributes:
+        dir_name: which tree.
+        include: patterns, of which a path or one of its directories must match one; all if empty.
+        exclude: patterns that it must not match.
+        follow: paths that, with what links in them lead to, are included too; the whole tree if
+            there are neither these nor patterns to include.
+    """
+
+    dir_name: str = ""
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    follow: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, metadata: Mapping[str, Sequence[str]]) -> Wanted:
+        """Read a call's metadata: a value a header, query-escaped where a marker says so."""
+        return cls(
+            dir_name=next(iter(_values(metadata, "dir-name")), ""),
+            include=_values(metadata, "include-patterns"),
+            exclude=_values(metadata, "exclude-patterns"),
+            follow=_values(metadata, "followpaths"),
+        )
+
+
+def _values(metadata: Mapping[str, Sequence[str]], key: str) -> tuple[str, ...]:
+    values = metadata.get(key, ())
+    if list(metadata.get(f"{key}-encoded", ()))[:1] == ["1"]:
+        return tuple(unquote_plus(value, errors="surrogateescape") for value in values)
+    return tuple(values)
+
+
+@dataclass(slots=True)
+class _Directory:
+    """A directory that the walk is in."""
+
+    prefix: str
+    entry: Entry
+    results: tuple[Results, ...]
+    given: bool
+
+
+def select(entries: Sequence[Entry], wanted: Wanted) -> Iterator[Entry | None]:
+    """Walk a tree and give what a call gets, in order.
+
+    A directory that is not wanted itself comes before the first entry in it that is.
+
+    Args:
+        entries: in fsutil's order, every parent present.
+        wanted: what the call asks for.
+
+    Yields:
+        An entry, or None for a step without one, so that the caller can do something else.
+
+    Raises:
+        BadPattern: a pattern is malformed or too costly.
+    """
+    include = yield from _included(entries, wanted)
+    filters = []
+    if include:
+        filters.append(_Filter(include, keeps=True))
+    if wanted.exclude:
+        filters.append(_Filter(wanted.exclude, keeps=False))
+    if filters:
+        yield from _walk(entries, filters)
+    else:
+        yield from entries
+
+
+def _included(entries: Sequence[Entry], wanted: Wanted) -> Generator[None, None, Sequence[str]]:
+    if not wanted.follow:
+        return wanted.include
+    targets = yield from Links(entries).follow(wanted.follow)
+    if targets is None:
+        return wanted.include
+    return outermost([*wanted.include, *targets]) or ()
+
+
+def _walk(entries: Sequence[Entry], filters: Sequence[_Filter]) -> Iterator[Entry | None]:
+    parents: list[_Directory] = []
+    skipped = "/"
+    for entry in entries:
+        path = entry.path
+        if path.startswith(skipped):
+            yield None
+            continue
+        while parents and not path.startswith(parents[-1].prefix):
+            parents.pop()
+        verdicts = [
+            each.judge(path, parents[-1].results[number] if parents else None)
+            for number, each in enumerate(filters)
+        ]
+        kept = all(verdict for verdict, _ in verdicts)
+        if kept:
+            for parent in parents:
+                if not parent.given:
+                    parent.given = True
+                    yield parent.entry
+        yield entry if kept else None
+        if entry.is_directory:
+            results = tuple(result for _, result in verdicts)
+            parents.append(_Directory(f"{path}/", entry, results, kept))
+            for each, (verdict, _) in zip(filters, verdicts, strict=True):
+                if not (verdict or each.may_keep_below(f"{path}/")):
+                    skipped = f"{path}/"
+
+
+class _Filter:
+    """Patterns that say what is kept, or what is not.
+
+    Attributes:
+        keeps: whether what matches is kept.
+    """
+
+    def __init__(self, patterns: Sequence[str], *, keeps: bool) -> None:
+        self.keeps = keeps
+        self.matcher = PatternMatcher(patterns)
+        prefixes = [
+            pattern.literal_prefix
+            for pattern in self.matcher.patterns
+            if pattern.exception is not keeps
+        ]
+        known = [prefix for prefix in prefixes if prefix is not None]
+        self._prefixes = sorted(known) if len(known) == len(prefixes) else None
+
+    def judge(self, path: str, parent: Results | None) -> tuple[bool, Results]:
+        """Whether a path is kept, and the results to judge by what is in it."""
+        matched, results = self.matcher.match(path, parent)
+        return matched is self.keeps, results
+
+    def may_keep_below(self, prefix: str) -> bool:
+        """Whether a directory that is not kept can hold anything that is."""
+        if self._prefixes is None:
+            return True
+        place = bisect_left(self._prefixes, prefix)
+        return place < len(self._prefixes) and self._prefixes[place].startswith(prefix)
