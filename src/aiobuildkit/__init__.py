@@ -15,6 +15,7 @@
 from aiobuildkit.auth import Auth, Credentials
 from aiobuildkit.client import Client
 from aiobuildkit.connection import TLSConfig
+from aiobuildkit.directory import LocalDirectory
 from aiobuildkit.errors import (
     BuildKitError,
     ConnectionFailed,
@@ -27,6 +28,7 @@ from aiobuildkit.errors import (
     SourceRange,
     StatusCode,
 )
+from aiobuildkit.filesync import FileSync, FileTree, Transfer
 from aiobuildkit.health import Health
 from aiobuildkit.model import (
     BuildKitVersion,
@@ -45,6 +47,7 @@ from aiobuildkit.model import (
 from aiobuildkit.secrets import Secrets
 from aiobuildkit.session import Attachable, Handler, ServerStream
 from aiobuildkit.solve import Solve
+from aiobuildkit.wire.fsutil import Entry, file_mode
 
 __all__ = [
     "Attachable",
@@ -56,10 +59,14 @@ __all__ = [
     "ConnectionFailed",
     "ConnectionLost",
     "Credentials",
+    "Entry",
     "ErrorDetail",
     "Exporter",
+    "FileSync",
+    "FileTree",
     "Handler",
     "Health",
+    "LocalDirectory",
     "Platform",
     "ProtocolError",
     "RPCError",
@@ -73,10 +80,12 @@ __all__ = [
     "StatusCode",
     "StatusEvent",
     "TLSConfig",
+    "Transfer",
     "UsageRecord",
     "Vertex",
     "VertexLog",
     "VertexStatus",
     "VertexWarning",
     "WorkerInfo",
+    "file_mode",
 ]
