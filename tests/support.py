@@ -16,7 +16,7 @@ def free_address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
-async def until(condition: Callable[[], bool], *, timeout: float = 60) -> None:  # noqa: ASYNC109
+async def until(condition: Callable[[], object], *, timeout: float = 60) -> None:  # noqa: ASYNC109
     """Wait until `condition` holds, for what tells nobody when it happens, such as a process's end.
 
     Raises:
@@ -25,3 +25,15 @@ async def until(condition: Callable[[], bool], *, timeout: float = 60) -> None: 
     async with asyncio.timeout(timeout):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+
+
+def running(words: str) -> list[int]:
+    """The processes, anywhere on this machine, whose command line holds `words`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and words in (entry / "cmdline").read_text():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found

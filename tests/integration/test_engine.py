@@ -22,7 +22,7 @@ from function_builder.engine import (
     find_tool,
     seed_base_image,
 )
-from tests.support import free_address, until
+from tests.support import free_address, running, until
 
 pytestmark = pytest.mark.integration
 
@@ -42,18 +42,6 @@ async def build(address, directory, dockerfile, *options):
 def answers(address):
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(address.removeprefix("unix://")) == 0
-
-
-def running(words):
-    """The processes, anywhere on this machine, whose command line holds `words`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and words in (entry / "cmdline").read_text():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
 
 
 async def test_a_function_is_built_on_the_seeded_base_and_pushed(buildkitd, registry, tmp_path):

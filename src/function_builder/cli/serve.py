@@ -1,0 +1,121 @@
+"""The command ``function-builder serve``: a builder in production."""
+
+import os
+import sys
+from collections.abc import Coroutine
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+import uvloop
+
+from function_builder import server
+from function_builder.engine import BuildKitDaemon, EngineError
+from function_builder.server import StartError
+from function_builder.settings import Settings, SettingsError
+from function_builder.telemetry import configure_logging
+
+logger = structlog.get_logger(__name__)
+
+
+def serve(
+    *,
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where requests are answered.")
+    ] = None,
+    metrics_listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where metrics are answered.")
+    ] = None,
+    buildkit_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="BuildKit, as unix:///path or tcp://host:port."),
+    ] = None,
+    tlscacert: Annotated[
+        str | None,
+        typer.Option("--tlscacert", "-tlscacert", metavar="FILE", help="BuildKit's CA."),
+    ] = None,
+    tlscert: Annotated[
+        str | None,
+        typer.Option("--tlscert", "-tlscert", metavar="FILE", help="Our certificate for it."),
+    ] = None,
+    tlskey: Annotated[
+        str | None,
+        typer.Option("--tlskey", "-tlskey", metavar="FILE", help="That certificate's key."),
+    ] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="state_dir",
+            metavar="DIR",
+            help="What a BuildKit of its own keeps, cache included. "
+            "[default: ~/.local/share/function-builder]",
+        ),
+    ] = None,
+    _license_file: Annotated[
+        str | None,
+        typer.Option("--license-file", "-license-file", metavar="FILE", help="Ignored."),
+    ] = None,
+) -> None:
+    """Answer the Function Builder API until SIGTERM.
+
+    Without a BuildKit to talk to it starts one of its own: as root with runc, as an ordinary user
+    with rootlesskit. The payload secret must be there before it starts.
+
+    \b
+      echo secret > /var/openfaas/secrets/payload-secret
+      function-builder serve
+      buildkit_url=tcp://buildkitd:1234 max_inflight=4 function-builder serve
+    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    flags = {
+        "listen": listen,
+        "metrics_listen": metrics_listen,
+        "buildkit_url": buildkit_url,
+        "tlscacert": tlscacert,
+        "tlscert": tlscert,
+        "tlskey": tlskey,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    run_until_signal(_serve({**os.environ, **given}, state_dir or _default_state()))
+
+
+def run_until_signal(main: Coroutine[None, None, None]) -> None:
+    """Run a command's coroutine; what keeps it from its work is one line and exit code 1."""
+    try:
+        uvloop.run(main)
+    except (EngineError, SettingsError, StartError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+async def _serve(environment: dict[str, str], state: Path) -> None:
+    configure_logging(json=not sys.stderr.isatty())
+    settings = Settings.from_environment(environment)
+    if settings.buildkit_url:
+        await server.serve(settings)
+        return
+    logger.warning(
+        "starting a BuildKit of its own, whose RUN steps use this host's network", state=str(state)
+    )
+    async with BuildKitDaemon(state / "buildkit") as daemon:
+        own = {**environment, "buildkit_url": daemon.address}
+        await server.serve(Settings.from_environment(own))
+
+
+def _default_state() -> Path:
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data, "function-builder")
+
+
+def _settings_help() -> str:
+    lines = ["\n\b", "    Environment:"]
+    for setting in fields(Settings):
+        variable, doc = setting.metadata["variable"], setting.metadata["doc"]
+        lines.append(f"      {variable}\n          {doc}")
+    return "\n".join(lines)
+
+
+serve.__doc__ = f"{serve.__doc__}{_settings_help()}"

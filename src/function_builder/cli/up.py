@@ -1,0 +1,222 @@
+"""The command ``function-builder up``: the whole stack on this machine, for a first visit."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from function_builder.cli.serve import run_until_signal
+from function_builder.cli.view import choose_view
+from function_builder.client import AsyncClient, BuildConfig, BuildStatus
+from function_builder.engine import (
+    BuildKitConfig,
+    BuildKitDaemon,
+    EngineError,
+    Registry,
+    ensure_free,
+    seed_base_image,
+)
+from function_builder.server import serve
+from function_builder.settings import Settings
+from function_builder.telemetry import configure_logging
+
+
+def up(
+    *,
+    listen: Annotated[
+        str, typer.Option(envvar="listen", metavar="HOST:PORT", help="The builder's address.")
+    ] = "127.0.0.1:8080",
+    metrics_listen: Annotated[
+        str, typer.Option(envvar="metrics_listen", metavar="HOST:PORT", help="Its metrics'.")
+    ] = "127.0.0.1:8081",
+    registry_listen: Annotated[
+        str,
+        typer.Option(envvar="registry_listen", metavar="HOST:PORT", help="The registry's."),
+    ] = "127.0.0.1:5000",
+    state_dir: Annotated[
+        Path,
+        typer.Option(
+            envvar="state_dir", metavar="DIR", help="The payload secret, caches, images and logs."
+        ),
+    ] = Path(".run"),
+    example: Annotated[
+        Path, typer.Option(metavar="DIR", help="What is built to show that all works.")
+    ] = Path("examples/hello"),
+) -> None:
+    """Run BuildKit, a registry and the builder here, build an example, and serve until Ctrl-C.
+
+    Everything listens on 127.0.0.1 and is kept in one directory: remove that and nothing is left.
+    The registry stands in for Docker Hub too, and has a busybox to build on, so no other registry
+    is needed. `make up` takes options as variables: make up registry_listen=127.0.0.1:5001
+    """
+    stack = Stack(
+        listen=listen,
+        metrics_listen=metrics_listen,
+        registry_listen=registry_listen,
+        state=state_dir.absolute(),
+        example=example.absolute(),
+    )
+    run_until_signal(_up(stack))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """What `up` runs.
+
+    Attributes:
+        listen: the builder's `host:port`.
+        metrics_listen: its metrics'.
+        registry_listen: the registry's.
+        state: the directory of all that is kept.
+        example: the directory that is built first.
+    """
+
+    listen: str
+    metrics_listen: str
+    registry_listen: str
+    state: Path
+    example: Path
+
+    @property
+    def secret_file(self) -> Path:
+        """What requests are signed with."""
+        return self.state / "payload-secret"
+
+    @property
+    def image(self) -> str:
+        """What the example becomes."""
+        return f"{self.registry_listen}/{self.example.name}:latest"
+
+
+async def _up(stack: Stack) -> None:
+    with _only_one_in(stack.state), (stack.state / "builder.log").open("w", buffering=1) as log:
+        configure_logging(json=False, file=log)
+        _make_secret(stack.secret_file)
+        _check_addresses(stack)
+        registry = Registry(
+            stack.state / "registry", listen=stack.registry_listen, log=stack.state / "registry.log"
+        )
+        daemon = BuildKitDaemon(
+            stack.state / "buildkit",
+            config=BuildKitConfig(
+                mirrors={"docker.io": [stack.registry_listen]}, plain_http=[stack.registry_listen]
+            ),
+            log=stack.state / "buildkitd.log",
+        )
+        _say(f"registry   {stack.registry_listen}")
+        async with registry:
+            if await seed_base_image(registry.address):
+                _say("           has a new library/busybox:latest, made of this machine's busybox")
+            _say(f"buildkitd  {daemon.address}")
+            async with daemon:
+                await _serve_and_show(stack, daemon.address)
+    _say("all stopped")
+
+
+async def _serve_and_show(stack: Stack, buildkit_url: str) -> None:
+    settings = Settings.from_environment(
+        {
+            **os.environ,
+            "listen": stack.listen,
+            "metrics_listen": stack.metrics_listen,
+            "buildkit_url": buildkit_url,
+            "secret_mount_path": str(stack.state),
+            # Nobody is behind a Service here: Ctrl-C is meant.
+            "drain_delay": "0",
+            "drain_timeout": "0",
+        }
+    )
+    _say(f"builder    http://{stack.listen}, its metrics http://{stack.metrics_listen}/metrics")
+    ready = asyncio.Event()
+    serving = asyncio.create_task(serve(settings, on_ready=ready.set))
+    showing = asyncio.create_task(_show(stack, ready))
+    try:
+        # Ctrl-C in the middle of the example ends `serving` first.
+        await asyncio.wait((serving, showing), return_when=asyncio.FIRST_COMPLETED)
+        if showing.done():
+            showing.result()
+            await serving
+    finally:
+        showing.cancel()
+        serving.cancel()
+        await asyncio.gather(showing, serving, return_exceptions=True)
+    serving.result()
+
+
+async def _show(stack: Stack, ready: asyncio.Event) -> None:
+    """Build the example as any client would, then say how to build another."""
+    await ready.wait()
+    view = choose_view(Console(stderr=True, highlight=False), f"Building {stack.example}")
+    secret = stack.secret_file.read_bytes().strip()
+    async with (
+        AsyncClient(f"http://{stack.listen}", payload_secret=secret) as client,
+        client.stream(stack.example, BuildConfig(image=stack.image)) as build,
+    ):
+        with view:
+            async for progress in build:
+                view.progress(progress)
+            result = await build.result()
+        view.finish(result)
+    if result.status is not BuildStatus.SUCCESS:
+        raise EngineError(f"the example was not built; logs are in {stack.state}")
+    _say(f"\nimage  {result.image}@{result.digest}\n{_lesson(stack)}")
+
+
+def _lesson(stack: Stack) -> str:
+    """How to build another with nothing but tar, openssl and curl."""
+    example, secret = shlex.quote(str(stack.example)), shlex.quote(str(stack.secret_file))
+    return f"""
+Build your own, from another terminal:
+
+  mkdir -p request/context && cp -r {example}/. request/context
+  echo '{{"image":"{stack.registry_listen}/mine:latest"}}' > request/com.openfaas.docker.config
+  tar -C request -cf request.tar com.openfaas.docker.config context
+  hmac=$(openssl dgst -sha256 -hmac "$(cat {secret})" request.tar | sed 's/.* //')
+  curl -N http://{stack.listen}/build -H "X-Build-Signature: sha256=$hmac" \\
+    -H "Accept: application/x-ndjson" --data-binary @request.tar
+
+Ctrl-C ends it all; {shlex.quote(str(stack.state))} keeps caches, images and logs.
+"""
+
+
+@contextlib.contextmanager
+def _only_one_in(state: Path) -> Iterator[None]:
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EngineError(f"another `up` runs in {state}: --state-dir names another") from None
+        yield
+
+
+def _make_secret(path: Path) -> None:
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+
+
+def _check_addresses(stack: Stack) -> None:
+    for option in ("registry_listen", "listen", "metrics_listen"):
+        address = getattr(stack, option)
+        flag = f"--{option.replace('_', '-')}"
+        try:
+            ensure_free(address)
+        except (EngineError, OSError, ValueError) as error:
+            raise EngineError(
+                f"{error}: {flag} (make up {option}=HOST:PORT) names another"
+            ) from None
+
+
+def _say(text: str) -> None:
+    typer.echo(text)

@@ -1,0 +1,153 @@
+"""`function-builder up`, run as a newcomer runs it: what it prints is then done."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support import free_address, running, until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Up:
+    """A running `up`: its options, and what it has printed."""
+
+    def __init__(self, state):
+        self.state = state
+        self.registry = free_address()
+        self.builder = free_address()
+        self.metrics = free_address()
+        self.printed = ""
+        self.process: Any = None
+
+    async def start(self):
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "function_builder", "up"),
+            *("--listen", self.builder, "--metrics-listen", self.metrics),
+            *("--registry-listen", self.registry, "--state-dir", self.state),
+            cwd=REPOSITORY,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+
+    async def until_it_serves(self):
+        async with asyncio.timeout(120):
+            while "Ctrl-C" not in self.printed:
+                line = await self.process.stdout.readline()
+                assert line, self.printed
+                self.printed += line.decode()
+
+    async def ended(self):
+        async with asyncio.timeout(60):
+            self.printed += (await self.process.stdout.read()).decode()
+            return await self.process.wait()
+
+    def lesson(self):
+        """The indented lines: the commands that a newcomer is to copy."""
+        taught = self.printed.partition("Build your own")[2]
+        return "".join(line for line in taught.splitlines(True) if line.startswith("  "))
+
+
+@pytest.fixture
+async def up(engine_root):
+    state = engine_root / "up"
+    started = []
+
+    async def start():
+        one = Up(state)
+        started.append(one)
+        await one.start()
+        return one
+
+    yield start
+    for one in started:
+        with contextlib.suppress(ProcessLookupError):
+            one.process.kill()
+        await one.ended()
+    await until(lambda: running(str(state)) == [])
+
+
+def manifest(registry, repository):
+    accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    url = f"http://{registry}/v2/{repository}/manifests/latest"
+    return httpx2.get(url, headers=accept, trust_env=False)
+
+
+async def test_it_builds_its_example_teaches_how_to_build_another_and_ends_by_ctrl_c(up, tmp_path):
+    first = await up()
+    await first.until_it_serves()
+    pushed = manifest(first.registry, "hello").headers["Docker-Content-Digest"]
+    assert f"image  {first.registry}/hello:latest@{pushed}\n" in first.printed
+    assert (first.state / "payload-secret").stat().st_mode & 0o777 == 0o600
+
+    lesson = await asyncio.create_subprocess_exec(
+        *("sh", "-euc", first.lesson()), cwd=tmp_path, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await lesson.communicate()
+    last = json.loads(output.splitlines()[-1])
+    assert (last["status"], last["image"]) == ("success", f"{first.registry}/mine:latest")
+    assert manifest(first.registry, "mine").status_code == 200
+
+    first.process.send_signal(signal.SIGINT)
+    assert await first.ended() == 0
+    assert first.printed.endswith("all stopped\n")
+    assert running(str(first.state)) == []
+
+    second = await up()
+    await second.until_it_serves()
+    assert "made of this machine's busybox" not in second.printed
+
+
+async def test_sigterm_ends_all_of_it(up):
+    one = await up()
+    await one.until_it_serves()
+    one.process.terminate()
+    assert await one.ended() == 0
+    assert running(str(one.state)) == []
+
+
+async def test_an_interrupt_while_it_starts_ends_all_of_it(up):
+    one = await up()
+    async with asyncio.timeout(60):
+        while b"buildkitd" not in await one.process.stdout.readline():
+            pass
+    one.process.send_signal(signal.SIGINT)
+    assert await one.ended() in (0, 130)
+    assert "Traceback" not in one.printed
+    assert running(str(one.state)) == []
+
+
+async def test_a_second_one_on_the_same_state_is_refused_in_one_line(up):
+    one = await up()
+    await one.until_it_serves()
+    other = await up()
+    assert await other.ended() == 1
+    assert other.printed == (
+        f"error: another `up` runs in {one.state}: --state-dir names another\n"
+    )
+
+
+@pytest.mark.parametrize("option", ["registry", "builder", "metrics"])
+async def test_a_taken_address_is_named_with_the_option_that_changes_it(engine_root, option):
+    one = Up(engine_root / f"taken-{option}")
+    taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    address = f"127.0.0.1:{taken.sockets[0].getsockname()[1]}"
+    setattr(one, option, address)
+    flags = {"registry": "registry-listen", "builder": "listen", "metrics": "metrics-listen"}
+    async with taken:
+        await one.start()
+        assert await one.ended() == 1
+    variable = flags[option].replace("-", "_")
+    assert one.printed == (
+        f"error: {address} is taken by another program: "
+        f"--{flags[option]} (make up {variable}=HOST:PORT) names another\n"
+    )
