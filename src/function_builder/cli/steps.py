@@ -9,6 +9,7 @@ from typing import Final
 from function_builder.client import LogLine, OutputLine, StatusLine, StepLine
 
 _KEPT_OUTPUT: Final = 20
+_NUMBERED = re.compile(r"\[[^]]*\d+/\d+\] ")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x1b\x07]*(?:\x07|\x1b\\)?|[ -~]?)")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -35,30 +36,45 @@ class Step:
 class Steps:
     """What is known of a build: its steps by name, its newest output, what it moves at the moment.
 
+    BuildKit announces the Dockerfile's steps all at once and in no order, with the same line that
+    says later that one was begun. So a numbered step counts as begun at its second such line, or
+    when it has ended without one, as cached steps do.
+
     The log does not say which step wrote a line of output, so output belongs to the build.
+
+    Attributes:
+        begun: the steps that were begun, the earliest first.
+        announced: the names of all numbered steps.
+        output: the newest lines.
+        activity: what was moved last, while its step runs.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.by_name: dict[str, Step] = {}
+        self.begun: dict[str, Step] = {}
+        self.announced: set[str] = set()
         self.output: tuple[str, ...] = ()
         self.activity: StatusLine | None = None
         self._clock = clock
 
-    def take(self, line: LogLine) -> None:
-        """Take the log's next line in."""
+    def take(self, line: LogLine) -> Step | None:
+        """Take the log's next line in; returns the step that was begun or ended by it."""
         match line:
+            case StepLine(name, None) if _NUMBERED.match(name) and name not in self.announced:
+                self.announced.add(name)
             case StepLine(name, seconds):
-                step = self.by_name.setdefault(name, Step(name, self._clock()))
+                step = self.begun.setdefault(name, Step(name, self._clock()))
                 step.seconds = seconds
                 self.activity = None
+                return step
             case StatusLine():
                 self.activity = line
             case OutputLine(text):
                 self.output = (*self.output, printable(text))[-_KEPT_OUTPUT:]
+        return None
 
     def failing(self, error: str) -> Step | None:
         """The step whose command a build's error quotes; None if it quotes none."""
-        for step in reversed(self.by_name.values()):
+        for step in reversed(self.begun.values()):
             if step.command and step.command in error:
                 return step
         return None

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from function_builder.cli.steps import Step, Steps, printable
-from function_builder.client import BuildResult, BuildStatus, StatusLine, StepLine, parse_log_line
+from function_builder.client import BuildResult, BuildStatus, OutputLine, parse_log_line
 
 _SHOWN_OUTPUT: Final = 6
 
@@ -53,7 +53,8 @@ class PlainView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._begun: set[str] = set()
+        self._steps = Steps()
+        self._named: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -68,21 +69,22 @@ class PlainView:
     def progress(self, event: BuildResult) -> None:
         """Show the log's next lines; how many bytes have moved is for live views only."""
         for line in map(parse_log_line, event.log):
-            match line:
-                case StepLine(name, None):
-                    if name not in self._begun:
-                        self._begun.add(name)
-                        self._line(printable(name))
-                case StepLine(name, seconds):
-                    self._line(f"{printable(name)}  {seconds:.2f}s")
-                case StatusLine():
-                    pass
-                case _:
-                    self._line(f"  {printable(line.text)}")
+            step = self._steps.take(line)
+            if step is not None:
+                self._step(step)
+            elif isinstance(line, OutputLine):
+                self._line(f"  {printable(line.text)}")
 
     def finish(self, result: BuildResult) -> None:
         """Say how the build ended."""
         self._console.print(_ending(result), soft_wrap=True)
+
+    def _step(self, step: Step) -> None:
+        if step.seconds is not None:
+            self._line(f"{printable(step.name)}  {step.seconds:.2f}s")
+        elif step.name not in self._named:
+            self._line(printable(step.name))
+        self._named.add(step.name)
 
     def _line(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
@@ -127,7 +129,7 @@ class LiveView:
         self._live.stop()
         failed = result.status is not BuildStatus.SUCCESS
         culprit = self._steps.failing(result.error) if failed else None
-        steps = self._steps.by_name.values()
+        steps = self._steps.begun.values()
         self._console.print(_table(_ended_row(step, culprit, failed=failed) for step in steps))
         if failed and self._steps.output:
             self._console.print(_output(self._steps.output), soft_wrap=True)
@@ -135,7 +137,7 @@ class LiveView:
 
     def _picture(self) -> RenderableType:
         # Called from the refreshing thread: it works on copies, each taken in one step.
-        steps = list(self._steps.by_name.values())
+        steps = list(self._steps.begun.values())
         speaking = not steps or any(step.running and step.command for step in steps)
         output = self._steps.output[-_SHOWN_OUTPUT:] if speaking else ()
         room = max(3, self._console.height - len(output) - 4)
@@ -148,7 +150,11 @@ class LiveView:
         return Group(*picture, Text())
 
     def _headline(self, now: float) -> Text:
+        known = self._steps.announced | self._steps.begun.keys()
+        done = sum(not step.running for step in list(self._steps.begun.values()))
         line = Text.assemble((self._title, "bold"), f"  {now - self._began:.1f}s")
+        if known:
+            line.append(f"  {done}/{len(known)}", "dim")
         activity = self._steps.activity
         if activity is not None:
             moved = f" {decimal(activity.current)}" if activity.current else ""

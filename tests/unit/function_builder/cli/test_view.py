@@ -9,6 +9,8 @@ from function_builder.client import BuildResult, BuildStatus
 
 TIME = "2025-06-13T20:16:16Z"
 RUN = "[2/3] RUN npm i"
+BEGIN = (f"v: {RUN}", f"v: {RUN}")
+"""A step of the Dockerfile is announced first, in the same words."""
 
 
 class Clock:
@@ -55,13 +57,15 @@ def live(console: Console, clock: Clock) -> LiveView:
 def test_the_picture_has_a_line_for_each_step_with_its_time() -> None:
     console, clock = terminal(), Clock()
     view = live(console, clock)
+    view.progress(event("v: [3/3] COPY . .", f"v: {RUN}", "v: [1/3] FROM busybox"))
+    assert rows(console, view._picture) == ["Building hello:1  0.0s  0/3", ""]
     view.progress(event("v: [1/3] FROM busybox", "v: [1/3] FROM busybox 0.05s"))
     clock.now = 1.0
-    view.progress(event(f"v: {RUN}"))
+    view.progress(event(*BEGIN))
     clock.now = 3.5
     view.progress(event("l: added 1 package", "l: \x1b[31mand\x1b[0m\x1b[2J \x07one more"))
     assert rows(console, view._picture) == [
-        "Building hello:1  3.5s",
+        "Building hello:1  3.5s  1/3",
         "✓ [1/3] FROM busybox                                   0.05s",
         "▶ [2/3] RUN npm i                                       2.5s",
         "│ added 1 package",
@@ -74,15 +78,18 @@ def test_the_picture_says_what_is_being_moved() -> None:
     console, clock = terminal(), Clock()
     view = live(console, clock)
     view.progress(event("v: [internal] load build context", "s: transferring context: 1234567"))
-    assert rows(console, view._picture)[0] == "Building hello:1  0.0s  transferring context: 1.2 MB"
+    assert (
+        rows(console, view._picture)[0]
+        == "Building hello:1  0.0s  0/1  transferring context: 1.2 MB"
+    )
     view.progress(event("v: [internal] load build context 0.10s"))
-    assert rows(console, view._picture)[0] == "Building hello:1  0.0s"
+    assert rows(console, view._picture)[0] == "Building hello:1  0.0s  1/1"
 
 
 def test_output_is_shown_while_its_step_runs_and_not_under_the_next() -> None:
     console, clock = terminal(), Clock()
     view = live(console, clock)
-    view.progress(event(f"v: {RUN}", "l: noise", f"v: {RUN} 1.00s", "v: exporting to image"))
+    view.progress(event(*BEGIN, "l: noise", f"v: {RUN} 1.00s", "v: exporting to image"))
     assert not any("noise" in row for row in rows(console, view._picture))
 
 
@@ -97,7 +104,7 @@ def test_a_step_that_begins_anew_runs_again() -> None:
 def test_the_picture_fits_the_terminal_and_keeps_what_runs(height: int) -> None:
     console, clock = terminal(height=height), Clock()
     view = live(console, clock)
-    view.progress(event(f"v: {RUN}"))
+    view.progress(event(*BEGIN))
     for number in range(30):
         view.progress(event(f"v: COPY {number} .", f"v: COPY {number} . 0.01s", f"l: {number}"))
     picture = rows(console, view._picture)
@@ -109,7 +116,7 @@ def test_the_picture_fits_the_terminal_and_keeps_what_runs(height: int) -> None:
 def test_a_long_name_is_cut_and_never_wraps() -> None:
     console, clock = terminal(), Clock()
     view = live(console, clock)
-    view.progress(event("v: [2/3] RUN " + "x" * 200, "l: " + "y" * 200))
+    view.progress(event(*["v: [2/3] RUN " + "x" * 200] * 2, "l: " + "y" * 200))
     picture = rows(console, view._picture)
     assert len(picture) == 4
     assert all(len(row) <= 60 for row in picture)
@@ -135,7 +142,7 @@ def test_a_good_end_leaves_every_step() -> None:
 def test_a_bad_end_marks_the_step_and_shows_its_output() -> None:
     console, clock = terminal(), Clock()
     view = live(console, clock)
-    view.progress(event("v: [1/3] FROM busybox 0.05s", f"v: {RUN}", "l: no such package"))
+    view.progress(event("v: [1/3] FROM busybox 0.05s", *BEGIN, "l: no such package"))
     view.progress(event(f"v: {RUN} 1.20s"))
     error = 'failed to solve: process "/bin/sh -c npm i" did not complete: exit code: 1'
     left = shown(console, view, failed(error))
@@ -158,7 +165,7 @@ def test_plain_lines() -> None:
     with PlainView(console) as view:
         view.note("the builder is busy, and this line is longer than the width")
         view.progress(event("v: [internal] load", "v: [internal] load 0.00s"))
-        view.progress(event("v: [internal] load", "v: [internal] load 0.03s", f"v: {RUN}"))
+        view.progress(event("v: [internal] load", "v: [internal] load 0.03s", *BEGIN))
         view.progress(event("s: transferring context: 28", "l: [red]hello[/]", f"v: {RUN} 1.20s"))
         view.finish(SUCCEEDED)
         view.finish(failed("no"))
