@@ -1,7 +1,9 @@
 """The command ``function-builder serve``: a builder in production."""
 
+import inspect
 import os
 import sys
+import textwrap
 from collections.abc import Coroutine
 from dataclasses import fields
 from pathlib import Path
@@ -110,12 +112,15 @@ def _default_state() -> Path:
     return Path(data, "function-builder")
 
 
-def _settings_help() -> str:
-    lines = ["\n\b", "    Environment:"]
+def _variables() -> str:
+    lines = ["\b", "Environment variables:"]
     for setting in fields(Settings):
-        variable, doc = setting.metadata["variable"], setting.metadata["doc"]
-        lines.append(f"      {variable}\n          {doc}")
+        lines.append(f"  {setting.metadata['variable']}")
+        lines += textwrap.wrap(
+            setting.metadata["doc"], 74, initial_indent="      ", subsequent_indent="      "
+        )
     return "\n".join(lines)
 
 
-serve.__doc__ = f"{serve.__doc__}{_settings_help()}"
+# The command's help is its docstring: what Settings says of itself is said there, not repeated.
+serve.__doc__ = f"{inspect.cleandoc(serve.__doc__ or '')}\n\n{_variables()}"
