@@ -33,6 +33,8 @@ from aiobuildkit.protos.fsutil_pb2 import Packet
 
 __all__ = [
     "CHUNK",
+    "DIRECTORY",
+    "SYMLINK",
     "Entry",
     "Request",
     "Sender",
@@ -100,11 +102,6 @@ class Entry:
         """Whether the entry is a symbolic link."""
         return self.mode & SYMLINK != 0
 
-    @property
-    def is_regular(self) -> bool:
-        """Whether the entry is a regular file, so that its content may be asked for."""
-        return self.mode & _TYPE == 0
-
 
 def file_mode(st_mode: int) -> int:
     """Translate a unix ``st_mode``, with its type bits, to Go's ``os.FileMode``."""
@@ -171,14 +168,15 @@ class Sender:
         fields.mod_time = entry.mtime
         fields.size = entry.size
         fields.linkname = entry.target
-        if entry.is_regular:
+        kind = entry.mode & _TYPE
+        if not kind:
             self._askable[self.announced] = entry
             if entry.link_group:
                 # The size stays: with 0, as fsutil's own sender has it, BuildKit's receiver
                 # finds the link changed at the next build and leaves temporary names behind.
                 first = self._first_names.setdefault(entry.link_group, entry.path)
                 fields.linkname = first if first != entry.path else ""
-        elif entry.is_symlink:
+        elif kind == SYMLINK:
             fields.size = len(entry.target.encode())
         self.announced += 1
         return self._packet.SerializeToString()

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_GLOBS", "Pattern", "PatternMatcher", "Results"]
 
-MAX_GLOBS: Final = 128 * 1024
-"""Bound on the characters of a matcher's patterns with wildcards."""
+MAX_GLOBS: Final = 32 * 1024
+"""Bound on the characters of a matcher's patterns with wildcards: half a second to compile."""
 
 Results: TypeAlias = tuple[bool, ...]
 """What a directory matched, for the paths in it; opaque."""
@@ -88,27 +88,38 @@ class PatternMatcher:
         if sum(run.instructions for run in self._runs) > MAX_INSTRUCTIONS:
             raise BadPattern("too many patterns that are more than plain globs")
 
-    def match(self, path: str, parent: Results | None) -> tuple[bool, Results]:
-        """Whether a path matches, and the results to pass on if it is a directory.
+    @property
+    def top(self) -> Results:
+        """What the tree's root passes on."""
+        return (False,) * len(self._runs)
 
-        A path in a directory that matched a pattern matches it too. Patterns that could not
-        change the outcome are not looked at, which shows in the directory's results: that is
-        moby's way (``MatchesUsingParentResults``).
+    def matches(self, path: str, parent: Results) -> bool:
+        """Whether a path matches; it does, too, where its directory matched.
 
         Args:
             path: clean and relative.
-            parent: the results of its directory; None at the top.
+            parent: the results of its directory.
+        """
+        # The last pattern that matches decides, whatever those before it say.
+        for run, inherited in zip(reversed(self._runs), reversed(parent), strict=True):
+            if inherited or run.matches(path):
+                return not run.exception
+        return False
+
+    def results(self, path: str, parent: Results) -> Results:
+        """What a directory passes on.
+
+        Patterns that could not change the directory's own outcome are not looked at, which those
+        in it inherit: that is moby's way (``MatchesUsingParentResults``).
         """
         matched = False
         results = []
-        for index, run in enumerate(self._runs):
-            hit = (parent is not None and parent[index]) or (
-                run.exception is matched and run.matches(path)
-            )
+        for run, inherited in zip(self._runs, parent, strict=True):
+            hit = inherited or (run.exception is matched and run.matches(path))
             results.append(hit)
             if hit:
                 matched = not run.exception
-        return matched, tuple(results)
+        return tuple(results)
 
 
 def _parse(pattern: str) -> Pattern:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
 from aiobuildkit.wire.followpaths import Links, outermost
+from aiobuildkit.wire.fsutil import DIRECTORY, Entry
 from aiobuildkit.wire.patterns import PatternMatcher, Results
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
-
-    from aiobuildkit.wire.fsutil import Entry
 
 __all__ = ["Wanted", "select"]
 
@@ -63,7 +63,7 @@ class _Directory:
 
     prefix: str
     entry: Entry
-    results: tuple[Results, ...]
+    results: Sequence[Results]
     given: bool
 
 
@@ -104,32 +104,44 @@ def _included(entries: Sequence[Entry], wanted: Wanted) -> Generator[None, None,
 
 
 def _walk(entries: Sequence[Entry], filters: Sequence[_Filter]) -> Iterator[Entry | None]:
-    parents: list[_Directory] = []
+    root = _Directory("", Entry("", DIRECTORY), [each.matcher.top for each in filters], given=True)
+    parents = [root]
     skipped = "/"
     for entry in entries:
         path = entry.path
         if path.startswith(skipped):
             yield None
             continue
-        while parents and not path.startswith(parents[-1].prefix):
+        while not path.startswith(parents[-1].prefix):
             parents.pop()
-        verdicts = [
-            each.judge(path, parents[-1].results[number] if parents else None)
-            for number, each in enumerate(filters)
+        parent = parents[-1]
+        kept = [
+            each.matcher.matches(path, results) is each.keeps
+            for each, results in zip(filters, parent.results, strict=True)
         ]
-        kept = all(verdict for verdict, _ in verdicts)
-        if kept:
-            for parent in parents:
-                if not parent.given:
-                    parent.given = True
-                    yield parent.entry
-        yield entry if kept else None
+        given = all(kept)
+        if given:
+            yield from _give(parents)
+        yield entry if given else None
         if entry.is_directory:
-            results = tuple(result for _, result in verdicts)
-            parents.append(_Directory(f"{path}/", entry, results, kept))
-            for each, (verdict, _) in zip(filters, verdicts, strict=True):
-                if not (verdict or each.may_keep_below(f"{path}/")):
-                    skipped = f"{path}/"
+            prefix = f"{path}/"
+            if all(map(_Filter.goes_on_below, filters, kept, repeat(prefix))):
+                results = [
+                    each.matcher.results(path, above)
+                    for each, above in zip(filters, parent.results, strict=True)
+                ]
+                parents.append(_Directory(prefix, entry, results, given))
+            else:
+                skipped = prefix
+
+
+def _give(parents: Sequence[_Directory]) -> Iterator[Entry]:
+    """The directories that have not been given yet; who is given, so is all above."""
+    if not parents[-1].given:
+        for parent in parents:
+            if not parent.given:
+                parent.given = True
+                yield parent.entry
 
 
 class _Filter:
@@ -150,14 +162,9 @@ class _Filter:
         known = [prefix for prefix in prefixes if prefix is not None]
         self._prefixes = sorted(known) if len(known) == len(prefixes) else None
 
-    def judge(self, path: str, parent: Results | None) -> tuple[bool, Results]:
-        """Whether a path is kept, and the results to judge by what is in it."""
-        matched, results = self.matcher.match(path, parent)
-        return matched is self.keeps, results
-
-    def may_keep_below(self, prefix: str) -> bool:
-        """Whether a directory that is not kept can hold anything that is."""
-        if self._prefixes is None:
+    def goes_on_below(self, kept: bool, prefix: str) -> bool:
+        """Whether anything in a directory, kept or not, may be kept."""
+        if kept or self._prefixes is None:
             return True
         place = bisect_left(self._prefixes, prefix)
         return place < len(self._prefixes) and self._prefixes[place].startswith(prefix)
