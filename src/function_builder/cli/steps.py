@@ -16,16 +16,29 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 @dataclass(slots=True)
 class Step:
-    """One step; ``began`` is this machine's monotonic clock, ``seconds`` the builder's count."""
+    """One step, which may run more than once: an export does, to write and to push.
+
+    Attributes:
+        name: as the log has it.
+        began: when it began last, by this machine's monotonic clock; None when it does not run.
+        seconds: how long it ran before, by the builder's count.
+        cached: it was announced and ended, but never ran.
+    """
 
     name: str
-    began: float
-    seconds: float | None = None
+    began: float | None = None
+    seconds: float = 0.0
+    cached: bool = False
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended, or was begun anew since."""
-        return self.seconds is None
+        """Whether it runs now."""
+        return self.began is not None
+
+    @property
+    def took(self) -> str:
+        """How long it ran, for people."""
+        return "cached" if self.cached else f"{self.seconds:.2f}s"
 
     @property
     def command(self) -> str:
@@ -61,9 +74,15 @@ class Steps:
         match line:
             case StepLine(name, None) if _NUMBERED.match(name) and name not in self.announced:
                 self.announced.add(name)
-            case StepLine(name, seconds):
-                step = self.begun.setdefault(name, Step(name, self._clock()))
-                step.seconds = seconds
+            case StepLine(name, None):
+                step = self.begun.setdefault(name, Step(name))
+                step.began, step.cached = self._clock(), False
+                self.activity = None
+                return step
+            case StepLine(name, float() as seconds):
+                never_ran = name in self.announced and not seconds
+                step = self.begun.setdefault(name, Step(name, cached=never_ran))
+                step.began, step.seconds = None, step.seconds + seconds
                 self.activity = None
                 return step
             case StatusLine():

@@ -80,8 +80,8 @@ class PlainView:
         self._console.print(_ending(result), soft_wrap=True)
 
     def _step(self, step: Step) -> None:
-        if step.seconds is not None:
-            self._line(f"{printable(step.name)}  {step.seconds:.2f}s")
+        if not step.running:
+            self._line(f"{printable(step.name)}  {step.took}")
         elif step.name not in self._named:
             self._line(printable(step.name))
         self._named.add(step.name)
@@ -182,9 +182,10 @@ def _table(rows: Iterator[tuple[Text, Text, Text]]) -> Table:
 
 def _running_row(step: Step, now: float) -> tuple[Text, Text, Text]:
     name = printable(step.name)
-    if step.seconds is None:
-        return Text("▶", "cyan"), Text(name, "cyan"), Text(f"{now - step.began:.1f}s", "cyan")
-    return Text("✓", "green"), Text(name), Text(f"{step.seconds:.2f}s", "dim")
+    if step.began is None:
+        return Text("✓", "green"), Text(name), Text(step.took, "dim")
+    seconds = step.seconds + now - step.began
+    return Text("▶", "cyan"), Text(name, "cyan"), Text(f"{seconds:.1f}s", "cyan")
 
 
 def _ended_row(step: Step, culprit: Step | None, *, failed: bool) -> tuple[Text, Text, Text]:
@@ -192,9 +193,9 @@ def _ended_row(step: Step, culprit: Step | None, *, failed: bool) -> tuple[Text,
     mark, style = ("·", "") if failed else ("✓", "green")
     if step is culprit:
         mark, style = "✗", "bold red"
-    seconds = "" if step.seconds is None else f"{step.seconds:.2f}s"
+    took = "" if step.running else step.took
     name_style = style if step is culprit else ""
-    return Text(mark, style), Text(printable(step.name), name_style), Text(seconds, "dim")
+    return Text(mark, style), Text(printable(step.name), name_style), Text(took, "dim")
 
 
 def _output(lines: tuple[str, ...]) -> Text:

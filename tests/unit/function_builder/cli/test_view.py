@@ -93,11 +93,23 @@ def test_output_is_shown_while_its_step_runs_and_not_under_the_next() -> None:
     assert not any("noise" in row for row in rows(console, view._picture))
 
 
-def test_a_step_that_begins_anew_runs_again() -> None:
+def test_a_step_that_begins_anew_runs_again_and_its_times_add_up() -> None:
     console, clock = terminal(), Clock()
     view = live(console, clock)
-    view.progress(event("v: load", "v: load 0.00s", "v: load"))
-    assert rows(console, view._picture)[1].startswith("▶ load")
+    view.progress(event("v: exporting", "v: exporting 1.25s", "v: exporting"))
+    clock.now = 2.0
+    assert rows(console, view._picture)[1].split() == ["▶", "exporting", "3.2s"]
+    view.progress(event("v: exporting 0.50s"))
+    assert rows(console, view._picture)[1].split() == ["✓", "exporting", "1.75s"]
+
+
+def test_a_step_that_ends_without_having_begun_was_cached() -> None:
+    console, clock = terminal(), Clock()
+    view = live(console, clock)
+    view.progress(event(f"v: {RUN}", f"v: {RUN} 0.00s"))
+    assert rows(console, view._picture)[1].split()[-1] == "cached"
+    view.progress(event(f"v: {RUN}"))
+    assert rows(console, view._picture)[1].startswith("▶")
 
 
 @pytest.mark.parametrize("height", [8, 12, 40])
