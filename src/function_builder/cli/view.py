@@ -189,11 +189,14 @@ def _running_row(step: Step, now: float) -> tuple[Text, Text, Text]:
 
 
 def _ended_row(step: Step, culprit: Step | None, *, failed: bool) -> tuple[Text, Text, Text]:
-    """A failed build's log tells the step that failed from the others only by its error."""
+    """A failed build's log tells the step that failed from the others only by its error.
+
+    One that was stopped before it ran looks as if cached, so no such word is said then.
+    """
     mark, style = ("·", "") if failed else ("✓", "green")
     if step is culprit:
         mark, style = "✗", "bold red"
-    took = "" if step.running else step.took
+    took = "" if step.running or (failed and step.cached) else step.took
     name_style = style if step is culprit else ""
     return Text(mark, style), Text(printable(step.name), name_style), Text(took, "dim")
 

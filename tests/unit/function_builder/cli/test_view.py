@@ -155,12 +155,13 @@ def test_a_bad_end_marks_the_step_and_shows_its_output() -> None:
     console, clock = terminal(), Clock()
     view = live(console, clock)
     view.progress(event("v: [1/3] FROM busybox 0.05s", *BEGIN, "l: no such package"))
-    view.progress(event(f"v: {RUN} 1.20s"))
+    view.progress(event(f"v: {RUN} 1.20s", "v: [3/3] COPY . .", "v: [3/3] COPY . . 0.00s"))
     error = 'failed to solve: process "/bin/sh -c npm i" did not complete: exit code: 1'
     left = shown(console, view, failed(error))
     assert left == [
         "· [1/3] FROM busybox                                   0.05s",
         "✗ [2/3] RUN npm i                                      1.20s",
+        "· [3/3] COPY . .",
         "│ no such package",
         f"Build failed after 4.2s: {error}",
     ]
