@@ -56,7 +56,7 @@ class Metrics:
         )
         self.builds = Counter(
             "function_builder_builds",
-            "Builds ended, by outcome: success, failed or cancelled.",
+            "Builds ended, by outcome: success or failed.",
             ["outcome"],
             registry=self.registry,
         )

@@ -90,7 +90,8 @@ def test_the_recorded_publish_builds_and_pushes(recorded_builder):
     assert image.text("home/app/greeting.txt") == "bonjour\n"
     assert image.files["home/app/function/handler.sh"].mode == 0o755
     assert image.files["home/app/function/lib/say.sh"].mode == 0o644
-    assert image.files["home/app/function"].mode == 0o700
+    # The target of a COPY is made by BuildKit; what is in it keeps the modes of the tar.
+    assert image.files["home/app/function"].mode == 0o755
     with tarfile.open(VECTORS / "faas-cli-publish.tar") as archive:
         for name in ["index.sh", "function/handler.sh", "function/lib/say.sh"]:
             entry = archive.extractfile(f"context/{name}")
@@ -318,7 +319,8 @@ async def test_a_full_builder_says_429_and_a_client_that_leaves_frees_its_slot(t
         async with client.stream(
             "POST", f"{builder.url}/build", content=body, headers=headers(body, stream=True)
         ) as stream:
-            await begun(stream.aiter_lines(), "begun-full")
+            lines = stream.aiter_lines()  # held on to: its end would end the connection
+            await begun(lines, "begun-full")
             answer = await client.post(f"{builder.url}/build", content=body, headers=headers(body))
             assert answer.status_code == 429
             assert answer.text == (

@@ -67,6 +67,21 @@ class BuildEndpoint:
             # Only a broken answer leaves the build running: nobody would hear of its end.
             task.cancel("it could not be answered")
             await asyncio.wait([task, gone])
+            self._note_end(build)
+
+    def _note_end(self, build: Build) -> None:
+        """Tell the operator."""
+        result = build.result
+        assert result is not None
+        _log.info(
+            "build ended",
+            build=build.id,
+            status=result.status.value,
+            seconds=round(result.duration, 3),
+            digest=result.digest,
+            error=result.error,
+        )
+        self._service.metrics.builds.labels(result.status.value).inc()
 
 
 async def _answer(build: Build, request: Request, send: Send) -> None:

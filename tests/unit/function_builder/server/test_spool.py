@@ -1,0 +1,95 @@
+"""Bodies on their way in."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.requests import ClientDisconnect
+
+from function_builder.contract.errors import Refusal
+from function_builder.contract.signature import Signature, sign
+from function_builder.server.spool import MEMORY_BYTES, Intake, Spool
+
+
+def channel(chunks: list[bytes], *, end: bool = True):
+    """An ASGI channel that gives chunks; without an end, the client goes away after them."""
+    messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+    if end:
+        messages.append({"type": "http.request", "body": b"", "more_body": False})
+    else:
+        messages.append({"type": "http.disconnect"})
+    left = iter(messages)
+
+    async def receive():
+        return next(left)
+
+    return receive
+
+
+def intake(receive, directory: Path, **changes) -> Intake:
+    limits = {"signature": None, "max_bytes": 1 << 30, "timeout": 60, "directory": directory}
+    return Intake(receive, **(limits | changes))
+
+
+SIZES = st.one_of(st.integers(0, 100), st.sampled_from([MEMORY_BYTES - 1, MEMORY_BYTES, 700_000]))
+
+
+@given(st.lists(SIZES, max_size=5))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_a_body_reads_back_whatever_its_pieces(tmp_path, sizes):
+    chunks = [os.urandom(size) for size in sizes]
+    body = b"".join(chunks)
+    signature = Signature([b"key"])
+    spool = Spool()
+    asyncio.run(intake(channel(chunks), tmp_path, signature=signature).into(spool))
+    assert spool.size == len(body)
+    assert spool.read(0, len(body) + 10) == body
+    assert spool.read(len(body) // 2, 7) == body[len(body) // 2 :][:7]
+    assert spool.read(len(body), 1) == b""
+    assert signature.matches(sign(b"key", body))
+    assert list(tmp_path.iterdir()) == []
+    spool.close()
+
+
+async def test_a_large_body_leaves_memory(tmp_path):
+    spool = Spool()
+    await intake(channel([bytes(65536)] * 64), tmp_path).into(spool)
+    assert spool.size == 4 << 20
+    assert open_files_in(tmp_path) == 1
+    spool.close()
+    assert open_files_in(tmp_path) == 0
+
+
+def open_files_in(directory: Path) -> int:
+    links = []
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            links.append(entry.readlink())
+        except FileNotFoundError:
+            continue
+    return sum(str(link).startswith(f"{directory}/") for link in links)
+
+
+async def test_too_much_is_refused_as_soon_as_it_is_too_much(tmp_path):
+    taking = intake(channel([b"x" * 60] * 1000), tmp_path, max_bytes=100)
+    with pytest.raises(Refusal) as caught:
+        await taking.into(Spool())
+    assert caught.value.status == 413
+    assert not taking.complete
+
+
+async def test_a_client_that_goes_away(tmp_path):
+    with pytest.raises(ClientDisconnect):
+        await intake(channel([b"x"], end=False), tmp_path).into(Spool())
+
+
+async def test_a_pause_that_is_too_long(tmp_path):
+    async def silence():
+        await asyncio.Event().wait()
+
+    with pytest.raises(Refusal) as caught:
+        await intake(silence, tmp_path, timeout=0.01).into(Spool())
+    assert caught.value.status == 408
