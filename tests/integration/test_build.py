@@ -458,3 +458,18 @@ async def test_sigterm_lets_builds_end_and_says_so_to_those_that_cannot(tmp_path
         assert "shutting down" in last["error"]
         async with asyncio.timeout(20):
             assert await builder.process.wait() == 0
+
+
+def test_a_syntax_image_that_cannot_be_had_is_no_failure(builder, registry):
+    dockerfile = "# syntax=docker/dockerfile:1.7-labs\nFROM busybox\nRUN echo built all the same\n"
+    reply = post(builder, make_tar({"Dockerfile": dockerfile}, {"skipPush": True})).json()
+    assert reply["status"] == "success", reply
+    assert any("WARNING" in line and "built-in frontend" in line for line in reply["log"])
+    assert any(line.endswith(" built all the same") for line in reply["log"])
+
+
+def test_a_base_image_that_cannot_be_had_is_a_failure(builder, registry):
+    dockerfile = "# syntax=docker/dockerfile:1\nFROM nowhere/nothing:x\n"
+    reply = post(builder, make_tar({"Dockerfile": dockerfile}, {"skipPush": True})).json()
+    assert reply["status"] == "failed"
+    assert "nowhere/nothing:x" in reply["error"]

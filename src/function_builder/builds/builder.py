@@ -23,7 +23,7 @@ from function_builder.builds import attributes
 from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.context import BuildContext
 from function_builder.builds.credentials import RegistryCredentials
-from function_builder.builds.frontends import BUILT_IN
+from function_builder.builds.frontends import BUILT_IN, frontend_is_absent
 from function_builder.builds.record import ContentRecords
 from function_builder.builds.transcript import Mask, Transcript
 
@@ -98,9 +98,8 @@ class Builder:
         try:
             return await self._solve(build, attrs, transcript)
         except SolveError as failure:
-            if request.frontend == BUILT_IN or "docker-image://" not in failure.message:
+            if not frontend_is_absent(failure.message):
                 raise
-            # The frontend's image could not be had: no registry, or no way to one.
             note = transcript.note(
                 "WARNING: the image of the syntax directive cannot be had; "
                 "BuildKit's built-in frontend is used instead"
