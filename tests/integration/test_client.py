@@ -113,7 +113,9 @@ async def test_an_interrupt_stops_the_step(command, registry, tmp_path):
 async def test_memory_does_not_grow_with_the_context(command, tmp_path):
     with (tmp_path / "large").open("wb") as large:
         large.truncate(200 << 20)
-    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN --mount=type=bind,target=/c test -s /c/large\n")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox\nRUN --mount=type=bind,target=/c test -s /c/large\n"
+    )
     process = await command(tmp_path, "--skip-push")
     highest = 0
     while process.returncode is None:
