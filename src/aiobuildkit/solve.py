@@ -128,7 +128,7 @@ class Solve:
     def cancel(self) -> None:
         """Stop the solve if it still runs. Status events go on until BuildKit ends them."""
         if not self._outcome.done():
-            self._call.cancel(SolveError(StatusCode.CANCELLED, "the solve was cancelled"))
+            self._call.cancel(_cancelled())
 
     async def _start(self, channel: Channel) -> None:
         tunnel = channel.open(f"{CONTROL}/Session", self._session.metadata())
@@ -157,7 +157,7 @@ class Solve:
         except BuildKitError as error:
             self._outcome.set_exception(error)
         except asyncio.CancelledError:
-            self._outcome.set_exception(SolveError(StatusCode.CANCELLED, "the solve was left"))
+            self._outcome.set_exception(_cancelled())
             raise
         else:
             self._outcome.set_result(SolveResult(dict(reply.exporter_response)))
@@ -180,6 +180,10 @@ class Solve:
             silent = silent + 1 if heard == self._connection.last_heard else 0
         seconds = SILENCE * SILENT_SPANS
         self._connection.abort(ConnectionLost(f"BuildKit has been silent for {seconds:g} s"))
+
+
+def _cancelled() -> SolveError:
+    return SolveError(StatusCode.CANCELLED, "the solve was cancelled")
 
 
 def solve_request(
