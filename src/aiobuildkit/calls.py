@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError, Message
 from aiobuildkit.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from aiobuildkit.channel import Channel
     from aiobuildkit.stream import ClientStream
@@ -19,9 +19,11 @@ __all__ = ["parse", "reply_to", "request", "stream", "unary"]
 _Reply = TypeVar("_Reply", bound=Message)
 
 
-async def request(channel: Channel, path: str, message: Message) -> ClientStream:
+async def request(
+    channel: Channel, path: str, message: Message, metadata: Iterable[tuple[str, str]] = ()
+) -> ClientStream:
     """Make a call that takes one message."""
-    call = channel.open(path)
+    call = channel.open(path, metadata)
     await call.send(message.SerializeToString())
     call.half_close()
     return call

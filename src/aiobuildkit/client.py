@@ -85,6 +85,7 @@ class Client:
         shared_key: str = "",
         internal: bool = False,
         ref: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Solve:
         """Prepare a solve; entering what is returned starts it.
 
@@ -103,6 +104,8 @@ class Client:
                 differ from what the earlier one announced.
             internal: keep the solve out of BuildKit's history.
             ref: BuildKit's name for the solve; default: a random one.
+            metadata: of the Solve call; with ``traceparent`` (W3C Trace Context) BuildKit's
+                spans join that trace.
 
         Raises:
             ValueError: two attachables offer the same method.
@@ -118,7 +121,7 @@ class Client:
             cache_exports=cache_exports,
             internal=internal,
         )
-        return Solve(self._connect(), session, request)
+        return Solve(self._connect(), session, request, metadata or {})
 
     async def info(self) -> BuildKitVersion:
         """Which BuildKit answers; also the cheapest proof that one does.

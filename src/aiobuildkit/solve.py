@@ -63,11 +63,13 @@ class Solve:
         connection: AbstractAsyncContextManager[Connection],
         session: Session,
         request: pb.SolveRequest,
+        metadata: Mapping[str, str],
     ) -> None:
         self.ref = request.ref
         self._connecting = connection
         self._session = session
         self._request = request
+        self._metadata = metadata
         self._events = 0
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -132,7 +134,9 @@ class Solve:
 
     async def _start(self, channel: Channel) -> None:
         tunnel = channel.open(f"{CONTROL}/Session", self._session.metadata())
-        self._call = await calls.request(channel, f"{CONTROL}/Solve", self._request)
+        self._call = await calls.request(
+            channel, f"{CONTROL}/Solve", self._request, self._metadata.items()
+        )
         status = pb.StatusRequest(ref=self.ref)
         self._status = await calls.request(channel, f"{CONTROL}/Status", status)
         roles = (self._hold_session(tunnel), self._await_end(), self._watch())

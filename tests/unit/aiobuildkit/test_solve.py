@@ -89,6 +89,19 @@ async def test_a_solve_gives_its_events_and_its_result(tmp_path):
         assert (await running.result()).digest == "sha256:1"
 
 
+async def test_metadata_goes_with_the_solve(tmp_path):
+    headers: list[tuple[str, str]] = []
+
+    async def note(call: Call) -> None:
+        headers.extend(call.headers)
+        await answer(call)
+
+    given = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    async with solving(tmp_path, Solve=note, options={"metadata": given}) as running:
+        await running.result()
+    assert given.items() <= set(headers)
+
+
 async def test_the_request_says_what_was_asked_for(tmp_path):
     seen: dict[str, bytes | None] = {}
     headers: list[tuple[str, str]] = []
