@@ -1,0 +1,483 @@
+"""Never the wrong content, never the same content twice: with a real BuildKit, image by image.
+
+Every build goes the product's own way from the tar on (index, digests, record, Builder); its image
+is pulled from the registry and compared with the tar, file by file, strays included.
+"""
+
+import asyncio
+import io
+import os
+import signal
+import tarfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from aiobuildkit import BuildKitError, Client, FileSync, FileTree, Transfer
+from function_builder.builds import builder as builder_module
+from function_builder.builds.build import Build, BuildRequest
+from function_builder.builds.builder import Builder
+from function_builder.builds.context import content_digests
+from function_builder.builds.credentials import RegistryCredentials
+from function_builder.builds.record import ContentRecords
+from function_builder.contract.archive import open_archive
+from function_builder.contract.config import BuildConfig
+from function_builder.contract.result import BuildStatus
+from tests.images import File, pull
+
+pytestmark = pytest.mark.integration
+
+NOW = 1_700_000_000
+COPY = "FROM scratch\nCOPY . /ctx\n"
+
+
+class Spool:
+    """A request's body; `watch` is called before every read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+        self.watch: Callable[[], None] | None = None
+
+    def read(self, offset: int, size: int) -> bytes:
+        if self.watch:
+            self.watch()
+        return self.data[offset : offset + size]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A build context, as it is written into a tar and as its image must be."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    mtime: int = NOW
+    directories: Mapping[str, int] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    dockerfile: str = COPY
+
+    def tar(self) -> bytes:
+        body = io.BytesIO()
+        with tarfile.open(fileobj=body, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for path, mode in self.directories.items():
+                archive.addfile(self._info(path, tarfile.DIRTYPE, mode))
+            for path, content in {"Dockerfile": self.dockerfile.encode(), **self.files}.items():
+                info = self._info(path, tarfile.REGTYPE, 0o644)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+            for path, target in self.links.items():
+                info = self._info(path, tarfile.LNKTYPE, 0o644)
+                info.linkname = f"context/{target}"
+                archive.addfile(info)
+            archive.addfile(tarfile.TarInfo("com.openfaas.docker.config"))
+        return body.getvalue()
+
+    def _info(self, path: str, kind: bytes, mode: int) -> tarfile.TarInfo:
+        info = tarfile.TarInfo(f"context/{path}")
+        info.type, info.mode, info.mtime = kind, mode, self.mtime
+        return info
+
+    def image(self) -> dict[str, object]:
+        """What `COPY . /ctx` must leave: kinds, modes, contents, names that share a file."""
+        files = {"Dockerfile": self.dockerfile.encode(), **self.files}
+        parents = {path.rpartition("/")[0] for path in files} - {""}
+        found: dict[str, object] = {
+            path: ("dir", self.directories.get(path, 0o755), b"", "")
+            for path in parents | set(self.directories)
+        }
+        for path, content in files.items():
+            names = [path, *(name for name, target in self.links.items() if target == path)]
+            for name in names:
+                found[name] = ("file", 0o644, content, min(names))
+        return found
+
+
+@dataclass
+class Outcome:
+    """A build's end, and its incremental transfer of the context (None: there was none)."""
+
+    status: BuildStatus
+    tree: Tree
+    files: dict[str, File]
+    transfer: Transfer | None
+
+    def check(self) -> None:
+        """Compare the image with the tar."""
+        assert self.status is BuildStatus.SUCCESS
+        groups: dict[str, list[str]] = {}
+        inside = {
+            path.removeprefix("ctx/"): file
+            for path, file in self.files.items()
+            if path.startswith("ctx/")
+        }
+        for path, file in inside.items():
+            groups.setdefault(file.same_as.removeprefix("ctx/") or path, []).append(path)
+        found = {
+            path: (
+                file.kind,
+                file.mode & 0o7777,
+                file.content,
+                "" if file.kind == "dir" else min(names),
+            )
+            for names in groups.values()
+            for path, file in ((name, inside[name]) for name in names)
+        }
+        assert found == self.tree.image()
+
+
+class Builds:
+    """Builds on one BuildKit, with the records of one builder."""
+
+    def __init__(self, address: str, registry: str, records: ContentRecords | None = None) -> None:
+        self.registry = registry
+        self.client = Client(address)
+        self.name = uuid.uuid4().hex
+        self.restart(records)
+
+    def restart(self, records: ContentRecords | None = None) -> None:
+        """A builder that knows nothing, or what it is given."""
+        self._builder = Builder(
+            self.client,
+            credentials=RegistryCredentials(Path("/nowhere")),
+            records=records or ContentRecords(),
+            insecure=True,
+            build_timeout=100,
+            log_prefixes=True,
+        )
+
+    async def run(
+        self, tree: Tree, *, function: str = "f", watch: Callable[[], None] | None = None
+    ) -> Outcome:
+        """Build a tree; `watch` is called before each read that serves BuildKit."""
+        spool = Spool(tree.tar())
+        archive = open_archive(spool, max_entries=20_000)
+        repository, tag = f"content/{self.name}/{function}", uuid.uuid4().hex
+        request = BuildRequest(
+            config=BuildConfig(image=f"{self.registry}/{repository}:{tag}"),
+            reader=spool,
+            context=archive.context,
+            digests=content_digests(spool, archive.context),
+            frontend={},
+            secrets={},
+            trust_domain="test",
+        )
+        spool.watch = watch
+        build = Build(request)
+        made: list[FileSync] = []
+        _made.set(made)
+        await self._builder.run(build)
+        result = await build.end()
+        files: dict[str, File] = {}
+        if result.status is BuildStatus.SUCCESS:
+            image = await asyncio.to_thread(pull, self.registry, repository, tag)
+            files = image.files
+        transfers = [t for sync in made for t in sync.transfers if t.dir_name == "context"]
+        # The first of two is for .dockerignore alone.
+        return Outcome(result.status, tree, files, transfers[-1] if len(transfers) > 1 else None)
+
+    async def check(self, tree: Tree, *, function: str = "f") -> Outcome:
+        """Build a tree and compare the image with it."""
+        outcome = await self.run(tree, function=function)
+        outcome.check()
+        return outcome
+
+
+_made: ContextVar[list[FileSync]] = ContextVar("made")
+
+
+class _RecordedFileSync(FileSync):
+    def __init__(self, trees: Mapping[str, FileTree]) -> None:
+        super().__init__(trees)
+        _made.get().append(self)
+
+
+@pytest.fixture(autouse=True)
+def _file_syncs_are_recorded(monkeypatch):
+    monkeypatch.setattr(builder_module, "FileSync", _RecordedFileSync)
+
+
+@pytest.fixture
+def builds(buildkitd: str, registry: str) -> Builds:
+    return Builds(buildkitd, registry)
+
+
+# One build after another
+
+
+async def other_bytes_alone(builds: Builds, mtime: int = NOW) -> None:
+    """Bytes change; names, sizes and mtimes do not."""
+    for content in (b"A", b"B", b"A", b"B"):
+        await builds.check(Tree({"a": content * 9, "d/b": content * 7, "same": b"S"}, mtime))
+
+
+async def a_directorys_mode_alone(builds: Builds) -> None:
+    for mode in (0o755, 0o700, 0o755, None, 0o711):
+        directories = {} if mode is None else {"d": mode}
+        await builds.check(Tree({"a": b"A"}, directories=directories))
+
+
+async def a_file_vanishes_and_comes_back(builds: Builds) -> None:
+    for files in ({"a": b"A", "b": b"1"}, {"b": b"1"}, {"a": b"B", "b": b"1"}, {"a": b"A"}):
+        await builds.check(Tree(files, 0))
+
+
+async def hard_links(builds: Builds) -> None:
+    """Names share a file, part, share it with others; contents tell every build from the rest."""
+    for files, links in (
+        ({"a": b"A1"}, {"b": "a"}),
+        ({"a": b"B1"}, {"b": "a"}),
+        ({"a": b"C1", "b": b"C2"}, {}),
+        ({"b": b"D1"}, {"a": "b", "c": "b"}),
+        ({"c": b"E1", "a": b"E2"}, {"b": "c"}),
+        ({"a": b"A1"}, {"b": "a"}),
+        ({"b": b"F1"}, {"c": "b"}),
+        ({"a": b"G1"}, {"b": "a", "c": "a"}),
+        ({"a": b"H1"}, {"b": "a", "c": "a"}),
+    ):
+        await builds.check(Tree(files, NOW, links=links))
+
+
+async def kinds_change(builds: Builds) -> None:
+    """A name is a file, a directory, and a file again."""
+    for tree in (
+        Tree({"x": b"A"}),
+        Tree({"x/y": b"A"}, directories={"x": 0o755}),
+        Tree({"x": b"B"}),
+        Tree({"x/y": b"B"}, directories={"x": 0o755}),
+        Tree({"x": b"A"}),
+    ):
+        await builds.check(tree)
+
+
+@pytest.mark.parametrize("mtime", [0, NOW, 2**33, -1])
+async def test_other_bytes_alone_make_another_image(builds, mtime: int):
+    await other_bytes_alone(builds, mtime)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [a_directorys_mode_alone, a_file_vanishes_and_comes_back, hard_links, kinds_change],
+)
+async def test_the_image_is_the_tar_after(builds, scenario):
+    await scenario(builds)
+
+
+async def test_two_functions_do_not_mix(builds):
+    for _ in range(2):
+        for function, content in (("f", b"A"), ("g", b"B")):
+            await builds.check(Tree({"a": content}, 0), function=function)
+
+
+async def test_a_builder_that_was_restarted_builds_what_it_is_sent(builds):
+    for content in (b"A", b"B", b"A"):
+        await builds.check(Tree({"a": content}, 0))
+        builds.restart()
+
+
+async def test_a_record_that_was_evicted_is_not_missed(builds):
+    builds.restart(ContentRecords(max_paths=1))
+    for content in (b"A", b"B", b"A"):
+        await builds.check(Tree({"a": content}, 0))
+
+
+# Side by side
+
+
+async def test_builds_at_the_same_time_do_not_mix(builds):
+    for _ in range(2):
+        await asyncio.gather(
+            *(
+                builds.check(Tree({"a": b"%d" % number, "b": b"B"}, 0), function=function)
+                for number in range(4)
+                for function in ("f", "g")
+            )
+        )
+
+
+# Broken transfers
+
+MANY = 200
+
+
+def many(letter: bytes) -> Tree:
+    return Tree({f"{number:03}": letter + b"%03d" % number for number in range(MANY)}, 0)
+
+
+def at_half(action: Callable[[], object]) -> Callable[[], None]:
+    """Do something once, in the middle of a transfer of `many`."""
+    reads = 0
+
+    def watch() -> None:
+        nonlocal reads
+        reads += 1
+        if reads == MANY // 2:
+            action()
+
+    return watch
+
+
+async def cancelled(builds: Builds, tree: Tree) -> None:
+    """The request's client goes away, so that the build is cancelled."""
+
+    def leave() -> None:
+        task.cancel()
+
+    task = asyncio.create_task(builds.run(tree, watch=at_half(leave)))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def spool_broken(builds: Builds, tree: Tree) -> None:
+    """The archive cannot be read."""
+
+    def fail() -> None:
+        raise OSError(5, "Input/output error")
+
+    outcome = await builds.run(tree, watch=at_half(fail))
+    assert outcome.status is BuildStatus.FAILED
+
+
+@pytest.mark.parametrize("broken", [cancelled, spool_broken])
+async def test_a_transfer_that_broke_leaves_nothing_behind(builds, broken):
+    for letter in (b"A", b"B", b"A"):
+        await broken(builds, many(letter))
+        await builds.check(many(letter))
+    await builds.check(many(b"B"))
+
+
+async def test_a_connection_that_was_cut_leaves_nothing_behind(buildkitd, registry, tmp_path):
+    async with proxy(buildkitd, tmp_path / "proxy") as (address, cut):
+        builds = Builds(address, registry)
+        await builds.check(many(b"A"))
+        outcome = await builds.run(many(b"B"), watch=at_half(cut))
+        assert outcome.status is BuildStatus.FAILED
+        await builds.check(many(b"B"))
+        await builds.check(many(b"A"))
+
+
+@asynccontextmanager
+async def proxy(address: str, path: Path) -> AsyncIterator[tuple[str, Callable[[], None]]]:
+    """Another address for a daemon, whose connections can be cut all at once."""
+    tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_unix_connection(address.removeprefix("unix://"))
+        writers.extend((writer, there[1]))
+        for pair in ((reader, there[1]), (there[0], writer)):
+            task = asyncio.create_task(pump(*pair))
+            tasks.add(task)
+
+    def cut() -> None:
+        for writer in writers:
+            writer.transport.abort()
+
+    server = await asyncio.start_unix_server(connect, path)
+    async with server:
+        yield f"unix://{path}", cut
+        cut()
+        await asyncio.gather(*tasks)
+
+
+async def test_a_buildkit_killed_in_mid_transfer_builds_right_afterwards(fresh_buildkitd, registry):
+    daemon = await fresh_buildkitd()
+    builds = Builds(daemon.address, registry)
+    await builds.check(many(b"A"))
+    for letter in (b"B", b"C"):
+        kill = partial(os.killpg, daemon.pid, signal.SIGKILL)
+        outcome = await builds.run(many(letter), watch=at_half(kill))
+        assert outcome.status is BuildStatus.FAILED
+        await answers(builds.client)
+        await builds.check(many(letter))
+    await builds.check(many(b"A"))
+
+
+async def answers(client: Client) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await client.info()
+            except (BuildKitError, OSError):
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+# Never the same content twice
+
+
+async def test_of_ten_thousand_files_only_the_changed_one_travels_though_all_mtimes_are_new(builds):
+    files = {f"{n // 100}/{n}": b"%d" % n for n in range(10_000)}
+    first = await builds.run(Tree(files, NOW))
+    assert first.transfer.requested == len(files) + 1
+    changed = files | {"7/777": b"778"}
+    outcome = await builds.check(Tree(changed, NOW + 60))
+    assert outcome.transfer.announced == len(files) + 1 + 100
+    assert outcome.transfer.requested == 1
+    unchanged = await builds.check(Tree(changed, NOW + 120))
+    assert unchanged.transfer.requested == 0
+
+
+async def test_make_finds_nothing_to_do_on_a_first_build_and_changes_later(builds):
+    checks = "test ! src -nt out && test ! out -nt src && test ! gen -nt src"
+    dockerfile = "FROM busybox\nCOPY . /ctx\nRUN cd /ctx && {}\n"
+    unique = uuid.uuid4().bytes
+    files = {name: unique + name.encode() for name in ("src", "gen", "out")}
+    first = await builds.run(Tree(files, NOW, dockerfile=dockerfile.format(checks)))
+    assert first.status is BuildStatus.SUCCESS
+    changed = files | {"src": unique + b"SRC"}
+    checks = "test src -nt out && test ! gen -nt out && test ! out -nt gen"
+    later = await builds.run(Tree(changed, NOW + 60, dockerfile=dockerfile.format(checks)))
+    assert later.status is BuildStatus.SUCCESS
+
+
+# These tests can fail
+
+
+class _TarsMtimes(ContentRecords):
+    """mtimes as the tar has them and one key for a function: what the usual builders do."""
+
+    def lease(self, function, entries, digests):
+        held = super().lease(None, entries, digests)
+        held.shared_key = function
+        held.mtimes = [entry.mtime for entry in entries]
+        return held
+
+
+class _NoDirectories(ContentRecords):
+    """Directory modes are not remembered."""
+
+    def lease(self, function, entries, digests):
+        for generation in self._idle.get(function, ()):
+            generation.directory_modes.clear()
+        return super().lease(function, entries, digests)
+
+
+@pytest.mark.parametrize(
+    ("lesser", "scenario"),
+    [
+        (_TarsMtimes, other_bytes_alone),
+        (_TarsMtimes, hard_links),
+        (_TarsMtimes, a_file_vanishes_and_comes_back),
+        (_NoDirectories, a_directorys_mode_alone),
+    ],
+)
+async def test_a_lesser_rule_is_found_out(builds, lesser, scenario):
+    builds.restart(lesser())
+    with pytest.raises(AssertionError, match="assert"):
+        await scenario(builds)
