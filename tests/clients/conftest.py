@@ -24,6 +24,13 @@ async def builder(buildkitd: str, tmp_path_factory) -> AsyncIterator[RunningBuil
         yield running
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def wide_builder(buildkitd: str, tmp_path_factory) -> AsyncIterator[RunningBuilder]:
+    """A builder with room for all."""
+    async with running_builder(tmp_path_factory.mktemp("builder") / "b", buildkitd) as running:
+        yield running
+
+
 @pytest.fixture
 def image(registry: str) -> str:
     """A reference that no other test pushes to."""

@@ -63,7 +63,7 @@ def refusals(builder: RunningBuilder) -> int:
     """How many requests a builder has answered with 429."""
     text = httpx2.get(builder.metrics_url + "/metrics").text
     found = re.search(
-        r'^http_requests_total\{code="429",method="POST",path="/build"\} (\S+)', text, re.M
+        r'^http_requests_total\{code="429",method="POST",path="/build"\} (\S+)', text, re.MULTILINE
     )
     return int(float(found[1])) if found else 0
 

@@ -62,13 +62,17 @@ async def test_a_wrong_secret_is_told(client, builder: RunningBuilder, function,
     assert "401" in outcome.output
 
 
-async def test_curl_as_the_closed_builders_readme_shows_it(
-    builder, registry, function: Path, image, tmp_path
-):
+@pytest.fixture
+def work(tmp_path: Path, function: Path) -> Path:
+    """A folder whose content is to be sent."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    function.rename(folder / "context")
+    return folder
+
+
+async def test_curl_as_the_closed_builders_readme_shows_it(builder, registry, work: Path, image):
     """Everything in the folder goes into the tar, and the whole answer comes at the end."""
-    work = tmp_path / "work"
-    work.mkdir()
-    function.rename(work / "context")
     (work / "com.openfaas.docker.config").write_text(f'{{"image": "{image}"}}')
     (work / "req.sh").write_text(
         """
