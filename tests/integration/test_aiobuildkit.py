@@ -202,7 +202,10 @@ async def test_credentials_are_those_of_the_registrys_host(buildkitd, tmp_path):
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if (first := await reader.read(1)) == b"\x16":
-            writer.close()  # TLS, which is tried before plain HTTP
+            # TLS is tried first; being answered like this leads to plain HTTP.
+            await reader.read(65536)
+            writer.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            writer.close()
             return
         request = (first + await reader.readuntil(b"\r\n\r\n")).decode()
         headers = dict(line.lower().split(": ", 1) for line in request.split("\r\n")[1:-2])
