@@ -5,6 +5,7 @@ import base64
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -101,6 +102,22 @@ async def test_an_image_is_built_and_pushed(buildkitd, registry, tmp_path):
     image = await asyncio.to_thread(images.pull, registry, repository, "1")
     assert image.digest == result.digest
     assert image.text("hello") == "hello\n"
+
+
+async def test_the_documents_example_works(buildkitd, registry, tmp_path):
+    document = Path(__file__).parents[2] / "docs" / "aiobuildkit.md"
+    example = document.read_text().split("```python\n")[1].split("```")[0]
+    example = example.replace("unix:///run/buildkit/buildkitd.sock", buildkitd)
+    example = example.replace("registry.example/hello", f"{registry}/hello-{uuid4().hex}")
+    (tmp_path / "Dockerfile").write_text(f"FROM busybox\nARG VERSION\nRUN echo {uuid4().hex}\n")
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", example, cwd=tmp_path, stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await program.communicate()
+    assert program.returncode == 0
+    log, digest = printed.decode().split()
+    assert len(log) == 32
+    assert digest.startswith("sha256:")
 
 
 async def test_a_second_time_it_is_cached(buildkitd, tmp_path):
