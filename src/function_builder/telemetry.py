@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from typing import Final, TextIO
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+from function_builder import __version__
+
+_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 
 def configure_logging(*, json: bool, file: TextIO | None = None) -> None:
@@ -34,37 +36,94 @@ def configure_logging(*, json: bool, file: TextIO | None = None) -> None:
 
 
 class Metrics:
-    """The metrics of one builder; the first three are those of pro-builder's dashboard."""
+    """The metrics of one builder.
+
+    Names and units follow Prometheus's conventions. No label takes a value from a request but out
+    of a fixed set, so that their number is bounded whatever is sent. docs/monitoring.md lists them.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._gauge("info", "The builder's version.", ["version"]).labels(__version__).set(1)
+        self._declare_requests()
+        self._declare_builds()
+        self._declare_state()
+
+    def _declare_requests(self) -> None:
+        """The first three are those of pro-builder's dashboard."""
+        labels = ["code", "method", "path"]
         self.requests = Counter(
-            "http_requests",
-            "Requests answered.",
-            ["code", "method", "path"],
-            registry=self.registry,
+            "http_requests", "Requests answered.", labels, registry=self.registry
         )
         self.request_seconds = Histogram(
             "http_request_duration_seconds",
             "From a request's headers to the end of its answer.",
-            ["code", "method", "path"],
+            labels,
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.in_flight = Gauge(
             "http_requests_in_flight", "Requests being answered.", registry=self.registry
         )
-        self.builds = Counter(
-            "function_builder_builds",
-            "Builds ended, by outcome: success or failed.",
-            ["outcome"],
-            registry=self.registry,
+        self.refusals = self._counter(
+            "refusals", "Requests to build that came to no build, by reason.", ["reason"]
         )
-        self.slots_taken = Gauge(
-            "function_builder_slots_taken", "Build slots taken.", registry=self.registry
+
+    def _declare_builds(self) -> None:
+        self.builds = self._counter("builds", "Builds ended, by outcome.", ["outcome"])
+        self.build_seconds = self._histogram(
+            "build_duration_seconds",
+            "From a request's acceptance to its build's end, by outcome.",
+            "outcome",
         )
-        self.buildkit_up = Gauge(
-            "function_builder_buildkit_up",
-            "Whether BuildKit answered when it was last asked.",
-            registry=self.registry,
+        self.phase_seconds = self._histogram(
+            "build_phase_duration_seconds",
+            "Parts of a build's time; those of BuildKit may overlap.",
+            "phase",
+        )
+        self.steps = self._counter(
+            "build_steps",
+            "Steps of Dockerfiles ended, by how they came about: cached, run or failed.",
+            ["result"],
+        )
+        self.received_bytes = self._counter("received_bytes", "Bodies of POST /build.")
+        self.context_bytes = self._counter("context_bytes", "Content of build contexts received.")
+        self.sent_bytes = self._counter("context_sent_bytes", "Content that BuildKit asked for.")
+        self.announced_files = self._counter(
+            "context_announced_entries", "Entries of build contexts announced to BuildKit."
+        )
+        self.requested_files = self._counter(
+            "context_requested_files", "Files of build contexts that BuildKit asked for."
+        )
+
+    def _declare_state(self) -> None:
+        self.ready = self._gauge("ready", "Whether /ready answers 200.")
+        self.running = self._gauge("builds_in_progress", "Builds that run.")
+        self.slots_taken = self._gauge("slots_taken", "Build slots taken.")
+        self.slots_limit = self._gauge("slots_limit", "Build slots there are; 0: no limit.")
+        self.uploads = self._gauge("uploads_in_progress", "Bodies that are not proven yet.")
+        self.spool_available = self._gauge(
+            "spool_available_bytes", "Room on the disk for request bodies."
+        )
+        self.spool_size = self._gauge("spool_size_bytes", "Size of the disk for request bodies.")
+        self.record_paths = self._gauge(
+            "content_record_paths", "Paths whose content BuildKit is known to hold."
+        )
+        self.buildkit_up = self._gauge(
+            "buildkit_up", "Whether BuildKit answered when it was last asked."
+        )
+        self.buildkit_disk = self._gauge(
+            "buildkit_disk_bytes", "BuildKit's cache on its disk, as of some minutes ago."
+        )
+
+    def _counter(self, name: str, text: str, labels: list[str] | None = None) -> Counter:
+        return Counter(f"function_builder_{name}", text, labels or [], registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: list[str] | None = None) -> Gauge:
+        return Gauge(f"function_builder_{name}", text, labels or [], registry=self.registry)
+
+    def _histogram(self, name: str, text: str, label: str) -> Histogram:
+        return Histogram(
+            f"function_builder_{name}", text, [label], buckets=_SECONDS, registry=self.registry
         )

@@ -7,12 +7,32 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
+from aiobuildkit import Transfer
 from function_builder.builds.log import BuildLog
+from function_builder.builds.measures import Measures
 from function_builder.contract.archive import ContextEntry
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.result import BuildResult, BuildStatus
 from function_builder.contract.tar import Reader
+
+
+class Outcome(StrEnum):
+    """How a build ended, for the operator; its client hears only of success and failure."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+    """BuildKit said no: a step, the Dockerfile, a registry."""
+    CANCELLED = "cancelled"
+    """Its client went away, or the builder was shut down."""
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    """BuildKit did not answer, so that nothing was begun."""
+    LOST = "lost"
+    """BuildKit vanished, or could not be understood."""
+    CRASHED = "crashed"
+    """A fault of the builder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -38,6 +58,11 @@ class BuildRequest:
     trust_domain: str
 
 
+def new_id() -> str:
+    """A name for a build that no other one has."""
+    return uuid.uuid4().hex[:16]
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Build:
     """A build under way, or at its end.
@@ -46,18 +71,24 @@ class Build:
         request: what to build.
         accepted: when the request came, in the monotonic clock's seconds.
         id: its name in logs and in the reply.
+        metadata: what BuildKit is told beside the request: the trace that the build belongs to.
+        measures: where its time went.
+        transfers: what BuildKit asked for of its context.
         log: its lines.
         started: set when BuildKit has taken it up, or when it has ended without.
-        unreachable: it ended before it began: BuildKit did not answer.
+        outcome: how it ended.
         result: its end, without the log; None while it runs.
     """
 
     request: BuildRequest
     accepted: float = field(default_factory=time.monotonic)
-    id: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
+    id: str = field(default_factory=new_id)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    measures: Measures = field(default_factory=lambda: Measures(time.time_ns()))
+    transfers: list[Transfer] = field(default_factory=list)
     log: BuildLog = field(default_factory=BuildLog)
     started: asyncio.Event = field(default_factory=asyncio.Event)
-    unreachable: bool = False
+    outcome: Outcome = Outcome.CRASHED
     result: BuildResult | None = None
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -74,10 +105,12 @@ class Build:
 
     def succeed(self, digest: str) -> None:
         """The image is built, and pushed if that was asked for."""
+        self.outcome = Outcome.SUCCESS
         self._end(BuildStatus.SUCCESS, digest=digest)
 
-    def fail(self, error: str) -> None:
+    def fail(self, outcome: Outcome, error: str) -> None:
         """It came to nothing; `error` is for the client."""
+        self.outcome = outcome
         self._end(BuildStatus.FAILED, error=error)
 
     def _end(self, status: BuildStatus, *, error: str = "", digest: str = "") -> None:

@@ -20,7 +20,7 @@ from aiobuildkit import (
     SolveResult,
 )
 from function_builder.builds import attributes
-from function_builder.builds.build import Build, BuildRequest
+from function_builder.builds.build import Build, BuildRequest, Outcome
 from function_builder.builds.context import BuildContext
 from function_builder.builds.credentials import RegistryCredentials
 from function_builder.builds.frontends import BUILT_IN, frontend_is_absent
@@ -66,30 +66,37 @@ class Builder:
             asyncio.CancelledError: the build was cancelled, at BuildKit too.
         """
         mask = Mask(build.request.secrets)
-        error = "the builder failed: this is not the fault of your build"
+        outcome, error = (
+            Outcome.CRASHED,
+            "the builder failed: this is not the fault of your build",
+        )
         try:
             async with asyncio.timeout(self._build_timeout):
                 result = await self._attempts(build, mask)
             build.succeed(result.digest or "")
         except TimeoutError:
+            outcome = Outcome.TIMEOUT
             error = (
                 f"the build took longer than the {self._build_timeout:g} s allowed (build_timeout)"
             )
         except ConnectionFailed as failure:
+            outcome = Outcome.LOST if build.started.is_set() else Outcome.UNREACHABLE
             error = "BuildKit cannot be reached: try again later"
-            build.unreachable = not build.started.is_set()
-            _log.warning("BuildKit cannot be reached", build=build.id, reason=str(failure))
+            _log.warning("BuildKit cannot be reached", reason=str(failure))
         except RPCError as failure:
+            outcome = Outcome.FAILED
             error = f"failed to solve: {mask.text(failure.message)}"
         except BuildKitError as failure:
+            outcome = Outcome.LOST
             error = "BuildKit was lost in the middle of the build: try again"
-            _log.warning("BuildKit was lost", build=build.id, reason=str(failure))
+            _log.warning("BuildKit was lost", reason=str(failure))
         except asyncio.CancelledError as cancellation:
+            outcome = Outcome.CANCELLED
             error = f"the build was cancelled{_reason(cancellation)}"
             raise
         finally:
             if build.result is None:
-                build.fail(error)
+                build.fail(outcome, error)
 
     async def _attempts(self, build: Build, mask: Mask) -> SolveResult:
         transcript = Transcript(mask, prefixes=self._log_prefixes)
@@ -123,9 +130,11 @@ class Builder:
                 exporters=attributes.exporters(request, insecure=self._insecure),
                 attachables=[files, Auth(self._credentials.lookup), Secrets(request.secrets)],
                 shared_key=lease.shared_key,
+                metadata=build.metadata,
             ) as solve:
                 build.started.set()
                 async for event in solve:
+                    build.measures.take(event)
                     build.log.append(transcript.lines(event))
                 result = await solve.result()
             ended = True
@@ -137,6 +146,7 @@ class Builder:
             return result
         finally:
             build.log.append(transcript.rest())
+            build.transfers += files.transfers
             lease.release(intact=ended and _whole(files))
 
 

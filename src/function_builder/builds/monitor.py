@@ -1,8 +1,10 @@
-"""Asks a BuildKit now and then whether it is there."""
+"""Asks a BuildKit now and then whether it is there, and rarely how much disk it uses."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+from typing import Final
 
 import structlog
 
@@ -11,9 +13,15 @@ from function_builder.builds.record import ContentRecords
 
 _log = structlog.get_logger(__name__)
 
+_DISK_PERIOD: Final = 300.0
+"""Seconds between two questions for the disk: BuildKit goes through all its records for one."""
+
+_DISK_PATIENCE: Final = 60.0
+"""Seconds that it may take for that."""
+
 
 class BuildKitMonitor:
-    """Keeps `reachable` true to life.
+    """Keeps `reachable` true to life, and `disk_bytes` roughly so.
 
     A BuildKit that was away may come back with less than it had, since its machine may have lost
     what it had not yet written: the content records are forgotten then, which costs each function
@@ -23,19 +31,30 @@ class BuildKitMonitor:
         client: of the BuildKit to watch.
         records: what that BuildKit holds.
         period: seconds between two questions.
+
+    Attributes:
+        disk_bytes: what its cache took when it was last asked; not a number before.
     """
 
     def __init__(self, client: Client, records: ContentRecords, *, period: float = 5.0) -> None:
         self._client = client
-        self._records = records
+        self.records = records
         self._period = period
-        self.reachable = False
+        self._answers = asyncio.Event()
+        self.disk_bytes = math.nan
+
+    @property
+    def reachable(self) -> bool:
+        """Whether BuildKit answered when it was last asked."""
+        return self._answers.is_set()
 
     async def watch(self) -> None:
         """Ask for ever."""
-        while True:
-            await self.ask()
-            await asyncio.sleep(self._period)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_disk())
+            while True:
+                await self.ask()
+                await asyncio.sleep(self._period)
 
     async def ask(self) -> None:
         """Ask once."""
@@ -45,9 +64,22 @@ class BuildKitMonitor:
         except (BuildKitError, OSError, TimeoutError) as error:
             if self.reachable:
                 _log.warning("BuildKit is out of reach", reason=str(error))
-            self._records.forget()
-            self.reachable = False
+            self.records.forget()
+            self._answers.clear()
         else:
             if not self.reachable:
                 _log.info("BuildKit answers")
-            self.reachable = True
+            self._answers.set()
+
+    async def _watch_disk(self) -> None:
+        while True:
+            await self._answers.wait()
+            try:
+                async with asyncio.timeout(_DISK_PATIENCE):
+                    records = await self._client.disk_usage()
+            except (BuildKitError, OSError, TimeoutError) as error:
+                # No reason to doubt BuildKit: its garbage collection may hold it up.
+                _log.warning("BuildKit does not say how much disk it uses", reason=str(error))
+            else:
+                self.disk_bytes = sum(record.size for record in records)
+            await asyncio.sleep(_DISK_PERIOD)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from function_builder.builds.build import BuildRequest
 from function_builder.builds.context import content_digests
 from function_builder.builds.frontends import MAX_DIRECTIVE_BYTES, frontend_attrs
+from function_builder.builds.measures import BuildPhase, Measures
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import parse_config
 from function_builder.contract.errors import Refusal
@@ -31,7 +32,9 @@ class EarlyAnswer(Exception):
         self.response = response
 
 
-async def admit(request: Request, service: Service, spool: Spool, held: ExitStack) -> BuildRequest:
+async def admit(
+    request: Request, service: Service, spool: Spool, held: ExitStack, measures: Measures
+) -> BuildRequest:
     """Take a request's body, prove it and check it.
 
     Args:
@@ -39,6 +42,7 @@ async def admit(request: Request, service: Service, spool: Spool, held: ExitStac
         service: what the endpoints share.
         spool: takes the body.
         held: takes the build's slot; it is free again when this is closed.
+        measures: is told when the body is here, and when it is checked.
 
     Raises:
         EarlyAnswer: there is no use in waiting for the body.
@@ -50,6 +54,8 @@ async def admit(request: Request, service: Service, spool: Spool, held: ExitStac
     signature = Signature(secrets) if secrets else None
     _refuse_at_sight(request, service)
     await _receive(request, service, spool, signature)
+    measures.end(BuildPhase.UPLOAD)
+    service.metrics.received_bytes.inc(spool.size)
     if signature is not None and not signature.matches(request.headers.get(SIGNATURE_HEADER)):
         raise Refusal(
             401,
@@ -60,8 +66,11 @@ async def admit(request: Request, service: Service, spool: Spool, held: ExitStac
     domain = keys.trust_domain(secrets[0]) if secrets else keys.OPEN_DOMAIN
     key = _secrets_key(service.settings)
     if spool.size > MEMORY_BYTES:
-        return await asyncio.to_thread(_check, spool, service.settings, key, domain)
-    return _check(spool, service.settings, key, domain)
+        checked = await asyncio.to_thread(_check, spool, service.settings, key, domain)
+    else:
+        checked = _check(spool, service.settings, key, domain)
+    measures.end(BuildPhase.CHECK)
+    return checked
 
 
 def _refuse_at_sight(request: Request, service: Service) -> None:

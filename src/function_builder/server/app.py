@@ -14,7 +14,7 @@ from function_builder.contract.errors import Refusal
 from function_builder.contract.secrets import ALGORITHM
 from function_builder.server import keys
 from function_builder.server.answers import refused
-from function_builder.server.build import BuildEndpoint
+from function_builder.server.build import BUILD_ID, BUILD_ID_HEADER, BuildEndpoint
 from function_builder.server.metrics import CountRequests
 from function_builder.server.service import Service
 
@@ -43,16 +43,18 @@ def create_app(service: Service) -> Starlette:
         )
 
     build = BuildEndpoint(service)
+    routes = [
+        Route("/build", build, methods=["POST"]),
+        Route("/build/", build, methods=["POST"]),
+        Route("/publickey", public_key),
+        Route("/public-key", public_key),
+        Route("/healthz", healthz),
+        Route("/ready", ready),
+    ]
+    paths = [route.path for route in routes]
     return Starlette(
-        routes=[
-            Route("/build", build, methods=["POST"]),
-            Route("/build/", build, methods=["POST"]),
-            Route("/publickey", public_key),
-            Route("/public-key", public_key),
-            Route("/healthz", healthz),
-            Route("/ready", ready),
-        ],
-        middleware=[Middleware(CountRequests, metrics=service.metrics)],
+        routes=routes,
+        middleware=[Middleware(CountRequests, metrics=service.metrics, paths=paths)],
         exception_handlers={HTTPException: _http_error, Exception: _crash},
     )
 
@@ -65,5 +67,8 @@ async def _http_error(_: Request, error: Exception) -> Response:
 
 
 async def _crash(request: Request, error: Exception) -> Response:
-    _log.error("a request crashed", path=request.url.path, exc_info=error)
-    return refused(Refusal(500, "the builder failed: this is not the fault of your request"))
+    named = {BUILD_ID_HEADER: request.scope[BUILD_ID]} if BUILD_ID in request.scope else {}
+    _log.error("a request crashed", path=request.url.path, exc_info=error, **named)
+    answer = refused(Refusal(500, "the builder failed: this is not the fault of your request"))
+    answer.headers.update(named)
+    return answer

@@ -5,25 +5,36 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final
 
 import structlog
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
-from function_builder.builds.build import Build
+from function_builder.builds.build import Build, Outcome, new_id
+from function_builder.builds.measures import Measures
 from function_builder.builds.slots import NoSlotError
 from function_builder.contract.errors import Refusal
 from function_builder.contract.result import BuildStatus, progress_lines
 from function_builder.server.admission import EarlyAnswer, admit
 from function_builder.server.answers import answer_early, busy, refused
+from function_builder.server.metrics import GONE, REASONS, count_build
 from function_builder.server.service import Service
 from function_builder.server.spool import Spool
+from function_builder.tracing import Trace
 
 NDJSON: Final = "application/x-ndjson"
+BUILD_ID_HEADER: Final = "X-Build-Id"
+"""On every answer, so that what a client saw can be found in the builder's log."""
+
+BUILD_ID: Final = "function_builder.build_id"
+"""Where the scope holds it, for an answer that is not given here."""
+
 HEARTBEAT: Final = 10.0
 """Seconds of silence after which the stream says that the build still runs; the contract: 15."""
 
@@ -37,26 +48,40 @@ class BuildEndpoint:
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        accepted = time.monotonic()
+        """Serve one request; its answer, and all lines of the log about it, name the build."""
         request = Request(scope, receive)
+        trace = Trace.of(request.headers)
+        build_id = scope[BUILD_ID] = new_id()
+        names = {"build": build_id} | ({"trace_id": trace.id} if trace.id else {})
+        with bound_contextvars(**names):
+            await self._serve(request, trace, build_id, _named(send, build_id))
+
+    async def _serve(self, request: Request, trace: Trace, build_id: str, send: Send) -> None:
+        accepted, measures = time.monotonic(), Measures(time.time_ns())
+        scope, receive = request.scope, request.receive
         spool = Spool()
-        with suppress(ClientDisconnect), ExitStack() as held:
+        with ExitStack() as held:
             held.callback(spool.close)
             try:
-                build = Build(await admit(request, self._service, spool, held), accepted)
+                asked = await admit(request, self._service, spool, held, measures)
+            except ClientDisconnect:
+                self._note_refusal(GONE)
             except EarlyAnswer as early:
+                self._note_refusal(early.response.status_code)
                 limit = self._service.settings.max_body_bytes
                 await answer_early(early.response, scope, receive, send, max_bytes=limit)
             except Refusal as refusal:
+                self._note_refusal(refusal.status, refusal.reason)
                 await refused(refusal)(scope, receive, send)
             except NoSlotError:
+                self._note_refusal(429)
                 await busy(self._service.slots.limit)(scope, receive, send)
             else:
+                build = Build(asked, accepted, build_id, trace.headers, measures)
                 await self._build(build, request, send)
 
     async def _build(self, build: Build, request: Request, send: Send) -> None:
-        _log.info("build started", build=build.id, image=build.request.config.image)
+        _log.info("build started", image=build.request.config.image)
         task = self._service.start(build)
         gone = asyncio.create_task(_until_gone(request.receive))
         gone.add_done_callback(_cancel(task, "its client went away"))
@@ -69,32 +94,45 @@ class BuildEndpoint:
             await asyncio.wait([task, gone])
             self._note_end(build)
 
+    def _note_refusal(self, code: int, error: str = "") -> None:
+        reason = REASONS.get(code, "other")
+        _log.info("build refused", reason=reason, error=error)
+        self._service.metrics.refusals.labels(reason).inc()
+
     def _note_end(self, build: Build) -> None:
-        """Tell the operator."""
         result = build.result
         assert result is not None
         _log.info(
             "build ended",
-            build=build.id,
-            status=result.status.value,
+            outcome=build.outcome.value,
             seconds=round(result.duration, 3),
+            phases={phase: round(took, 3) for phase, took in build.measures.seconds().items()},
             digest=result.digest,
             error=result.error,
         )
-        self._service.metrics.builds.labels(result.status.value).inc()
+        count_build(self._service.metrics, build)
+
+
+def _named(send: Send, build_id: str) -> Send:
+    """Put the build's id on the answer, whichever it is."""
+
+    async def send_named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)[BUILD_ID_HEADER] = build_id
+        await send(message)
+
+    return send_named
 
 
 async def _answer(build: Build, request: Request, send: Send) -> None:
     await build.started.wait()
-    headers = {"X-Build-Id": build.id}
-    if build.unreachable and build.result is not None:
+    if build.result is not None and build.outcome is Outcome.UNREACHABLE:
         response = refused(Refusal(503, build.result.error))
     elif NDJSON in request.headers.get("accept", ""):
-        await _stream(build, headers, send)
+        await _stream(build, send)
         return
     else:
         response = await _whole(build)
-    response.headers.update(headers)
     await response(request.scope, request.receive, send)
 
 
@@ -106,10 +144,10 @@ async def _whole(build: Build) -> Response:
     return Response(body, status, media_type="application/json")
 
 
-async def _stream(build: Build, headers: Mapping[str, str], send: Send) -> None:
+async def _stream(build: Build, send: Send) -> None:
     """The reply of a client that listens: the log as it grows, and always a last line."""
     response = Response(
-        headers={**headers, "Cache-Control": "no-transform", "X-Accel-Buffering": "no"},
+        headers={"Cache-Control": "no-transform", "X-Accel-Buffering": "no"},
         media_type=NDJSON,
     )
     del response.headers["content-length"]

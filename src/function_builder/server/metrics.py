@@ -1,9 +1,11 @@
-"""Requests counted, and GET /metrics."""
+"""Requests and builds counted, and GET /metrics."""
 
 from __future__ import annotations
 
 import time
-from http import HTTPMethod
+from collections.abc import Collection
+from http import HTTPMethod, HTTPStatus
+from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -12,24 +14,48 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from function_builder.builds.build import Build, Outcome
+from function_builder.builds.measures import BuildPhase, Step
+from function_builder.server.service import Service
 from function_builder.telemetry import Metrics
 
-_PATHS = frozenset({"/build", "/publickey", "/public-key", "/healthz", "/ready"})
 _METHODS = frozenset(HTTPMethod)
+
+GONE: Final = 499
+"""The usual word for the code of a request whose client did not wait for one."""
+
+REASONS: Final = {
+    HTTPStatus.BAD_REQUEST: "invalid",
+    HTTPStatus.UNAUTHORIZED: "signature",
+    HTTPStatus.REQUEST_TIMEOUT: "upload_timeout",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "compressed",
+    HTTPStatus.TOO_MANY_REQUESTS: "busy",
+    GONE: "gone",
+    HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
+    HTTPStatus.INSUFFICIENT_STORAGE: "disk_full",
+}
+"""Why a request to build came to no build, by the code of its answer."""
 
 
 class CountRequests:
-    """ASGI middleware: counts and times each request, under labels whose number is bounded."""
+    """ASGI middleware: counts and times each request, under labels whose number is bounded.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    Args:
+        app: what answers.
+        metrics: what counts.
+        paths: those that have a label of their own.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]) -> None:
         self._app = app
         self._metrics = metrics
+        self._paths = frozenset(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         started = time.perf_counter()
-        # A request that is never answered went away first; 499 is the usual word for that.
-        code = 499
+        code = GONE
 
         async def note_code(message: Message) -> None:
             nonlocal code
@@ -45,9 +71,53 @@ class CountRequests:
             raise
         finally:
             self._metrics.in_flight.dec()
-            labels = (str(code), _method(scope), _path(scope))
+            labels = (str(code), _method(scope), self._path(scope))
             self._metrics.requests.labels(*labels).inc()
             self._metrics.request_seconds.labels(*labels).observe(time.perf_counter() - started)
+
+    def _path(self, scope: Scope) -> str:
+        path = scope["path"].rstrip("/")
+        return path if path in self._paths else "other"
+
+
+def read_state(service: Service) -> None:
+    """Let the gauges read the service's state at each scrape, and every known label begin at 0."""
+    metrics, monitor, spool = service.metrics, service.monitor, service.spool_disk
+    metrics.ready.set_function(lambda: float(not service.unready_because()))
+    metrics.running.set_function(lambda: len(service.running))
+    metrics.slots_taken.set_function(lambda: service.slots.taken)
+    metrics.slots_limit.set(service.slots.limit)
+    metrics.uploads.set_function(lambda: service.uploads.taken)
+    metrics.spool_available.set_function(lambda: spool().available)
+    metrics.spool_size.set_function(lambda: spool().size)
+    metrics.record_paths.set_function(lambda: monitor.records.paths)
+    metrics.buildkit_up.set_function(lambda: float(monitor.reachable))
+    metrics.buildkit_disk.set_function(lambda: monitor.disk_bytes)
+    for outcome in Outcome:
+        metrics.builds.labels(outcome.value)
+        metrics.build_seconds.labels(outcome.value)
+    for phase in BuildPhase:
+        metrics.phase_seconds.labels(phase.value)
+    for step in Step:
+        metrics.steps.labels(step.value)
+    for reason in REASONS.values():
+        metrics.refusals.labels(reason)
+
+
+def count_build(metrics: Metrics, build: Build) -> None:
+    """Count a build that has ended."""
+    assert build.result is not None
+    metrics.builds.labels(build.outcome.value).inc()
+    metrics.build_seconds.labels(build.outcome.value).observe(build.result.duration)
+    for phase, seconds in build.measures.seconds().items():
+        metrics.phase_seconds.labels(phase.value).observe(seconds)
+    for step, number in build.measures.steps.items():
+        metrics.steps.labels(step.value).inc(number)
+    metrics.context_bytes.inc(sum(entry.size for entry in build.request.context))
+    for transfer in build.transfers:
+        metrics.sent_bytes.inc(transfer.sent_bytes)
+        metrics.announced_files.inc(transfer.announced)
+        metrics.requested_files.inc(transfer.requested)
 
 
 def metrics_app(metrics: Metrics) -> Starlette:
@@ -59,11 +129,6 @@ def metrics_app(metrics: Metrics) -> Starlette:
         )
 
     return Starlette(routes=[Route("/metrics", scrape)])
-
-
-def _path(scope: Scope) -> str:
-    path = scope["path"].rstrip("/")
-    return path if path in _PATHS else "other"
 
 
 def _method(scope: Scope) -> str:

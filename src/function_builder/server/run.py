@@ -20,7 +20,7 @@ from function_builder.builds.record import ContentRecords
 from function_builder.builds.slots import Slots
 from function_builder.server import keys
 from function_builder.server.app import create_app
-from function_builder.server.metrics import metrics_app
+from function_builder.server.metrics import metrics_app, read_state
 from function_builder.server.service import Phase, Service
 from function_builder.settings import Settings
 from function_builder.telemetry import Metrics
@@ -47,6 +47,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
     """
     _check_secrets(settings)
     service = _service(settings)
+    read_state(service)
     stop = _Signals()
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(stop.caught())
@@ -75,11 +76,6 @@ def _service(settings: Settings) -> Service:
         )
     client = Client(settings.buildkit_url, tls=tls)
     records = ContentRecords()
-    metrics = Metrics()
-    slots = Slots(settings.max_inflight)
-    monitor = BuildKitMonitor(client, records)
-    metrics.slots_taken.set_function(lambda: slots.taken)
-    metrics.buildkit_up.set_function(lambda: float(monitor.reachable))
     return Service(
         settings=settings,
         builder=Builder(
@@ -90,9 +86,9 @@ def _service(settings: Settings) -> Service:
             build_timeout=settings.build_timeout,
             log_prefixes=settings.log_prefixes,
         ),
-        monitor=monitor,
-        metrics=metrics,
-        slots=slots,
+        monitor=BuildKitMonitor(client, records),
+        metrics=Metrics(),
+        slots=Slots(settings.max_inflight),
         uploads=Slots(max(16, 4 * settings.max_inflight) if settings.max_inflight else 256),
     )
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from function_builder.builds.build import Build
 from function_builder.builds.builder import Builder
@@ -25,6 +26,13 @@ class Phase(Enum):
     """Not ready any more, but requests that still come are taken."""
     DRAINING = "draining"
     """New requests are refused; running builds may end."""
+
+
+class Disk(NamedTuple):
+    """A file system's room, in bytes."""
+
+    available: int
+    size: int
 
 
 @dataclass(slots=True, eq=False)
@@ -61,7 +69,8 @@ class Service:
             return "every build slot is taken"
         if not self.monitor.reachable:
             return "BuildKit cannot be reached"
-        if self._disk_is_nearly_full():
+        disk = self.spool_disk()
+        if disk.available < disk.size * _MIN_DISK_FREE:
             return "the disk for request bodies is nearly full"
         return ""
 
@@ -70,9 +79,10 @@ class Service:
         for task in self.running:
             task.cancel(reason)
 
-    def _disk_is_nearly_full(self) -> bool:
+    def spool_disk(self) -> Disk:
+        """The disk for request bodies; one that cannot be read has no room."""
         try:
             disk = os.statvfs(self.settings.spool_dir)
         except OSError:
-            return True
-        return disk.f_blocks > 0 and disk.f_bavail < disk.f_blocks * _MIN_DISK_FREE
+            return Disk(0, 1)
+        return Disk(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)

@@ -1,0 +1,112 @@
+"""What a build took: when each of its phases was, and how many of its steps were cached.
+
+Some phases are ours and follow one another; those of BuildKit are read off its status events, by
+the names that its Dockerfile frontend and its image exporter give to vertexes and statuses
+(`frontend/dockerfile/dockerfile2llb`, `exporter/containerimage`). They may overlap one another.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from enum import StrEnum
+from typing import Final
+
+from aiobuildkit import StatusEvent, Vertex, VertexStatus
+
+_LOCAL: Final = ("[internal] load build ", "[internal] load .dockerignore")
+_EXPORTER: Final = "exporting to "
+_EXPORT: Final = ("exporting ", "naming to ")
+_PUSH: Final = "pushing "
+_STEP: Final = re.compile(r"\[(?:[^\]]+ )?\d+/\d+\] ")
+"""A vertex of a Dockerfile's instruction: `[2/3] RUN …`, `[linux/arm64 tests 1/4] FROM …`."""
+
+
+class BuildPhase(StrEnum):
+    """The parts of a build's time."""
+
+    UPLOAD = "upload"
+    """From the request's headers to its last byte."""
+    CHECK = "check"
+    """Signature, archive, config, content digests."""
+    QUEUE = "queue"
+    """Until BuildKit says its first word."""
+    CONTEXT = "context"
+    """BuildKit reads Dockerfile, ignore file and context."""
+    BUILD = "build"
+    """Base images and the Dockerfile's steps."""
+    EXPORT = "export"
+    """Layers and manifests are written."""
+    PUSH = "push"
+    """They go to the registry."""
+
+
+class Step(StrEnum):
+    """How a step of a Dockerfile came about."""
+
+    CACHED = "cached"
+    RUN = "run"
+    FAILED = "failed"
+
+
+class Measures:
+    """The measures of one build, taken as it goes on.
+
+    Args:
+        accepted: when the request came, in nanoseconds since the epoch.
+
+    Attributes:
+        spans: beginning and end of each phase that there was, in nanoseconds since the epoch.
+    """
+
+    def __init__(self, accepted: int) -> None:
+        self.accepted = accepted
+        self.spans: dict[BuildPhase, tuple[int, int]] = {}
+        self._marked = accepted
+        self._steps: dict[str, Step] = {}
+
+    def end(self, phase: BuildPhase) -> None:
+        """Note that a phase of our own ends now; it began where the one before it ended."""
+        if phase not in self.spans:
+            began, self._marked = self._marked, time.time_ns()
+            self.spans[phase] = (began, self._marked)
+
+    def take(self, event: StatusEvent) -> None:
+        """Read BuildKit's phases and steps off a status event."""
+        self.end(BuildPhase.QUEUE)
+        for vertex in event.vertexes:
+            if vertex.completed is not None:
+                self._take_vertex(vertex)
+        for status in event.statuses:
+            if status.completed is not None:
+                self._take_status(status)
+
+    @property
+    def steps(self) -> Counter[Step]:
+        """How many of the Dockerfile's steps ended, by how they came about."""
+        return Counter(self._steps.values())
+
+    def seconds(self) -> dict[BuildPhase, float]:
+        """How long each phase was. The clock of another machine cannot make one negative."""
+        return {phase: max(0, end - begin) / 1e9 for phase, (begin, end) in self.spans.items()}
+
+    def _take_vertex(self, vertex: Vertex) -> None:
+        if _STEP.match(vertex.name):
+            failed = Step.FAILED if vertex.error else Step.RUN
+            self._steps[vertex.digest] = Step.CACHED if vertex.cached else failed
+        if vertex.name.startswith(_LOCAL):
+            self._widen(BuildPhase.CONTEXT, vertex.started, vertex.completed)
+        elif not vertex.name.startswith(_EXPORTER):
+            self._widen(BuildPhase.BUILD, vertex.started, vertex.completed)
+
+    def _take_status(self, status: VertexStatus) -> None:
+        if status.id.startswith(_PUSH):
+            self._widen(BuildPhase.PUSH, status.started, status.completed)
+        elif status.id.startswith(_EXPORT):
+            self._widen(BuildPhase.EXPORT, status.started, status.completed)
+
+    def _widen(self, phase: BuildPhase, began: int | None, ended: int | None) -> None:
+        if began is not None and ended is not None:
+            first, last = self.spans.get(phase, (began, ended))
+            self.spans[phase] = (min(first, began), max(last, ended))

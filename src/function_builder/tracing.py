@@ -1,0 +1,36 @@
+"""The trace that a request belongs to, after W3C's Trace Context."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A trace that a client began.
+
+    Attributes:
+        id: 32 hexadecimal digits; empty where there is no trace.
+        headers: what joins others to it: `traceparent`, and `tracestate` where there is one.
+    """
+
+    id: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Self:
+        """Read a request's headers; what is malformed is taken for absent, as W3C says."""
+        parent = headers.get("traceparent", "").strip()
+        match = _TRACEPARENT.fullmatch(parent)
+        # Only later versions than 00 may have more to say.
+        if match is None or (match[2] and parent.startswith("00-")):
+            return cls()
+        state = headers.get("tracestate", "")
+        return cls(match[1], {"traceparent": parent} | ({"tracestate": state} if state else {}))
