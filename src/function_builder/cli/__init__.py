@@ -12,8 +12,9 @@ import typer
 
 from function_builder import __version__
 
-_COMMANDS: Final = ("up", "build", "serve")
-"""Each is the function of its name in the module of its name; in the order of a first visit."""
+_COMMANDS: Final = ("up", "build", "serve", "secret")
+"""Each is the function, or the group of commands, of its name in the module of its name; in the
+order of a first visit."""
 
 _HELP: Final = "An open Function Builder API: a signed tar goes in, a container image comes out."
 
@@ -35,7 +36,11 @@ def main() -> None:
     app.callback(help=_HELP, epilog=_EPILOG)(_options)
     wanted = sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in _COMMANDS else _COMMANDS
     for name in wanted:
-        app.command(name)(getattr(import_module(f"{__name__}.{name}"), name))
+        command = getattr(import_module(f"{__name__}.{name}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
     app(prog_name="function-builder")
 
 

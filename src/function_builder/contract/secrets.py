@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -53,6 +54,10 @@ class SecretsKey:
         """Make a new key."""
         return cls(PrivateKey.generate())
 
+    def to_text(self) -> bytes:
+        """The private key as its file holds it: what `parse` reads."""
+        return base64.b64encode(bytes(self.private))
+
     @property
     def public(self) -> str:
         """The public key in base64."""
@@ -91,7 +96,10 @@ def seal(values: Mapping[str, bytes], public_key: str) -> bytes:
             name: base64.b64encode(box.encrypt(values[name])).decode() for name in sorted(values)
         },
     }
-    return yaml.safe_dump(document, sort_keys=False, indent=4).encode()
+    text = yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, indent=4, width=math.inf, allow_unicode=True
+    )
+    return text.encode()
 
 
 def unseal(data: bytes, key: SecretsKey | None) -> dict[str, bytes]:
@@ -124,8 +132,8 @@ def _open(box: Box, name: object, value: object, sealed_for: str, key: SecretsKe
     except (CryptoError, ValueError, TypeError) as error:
         hint = ""
         if sealed_for and sealed_for != key.key_id:
-            hint = f": it was sealed for key {shown(sealed_for)}, this builder has"
-            hint += f" {shown(key.key_id)}: seal it again with the key of GET /publickey"
+            hint = f": it was sealed for key {shown(sealed_for)}, and this key is"
+            hint += f" {shown(key.key_id)}: seal it again with the builder's key of today"
         raise Refusal(400, f"{SECRETS_NAME}: secret {shown(name)} does not open{hint}") from error
 
 
@@ -144,6 +152,16 @@ def _load(data: bytes) -> dict[str, object]:
     if _text(document, "algorithm") not in ("", ALGORITHM):
         raise Refusal(400, f"{SECRETS_NAME}: algorithm must be {ALGORITHM}")
     return document
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what Go's yaml.v3 writes, byte for byte."""
+
+    def choose_scalar_style(self) -> str:
+        # Where another type would be read, as of yes or 1, Go takes the double quotes.
+        style: str = super().choose_scalar_style()
+        assert isinstance(self.event, yaml.ScalarEvent)
+        return '"' if style == "'" and not self.event.implicit[0] else style
 
 
 _FRAME = (
