@@ -83,7 +83,9 @@ def _find(entries: Mapping[str, object], host: str) -> object:
 
 
 def _mapping(config: Mapping[str, object], key: str) -> Mapping[str, object]:
-    value = config.get(key) or {}
+    value = config.get(key)
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise _broken(f"{key} is not an object")
     return value
@@ -157,5 +159,6 @@ def _from_helper(program: str, status: int | None, output: bytes) -> Credentials
 
 def _broken(what: str) -> RPCError:
     return RPCError(
-        StatusCode.FAILED_PRECONDITION, f"the builder's registry configuration is broken: {what}"
+        StatusCode.FAILED_PRECONDITION,
+        f"the builder's registry configuration (config.json) is broken: {what}",
     )

@@ -44,11 +44,15 @@ class BuildKitConfig:
     Attributes:
         mirrors: registry host -> hosts that are asked before it.
         plain_http: registry hosts that speak plain HTTP.
+        authorities: registry host -> PEM files of the authorities that may sign its certificate,
+            beside the system's. Such a host speaks TLS even where BuildKit would take it for
+            plain HTTP, which it does on the loopback interface.
         cache: the limits of the build cache.
     """
 
     mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict)
     plain_http: Sequence[str] = ()
+    authorities: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     cache: CacheLimits = field(default_factory=CacheLimits)
 
     def toml(self, *, root: Path, socket: Path, process_sandbox: bool) -> str:
@@ -75,12 +79,14 @@ class BuildKitConfig:
             f"maxUsedSpace = {_quote(self.cache.most)}",
             f"minFreeSpace = {_quote(self.cache.free)}",
         ]
-        for host in sorted({*self.mirrors, *self.plain_http}):
+        for host in sorted({*self.mirrors, *self.plain_http, *self.authorities}):
             lines.append(f"[registry.{_quote(host)}]")
             if host in self.mirrors:
                 lines.append(f"mirrors = {_quote(list(self.mirrors[host]))}")
-            if host in self.plain_http:
-                lines.append("http = true")
+            if host in self.plain_http or host in self.authorities:
+                lines.append(f"http = {_quote(host in self.plain_http)}")
+            if host in self.authorities:
+                lines.append(f"ca = {_quote([str(path) for path in self.authorities[host]])}")
         return "\n".join(lines) + "\n"
 
 

@@ -45,3 +45,11 @@ def test_a_host_may_be_a_mirror_and_plain_http_at_once():
         "a:1": {"http": True, "mirrors": ["b:2", "c:3"]},
         "docker.io": {"mirrors": ["127.0.0.1:5000"]},
     }
+
+
+def test_a_host_with_authorities_of_its_own_speaks_tls():
+    config = BuildKitConfig(authorities={"127.0.0.1:5443": [Path("/s t/ca.pem")], "b": []})
+    assert written(config)["registry"] == {
+        "127.0.0.1:5443": {"http": False, "ca": ["/s t/ca.pem"]},
+        "b": {"http": False, "ca": []},
+    }
