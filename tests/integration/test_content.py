@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from aiobuildkit import BuildKitError, Client, FileSync, FileTree, Transfer
+from aiobuildkit.wire.fsutil import CHUNK
 from function_builder.builds import builder as builder_module
 from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.builder import Builder
@@ -301,21 +302,26 @@ async def test_builds_at_the_same_time_do_not_mix(builds):
 
 # Broken transfers
 
-MANY = 200
+SMALL = 100
+BIG = 32 << 20
 
 
-def many(letter: bytes) -> Tree:
-    return Tree({f"{number:03}": letter + b"%03d" % number for number in range(MANY)}, 0)
+def long(letter: bytes) -> Tree:
+    """Small files that have arrived when the last, a big one, has not; copied by a step alone."""
+    files = {f"small/{number:03}": letter + b"%03d" % number for number in range(SMALL)}
+    dockerfile = "FROM scratch\nCOPY Dockerfile /ctx/\nCOPY small /ctx/small\nCOPY zbig /ctx/\n"
+    return Tree({**files, "zbig": letter * BIG}, 0, dockerfile=dockerfile)
 
 
-def at_half(action: Callable[[], object]) -> Callable[[], None]:
-    """Do something once, in the middle of a transfer of `many`."""
+def near_the_end(action: Callable[[], object]) -> Callable[[], None]:
+    """Do something once, when most of `long` has been sent, but not all."""
+    pieces = BIG // CHUNK
     reads = 0
 
     def watch() -> None:
         nonlocal reads
         reads += 1
-        if reads == MANY // 2:
+        if reads == SMALL + pieces * 7 // 8:
             action()
 
     return watch
@@ -327,7 +333,7 @@ async def cancelled(builds: Builds, tree: Tree) -> None:
     def leave() -> None:
         task.cancel()
 
-    task = asyncio.create_task(builds.run(tree, watch=at_half(leave)))
+    task = asyncio.create_task(builds.run(tree, watch=near_the_end(leave)))
     with pytest.raises(asyncio.CancelledError):
         await task
 
@@ -338,26 +344,26 @@ async def spool_broken(builds: Builds, tree: Tree) -> None:
     def fail() -> None:
         raise OSError(5, "Input/output error")
 
-    outcome = await builds.run(tree, watch=at_half(fail))
+    outcome = await builds.run(tree, watch=near_the_end(fail))
     assert outcome.status is BuildStatus.FAILED
 
 
 @pytest.mark.parametrize("broken", [cancelled, spool_broken])
 async def test_a_transfer_that_broke_leaves_nothing_behind(builds, broken):
     for letter in (b"A", b"B", b"A"):
-        await broken(builds, many(letter))
-        await builds.check(many(letter))
-    await builds.check(many(b"B"))
+        await broken(builds, long(letter))
+        await builds.check(long(letter))
+    await builds.check(long(b"B"))
 
 
 async def test_a_connection_that_was_cut_leaves_nothing_behind(buildkitd, registry, tmp_path):
     async with proxy(buildkitd, tmp_path / "proxy") as (address, cut):
         builds = Builds(address, registry)
-        await builds.check(many(b"A"))
-        outcome = await builds.run(many(b"B"), watch=at_half(cut))
+        await builds.check(long(b"A"))
+        outcome = await builds.run(long(b"B"), watch=near_the_end(cut))
         assert outcome.status is BuildStatus.FAILED
-        await builds.check(many(b"B"))
-        await builds.check(many(b"A"))
+        await builds.check(long(b"B"))
+        await builds.check(long(b"A"))
 
 
 @asynccontextmanager
@@ -397,14 +403,14 @@ async def proxy(address: str, path: Path) -> AsyncIterator[tuple[str, Callable[[
 async def test_a_buildkit_killed_in_mid_transfer_builds_right_afterwards(fresh_buildkitd, registry):
     daemon = await fresh_buildkitd()
     builds = Builds(daemon.address, registry)
-    await builds.check(many(b"A"))
+    await builds.check(long(b"A"))
     for letter in (b"B", b"C"):
         kill = partial(os.killpg, daemon.pid, signal.SIGKILL)
-        outcome = await builds.run(many(letter), watch=at_half(kill))
+        outcome = await builds.run(long(letter), watch=near_the_end(kill))
         assert outcome.status is BuildStatus.FAILED
         await answers(builds.client)
-        await builds.check(many(letter))
-    await builds.check(many(b"A"))
+        await builds.check(long(letter))
+    await builds.check(long(b"A"))
 
 
 async def answers(client: Client) -> None:
