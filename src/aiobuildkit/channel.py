@@ -49,7 +49,7 @@ class Channel:
         self._accept = accept
         self._loop = asyncio.get_running_loop()
         self._streams: dict[int, ClientStream | ServedStream] = {}
-        self._drains: dict[int, asyncio.Future[None]] = {}
+        self._drains: dict[asyncio.Future[None], int] = {}
         self._work: asyncio.Future[None] | None = None
         self._leaving: ConnectionLost | None = None
         self.lost: BuildKitError | None = None
@@ -120,7 +120,8 @@ class Channel:
 
     async def drained(self, stream_id: int) -> None:
         """Wait until a stream has less than HIGH_WATER bytes unsent, or is gone."""
-        drain = self._drains[stream_id] = self._loop.create_future()
+        drain = self._loop.create_future()
+        self._drains[drain] = stream_id
         await drain
 
     def respond(self, stream_id: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
@@ -191,9 +192,9 @@ class Channel:
             self.lose(goodbye)
 
     def _wake_senders(self) -> None:
-        for stream_id, drain in list(self._drains.items()):
+        for drain, stream_id in tuple(self._drains.items()):
             if self.lost is not None or self.unsent(stream_id) < HIGH_WATER:
-                del self._drains[stream_id]
+                del self._drains[drain]
                 if not drain.done():
                     drain.set_result(None)
 

@@ -53,10 +53,9 @@ class Client:
     def __init__(
         self, address: str, *, tls: TLSConfig | None = None, connect_timeout: float = 10
     ) -> None:
-        if tls is not None and Address.parse(address).path:
+        if Address.parse(address).path and tls is not None:
             raise ValueError(f"TLS is for tcp:// addresses, not for {address}")
         self.address = address
-        self._where = Address.parse(address)
         self._tls = tls
         self._connect_timeout = connect_timeout
         self._open: set[Connection] = set()

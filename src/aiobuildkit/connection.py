@@ -70,9 +70,10 @@ class Address:
         Raises:
             ValueError: it is neither.
         """
+        path = address.removeprefix("unix://")
+        if path and path != address:
+            return cls(path=path)
         parts = urlsplit(address)
-        if parts.scheme == "unix" and parts.netloc + parts.path:
-            return cls(path=parts.netloc + parts.path)
         if parts.scheme == "tcp" and parts.hostname and parts.port and not parts.path.strip("/"):
             return cls(host=parts.hostname, port=parts.port)
         raise ValueError(f"not an address of BuildKit (unix://PATH or tcp://HOST:PORT): {address}")
@@ -177,8 +178,6 @@ async def connect(
         ValueError: the address is none.
     """
     where = Address.parse(address)
-    if where.path and tls is not None:
-        raise ValueError(f"TLS is for tcp:// addresses: {address}")
     try:
         async with asyncio.timeout(connect_timeout):
             connection = await _open(where, tls)

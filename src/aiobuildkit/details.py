@@ -7,7 +7,6 @@ Sources: BuildKit's ``solver/errdefs`` (Source, Vertex) and ``frontend/gateway/p
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +53,10 @@ def _source(detail: dict[str, Any]) -> SourceLocation | None:
         return None
     try:
         text = base64.b64decode(str(info.get("data", ""))).decode("utf-8", "replace")
-    except binascii.Error:
+    except ValueError:
         text = ""
-    ranges = [each for each in detail.get("ranges") or () if isinstance(each, dict)]
+    ranges = detail.get("ranges")
+    ranges = [each for each in ranges if isinstance(each, dict)] if isinstance(ranges, list) else []
     return SourceLocation(str(info.get("filename", "")), tuple(map(_range, ranges)), text)
 
 

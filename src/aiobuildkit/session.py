@@ -152,8 +152,9 @@ class Session:
             await handler(stream)
         except RPCError as error:
             stream.close(error.code, error.message)
-        except BuildKitError:
-            _log.debug("%s was given up by BuildKit", stream.path)
+        except BuildKitError as error:
+            # As a rule the call is gone, and nobody hears this.
+            stream.close(StatusCode.ABORTED, str(error))
         except Exception:  # noqa: BLE001 - whatever it is, it must not end the session
             # The reason stays here: it may hold what BuildKit's users must not see.
             _log.exception("%s failed", stream.path)

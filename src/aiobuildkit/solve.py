@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiobuildkit import calls
 from aiobuildkit.details import solve_error
-from aiobuildkit.errors import BuildKitError, ConnectionLost, RPCError, SolveError, StatusCode
+from aiobuildkit.errors import ConnectionLost, RPCError, SolveError, StatusCode
 from aiobuildkit.model import SolveResult
 from aiobuildkit.protos import control_pb2 as pb
 from aiobuildkit.status import status_event
@@ -146,7 +146,7 @@ class Solve:
         lost = ConnectionLost("BuildKit dropped the session in the middle of the solve")
         try:
             await self._session.run(tunnel)
-        except BuildKitError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the session is gone
             lost.__cause__ = error
         if not self._outcome.done():
             self._call.cancel(lost)
@@ -154,17 +154,16 @@ class Solve:
     async def _await_end(self) -> None:
         try:
             reply = await calls.reply_to(self._call, pb.SolveResponse)
+            self._outcome.set_result(SolveResult(dict(reply.exporter_response)))
+        except asyncio.CancelledError:
+            self._outcome.set_exception(_cancelled())
+            raise
         except SolveError as error:
             self._outcome.set_exception(error)
         except RPCError as error:
             self._outcome.set_exception(solve_error(error))
-        except BuildKitError as error:
+        except Exception as error:  # noqa: BLE001 - without an outcome somebody would wait for ever
             self._outcome.set_exception(error)
-        except asyncio.CancelledError:
-            self._outcome.set_exception(_cancelled())
-            raise
-        else:
-            self._outcome.set_result(SolveResult(dict(reply.exporter_response)))
         finally:
             self._outcome.exception()  # a caller who does not ask for the result may do so
         await self._hear_out()

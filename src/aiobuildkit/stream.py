@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from aiobuildkit.errors import BuildKitError, ConnectionLost, StatusCode
+from aiobuildkit.errors import BuildKitError, ConnectionLost, ProtocolError, StatusCode
 from aiobuildkit.wire import grpc
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ HIGH_WATER = 256 * 1024
 
 
 class Stream:
-    """A call's messages. One task at a time may receive, and one may send."""
+    """A call's messages. One task at a time may receive; several may send."""
 
     def __init__(self, channel: Channel, stream_id: int) -> None:
         self._channel = channel
@@ -57,7 +57,7 @@ class Stream:
             self._arrival = asyncio.get_running_loop().create_future()
             await self._arrival
         message = self._messages.popleft()
-        self._give_room(len(message))
+        self._give_room(grpc.PREFIX + len(message))
         return message
 
     async def send(self, message: bytes) -> None:
@@ -77,13 +77,15 @@ class Stream:
         messages = self._reader.feed(data)
         # Pieces give their room back at once, or a message larger than the window could
         # never come whole; a whole one takes it again until somebody receives it.
-        self._give_room(size - sum(map(len, messages)))
+        self._give_room(size - sum(grpc.PREFIX + len(message) for message in messages))
         if messages:
             self._messages.extend(messages)
             self._wake()
 
     def ended(self) -> None:
         """Take the peer's half-close."""
+        if self._reader.partial:
+            self.fail(ProtocolError("a call ended in the middle of a message"))
         self._ended = True
         self._wake()
 
@@ -126,7 +128,8 @@ class ClientStream(Stream):
         self._channel.reset(self._id)
         if error is not None:
             self.fail(error)
-        super().ended()
+        self._ended = True
+        self._wake()
 
     def headers_received(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Keep the headers that came last: they hold the status once the call has ended."""
@@ -135,6 +138,7 @@ class ClientStream(Stream):
     def ended(self) -> None:
         """Take the end of the call, with its status."""
         self.cancel(grpc.error_of_trailers(self._headers))
+        super().ended()
 
     def reset(self, code: int) -> None:
         """Take the peer's reset."""

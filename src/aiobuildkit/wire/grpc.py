@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_MESSAGE",
+    "PREFIX",
     "MessageReader",
     "error_of_reset",
     "error_of_trailers",
@@ -39,6 +40,10 @@ MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes; BuildKit's own bound in both directions (containerd's ``defaults``)."""
 
 _PREFIX = struct.Struct(">BI")
+
+PREFIX = _PREFIX.size
+"""Bytes before each message."""
+
 _PRINTABLE = frozenset(range(0x20, 0x7F)) - {ord("%")}
 
 
@@ -52,7 +57,7 @@ class MessageReader:
 
     def __init__(self) -> None:
         self._partial = bytearray()
-        self._wanted = _PREFIX.size
+        self._wanted = PREFIX
 
     @property
     def partial(self) -> int:
@@ -72,8 +77,8 @@ class MessageReader:
             data = bytes(self._partial)
         messages: list[bytes] = []
         start, end = 0, len(data)
-        while end - start >= _PREFIX.size:
-            body = start + _PREFIX.size
+        while end - start >= PREFIX:
+            body = start + PREFIX
             after = body + self._length(data, start)
             if after > end:
                 break
@@ -84,8 +89,8 @@ class MessageReader:
 
     def _hold(self, data: bytes, start: int) -> None:
         self._partial = bytearray(memoryview(data)[start:])
-        self._wanted = _PREFIX.size
-        if len(self._partial) >= _PREFIX.size:
+        self._wanted = PREFIX
+        if len(self._partial) >= PREFIX:
             # Joining is then tried once, when the message is whole, and not for every frame.
             self._wanted += self._length(data, start)
 

@@ -155,8 +155,8 @@ class HTTP2:
         Raises:
             ProtocolError: no stream can be opened (any more).
         """
-        stream_id = self._h2.get_next_available_stream_id()
         try:
+            stream_id = self._h2.get_next_available_stream_id()
             self._h2.send_headers(stream_id, headers)
         except H2ProtocolError as error:
             raise ProtocolError(f"no stream can be opened: {error}") from error
@@ -210,6 +210,7 @@ class HTTP2:
         try:
             received = self._h2.receive_data(data)
         except H2ProtocolError as error:
+            self._outgoing.clear()  # h2 takes nothing more, and its GOAWAY is to be sent
             raise ProtocolError(f"the peer broke HTTP/2: {error}") from error
         events = [event for each in received for event in self._translate(each)]
         if self._received >= WINDOW // 4:

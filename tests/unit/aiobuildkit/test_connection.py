@@ -33,6 +33,7 @@ pytestmark = pytest.mark.timeout(20)
     [
         ("unix:///run/bk.sock", Address(path="/run/bk.sock")),
         ("unix://relative/bk.sock", Address(path="relative/bk.sock")),
+        ("unix:///run/a%20b?c#d.sock", Address(path="/run/a%20b?c#d.sock")),
         ("tcp://buildkitd:1234", Address(host="buildkitd", port=1234)),
         ("tcp://[::1]:1234/", Address(host="::1", port=1234)),
     ],

@@ -2,28 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 import pytest
 
 from aiobuildkit import (
-    Attachable,
-    Auth,
-    Client,
     ConnectionLost,
-    Credentials,
     Handler,
     Health,
     RPCError,
-    Secrets,
     ServerStream,
     StatusCode,
 )
-from aiobuildkit.protos import session_pb2 as pb
 from aiobuildkit.session import Session
 from aiobuildkit.stream import HIGH_WATER
-from tests.unit.aiobuildkit.fake_buildkit import Call, FakeBuildKit, Wire, inner_connection
+from tests.support import until
+from tests.unit.aiobuildkit.sessions import in_session
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -36,37 +30,6 @@ class Offer:
 
     def handlers(self) -> Mapping[str, Handler]:
         return {"/test.Test/Call": self._handler}
-
-
-@asynccontextmanager
-async def in_session(tmp_path, *attachables: Attachable, generous=True) -> AsyncIterator[Wire]:
-    """The connection to a session of a solve that never ends."""
-    wires: asyncio.Queue[Wire] = asyncio.Queue()
-
-    async def session(call: Call) -> None:
-        wire, carrier = inner_connection(call)
-        wire.generous = generous
-        wires.put_nowait(wire)
-        await carrier
-
-    async def forever(call: Call) -> None:
-        await call.was_reset.wait()
-
-    scripts = {"Session": session, "Solve": forever, "Status": forever}
-    async with (
-        FakeBuildKit(tmp_path, **scripts) as buildkit,
-        Client(buildkit.address) as client,
-        client.solve(attachables=attachables),
-    ):
-        yield await wires.get()
-
-
-async def test_health_is_answered_at_once(tmp_path):
-    async with in_session(tmp_path) as wire:
-        call = await wire.ask("/grpc.health.v1.Health/Check", b"")
-        reply = pb.HealthCheckResponse.FromString(await call.receive() or b"")
-        assert reply.status == pb.HealthCheckResponse.SERVING
-        assert call.trailers["grpc-status"] == "0"
 
 
 async def test_health_is_answered_while_a_handler_sends_what_nobody_takes(tmp_path):
@@ -205,53 +168,44 @@ async def test_two_attachables_may_not_offer_the_same():
         Session([Health(), Health()], shared_key="")
 
 
-async def asked(tmp_path, attachable: Attachable, method: str, request: bytes) -> Call:
-    async with in_session(tmp_path, attachable) as wire:
-        return await wire.ask(method, request)
+async def test_several_tasks_may_send_on_one_call(tmp_path):
+    async def send(stream: ServerStream, letter: bytes) -> None:
+        for _ in range(20):
+            await stream.send(letter * 100_000)
+
+    async def both(stream: ServerStream) -> None:
+        await asyncio.gather(send(stream, b"a"), send(stream, b"b"))
+
+    async with in_session(tmp_path, Offer(both)) as wire:
+        call = await wire.ask("/test.Test/Call", b"")
+        received = [await call.receive() for _ in range(40)]
+    assert sorted(each[:1] for each in received if each) == [b"a"] * 20 + [b"b"] * 20
 
 
-async def look_up_later(host: str) -> Credentials | None:
-    await asyncio.sleep(0)
-    return Credentials("user", f"secret of {host}") if host == "known:5000" else None
+async def test_a_call_cut_in_the_middle_of_a_message_is_no_clean_end(tmp_path):
+    async def read(stream: ServerStream) -> None:
+        while await stream.receive() is not None:
+            pass
+
+    async with in_session(tmp_path, Offer(read)) as wire:
+        call = wire.call("/test.Test/Call")
+        await wire.send(call.stream_id, b"\0\0\0\0\x09only a part"[:10])
+        wire.h2.end_stream(call.stream_id)
+        wire.flush()
+        await call.ended.wait()
+        assert call.trailers["grpc-status"] == str(StatusCode.ABORTED.value)
+        assert "in the middle of a message" in call.trailers["grpc-message"]
 
 
-def look_up_now(host: str) -> Credentials | None:
-    return Credentials("user", f"secret of {host}") if host == "known:5000" else None
+async def test_empty_messages_that_nobody_reads_are_bounded_too(tmp_path):
+    async def never(stream: ServerStream) -> None:
+        await asyncio.sleep(100)
 
-
-@pytest.mark.parametrize("lookup", [look_up_now, look_up_later])
-@pytest.mark.parametrize(
-    ("host", "username", "secret"),
-    [("known:5000", "user", "secret of known:5000"), ("unknown", "", "")],
-)
-async def test_credentials_are_looked_up_by_host(tmp_path, lookup, host, username, secret):
-    request = pb.CredentialsRequest(host=host).SerializeToString()
-    method = "/moby.filesync.v1.Auth/Credentials"
-    call = await asked(tmp_path, Auth(lookup), method, request)
-    reply = pb.CredentialsResponse.FromString(await call.receive() or b"")
-    assert (reply.username, reply.secret) == (username, secret)
-
-
-def test_credentials_do_not_show_their_secret():
-    assert "swordfish" not in repr(Credentials("user", "swordfish"))
-
-
-@pytest.mark.parametrize(("name", "value"), [("a", b"\0\xff"), ("empty", b"")])
-async def test_secrets_are_given_by_id(tmp_path, name, value):
-    request = pb.GetSecretRequest(id=name).SerializeToString()
-    secrets = Secrets({"a": b"\0\xff", "empty": b""})
-    call = await asked(tmp_path, secrets, "/moby.buildkit.secrets.v1.Secrets/GetSecret", request)
-    assert pb.GetSecretResponse.FromString(await call.receive() or b"").data == value
-
-
-async def test_an_unknown_secret_is_not_found(tmp_path):
-    request = pb.GetSecretRequest(id="b").SerializeToString()
-    method = "/moby.buildkit.secrets.v1.Secrets/GetSecret"
-    call = await asked(tmp_path, Secrets({"a": b""}), method, request)
-    assert call.trailers["grpc-status"] == str(StatusCode.NOT_FOUND.value)
-
-
-async def test_a_request_that_cannot_be_read_is_an_invalid_argument(tmp_path):
-    method = "/moby.buildkit.secrets.v1.Secrets/GetSecret"
-    call = await asked(tmp_path, Secrets({}), method, b"\xff\xff")
-    assert call.trailers["grpc-status"] == str(StatusCode.INVALID_ARGUMENT.value)
+    async with in_session(tmp_path, Offer(never)) as wire:
+        call = wire.call("/test.Test/Call")
+        sending = asyncio.create_task(wire.send(call.stream_id, bytes(5_000_000)))
+        await until(lambda: wire.h2.local_flow_control_window(call.stream_id) == 0)
+        health = await wire.ask("/grpc.health.v1.Health/Check", b"")
+        assert health.trailers["grpc-status"] == "0"
+        assert wire.h2.local_flow_control_window(call.stream_id) == 0
+        sending.cancel()
