@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from function_builder.cli.view import choose_view
+from function_builder.cli.view import View, choose_view
 from function_builder.client import (
     DEFAULT_URL,
     AsyncClient,
@@ -79,6 +79,16 @@ def build(
             dir_okay=False,
         ),
     ] = None,
+    secrets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Sealed build secrets for the Dockerfile's RUN --mount=type=secret, as "
+            "`function-builder secret seal` writes them.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     stream: Annotated[
         bool, typer.Option(help="Follow the build as it runs, or wait for one whole answer.")
     ] = True,
@@ -117,10 +127,11 @@ def build(
     console = Console(stderr=True, highlight=False)
     config = _config(image, build_arg or (), platform or (), skip_push=skip_push)
     secret = _secret(payload_secret)
+    sealed = _read(secrets, "--secrets") if secrets else None
+    view = choose_view(console, f"Building {config.image or directory}")
+    client = _client(url, secret, view, wait)
     try:
-        result = asyncio.run(
-            _build(console, directory, config, url, secret, stream=stream, wait=wait)
-        )
+        result = asyncio.run(_build(client, view, directory, config, secrets=sealed, stream=stream))
     except KeyboardInterrupt:
         _say(console, "interrupted; the builder stops the build")
         raise typer.Exit(INTERRUPTED) from None
@@ -132,34 +143,34 @@ def build(
     typer.echo("@".join(part for part in (result.image, result.digest) if part))
 
 
-async def _build(
-    console: Console,
-    directory: Path,
-    config: BuildConfig,
-    url: str,
-    secret: bytes | None,
-    *,
-    stream: bool,
-    wait: float,
-) -> BuildResult:
-    view = choose_view(console, f"Building {config.image or directory}")
-
+def _client(url: str, secret: bytes | None, view: View, wait: float) -> AsyncClient:
     def on_wait(refused: Refused, seconds: float) -> None:
         view.note(f"{refused}; trying again in {seconds:g} s")
 
     try:
-        client = AsyncClient(url, payload_secret=secret, patience=wait, on_wait=on_wait)
+        return AsyncClient(url, payload_secret=secret, patience=wait, on_wait=on_wait)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--url") from error
+
+
+async def _build(
+    client: AsyncClient,
+    view: View,
+    directory: Path,
+    config: BuildConfig,
+    *,
+    secrets: bytes | None,
+    stream: bool,
+) -> BuildResult:
     async with client:
         with view:
             if stream:
-                async with client.stream(directory, config) as build:
+                async with client.stream(directory, config, secrets=secrets) as build:
                     async for progress in build:
                         view.progress(progress)
                     result = await build.result()
             else:
-                result = await client.build(directory, config)
+                result = await client.build(directory, config, secrets=secrets)
                 view.progress(result)
         view.finish(result)
     return result
@@ -200,15 +211,19 @@ def _secret(file: Path | None) -> bytes | None:
     if file is None and not _LOCAL_SECRET.is_file():
         return None
     file = file or _LOCAL_SECRET
-    try:
-        secret = file.read_bytes().strip()
-    except OSError as error:
-        raise typer.BadParameter(
-            f"cannot read {file}: {error.strerror}", param_hint="--payload-secret"
-        ) from error
+    secret = _read(file, "--payload-secret").strip()
     if not secret:
         raise typer.BadParameter(f"{file} is empty", param_hint="--payload-secret")
     return secret
+
+
+def _read(file: Path, option: str) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(
+            f"cannot read {file}: {error.strerror}", param_hint=option
+        ) from error
 
 
 def _advice(error: ClientError, url: str, *, signed: bool) -> str:

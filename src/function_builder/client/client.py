@@ -82,8 +82,15 @@ class AsyncClient:
     async def __aexit__(self, *exc: object) -> None:
         await self._http.aclose()
 
-    async def build(self, directory: str | Path, config: BuildConfig) -> BuildResult:
+    async def build(
+        self, directory: str | Path, config: BuildConfig, *, secrets: bytes | None = None
+    ) -> BuildResult:
         """Build a directory and wait for the whole answer; a failed build is a result too.
+
+        Args:
+            directory: the build context.
+            config: what to make of it.
+            secrets: sealed build secrets, as ``function-builder secret seal`` writes them.
 
         Raises:
             ContextError: the directory cannot be sent.
@@ -91,7 +98,7 @@ class AsyncClient:
             Refused: an answer that starts no build.
         """
         async with (
-            self._packed(directory, config) as body,
+            self._packed(directory, config, secrets) as body,
             self._posted(body, "application/json", silence=None) as response,
         ):
             try:
@@ -102,9 +109,14 @@ class AsyncClient:
 
     @asynccontextmanager
     async def stream(
-        self, directory: str | Path, config: BuildConfig
+        self, directory: str | Path, config: BuildConfig, *, secrets: bytes | None = None
     ) -> AsyncIterator[BuildStream]:
         """Build a directory and follow the build; leaving the block early cancels it.
+
+        Args:
+            directory: the build context.
+            config: what to make of it.
+            secrets: sealed build secrets, as ``function-builder secret seal`` writes them.
 
         Raises:
             ContextError: the directory cannot be sent.
@@ -112,7 +124,7 @@ class AsyncClient:
             Refused: an answer that starts no build.
         """
         async with (
-            self._packed(directory, config) as body,
+            self._packed(directory, config, secrets) as body,
             self._posted(body, STREAM_TYPE, silence=self._silence) as response,
         ):
             stream = BuildStream(response)
@@ -123,12 +135,12 @@ class AsyncClient:
 
     @asynccontextmanager
     async def _packed(
-        self, directory: str | Path, config: BuildConfig
+        self, directory: str | Path, config: BuildConfig, secrets: bytes | None
     ) -> AsyncIterator[SignedBody]:
         abandoned = Event()
-        packing = partial(pack, Path(directory), config, self._payload_secret, abandoned=abandoned)
+        packing = partial(pack, Path(directory), config, self._payload_secret)
         try:
-            body = await asyncio.to_thread(packing)
+            body = await asyncio.to_thread(packing, secrets=secrets, abandoned=abandoned)
         finally:
             abandoned.set()
         with body:

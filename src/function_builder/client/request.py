@@ -21,6 +21,7 @@ from typing import IO, Self
 
 from function_builder.client.errors import ContextError
 from function_builder.contract.config import CONFIG_NAME, BuildConfig
+from function_builder.contract.secrets import SECRETS_NAME
 from function_builder.contract.signature import Signature
 
 _BLOCK = 512
@@ -53,12 +54,14 @@ def pack(
     config: BuildConfig,
     payload_secret: bytes | None,
     *,
+    secrets: bytes | None = None,
     abandoned: Event | None = None,
 ) -> SignedBody:
-    """Pack ``directory`` and ``config`` into a signed body. Blocks; run it in a thread.
+    """Pack ``directory``, ``config`` and sealed secrets into a signed body.
 
-    The same directory gives the same bytes: entries are sorted, owners are 0:0, times are whole
-    seconds. Setting ``abandoned`` ends it early, since a thread cannot be cancelled.
+    It blocks; run it in a thread. The same directory gives the same bytes: entries are
+    sorted, owners are 0:0, times are whole seconds. Setting ``abandoned`` ends it early, since a
+    thread cannot be cancelled.
 
     Raises:
         ContextError: the directory is none, has no Dockerfile, or holds what cannot be sent.
@@ -69,7 +72,9 @@ def pack(
         raise ContextError(f"{directory} has no Dockerfile")
     spool = _Spool(payload_secret, abandoned or Event())
     try:
-        _write_config(spool, config.to_json())
+        _write_document(spool, CONFIG_NAME, config.to_json())
+        if secrets is not None:
+            _write_document(spool, SECRETS_NAME, secrets)
         _write_context(spool, directory)
         return spool.finish()
     except BaseException:
@@ -114,11 +119,11 @@ class _Spool:
             ) from error
 
 
-def _write_config(spool: _Spool, config: bytes) -> None:
-    info = tarfile.TarInfo(CONFIG_NAME)
-    info.size = len(config)
+def _write_document(spool: _Spool, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
     spool.write(_header(info))
-    spool.write(config + bytes(-len(config) % _BLOCK))
+    spool.write(content + bytes(-len(content) % _BLOCK))
 
 
 def _write_context(spool: _Spool, directory: Path) -> None:

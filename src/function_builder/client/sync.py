@@ -35,14 +35,18 @@ class Client:
         finally:
             self._runner.close()
 
-    def build(self, directory: str | Path, config: BuildConfig) -> BuildResult:
+    def build(
+        self, directory: str | Path, config: BuildConfig, *, secrets: bytes | None = None
+    ) -> BuildResult:
         """Build a directory and wait for the whole answer, as `AsyncClient.build` does."""
-        return self._runner.run(self._client.build(directory, config))
+        return self._runner.run(self._client.build(directory, config, secrets=secrets))
 
     @contextmanager
-    def stream(self, directory: str | Path, config: BuildConfig) -> Iterator["Stream"]:
+    def stream(
+        self, directory: str | Path, config: BuildConfig, *, secrets: bytes | None = None
+    ) -> Iterator["Stream"]:
         """Build a directory and follow the build, as `AsyncClient.stream` does."""
-        following = self._client.stream(directory, config)
+        following = self._client.stream(directory, config, secrets=secrets)
         stream = self._runner.run(following.__aenter__())
         try:
             yield Stream(stream, self._runner)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,12 +67,11 @@ def run(
     return command
 
 
-def config_of(body: bytes) -> Mapping[str, object]:
+def entry_of(body: bytes, name: str) -> bytes:
     with tarfile.open(fileobj=io.BytesIO(body)) as archive:
-        file = archive.extractfile("com.openfaas.docker.config")
+        file = archive.extractfile(name)
         assert file is not None
-        config: Mapping[str, object] = json.load(file)
-        return config
+        return file.read()
 
 
 def test_the_image_is_all_of_standard_output(
@@ -93,12 +92,25 @@ def test_the_options_become_the_config(
     options += ["--platform", "linux/amd64", "--platform", "linux/arm64", "--skip-push"]
     arguments = [hello, "--url", builder.url, "--payload-secret", secret, "-t", "HOST/Fn:V1"]
     assert run(*arguments, *options).code == 0
-    assert config_of(builder.bodies[0]) == {
+    assert json.loads(entry_of(builder.bodies[0], "com.openfaas.docker.config")) == {
         "image": "host/fn:V1",
         "buildArgs": {"A": "b=c", "FROM_ENVIRONMENT": "here", "EMPTY": ""},
         "platforms": ["linux/amd64", "linux/arm64"],
         "skipPush": True,
     }
+
+
+def test_sealed_secrets_travel_as_they_are(
+    run, builder_that: BuilderThat, hello: Path, secret: Path, tmp_path: Path
+) -> None:
+    sealed = tmp_path / "sealed"
+    sealed.write_bytes(b"version: v1\n")
+    builder = builder_that(SUCCESS)
+    arguments = [hello, "-t", IMAGE, "--url", builder.url, "--payload-secret", secret]
+    assert run(*arguments, "--secrets", sealed).code == 0
+    assert run(*arguments).code == 0
+    assert entry_of(builder.bodies[0], "com.openfaas.secrets") == b"version: v1\n"
+    assert b"com.openfaas.secrets" not in builder.bodies[1]
 
 
 def test_faas_clis_variables_are_defaults(
