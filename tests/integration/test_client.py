@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from function_builder.client import AsyncClient, BuildConfig, BuildStatus
+from function_builder.contract.secrets import SecretsKey, seal
+from tests.builders import running_builder
 from tests.images import pull
 from tests.requests import SECRET
 from tests.support import running, until
@@ -96,6 +98,25 @@ async def test_build_arguments_and_a_build_without_a_push(command, tmp_path):
     done = await ended(await command(tmp_path, *arguments))
     assert done.code == 0, done.err
     assert done.out.startswith("sha256:")
+
+
+async def test_sealed_secrets_reach_the_step_that_mounts_them(buildkitd, tmp_path):
+    key = SecretsKey.generate()
+    (tmp_path / "key").write_bytes(key.to_text())
+    hello = tmp_path / "hello"
+    hello.mkdir()
+    (hello / "Dockerfile").write_text(
+        "FROM busybox\n"
+        'RUN --mount=type=secret,id=token test "$(cat /run/secrets/token)" = "a value"\n'
+    )
+    settings = {"build_secrets_private_key_path": str(tmp_path / "key")}
+    async with (
+        running_builder(tmp_path / "builder", buildkitd, **settings) as builder,
+        AsyncClient(builder.url, payload_secret=SECRET.encode()) as client,
+    ):
+        config = BuildConfig(skip_push=True)
+        sealed = seal({"token": b"a value"}, key.public)
+        assert (await client.build(hello, config, secrets=sealed)).status is BuildStatus.SUCCESS
 
 
 async def test_an_interrupt_stops_the_step(command, registry, tmp_path):
