@@ -130,6 +130,8 @@ class Builder:
                 exporters=attributes.exporters(request, insecure=self._insecure),
                 attachables=[files, Auth(self._credentials.lookup), Secrets(request.secrets)],
                 shared_key=lease.shared_key,
+                # History keeps output as it came, with the secrets that a RUN step prints.
+                internal=bool(request.secrets),
                 metadata=build.metadata,
             ) as solve:
                 build.started.set()
