@@ -12,16 +12,14 @@ import tarfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from aiobuildkit import BuildKitError, Client, FileSync, FileTree, Transfer
+from aiobuildkit import BuildKitError, Client, Transfer
 from aiobuildkit.wire.fsutil import CHUNK
-from function_builder.builds import builder as builder_module
 from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.builder import Builder
 from function_builder.builds.context import content_digests
@@ -30,6 +28,7 @@ from function_builder.builds.record import ContentRecords
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.result import BuildStatus
+from function_builder.engine import BuildKitDaemon
 from tests.images import File, pull
 
 pytestmark = pytest.mark.integration
@@ -169,15 +168,13 @@ class Builds:
         )
         spool.watch = watch
         build = Build(request)
-        made: list[FileSync] = []
-        _made.set(made)
         await self._builder.run(build)
         result = await build.end()
         files: dict[str, File] = {}
         if result.status is BuildStatus.SUCCESS:
             image = await asyncio.to_thread(pull, self.registry, repository, tag)
             files = image.files
-        transfers = [t for sync in made for t in sync.transfers if t.dir_name == "context"]
+        transfers = [each for each in build.transfers if each.dir_name == "context"]
         # The first of two is for .dockerignore alone.
         return Outcome(result.status, tree, files, transfers[-1] if len(transfers) > 1 else None)
 
@@ -186,20 +183,6 @@ class Builds:
         outcome = await self.run(tree, function=function)
         outcome.check()
         return outcome
-
-
-_made: ContextVar[list[FileSync]] = ContextVar("made")
-
-
-class _RecordedFileSync(FileSync):
-    def __init__(self, trees: Mapping[str, FileTree]) -> None:
-        super().__init__(trees)
-        _made.get().append(self)
-
-
-@pytest.fixture(autouse=True)
-def _file_syncs_are_recorded(monkeypatch):
-    monkeypatch.setattr(builder_module, "FileSync", _RecordedFileSync)
 
 
 @pytest.fixture
@@ -400,9 +383,8 @@ async def proxy(address: str, path: Path) -> AsyncIterator[tuple[str, Callable[[
         await asyncio.gather(*tasks)
 
 
-async def test_a_buildkit_killed_in_mid_transfer_builds_right_afterwards(fresh_buildkitd, registry):
-    daemon = await fresh_buildkitd()
-    builds = Builds(daemon.address, registry)
+async def killed(builds: Builds, daemon: BuildKitDaemon) -> None:
+    """BuildKit dies in the middle of a transfer, and comes back on what it had."""
     await builds.check(long(b"A"))
     for letter in (b"B", b"C"):
         kill = partial(os.killpg, daemon.pid, signal.SIGKILL)
@@ -411,6 +393,11 @@ async def test_a_buildkit_killed_in_mid_transfer_builds_right_afterwards(fresh_b
         await answers(builds.client)
         await builds.check(long(letter))
     await builds.check(long(b"A"))
+
+
+async def test_a_buildkit_killed_in_mid_transfer_builds_right_afterwards(fresh_buildkitd, registry):
+    daemon = await fresh_buildkitd()
+    await killed(Builds(daemon.address, registry), daemon)
 
 
 async def answers(client: Client) -> None:
@@ -474,6 +461,15 @@ class _NoDirectories(ContentRecords):
         return super().lease(function, entries, digests)
 
 
+class _AlwaysIntact(ContentRecords):
+    """A key is used on after a transfer that broke."""
+
+    def lease(self, function, entries, digests):
+        held = super().lease(function, entries, digests)
+        held.release(intact=True)
+        return held
+
+
 @pytest.mark.parametrize(
     ("lesser", "scenario"),
     [
@@ -487,3 +483,9 @@ async def test_a_lesser_rule_is_found_out(builds, lesser, scenario):
     builds.restart(lesser())
     with pytest.raises(AssertionError, match="assert"):
         await scenario(builds)
+
+
+async def test_a_key_used_on_after_a_broken_transfer_is_found_out(fresh_buildkitd, registry):
+    daemon = await fresh_buildkitd()
+    with pytest.raises(AssertionError, match="assert"):
+        await killed(Builds(daemon.address, registry, _AlwaysIntact()), daemon)
