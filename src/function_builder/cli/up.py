@@ -212,7 +212,7 @@ def _check_addresses(stack: Stack) -> None:
         flag = f"--{option.replace('_', '-')}"
         try:
             ensure_free(address)
-        except (EngineError, OSError, ValueError) as error:
+        except (EngineError, ValueError) as error:
             raise EngineError(
                 f"{error}: {flag} (make up {option}=HOST:PORT) names another"
             ) from None

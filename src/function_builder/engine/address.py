@@ -8,7 +8,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from function_builder.engine.errors import AddressTaken
+from function_builder.engine.errors import AddressTaken, EngineError
 
 # sun_path holds 108 bytes and ends with a zero byte (unix(7)).
 _LONGEST_SOCKET_PATH = 107
@@ -31,6 +31,8 @@ def ensure_free(address: str) -> None:
 
     Raises:
         AddressTaken: somebody does.
+        EngineError: it is no address of this machine, or not for this user.
+        ValueError: it is not `host:port`.
     """
     host, port = split(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -40,9 +42,9 @@ def ensure_free(address: str) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            raise AddressTaken(address) from error
+            if error.errno == errno.EADDRINUSE:
+                raise AddressTaken(address) from error
+            raise EngineError(f"{address} cannot be listened on: {error.strerror}") from error
 
 
 def ensure_silent(path: Path) -> None:

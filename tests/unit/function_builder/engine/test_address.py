@@ -10,7 +10,7 @@ from function_builder.engine.address import (
     socket_directory,
     split,
 )
-from function_builder.engine.errors import AddressTaken
+from function_builder.engine.errors import AddressTaken, EngineError
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,11 @@ def test_a_listener_takes_its_address_and_gives_it_back():
         with pytest.raises(AddressTaken, match=f"^{address} is taken by another program$"):
             ensure_free(address)
     ensure_free(address)
+
+
+def test_an_address_of_another_machine_is_refused():
+    with pytest.raises(EngineError, match=r"^192\.0\.2\.1:80 cannot be listened on: Cannot assign"):
+        ensure_free("192.0.2.1:80")
 
 
 def test_a_dead_programs_socket_is_silent(tmp_path):
