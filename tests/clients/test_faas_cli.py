@@ -66,55 +66,57 @@ def remote(builder: RunningBuilder) -> tuple[str, ...]:
     )
 
 
-def said(registry: str, image: str) -> str:
-    repository, _, tag = image.removeprefix(registry + "/").rpartition(":")
+def said(image: str) -> str:
+    registry, _, name = image.partition("/")
+    repository, _, tag = name.rpartition(":")
     return pull(registry, repository, tag).text("said")
 
 
-async def test_a_function_is_built_and_pushed(faas_cli, builder, registry, project, image):
+async def test_a_function_is_built_and_pushed(faas_cli, builder, project, image):
     add_function(project, image, "one", build_args={"GREETING": "bonjour"})
     outcome = await run((faas_cli, "publish", *remote(builder)), directory=project)
     assert outcome.code == 0, outcome.output
     assert "success building and pushing image: " + image in outcome.output
-    assert said(registry, image) == "bonjour one\n"
+    assert said(image) == "bonjour one\n"
 
 
-async def test_up_needs_no_docker(faas_cli, builder, registry, project, image):
+@pytest.mark.parametrize("how", [(), ("--publish", "--platforms", "linux/amd64")])
+async def test_up_needs_no_docker(faas_cli, how, builder, project, image):
     add_function(project, image, "one")
-    command = (faas_cli, "up", "--skip-deploy", *remote(builder))
+    command = (faas_cli, "up", "--skip-deploy", *how, *remote(builder))
     outcome = await run(command, directory=project)
     assert outcome.code == 0, outcome.output
-    assert said(registry, image) == "hello one\n"
+    assert said(image) == "hello one\n"
 
 
-async def test_up_ends_where_it_would_deploy(faas_cli, builder, registry, project, image):
+async def test_up_ends_where_it_would_deploy(faas_cli, builder, project, image):
     add_function(project, image, "one")
     nobody = ("--gateway", "http://127.0.0.1:1")
     outcome = await run((faas_cli, "up", *remote(builder), *nobody), directory=project)
     assert outcome.code != 0
     assert "127.0.0.1:1" in outcome.output
-    assert said(registry, image) == "hello one\n"
+    assert said(image) == "hello one\n"
 
 
 @pytest.mark.parametrize("command", ["build", "publish"])
-async def test_the_new_one_reads_the_environment(command, builder, registry, project, image):
+async def test_the_new_one_reads_the_environment(command, builder, project, image):
     add_function(project, image, "one")
     outcome = await run((NEW, command, "-f", "stack.yaml"), builder, directory=project)
     assert outcome.code == 0, outcome.output
-    assert said(registry, image) == "hello one\n"
+    assert said(image) == "hello one\n"
 
 
-async def test_several_functions_one_after_another(faas_cli, builder, registry, project, image):
+async def test_several_functions_one_after_another(faas_cli, builder, project, image):
     """Each finds the only slot free, at once."""
     images = [f"{image}-{number}" for number in range(6)]
     for name in images:
         add_function(project, name, name)
     outcome = await run((faas_cli, "publish", *remote(builder)), directory=project)
     assert outcome.code == 0, outcome.output
-    assert [said(registry, name) for name in images] == [f"hello {name}\n" for name in images]
+    assert [said(name) for name in images] == [f"hello {name}\n" for name in images]
 
 
-async def test_several_functions_in_parallel(faas_cli, wide_builder, registry, project, image):
+async def test_several_functions_in_parallel(faas_cli, wide_builder, project, image):
     images = [f"{image}-{number}" for number in range(4)]
     for name in images:
         add_function(project, name, name)
@@ -122,12 +124,10 @@ async def test_several_functions_in_parallel(faas_cli, wide_builder, registry, p
         (faas_cli, "publish", "--parallel", "4", *remote(wide_builder)), directory=project
     )
     assert outcome.code == 0, outcome.output
-    assert [said(registry, name) for name in images] == [f"hello {name}\n" for name in images]
+    assert [said(name) for name in images] == [f"hello {name}\n" for name in images]
 
 
-async def test_one_failure_among_several_fails_the_whole(
-    faas_cli, wide_builder, registry, project, image
-):
+async def test_one_failure_among_several_fails_the_whole(faas_cli, wide_builder, project, image):
     add_function(project, f"{image}-0", "; exit 7")
     add_function(project, f"{image}-1", "well")
     (project / "template" / "shell" / "Dockerfile").write_text(
@@ -139,22 +139,22 @@ async def test_one_failure_among_several_fails_the_whole(
     )
     assert outcome.code != 0
     assert "the last words" in outcome.output
-    assert said(registry, f"{image}-1") == "well\n"
+    assert said(f"{image}-1") == "well\n"
     if faas_cli == NEW:
         assert "exit code: 7" in outcome.output
 
 
-async def test_the_tag_may_be_the_handlers_digest(faas_cli, builder, registry, project, image):
+async def test_the_tag_may_be_the_handlers_digest(faas_cli, builder, project, image):
     add_function(project, image, "digest")
     outcome = await run((faas_cli, "publish", "--tag=digest", *remote(builder)), directory=project)
     assert outcome.code == 0, outcome.output
     built = re.search(r"success building and pushing image: (\S+)", outcome.output)
     assert built is not None, outcome.output
     assert re.fullmatch(r"[0-9a-f]+", built[1].rpartition(":")[2])
-    assert said(registry, built[1]) == "hello digest\n"
+    assert said(built[1]) == "hello digest\n"
 
 
-async def test_platforms_make_an_index(faas_cli, builder, registry, project, image):
+async def test_platforms_make_an_index(faas_cli, builder, project, image):
     # Both run on this machine, and busybox is there for one alone.
     add_function(project, image, "two")
     (project / "template" / "shell" / "Dockerfile").write_text("FROM scratch\nCOPY . .\n")
@@ -163,12 +163,13 @@ async def test_platforms_make_an_index(faas_cli, builder, registry, project, ima
         directory=project,
     )
     assert outcome.code == 0, outcome.output
-    index = manifest(registry, image)
+    index = index_of(image)
     assert {item["platform"]["architecture"] for item in index["manifests"]} == {"amd64", "386"}
 
 
-def manifest(registry: str, image: str) -> dict[str, Any]:
-    repository, _, tag = image.removeprefix(registry + "/").rpartition(":")
+def index_of(image: str) -> dict[str, Any]:
+    registry, _, name = image.partition("/")
+    repository, _, tag = name.rpartition(":")
     answer = httpx2.get(
         f"http://{registry}/v2/{repository}/manifests/{tag}",
         headers={"Accept": "application/vnd.oci.image.index.v1+json"},
@@ -192,7 +193,7 @@ async def test_a_busy_builder_is_a_failure(faas_cli, builder, project, image):
     assert busy_said(faas_cli, outcome)
 
 
-async def test_the_wrapper_asks_a_busy_builder_again(faas_cli, builder, registry, project, image):
+async def test_the_wrapper_asks_a_busy_builder_again(faas_cli, builder, project, image):
     add_function(project, image, "one")
     outcome = await run_while_busy(
         (str(EXAMPLES / "faas-cli" / "retry.sh"), faas_cli, "publish", *remote(builder)),
@@ -202,7 +203,7 @@ async def test_the_wrapper_asks_a_busy_builder_again(faas_cli, builder, registry
     )
     assert outcome.code == 0, outcome.output
     assert busy_said(faas_cli, outcome)
-    assert said(registry, image) == "hello one\n"
+    assert said(image) == "hello one\n"
 
 
 async def test_the_wrapper_hands_a_failure_on(faas_cli, builder, project, image):

@@ -62,6 +62,7 @@ class BuildEndpoint:
         spool = Spool()
         with ExitStack() as held:
             held.callback(spool.close)
+            send = _freeing(send, held)
             try:
                 asked = await admit(request, self._service, spool, held, measures)
             except ClientDisconnect:
@@ -122,6 +123,20 @@ def _named(send: Send, build_id: str) -> Send:
         await send(message)
 
     return send_named
+
+
+def _freeing(send: Send, held: ExitStack) -> Send:
+    """Give back what a request holds before the last of its answer, not after.
+
+    A client of one slot may send its next request as soon as it has read that.
+    """
+
+    async def send_freed(message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            held.close()
+        await send(message)
+
+    return send_freed
 
 
 async def _answer(build: Build, request: Request, send: Send) -> None:
