@@ -124,12 +124,12 @@ def parse_result(data: bytes | str) -> BuildResult:
         raise ValueError("not a build's answer: no object, or log or duration of a wrong type")
     return BuildResult(
         status=BuildStatus(str(fields.get("status"))),
-        image=str(fields.get("image", "")),
-        error=str(fields.get("error", "")),
+        image=str(fields.get("image") or ""),
+        error=str(fields.get("error") or ""),
         log=tuple(str(line) for line in log),
         duration=float(duration),
-        digest=str(fields.get("digest", "")),
-        build_id=str(fields.get("buildId", "")),
+        digest=str(fields.get("digest") or ""),
+        build_id=str(fields.get("buildId") or ""),
     )
 
 

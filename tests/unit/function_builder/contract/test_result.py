@@ -85,6 +85,11 @@ def test_the_recorded_stream_reads_back():
     )
 
 
+def test_null_is_nothing():
+    result = parse_result('{"status":"failed","image":null,"error":null,"log":null}')
+    assert result == BuildResult(status=BuildStatus.FAILED)
+
+
 @pytest.mark.parametrize(
     "line",
     ["", "{", "[]", "1", "{}", '{"status":"failure"}', '{"status":"failed","log":1}', "[" * 99_999],
