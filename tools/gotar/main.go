@@ -1,0 +1,88 @@
+// gotar FORMAT DIRECTORY ARCHIVE writes a directory's content as Go's archive/tar does: as USTAR,
+// PAX or GNU, or in the format that it chooses itself (auto), as OpenFaaS's Go SDK has it.
+package main
+
+import (
+	"archive/tar"
+	"io"
+	"io/fs"
+	"log"
+	"os"
+	"path/filepath"
+)
+
+var formats = map[string]tar.Format{
+	"auto":  tar.FormatUnknown,
+	"ustar": tar.FormatUSTAR,
+	"pax":   tar.FormatPAX,
+	"gnu":   tar.FormatGNU,
+}
+
+func main() {
+	log.SetFlags(0)
+	if len(os.Args) != 4 {
+		log.Fatal("usage: gotar auto|ustar|pax|gnu DIRECTORY ARCHIVE")
+	}
+	format, known := formats[os.Args[1]]
+	if !known {
+		log.Fatalf("unknown format %s", os.Args[1])
+	}
+	if err := pack(format, os.Args[2], os.Args[3]); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func pack(format tar.Format, root, archive string) error {
+	out, err := os.Create(archive)
+	if err != nil {
+		return err
+	}
+	writer := tar.NewWriter(out)
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || path == root {
+			return err
+		}
+		return add(writer, format, root, path, entry)
+	})
+	if err != nil {
+		return err
+	}
+	if err := writer.Close(); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+func add(writer *tar.Writer, format tar.Format, root, path string, entry fs.DirEntry) error {
+	info, err := entry.Info()
+	if err != nil {
+		return err
+	}
+	target := ""
+	if info.Mode()&fs.ModeSymlink != 0 {
+		if target, err = os.Readlink(path); err != nil {
+			return err
+		}
+	}
+	header, err := tar.FileInfoHeader(info, target)
+	if err != nil {
+		return err
+	}
+	if header.Name, err = filepath.Rel(root, path); err != nil {
+		return err
+	}
+	header.Format = format
+	if err := writer.WriteHeader(header); err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = io.Copy(writer, file)
+	return err
+}
