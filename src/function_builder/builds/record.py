@@ -41,7 +41,7 @@ _LATEST: Final = (1 << 63) - 1
 
 # A record that is mostly of paths long gone (names with a hash in them, new in every build) costs
 # more than the transfer that a new generation takes.
-_PAST_PER_PRESENT: Final = 4
+_PAST_PER_PRESENT: Final = 2
 _PAST_ALLOWED: Final = 1000
 
 

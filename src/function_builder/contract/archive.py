@@ -24,8 +24,8 @@ _INSIDE: Final = CONTEXT + "/"
 # Linux's NAME_MAX and PATH_MAX, the final NUL counted: BuildKit could not store more.
 _MAX_COMPONENT: Final = 255
 _MAX_PATH: Final = 4095
-# All names together, parents that have no entry included: an archive of deep paths must not cost
-# a thousand times its own size.
+# All names and targets together, parents that have no entry included: an archive of deep paths
+# must not cost a thousand times its own size.
 _MAX_NAMES: Final = 64 << 20
 # Linux's limit of symbolic links followed in one path.
 _MAX_LINKS: Final = 40
@@ -123,6 +123,9 @@ class _Tree:
         self._names = 0
 
     def add(self, member: Member) -> None:
+        if max(len(member.name), len(member.target)) > 2 * _MAX_PATH:
+            raise Refusal(400, f"The entry {shown(member.name)} has too long a name or target.")
+        self._hold(len(member.name) + len(member.target))
         path = _clean(member.name, member.name)
         if not path:
             if member.kind is not Kind.DIRECTORY:
@@ -130,7 +133,7 @@ class _Tree:
             return
         _check(path, member)
         if path not in self.members:
-            self._make_room(path)
+            self._make_parents(path)
         elif path == CONFIG_NAME:
             raise Refusal(400, f"The archive has two {CONFIG_NAME}: which one is meant?")
         elif path in self._populated and member.kind is not Kind.DIRECTORY:
@@ -144,12 +147,14 @@ class _Tree:
                 member = _shared(path, found)
         self.members[path] = member
 
-    def _make_room(self, path: str) -> None:
-        """Count a new path and make the parents that it lacks."""
+    def _hold(self, characters: int) -> None:
+        self._names += characters
+        if self._names > _MAX_NAMES:
+            raise Refusal(413, "The names in the archive are too long, taken together.")
+
+    def _make_parents(self, path: str) -> None:
+        """Make the parents that a new path lacks."""
         while True:
-            self._names += len(path)
-            if self._names > _MAX_NAMES:
-                raise Refusal(413, "The names in the archive are too long, taken together.")
             parent = path.rpartition("/")[0]
             if parent in self._populated:
                 return
@@ -163,6 +168,7 @@ class _Tree:
                 )
             if len(self.members) >= self._max_entries:
                 raise Refusal(413, f"The archive has more than {self._max_entries} entries.")
+            self._hold(len(parent))
             self.members[parent] = Member(
                 parent, Kind.DIRECTORY, _PARENT_MODE, 0, _PARENT_MTIME, "", 0
             )
@@ -226,7 +232,7 @@ def _check(path: str, member: Member) -> None:
         len(encoded) > _MAX_PATH or max(map(len, encoded.split(b"/"))) > _MAX_COMPONENT
     )
     if too_long or (member.kind is Kind.SYMLINK and len(member.target) > _MAX_PATH):
-        raise Refusal(400, f"The entry {shown(path)} has a name or target longer than Linux takes.")
+        raise Refusal(400, f"The entry {shown(path)} has a longer name or target than Linux takes.")
     if member.kind is Kind.SYMLINK and not _encoded(member.target, path):
         raise Refusal(400, f"The symbolic link {shown(path)} has no target.")
 

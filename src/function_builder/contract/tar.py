@@ -20,6 +20,8 @@ _END: Final = bytes(BLOCK)
 
 # Go's archive/tar allows as much for one extended header or long name.
 _MAX_EXTENSION: Final = 1 << 20
+# Each costs as much as a small entry, and is not counted as one. Real ones have up to 20.
+_MAX_RECORDS: Final = 100
 _MAX_TIME: Final = (1 << 63) - 1
 _SECOND: Final = 1_000_000_000
 
@@ -270,14 +272,18 @@ def _pax_records(data: bytes) -> _Records:
     """The records of a pax header, the later of equal keys; empty values are as if not there."""
     records: _Records = {}
     start = 0
-    while start < len(data):
-        digits, _, _ = data[start : start + 8].partition(b" ")
+    for _ in range(_MAX_RECORDS):
+        if start == len(data):
+            break
+        digits = data[start : start + 8].partition(b" ")[0]
         end = start + int(digits) if digits.isdigit() else 0
         key, equals, value = data[start + len(digits) + 1 : end - 1].partition(b"=")
         if not key or not equals or data[end - 1 : end] != b"\n":
             raise Refusal(400, "The archive is damaged: a pax header has a malformed record.")
         records[key] = value
         start = end
+    else:
+        raise Refusal(400, f"A pax header has {_MAX_RECORDS} records or more.")
     for key in (b"path", b"linkpath"):
         if b"\0" in records.get(key, b""):
             raise Refusal(400, f"A pax header has a {key.decode()} with a NUL in it.")

@@ -477,3 +477,10 @@ def test_names_are_bounded_all_together():
     parts = "/".join(["d" * 100] * 38)
     entries = [file(f"context/{n}/{parts}") for n in range(1000)]
     assert refused(*entries, max_entries=200_000).status == 413
+
+
+def test_names_and_targets_that_no_system_has_are_refused_wherever_they_lie():
+    assert refused(file("./" * 5000 + "a")).status == 400
+    assert refused(symlink("a", "t" * 10_000)).status == 400
+    many = [symlink(f"{number}", "t" * 8000) for number in range(9000)]
+    assert refused(*many, max_entries=200_000).status == 413

@@ -301,6 +301,8 @@ def test_a_global_header_that_names_every_entry_alike_is_refused(key: bytes):
         b"5 =b\n",
         b"99999999999999999999 a=b\n",
         b"\0" * 10,
+        b"".join(record(b"k%d" % n, b"") for n in range(100)),
+        record(b"k", b"") * 100,
         record(b"path", b"a\0b"),
         record(b"linkpath", b"a\0b"),
     ],

@@ -1,0 +1,90 @@
+import hashlib
+from stat import S_IFDIR, S_IFLNK, S_IFREG
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiobuildkit import Entry, FileTree
+from aiobuildkit.wire.fsutil import DIRECTORY, SYMLINK
+from function_builder.builds.context import BuildContext, content_digests
+from function_builder.contract.archive import ContextEntry
+
+
+class Spool:
+    """A reader that remembers what it was asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+        self.reads: list[tuple[int, int]] = []
+
+    def read(self, offset: int, size: int) -> bytes:
+        self.reads.append((offset, size))
+        return self.data[offset : offset + size]
+
+
+def file(path: str, offset: int, size: int, group: int = 0, mode: int = 0o644) -> ContextEntry:
+    return ContextEntry(path, S_IFREG | mode, size, 1, "", group, offset)
+
+
+def symlink(path: str, target: str) -> ContextEntry:
+    return ContextEntry(path, S_IFLNK | 0o777, len(target), 1, target, 0, 0)
+
+
+def folder(path: str) -> ContextEntry:
+    return ContextEntry(path, S_IFDIR | 0o755, 0, 1, "", 0, 0)
+
+
+def test_entries_are_announced_with_the_mtimes_that_were_decided():
+    entries = [folder("d"), file("d/run", 0, 3, 1, 0o4755), symlink("l", "d/run")]
+    context: FileTree = BuildContext(Spool(b"abc"), entries, [7, 8, 9])
+    assert context.entries() == [
+        Entry("d", DIRECTORY | 0o755, 0, 7),
+        Entry("d/run", 1 << 23 | 0o755, 3, 8, "", 1),
+        Entry("l", SYMLINK | 0o777, 5, 9, "d/run"),
+    ]
+
+
+@given(st.integers(0, 12), st.integers(0, 12))
+def test_nothing_but_the_files_own_bytes_can_be_read(offset: int, size: int):
+    context = BuildContext(Spool(b"before|content|after"), [file("a", 7, 7)], [0])
+    assert context.read(context.entries()[0], offset, size) == b"content"[offset : offset + size]
+
+
+def test_an_archive_that_became_shorter_is_an_error_and_not_a_shorter_file():
+    entries = [file("a", 0, 10)]
+    context = BuildContext(Spool(b"short"), entries, [0])
+    with pytest.raises(OSError, match="ends before"):
+        context.read(context.entries()[0], 0, 10)
+    with pytest.raises(OSError, match="ends before"):
+        content_digests(Spool(b"short"), entries)
+
+
+def test_digests_are_those_of_the_content_alone():
+    entries = [file("a", 0, 1), file("b", 2, 1, mode=0o755), file("c", 4, 1), folder("d")]
+    one, same, other, nothing = content_digests(Spool(b"x x y"), entries)
+    assert one == same == hashlib.sha256(b"x").digest() != other
+    assert nothing == b""
+
+
+def test_a_symbolic_link_is_not_taken_for_a_file_that_holds_its_target():
+    link, other, content = content_digests(
+        Spool(b"x"), [symlink("a", "x"), symlink("b", "y"), file("c", 0, 1)]
+    )
+    assert len({link, other, content}) == 3
+
+
+def test_digests_are_made_in_one_pass_of_bounded_pieces():
+    size = 3 << 20
+    spool = Spool(bytes(2 * size))
+    # Names in another order than their data; one file with two names; one without data.
+    entries = [
+        file("a", size, size, 1),
+        file("b", 0, size),
+        file("c", size, size, 1),
+        file("d", size, 0),
+    ]
+    digests = content_digests(spool, entries)
+    assert digests[0] == digests[2]
+    assert spool.reads == [(start, 1 << 20) for start in range(0, 2 * size, 1 << 20)]
