@@ -116,6 +116,7 @@ class Wire:
         self.calls: dict[int, Call] = {}
         self.opened: asyncio.Queue[Call] = asyncio.Queue()
         self._window = asyncio.Event()
+        self._pong = asyncio.Event()
         self.h2.initiate_connection()
         self.flush()
 
@@ -147,6 +148,8 @@ class Wire:
                 call.reset_code = event.error_code
                 call.was_reset.set()
                 call.end()
+            case h2.events.PingAckReceived():
+                self._pong.set()
             case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
                 self._window.set()
 
@@ -166,6 +169,13 @@ class Wire:
         reason = b"as the test says"
         frame = GoAwayFrame(0, last_stream_id, int(code), additional_data=reason)
         self.write(frame.serialize())
+
+    async def round_trip(self) -> None:
+        """Wait until the other side has taken all that was sent."""
+        self._pong.clear()
+        self.h2.ping(b"round-tr")
+        self.flush()
+        await self._pong.wait()
 
     def call(self, path: str, *metadata: tuple[str, str]) -> Call:
         """Open a stream, as a client."""

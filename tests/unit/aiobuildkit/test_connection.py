@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import itertools
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from aiobuildkit import (
 from aiobuildkit.connection import Address, connect
 from aiobuildkit.protos import control_pb2 as pb
 from aiobuildkit.stream import ClientStream
+from tests.support import until
 from tests.unit.aiobuildkit.fake_buildkit import CONTROL, Call, FakeBuildKit, Wire
 
 pytestmark = pytest.mark.timeout(20)
@@ -275,7 +277,8 @@ async def test_closing_does_not_wait_for_a_peer_that_reads_nothing(monkeypatch):
         await asyncio.sleep(100)
 
     async def flood(call: ClientStream) -> None:
-        while True:
+        for sent in itertools.count():
+            assert sent < 32, "what the socket does not take must not pile up"
             await call.send(bytes(1 << 20))
 
     async with listening(stop_reading) as address, asyncio.timeout(10):
@@ -285,6 +288,20 @@ async def test_closing_does_not_wait_for_a_peer_that_reads_nothing(monkeypatch):
                 await asyncio.wait_for(asyncio.shield(flooding), 0.3)
         with pytest.raises(ConnectionLost):
             await flooding
+
+
+async def test_what_was_said_just_before_closing_is_sent(tmp_path):
+    async def wait(call: Call) -> None:
+        await call.was_reset.wait()
+
+    async with FakeBuildKit(tmp_path, a=wait) as buildkit:
+        async with connect(buildkit.address, connect_timeout=5) as here:
+            call = here.channel.open(f"{CONTROL}a")
+            await call.send(b"")
+            await until(lambda: bool(buildkit.wires[0].calls))
+            call.cancel()
+        await buildkit.gone.wait()
+        assert buildkit.wires[0].calls[1].reset_code == ErrorCodes.CANCEL
 
 
 async def test_a_peer_that_vanishes_ends_every_call(tmp_path):
@@ -314,6 +331,7 @@ async def test_a_peer_that_vanishes_ends_every_call(tmp_path):
 async def test_after_a_graceful_goaway_no_call_can_be_made(tmp_path):
     async def leave(call: Call) -> None:
         call.wire.goaway(ErrorCodes.NO_ERROR, 2**31 - 1)
+        await call.wire.round_trip()
         await info(call)
 
     async with (

@@ -209,6 +209,26 @@ async def test_no_line_is_lost_that_comes_after_the_reply(tmp_path):
         assert await logs_of(running) == [b"0", b"1", b"2", b"3", b"4"]
 
 
+async def test_the_events_do_not_end_before_the_solve(tmp_path):
+    told, reply = asyncio.Event(), asyncio.Event()
+
+    async def status(call: Call) -> None:
+        await one_log(call)
+        await call.wire.round_trip()
+        told.set()
+
+    async def late(call: Call) -> None:
+        await reply.wait()
+        await answer(call)
+
+    async with solving(tmp_path, Solve=late, Status=status) as running:
+        following = asyncio.create_task(logs_of(running))
+        await told.wait()
+        assert not following.done()
+        reply.set()
+        assert await following == [b"hello\n"]
+
+
 @pytest.mark.parametrize("words", [[], [b"hello\n"]])
 async def test_a_status_stream_that_never_ends_is_left_in_the_end(tmp_path, monkeypatch, words):
     monkeypatch.setattr(solve, "LAST_WORDS", 0.1)
@@ -392,6 +412,7 @@ async def test_whatever_ends_a_solve_it_has_the_right_error(tmp_path, end, error
 async def test_a_graceful_goaway_lets_the_solve_finish(tmp_path):
     async def stopping(call: Call) -> None:
         call.wire.goaway(ErrorCodes.NO_ERROR, 2**31 - 1)
+        await call.wire.round_trip()
         await answer(call)
 
     async with solving(tmp_path, Solve=stopping) as running:

@@ -11,6 +11,7 @@ from h2.settings import SettingCodes
 from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
+    Frame,
     GoAwayFrame,
     HeadersFrame,
     PingFrame,
@@ -244,6 +245,20 @@ def test_what_http2_forbids_is_a_protocol_error_and_answered_with_goaway(data):
     with pytest.raises(ProtocolError):
         client.feed(data)
     assert client.take()[3] == GoAwayFrame.type
+
+
+def test_after_a_protocol_error_only_the_goaway_is_left_to_send():
+    client = HTTP2(client=True)
+    Peer(client)
+    stream_id = client.open(REQUEST)
+    client.take()
+    client.send(stream_id, b"queued")
+    with pytest.raises(ProtocolError):
+        client.feed(b"\xff" * 20)
+    frame, size = Frame.parse_frame_header(memoryview(client.take())[:9])
+    assert isinstance(frame, GoAwayFrame)
+    assert size == 8
+    assert client.take() == b""
 
 
 @settings(max_examples=300)
