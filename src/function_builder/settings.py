@@ -200,6 +200,13 @@ class Settings:
         Path("/tmp"),  # noqa: S108 (its files are unlinked from their first moment)
         "Where large request bodies wait, in files without a name.",
     )
+    otlp_endpoint: str = _setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        _text,
+        "",
+        """Where spans are told, an OpenTelemetry collector's `http://host:4318`; needs the extra
+        `otel`. Empty: none are.""",
+    )
     allowed_frontends: tuple[str, ...] = _setting(
         "allowed_frontends",
         _words,

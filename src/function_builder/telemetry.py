@@ -21,18 +21,24 @@ def configure_logging(*, json: bool, file: TextIO | None = None) -> None:
         if json
         else structlog.dev.ConsoleRenderer(colors=(file or sys.stderr).isatty())
     )
+    processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso"),
+        structlog.processors.format_exc_info,
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(file or sys.stderr),
         cache_logger_on_first_use=True,
     )
+    # The libraries' own warnings, uvicorn's above all, in the same form.
+    handler = logging.StreamHandler(file)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=processors)
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
 class Metrics:

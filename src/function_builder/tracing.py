@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Self
+
+from function_builder.builds.measures import Measures
 
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Trace:
-    """A trace that a client began.
+    """A trace that a request is a part of.
 
     Attributes:
         id: 32 hexadecimal digits; empty where there is no trace.
         headers: what joins others to it: `traceparent`, and `tracestate` where there is one.
+        outcome: how the request ended, said before the trace is left.
     """
 
     id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    outcome: str = ""
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Self:
@@ -34,3 +39,13 @@ class Trace:
             return cls()
         state = headers.get("tracestate", "")
         return cls(match[1], {"traceparent": parent} | ({"tracestate": state} if state else {}))
+
+
+Tracing = Callable[[Mapping[str, str], Measures], AbstractContextManager[Trace]]
+"""Enters the trace of a request, by its headers; its measures are read when it is left."""
+
+
+@contextmanager
+def handed_on(headers: Mapping[str, str], _: Measures) -> Iterator[Trace]:
+    """A trace that others tell of: what came in goes on to BuildKit."""
+    yield Trace.of(headers)

@@ -40,6 +40,9 @@ HEARTBEAT: Final = 10.0
 
 _log = structlog.get_logger(__name__)
 
+_REFUSALS: Final = {Outcome.UNREACHABLE: 503, Outcome.UNSUPPORTED: 400}
+"""Ends of a build that are no failure of what was to be built, where that is known in time."""
+
 
 class BuildEndpoint:
     """The endpoint, as an ASGI application: it answers before, while or after a body arrives."""
@@ -50,14 +53,15 @@ class BuildEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; its answer, and all lines of the log about it, name the build."""
         request = Request(scope, receive)
-        trace = Trace.of(request.headers)
+        measures = Measures(time.time_ns())
         build_id = scope[BUILD_ID] = new_id()
-        names = {"build": build_id} | ({"trace_id": trace.id} if trace.id else {})
-        with bound_contextvars(**names):
-            await self._serve(request, trace, build_id, _named(send, build_id))
+        with self._service.tracing(request.headers, measures) as trace:
+            names = {"build": build_id} | ({"trace_id": trace.id} if trace.id else {})
+            with bound_contextvars(**names):
+                await self._serve(request, trace, measures, _named(send, build_id))
 
-    async def _serve(self, request: Request, trace: Trace, build_id: str, send: Send) -> None:
-        accepted, measures = time.monotonic(), Measures(time.time_ns())
+    async def _serve(self, request: Request, trace: Trace, measures: Measures, send: Send) -> None:
+        accepted = time.monotonic()
         scope, receive = request.scope, request.receive
         spool = Spool()
         with ExitStack() as held:
@@ -66,20 +70,21 @@ class BuildEndpoint:
             try:
                 asked = await admit(request, self._service, spool, held, measures)
             except ClientDisconnect:
-                self._note_refusal(GONE)
+                self._note_refusal(trace, GONE)
             except EarlyAnswer as early:
-                self._note_refusal(early.response.status_code)
+                self._note_refusal(trace, early.response.status_code)
                 limit = self._service.settings.max_body_bytes
                 await answer_early(early.response, scope, receive, send, max_bytes=limit)
             except Refusal as refusal:
-                self._note_refusal(refusal.status, refusal.reason)
+                self._note_refusal(trace, refusal.status, refusal.reason)
                 await refused(refusal)(scope, receive, send)
             except NoSlotError:
-                self._note_refusal(429)
+                self._note_refusal(trace, 429)
                 await busy(self._service.slots.limit)(scope, receive, send)
             else:
-                build = Build(asked, accepted, build_id, trace.headers, measures)
+                build = Build(asked, accepted, scope[BUILD_ID], trace.headers, measures)
                 await self._build(build, request, send)
+                trace.outcome = build.outcome.value
 
     async def _build(self, build: Build, request: Request, send: Send) -> None:
         _log.info("build started", image=build.request.config.image)
@@ -95,8 +100,8 @@ class BuildEndpoint:
             await asyncio.wait([task, gone])
             self._note_end(build)
 
-    def _note_refusal(self, code: int, error: str = "") -> None:
-        reason = REASONS.get(code, "other")
+    def _note_refusal(self, trace: Trace, code: int, error: str = "") -> None:
+        reason = trace.outcome = REASONS.get(code, "other")
         _log.info("build refused", reason=reason, error=error)
         self._service.metrics.refusals.labels(reason).inc()
 
@@ -141,8 +146,8 @@ def _freeing(send: Send, held: ExitStack) -> Send:
 
 async def _answer(build: Build, request: Request, send: Send) -> None:
     await build.started.wait()
-    if build.result is not None and build.outcome is Outcome.UNREACHABLE:
-        response = refused(Refusal(503, build.result.error))
+    if build.result is not None and build.outcome in _REFUSALS:
+        response = refused(Refusal(_REFUSALS[build.outcome], build.result.error))
     elif NDJSON in request.headers.get("accept", ""):
         await _stream(build, send)
         return
@@ -154,7 +159,8 @@ async def _answer(build: Build, request: Request, send: Send) -> None:
 async def _whole(build: Build) -> Response:
     """The reply of a client that waits: one JSON object, once the build has ended."""
     result = await build.end()
-    status = 200 if result.status is BuildStatus.SUCCESS else 500
+    failure = _REFUSALS.get(build.outcome, 500)
+    status = 200 if result.status is BuildStatus.SUCCESS else failure
     body = dataclasses.replace(result, log=build.log.lines).to_json()
     return Response(body, status, media_type="application/json")
 

@@ -24,6 +24,7 @@ from function_builder.server.metrics import metrics_app, read_state
 from function_builder.server.service import Phase, Service
 from function_builder.settings import Settings
 from function_builder.telemetry import Metrics
+from function_builder.tracing import Tracing, handed_on
 
 _log = structlog.get_logger(__name__)
 
@@ -50,6 +51,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
     read_state(service)
     stop = _Signals()
     async with contextlib.AsyncExitStack() as stack:
+        if settings.otlp_endpoint:
+            service.tracing = await stack.enter_async_context(_spans(settings.otlp_endpoint))
         stack.enter_context(stop.caught())
         await stack.enter_async_context(_listening(create_app(service), settings.listen))
         await stack.enter_async_context(
@@ -102,6 +105,25 @@ def _check_secrets(settings: Settings) -> None:
         raise StartError(f"{error}: write it there, or set the path") from error
     if settings.disable_hmac:
         _log.warning("disable_hmac is set: ANYBODY who reaches this builder can build and push")
+
+
+@contextlib.asynccontextmanager
+async def _spans(endpoint: str) -> AsyncIterator[Tracing]:
+    """Spans of our own, where OpenTelemetry is installed; its absence is no reason not to build."""
+    try:
+        from function_builder.spans import Spans  # noqa: PLC0415 (it may be absent)
+    except ImportError as error:
+        _log.warning(
+            "no spans are told: OpenTelemetry is not installed: pip install function-builder[otel]",
+            missing=error.name,
+        )
+        yield handed_on
+        return
+    spans = Spans(endpoint)
+    try:
+        yield spans.trace
+    finally:
+        await asyncio.to_thread(spans.close)
 
 
 async def _drain(service: Service, hurry: asyncio.Event) -> None:

@@ -14,6 +14,7 @@ from function_builder.builds.monitor import BuildKitMonitor
 from function_builder.builds.slots import Slots
 from function_builder.settings import Settings
 from function_builder.telemetry import Metrics
+from function_builder.tracing import Tracing, handed_on
 
 _MIN_DISK_FREE = 0.05
 
@@ -42,6 +43,7 @@ class Service:
     Attributes:
         uploads: bodies under way whose signature is not proven: a cap of their own keeps strangers
             from holding the build slots.
+        tracing: enters the trace of a request.
         running: the task of each build under way.
     """
 
@@ -51,6 +53,7 @@ class Service:
     metrics: Metrics
     slots: Slots
     uploads: Slots
+    tracing: Tracing = handed_on
     phase: Phase = Phase.SERVING
     running: set[asyncio.Task[None]] = field(default_factory=set)
 
