@@ -7,6 +7,8 @@ BuildKit sent none; sizes are bytes; digests read ``sha256:<hex>``.
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -124,6 +126,18 @@ class SolveResult:
     def digest(self) -> str | None:
         """Digest of the image's manifest or index; None when no image was exported."""
         return self.exporter_response.get("containerimage.digest")
+
+    @property
+    def platform(self) -> Platform | None:
+        """Platform of the image; None when there are several, or BuildKit did not say."""
+        try:
+            descriptor = json.loads(
+                base64.b64decode(self.exporter_response.get("containerimage.descriptor", ""))
+            )
+            platform = descriptor["platform"]
+            return Platform(platform["os"], platform["architecture"], platform.get("variant", ""))
+        except (ValueError, LookupError, TypeError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)

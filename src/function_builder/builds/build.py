@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from aiobuildkit import Transfer
+from aiobuildkit import SolveResult, Transfer
 from function_builder.builds.log import BuildLog
 from function_builder.builds.measures import Measures
+from function_builder.builds.platforms import PlatformReport
 from function_builder.contract.archive import ContextEntry
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.result import BuildResult, BuildStatus
@@ -31,6 +32,8 @@ class Outcome(StrEnum):
     """BuildKit did not answer, so that nothing was begun."""
     LOST = "lost"
     """BuildKit vanished, or could not be understood."""
+    UNSUPPORTED = "unsupported"
+    """A platform was asked for whose programs cannot be run here."""
     CRASHED = "crashed"
     """A fault of the builder."""
 
@@ -74,6 +77,7 @@ class Build:
         metadata: what BuildKit is told beside the request: the trace that the build belongs to.
         measures: where its time went.
         transfers: what BuildKit asked for of its context.
+        platforms: what BuildKit said of them.
         log: its lines.
         started: set when BuildKit has taken it up, or when it has ended without.
         outcome: how it ended.
@@ -86,6 +90,7 @@ class Build:
     metadata: Mapping[str, str] = field(default_factory=dict)
     measures: Measures = field(default_factory=lambda: Measures(time.time_ns()))
     transfers: list[Transfer] = field(default_factory=list)
+    platforms: PlatformReport = field(default_factory=PlatformReport)
     log: BuildLog = field(default_factory=BuildLog)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     outcome: Outcome = Outcome.CRASHED
@@ -103,23 +108,32 @@ class Build:
         """Seconds since the request was accepted."""
         return time.monotonic() - self.accepted
 
-    def succeed(self, digest: str) -> None:
+    def succeed(self, result: SolveResult) -> None:
         """The image is built, and pushed if that was asked for."""
         self.outcome = Outcome.SUCCESS
-        self._end(BuildStatus.SUCCESS, digest=digest)
+        digests = self.platforms.digests(self.request.config.platforms, result)
+        self._end(BuildStatus.SUCCESS, digest=result.digest or "", digests=digests)
 
     def fail(self, outcome: Outcome, error: str) -> None:
         """It came to nothing; `error` is for the client."""
         self.outcome = outcome
         self._end(BuildStatus.FAILED, error=error)
 
-    def _end(self, status: BuildStatus, *, error: str = "", digest: str = "") -> None:
+    def _end(
+        self,
+        status: BuildStatus,
+        *,
+        error: str = "",
+        digest: str = "",
+        digests: Mapping[str, str] | None = None,
+    ) -> None:
         self.result = BuildResult(
             status=status,
             image=self.request.config.image,
             error=error,
             duration=self.elapsed,
             digest=digest,
+            digests=digests or {},
             build_id=self.id,
         )
         self.log.close()

@@ -24,6 +24,11 @@ from function_builder.builds.build import Build, BuildRequest, Outcome
 from function_builder.builds.context import BuildContext
 from function_builder.builds.credentials import RegistryCredentials
 from function_builder.builds.frontends import BUILT_IN, frontend_is_absent
+from function_builder.builds.platforms import (
+    UnsupportedPlatform,
+    refuse_impossible,
+    refuse_unlisted,
+)
 from function_builder.builds.record import ContentRecords
 from function_builder.builds.transcript import Mask, Transcript
 
@@ -73,7 +78,7 @@ class Builder:
         try:
             async with asyncio.timeout(self._build_timeout):
                 result = await self._attempts(build, mask)
-            build.succeed(result.digest or "")
+            build.succeed(result)
         except TimeoutError:
             outcome = Outcome.TIMEOUT
             error = (
@@ -83,6 +88,9 @@ class Builder:
             outcome = Outcome.LOST if build.started.is_set() else Outcome.UNREACHABLE
             error = "BuildKit cannot be reached: try again later"
             _log.warning("BuildKit cannot be reached", reason=str(failure))
+        except UnsupportedPlatform as refusal:
+            outcome = Outcome.UNSUPPORTED
+            error = str(refusal)
         except RPCError as failure:
             outcome = Outcome.FAILED
             error = f"failed to solve: {mask.text(failure.message)}"
@@ -102,9 +110,12 @@ class Builder:
         transcript = Transcript(mask, prefixes=self._log_prefixes)
         request = build.request
         attrs = attributes.frontend_attrs(request, os.environ)
+        await refuse_impossible(self._client, request.config.platforms)
         try:
             return await self._solve(build, attrs, transcript)
         except SolveError as failure:
+            if build.platforms.failed_on_another_machine(failure):
+                await refuse_unlisted(self._client, request.config.platforms)
             if not frontend_is_absent(failure.message):
                 raise
             note = transcript.note(
@@ -137,6 +148,7 @@ class Builder:
                 build.started.set()
                 async for event in solve:
                     build.measures.take(event)
+                    build.platforms.take(event)
                     build.log.append(transcript.lines(event))
                 result = await solve.result()
             ended = True

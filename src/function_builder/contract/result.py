@@ -7,8 +7,8 @@ buffer, and takes a line of 64 KiB or more for the end of a good stream.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -40,6 +40,7 @@ class BuildResult:
         log: lines without their newline.
         duration: seconds from the request's acceptance.
         digest: of the image or the index, as `sha256:<hex>`; empty where there is none.
+        digests: platform -> the digest of its image; empty where they are not known.
         build_id: the build's name in the server's log.
     """
 
@@ -49,6 +50,7 @@ class BuildResult:
     log: Sequence[str] = ()
     duration: float = 0.0
     digest: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
     build_id: str = ""
 
     @property
@@ -69,6 +71,8 @@ class BuildResult:
         document["duration"] = round(self.duration, 3)
         if self.digest:
             document["digest"] = self.digest
+        if self.digests:
+            document["digests"] = dict(self.digests)
         if self.build_id:
             document["buildId"] = self.build_id
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
@@ -82,6 +86,7 @@ class BuildResult:
                 error=_cut(self.error)[0],
                 duration=self.duration,
                 digest=self.digest,
+                digests=self.digests,
                 build_id=self.build_id,
             ).to_json()
             + b"\n"
@@ -120,6 +125,7 @@ def parse_result(data: bytes | str) -> BuildResult:
     fields = document if isinstance(document, dict) else {}
     log = fields.get("log") or ()
     duration = fields.get("duration", 0)
+    digests = fields.get("digests")
     if not fields or not isinstance(log, list | tuple) or not isinstance(duration, int | float):
         raise ValueError("not a build's answer: no object, or log or duration of a wrong type")
     return BuildResult(
@@ -129,6 +135,7 @@ def parse_result(data: bytes | str) -> BuildResult:
         log=tuple(str(line) for line in log),
         duration=float(duration),
         digest=str(fields.get("digest") or ""),
+        digests={str(k): str(v) for k, v in digests.items()} if isinstance(digests, dict) else {},
         build_id=str(fields.get("buildId") or ""),
     )
 
