@@ -70,7 +70,7 @@ class Stream:
             await self._channel.drained(self._id)
         if self._error is not None:
             raise self._error
-        self._channel.send(self._id, grpc.frame(message))
+        self._put(grpc.frame(message))
 
     def data_received(self, data: bytes, size: int) -> None:
         """Take DATA, which used ``size`` bytes of the stream's window."""
@@ -95,6 +95,9 @@ class Stream:
             self._error = error
             self._wake()
 
+    def _put(self, data: bytes) -> None:
+        self._channel.send(self._id, data)
+
     def _give_room(self, size: int) -> None:
         self._room_due += size
         if self._room_due > 0:
@@ -112,12 +115,6 @@ class ClientStream(Stream):
     def __init__(self, channel: Channel, stream_id: int) -> None:
         super().__init__(channel, stream_id)
         self._headers: Sequence[tuple[bytes, bytes]] = ()
-
-    async def send(self, message: bytes) -> None:
-        """Send a message, as Stream.send; a call that has ended takes no more."""
-        if self._ended and self._error is None:
-            raise ConnectionLost("the call has ended")
-        await super().send(message)
 
     def half_close(self) -> None:
         """Say that no more messages will be sent."""
@@ -144,6 +141,11 @@ class ClientStream(Stream):
         """Take the peer's reset."""
         self.fail(grpc.error_of_reset(code))
 
+    def _put(self, data: bytes) -> None:
+        if self._ended:
+            raise ConnectionLost("the call has ended")
+        super()._put(data)
+
 
 class ServedStream(Stream):
     """A call that the peer makes; a ``session.ServerStream``."""
@@ -165,13 +167,6 @@ class ServedStream(Stream):
         """The method called, such as ``/grpc.health.v1.Health/Check``."""
         return self._metadata.get(":path", ("",))[0]
 
-    async def send(self, message: bytes) -> None:
-        """Send a message, the first one behind the response's headers."""
-        if not self._responded:
-            self._responded = True
-            self._channel.respond(self._id, grpc.response_headers())
-        await super().send(message)
-
     def close(self, code: StatusCode, message: str = "") -> None:
         """End the call with a status, behind the messages already sent."""
         last = grpc.trailers if self._responded else grpc.trailers_only
@@ -180,3 +175,9 @@ class ServedStream(Stream):
     def reset(self, code: int) -> None:
         """Take the peer's reset."""
         self.fail(ConnectionLost(f"BuildKit gave the call up (HTTP/2 error code {code})"))
+
+    def _put(self, data: bytes) -> None:
+        if not self._responded:
+            self._responded = True
+            self._channel.respond(self._id, grpc.response_headers())
+        super()._put(data)

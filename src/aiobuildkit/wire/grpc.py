@@ -73,26 +73,22 @@ class MessageReader:
         if self._partial:
             self._partial += data
             if len(self._partial) < self._wanted:
-                return []
+                return []  # so that the pieces of a large message are joined once
             data = bytes(self._partial)
+            self._partial.clear()
         messages: list[bytes] = []
-        start, end = 0, len(data)
+        start, end, wanted = 0, len(data), PREFIX
         while end - start >= PREFIX:
-            body = start + PREFIX
-            after = body + self._length(data, start)
-            if after > end:
+            wanted = PREFIX + self._length(data, start)
+            if start + wanted > end:
                 break
-            messages.append(data[body:after])
-            start = after
-        self._hold(data, start)
+            messages.append(data[start + PREFIX : start + wanted])
+            start += wanted
+            wanted = PREFIX
+        if start < end:
+            self._partial += memoryview(data)[start:]
+            self._wanted = wanted
         return messages
-
-    def _hold(self, data: bytes, start: int) -> None:
-        self._partial = bytearray(memoryview(data)[start:])
-        self._wanted = PREFIX
-        if len(self._partial) >= PREFIX:
-            # Joining is then tried once, when the message is whole, and not for every frame.
-            self._wanted += self._length(data, start)
 
     @staticmethod
     def _length(data: bytes, start: int) -> int:
