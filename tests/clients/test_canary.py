@@ -11,7 +11,7 @@ import random
 import re
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -103,15 +103,26 @@ async def test_a_secret_is_nowhere_to_be_found(stack, registry):
     }
     envelope = seal(values, public_key)
     build_without_secrets(builder, search)
-    reply = await build_and_look(builder, search, envelope, f"{registry}/canary/{search.marker}:1")
+    roots = {
+        "the builder's files": builder.log.parent,
+        "BuildKit's files": Path(daemon.address.removeprefix("unix://")).parent,
+    }
+
+    def look_meanwhile() -> None:
+        look_at_processes(search)
+        for place, root in roots.items():
+            look_at_files(f"{place} meanwhile", root, search)
+
+    image = f"{registry}/canary/{search.marker}:1"
+    reply = await build(builder, image, search.marker, envelope, look_meanwhile)
     assert b'"status":"success"' in reply
     assert reply.count(b"***") == OCCURRENCES, reply.decode()
     search.look("a reply", reply)
     search.look("a failed build's reply", failing_build(builder, search, envelope))
     look_at_image(registry, search)
     await look_at_history(daemon.address, search)
-    look_at_files("the builder's files", builder.log.parent, search)
-    look_at_files("BuildKit's files", Path(daemon.address.removeprefix("unix://")).parent, search)
+    for place, root in roots.items():
+        look_at_files(place, root, search)
     assert search.marked == {
         "a reply",
         "a failed build's reply",
@@ -123,6 +134,8 @@ async def test_a_secret_is_nowhere_to_be_found(stack, registry):
         "BuildKit's logs",
         "the builder's files",
         "BuildKit's files",
+        "the builder's files meanwhile",
+        "BuildKit's files meanwhile",
     }
 
 
@@ -146,13 +159,13 @@ def failing_build(builder: RunningBuilder, search: Search, envelope: bytes) -> b
     return answer.content
 
 
-async def build_and_look(
-    builder: RunningBuilder, search: Search, envelope: bytes, image: str
+async def build(
+    builder: RunningBuilder, image: str, marker: str, envelope: bytes, meanwhile: Callable[[], None]
 ) -> bytes:
-    """Build, and look at all processes while the secrets are mounted; returns the reply."""
+    """Build, and call `meanwhile` while the secrets are mounted; returns the reply."""
     pause = str(random.randint(10**8, 10**9))
-    config = {"image": image, "buildArgs": {"MARKER": search.marker}}
-    body = make_tar({"Dockerfile": dockerfile(search.marker, pause)}, config, secrets=envelope)
+    config = {"image": image, "buildArgs": {"MARKER": marker}}
+    body = make_tar({"Dockerfile": dockerfile(marker, pause)}, config, secrets=envelope)
     reply, looked = b"", False
     async with (
         httpx2.AsyncClient(timeout=60) as client,
@@ -165,7 +178,7 @@ async def build_and_look(
             if not looked and re.search(rb'"l: \S+ all is said"', reply):
                 looked = True
                 await until(lambda: pausing(pause) is not None)
-                look_at_processes(search)
+                meanwhile()
                 resume(pause)
     return reply
 
@@ -222,10 +235,10 @@ async def look_at_history(address: str, search: Search) -> None:
 
 
 def look_at_files(place: str, root: Path, search: Search) -> None:
-    files = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
-    assert files
-    for path in files:
-        content = path.read_bytes()
-        search.look(place, content)
-        if content.startswith(b"\x1f\x8b"):
-            search.look(place, gzip.decompress(content))
+    for path in root.rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file() and not path.is_symlink():
+                content = path.read_bytes()
+                search.look(place, content)
+                if content.startswith(b"\x1f\x8b"):
+                    search.look(place, gzip.decompress(content))

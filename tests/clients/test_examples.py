@@ -45,7 +45,9 @@ async def test_a_failed_build_is_a_failed_program(client, builder, failing, imag
         assert "exit code: 7" in outcome.output
 
 
-async def test_a_busy_builder_is_asked_again(client, builder, function, image):
+async def test_a_busy_builder_is_asked_again(client, builder, function: Path, image):
+    # More than sockets hold: the client is still sending when it is refused.
+    (function / "unused").write_bytes(bytes(32 << 20))
     outcome = await run_while_busy((*client, str(function), image), builder)
     assert outcome.code == 0, outcome.output
 
