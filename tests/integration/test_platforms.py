@@ -145,7 +145,7 @@ COPY --from=compiler /program /
         assert image.text("program") == f"for {architecture}\n"
 
 
-FOREIGN = {
+FOREIGN: Mapping[str, bytes | str] = {
     "Dockerfile": 'FROM scratch\nCOPY --chmod=755 program /\nRUN ["/program"]\n',
     "program": b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xff\xff" + bytes(100),
 }

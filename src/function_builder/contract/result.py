@@ -6,6 +6,7 @@ buffer, and takes a line of 64 KiB or more for the end of a good stream.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,18 +80,12 @@ class BuildResult:
 
     def to_last_line(self) -> bytes:
         """The stream's last line: without the log, and with the error cut to fit."""
-        return (
-            BuildResult(
-                status=self.status,
-                image=self.image,
-                error=_cut(self.error)[0],
-                duration=self.duration,
-                digest=self.digest,
-                digests=self.digests,
-                build_id=self.build_id,
-            ).to_json()
-            + b"\n"
-        )
+        last = dataclasses.replace(self, log=(), error=_cut(self.error)[0])
+        line = last.to_json() + b"\n"
+        if len(line) > MAX_LINE_BYTES:
+            # Hundreds of platforms; the index names their images too.
+            line = dataclasses.replace(last, digests={}).to_json() + b"\n"
+        return line
 
 
 def progress_lines(log: Iterable[str], duration: float) -> Iterator[bytes]:

@@ -97,3 +97,14 @@ def test_null_is_nothing():
 def test_something_else_is_no_answer(line):
     with pytest.raises(ValueError, match=r".+"):
         parse_result(line)
+
+
+def test_digests_come_back_and_never_make_a_line_too_long():
+    digest = "sha256:" + "a" * 64
+    few = {"linux/amd64": digest, "linux/arm64": digest}
+    for sent, line_has in ((few, few), ({f"linux/amd64/{n}": digest for n in range(1000)}, {})):
+        result = BuildResult(status=BuildStatus.SUCCESS, digest=digest, digests=sent)
+        assert parse_result(result.to_json()).digests == sent
+        assert len(result.to_last_line()) <= MAX_LINE_BYTES
+        assert parse_result(result.to_last_line()).digests == line_has
+    assert parse_result('{"status":"success","digests":"odd"}').digests == {}
