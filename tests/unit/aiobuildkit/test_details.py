@@ -49,6 +49,12 @@ def test_fields_that_go_leaves_out_are_zero():
     assert (error.exit_code, error.vertex) == (0, None)
 
 
+def test_a_text_that_cannot_be_decoded_leaves_the_place():
+    source = {"info": {"filename": "D", "data": "\u00e9"}, "ranges": 1}
+    error = solve_error(RPCError(StatusCode.UNKNOWN, "", [detail(KINDS[0], source)]))
+    assert error.source == SourceLocation("D", (), "")
+
+
 def test_without_details_nothing_is_known():
     error = solve_error(RPCError(StatusCode.NOT_FOUND, "no"))
     assert (error.source, error.exit_code, error.vertex) == (None, None, None)

@@ -25,6 +25,7 @@ from aiobuildkit import (
     solve,
 )
 from aiobuildkit.protos import control_pb2 as pb
+from aiobuildkit.wire.http2 import HTTP2
 from tests.unit.aiobuildkit.fake_buildkit import Call, FakeBuildKit, inner_connection
 
 pytestmark = pytest.mark.timeout(20)
@@ -417,6 +418,19 @@ async def test_a_graceful_goaway_lets_the_solve_finish(tmp_path):
 
     async with solving(tmp_path, Solve=stopping) as running:
         assert (await running.result()).digest == "sha256:1"
+
+
+async def test_even_a_fault_of_our_own_ends_the_solve(tmp_path, monkeypatch):
+    def break_down(_):
+        raise RuntimeError("a fault")
+
+    scripts = {"Solve": forever, "Status": one_log}
+    async with solving(tmp_path, **scripts) as running:
+        monkeypatch.setattr(HTTP2, "take", break_down)
+        assert await logs_of(running) == []
+        with pytest.raises(ConnectionLost, match="a fault"):
+            await running.result()
+        monkeypatch.undo()
 
 
 async def test_a_daemon_that_falls_silent_is_lost(tmp_path, monkeypatch):
