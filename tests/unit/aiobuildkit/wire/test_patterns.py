@@ -1,0 +1,91 @@
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiobuildkit.wire import patterns
+from aiobuildkit.wire.filepath import BadPattern
+from aiobuildkit.wire.patterns import MAX_GLOBS, PatternMatcher
+from aiobuildkit.wire.regexp import Regexp
+
+GLOBS = st.lists(
+    st.sampled_from(["a", "b", "ab", "/", "*", "**/", "?", "[ab]", "[!a]", "\\*", ".", "{", "é"]),
+    min_size=1,
+    max_size=10,
+).map("".join)
+PATHS = st.lists(
+    st.sampled_from(["a", "b", "ab", "aab", "abab", "!", "*", "{", "é", "."]),
+    min_size=1,
+    max_size=6,
+).map("/".join)
+
+
+@given(pattern=GLOBS, paths=st.lists(PATHS, max_size=20))
+def test_a_plain_pattern_means_the_same_to_both_engines(pattern, paths):
+    plain = patterns._plain(pattern)
+    if plain is None:
+        return
+    quick = re.compile(plain)
+    exact = Regexp(patterns._go_expression(pattern))
+    for path in paths:
+        assert bool(quick.fullmatch(path)) is exact.search(path), path
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("*.py", "**/*.pyc", "a/*/b", "**/a/**/b", "src/**/*.[ch]", "a?", "*.{js,ts}", "!\\#a*"),
+        *("**foo*", "/a*", "a*/**", "[!a]*"),
+    ],
+)
+def test_what_people_write_goes_to_the_quick_engine(pattern):
+    assert patterns._plain(pattern.removeprefix("!")) is not None
+
+
+@pytest.mark.parametrize("pattern", ["a**b*", "[^a]*", "a|b*", "a{2}*", "\\d*", "^*", "a*]"])
+def test_what_means_more_to_go_goes_to_the_exact_one(pattern):
+    assert patterns._plain(pattern) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "prefix"),
+    [
+        *[("a/b", "a/b/"), ("a/**", "a/"), ("a/*", "a/"), ("a/*/**", "a/"), ("{a}", "{a}/")],
+        *[("*", None), ("a/*/b", None), ("a?", None), ("^a", None), ("a/**/*", None)],
+    ],
+)
+def test_the_directory_of_all_that_can_match_is_told_where_it_can_be(pattern, prefix):
+    (parsed,) = PatternMatcher([pattern]).patterns
+    assert parsed.literal_prefix == prefix
+
+
+def test_empty_patterns_are_left_out():
+    assert PatternMatcher(["", "  ", "\t", "\xa0"]).patterns == []
+
+
+@pytest.mark.parametrize("hostile", [["*a"] * MAX_GLOBS, ["[^a]" * 600] * 2, ["a{1000}*"]])
+def test_what_would_cost_too_much_is_refused(hostile):
+    with pytest.raises(BadPattern):
+        PatternMatcher(hostile)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "*a" * 60 + "b",
+        "**/" + "*a" * 60 + "b",
+        "**/a/" * 40 + "b",
+        "**/*a*/" * 40 + "b",
+        "?*" * 60 + "b",
+        "a**b" * 20 + "c",
+        "[^b]*" * 60 + "b",
+    ],
+)
+def test_a_hostile_pattern_takes_no_exponential_time(pattern):
+    matcher = PatternMatcher([pattern])
+    start = time.process_time()
+    for path in ("a" * 255, "a/" * 2000 + "a", "a" * 255 + "/a" * 200, "ab" * 500 + "a"):
+        assert not matcher.matches(path, matcher.top)
+    assert time.process_time() - start < 2
