@@ -12,6 +12,7 @@ import httpx2
 import pytest
 import yaml
 
+from function_builder.engine import find_tool
 from tests.builders import RunningBuilder
 from tests.clients.programs import EXAMPLES, Outcome, occupied, run, run_while_busy
 from tests.images import pull
@@ -193,10 +194,14 @@ async def test_a_busy_builder_is_a_failure(faas_cli, builder, project, image):
     assert busy_said(faas_cli, outcome)
 
 
+def wrapped(faas_cli: str) -> tuple[str, str]:
+    return str(EXAMPLES / "faas-cli" / "retry.sh"), str(find_tool(faas_cli))
+
+
 async def test_the_wrapper_asks_a_busy_builder_again(faas_cli, builder, project, image):
     add_function(project, image, "one")
     outcome = await run_while_busy(
-        (str(EXAMPLES / "faas-cli" / "retry.sh"), faas_cli, "publish", *remote(builder)),
+        (*wrapped(faas_cli), "publish", *remote(builder)),
         builder,
         directory=project,
         environment={"RETRY_DELAY": "1"},
@@ -209,11 +214,9 @@ async def test_the_wrapper_asks_a_busy_builder_again(faas_cli, builder, project,
 async def test_the_wrapper_hands_a_failure_on(faas_cli, builder, project, image):
     add_function(project, image, "one")
     (project / "template" / "shell" / "Dockerfile").write_text("FROM busybox\nRUN exit 7\n")
-    outcome = await run(
-        (str(EXAMPLES / "faas-cli" / "retry.sh"), faas_cli, "publish", *remote(builder)),
-        directory=project,
-    )
+    outcome = await run((*wrapped(faas_cli), "publish", *remote(builder)), directory=project)
     assert outcome.code == 1
+    assert outcome.output.count("[0] > Building fn0") == 1
 
 
 async def test_a_wrong_secret_is_told(faas_cli, builder, project, image, tmp_path):
