@@ -31,7 +31,6 @@ from tests.integration.test_build import (  # noqa: F401
     test_without_a_push_nothing_is_in_the_registry,
 )
 from tests.integration.test_content import (  # noqa: F401
-    _file_syncs_are_recorded,
     builds,
     test_a_buildkit_killed_in_mid_transfer_builds_right_afterwards,
     test_a_connection_that_was_cut_leaves_nothing_behind,
