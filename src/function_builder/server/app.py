@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -42,6 +44,10 @@ def create_app(service: Service) -> Starlette:
             {"key_id": key.key_id, "algorithm": ALGORITHM, "public_key": key.public}
         )
 
+    async def openapi(_: Request) -> Response:
+        return Response(document, media_type="application/yaml")
+
+    document = resources.files(__package__).joinpath("openapi.yaml").read_bytes()
     build = BuildEndpoint(service)
     routes = [
         Route("/build", build, methods=["POST"]),
@@ -50,6 +56,7 @@ def create_app(service: Service) -> Starlette:
         Route("/public-key", public_key),
         Route("/healthz", healthz),
         Route("/ready", ready),
+        Route("/openapi.yaml", openapi),
     ]
     paths = [route.path for route in routes]
     return Starlette(
