@@ -132,7 +132,19 @@ async def test_a_second_one_on_the_same_state_is_refused_in_one_line(up):
     other = await up()
     assert await other.ended() == 1
     assert other.printed == (
-        f"error: another `up` runs in {one.state}: --state-dir names another\n"
+        f"error: another `up` runs in {one.state}: "
+        "--state-dir (make up state_dir=DIR) names another\n"
+    )
+
+
+async def test_a_state_directory_that_cannot_be_used_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    one = Up(tmp_path / "file" / "state")
+    await one.start()
+    assert await one.ended() == 1
+    assert one.printed == (
+        f"error: {one.state} cannot be used: Not a directory: "
+        "--state-dir (make up state_dir=DIR) names another\n"
     )
 
 

@@ -190,12 +190,21 @@ Ctrl-C ends it all; {shlex.quote(str(stack.state))} keeps caches, images and log
 
 @contextlib.contextmanager
 def _only_one_in(state: Path) -> Iterator[None]:
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (state / "lock").open("w") as lock:
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (state / "lock").open("w")
+    except OSError as error:
+        raise EngineError(
+            f"{state} cannot be used: {error.strerror}: --state-dir (make up state_dir=DIR) names"
+            " another"
+        ) from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise EngineError(f"another `up` runs in {state}: --state-dir names another") from None
+            raise EngineError(
+                f"another `up` runs in {state}: --state-dir (make up state_dir=DIR) names another"
+            ) from None
         yield
 
 
