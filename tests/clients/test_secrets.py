@@ -153,6 +153,19 @@ async def test_the_go_sdk_brings_its_secrets(way, builder, registry, project: Pa
     assert "canary" not in outcome.output
 
 
+async def test_another_builders_key_is_told(builder, project: Path):
+    await succeed(*OURS, "keygen", "-o", "other", directory=project)
+    outcome = await run(
+        ("faas-cli", "publish", "-f", "stack.yaml", "--builder-public-key", "other.pub"),
+        builder,
+        directory=project,
+    )
+    # faas-cli 0.18 panics on any refusal of a build with secrets; the builder's log tells why.
+    assert outcome.code != 0
+    other = (project / "other.pub").read_text()[:8]
+    assert f'sealed for key \\"{other}\\"' in builder.log.read_text()
+
+
 async def test_a_builder_without_a_key_says_so(wide_builder, project: Path):
     outcome = await run(
         ("faas-cli", "publish", "-f", "stack.yaml"), wide_builder, directory=project

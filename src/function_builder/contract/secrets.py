@@ -155,7 +155,7 @@ def _load(data: bytes) -> dict[str, object]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what Go's yaml.v3 writes, byte for byte."""
+    """Writes names as secrets have them in the way of Go's yaml.v3, byte for byte."""
 
     def choose_scalar_style(self) -> str:
         # Where another type would be read, as of yes or 1, Go takes the double quotes.
