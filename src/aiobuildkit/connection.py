@@ -48,11 +48,23 @@ class TLSConfig:
         Raises:
             OSError: a file cannot be read, or does not hold what it should.
         """
-        context = ssl.create_default_context(cafile=self.ca)
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+        except OSError as error:
+            raise _unusable(f"the authority's certificate {self.ca}", error) from error
         if self.cert is not None:
-            context.load_cert_chain(self.cert, self.key)
+            try:
+                context.load_cert_chain(self.cert, self.key)
+            except OSError as error:
+                files = f"our certificate {self.cert} with the key {self.key or self.cert}"
+                raise _unusable(files, error) from error
         context.set_alpn_protocols(["h2"])
         return context
+
+
+def _unusable(what: str, error: OSError) -> OSError:
+    # OpenSSL's own words name no file.
+    return OSError(f"{what} cannot be used: {error.strerror or error}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,12 @@ class Settings:
         "The name in BuildKit's TLS certificate, where it is not the host of `buildkit_url`.",
     )
     tls_ca: str = _setting(
-        "tlscacert", _text, "", "The CA that signed BuildKit's certificate (flag `--tlscacert`)."
+        "tlscacert",
+        _text,
+        "",
+        """The CA that signed BuildKit's certificate (flag `--tlscacert`). With none of these three
+        set, `ca.crt`, `client.crt` and `client.key` in `/var/secrets/certs` are taken if they are
+        there and BuildKit is on TCP.""",
     )
     tls_cert: str = _setting(
         "tlscert", _text, "", "The client's certificate for BuildKit (flag `--tlscert`)."

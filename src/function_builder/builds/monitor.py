@@ -41,6 +41,7 @@ class BuildKitMonitor:
         self.records = records
         self._period = period
         self._answers = asyncio.Event()
+        self._reason = ""
         self.disk_bytes = math.nan
 
     @property
@@ -62,13 +63,16 @@ class BuildKitMonitor:
             async with asyncio.timeout(self._period):
                 await self._client.info()
         except (BuildKitError, OSError, TimeoutError) as error:
-            if self.reachable:
-                _log.warning("BuildKit is out of reach", reason=str(error))
+            reason = str(error) or "no answer"
+            if reason != self._reason:
+                _log.warning("BuildKit is out of reach", reason=reason)
+            self._reason = reason
             self.records.forget()
             self._answers.clear()
         else:
             if not self.reachable:
                 _log.info("BuildKit answers")
+            self._reason = ""
             self._answers.set()
 
     async def _watch_disk(self) -> None:

@@ -7,6 +7,8 @@ import contextlib
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Final
 
 import structlog
 import uvicorn
@@ -27,6 +29,9 @@ from function_builder.telemetry import Metrics
 from function_builder.tracing import Tracing, handed_on
 
 _log = structlog.get_logger(__name__)
+
+CERTIFICATES: Final = Path("/var/secrets/certs")
+"""Where pro-builder's users keep `ca.crt`, `client.crt` and `client.key`."""
 
 _LAST_WORDS_SECONDS = 5.0
 """How long cancelled builds may take to tell their clients."""
@@ -69,15 +74,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
 
 
 def _service(settings: Settings) -> Service:
-    tls = None
-    if settings.tls_ca or settings.tls_cert:
-        tls = TLSConfig(
-            ca=settings.tls_ca or None,
-            cert=settings.tls_cert or None,
-            key=settings.tls_key or None,
-            server_name=settings.buildkit_server_name or None,
-        )
-    client = Client(settings.buildkit_url, tls=tls)
+    client = _client(settings)
     records = ContentRecords()
     return Service(
         settings=settings,
@@ -93,6 +90,34 @@ def _service(settings: Settings) -> Service:
         metrics=Metrics(),
         slots=Slots(settings.max_inflight),
         uploads=Slots(max(16, 4 * settings.max_inflight) if settings.max_inflight else 256),
+    )
+
+
+def _client(settings: Settings) -> Client:
+    try:
+        return Client(settings.buildkit_url, tls=_tls(settings))
+    except ValueError as error:
+        raise StartError(f"buildkit_url: {error}") from error
+
+
+def _tls(settings: Settings) -> TLSConfig | None:
+    """TLS to BuildKit, where it is on TCP and certificates are named or lie in their place."""
+    ca, cert, key = settings.tls_ca, settings.tls_cert, settings.tls_key
+    named = ca or cert
+    if settings.buildkit_url.startswith("unix:"):
+        if named:
+            _log.warning("certificates are without effect: BuildKit is on a unix socket")
+        return None
+    if not named and (CERTIFICATES / "ca.crt").exists():
+        names = ("ca.crt", "client.crt", "client.key")
+        ca, cert, key = (str(CERTIFICATES / name) for name in names)
+    elif not named:
+        return None
+    return TLSConfig(
+        ca=ca or None,
+        cert=cert or None,
+        key=key or None,
+        server_name=settings.buildkit_server_name or None,
     )
 
 
