@@ -154,11 +154,37 @@ class Builds:
         self, tree: Tree, *, function: str = "f", watch: Callable[[], None] | None = None
     ) -> Outcome:
         """Build a tree; `watch` is called before each read that serves BuildKit."""
+        build, spool = self._build(tree, function)
+        spool.watch = watch
+        await self._builder.run(build)
+        result = await build.end()
+        files: dict[str, File] = {}
+        if result.status is BuildStatus.SUCCESS:
+            reference = build.request.config.image.removeprefix(f"{self.registry}/")
+            image = await asyncio.to_thread(pull, self.registry, *reference.rsplit(":", 1))
+            files = image.files
+        transfers = [each for each in build.transfers if each.dir_name == "context"]
+        # The first of two is for .dockerignore alone.
+        return Outcome(result.status, tree, files, transfers[-1] if len(transfers) > 1 else None)
+
+    async def cancel_at(self, tree: Tree, output: str) -> None:
+        """Begin a build, and cancel it when one of its steps has said something."""
+        build, _ = self._build(tree, "f")
+        task = asyncio.create_task(self._builder.run(build))
+        async for lines in build.log.follow(heartbeat=60):
+            assert lines, "the step never said it"
+            if any(line.endswith(output) for line in lines if line.startswith("l:")):
+                break
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    def _build(self, tree: Tree, function: str) -> tuple[Build, Spool]:
         spool = Spool(tree.tar())
         archive = open_archive(spool, max_entries=20_000)
-        repository, tag = f"content/{self.name}/{function}", uuid.uuid4().hex
+        image = f"{self.registry}/content/{self.name}/{function}:{uuid.uuid4().hex}"
         request = BuildRequest(
-            config=BuildConfig(image=f"{self.registry}/{repository}:{tag}"),
+            config=BuildConfig(image=image),
             reader=spool,
             context=archive.context,
             digests=content_digests(spool, archive.context),
@@ -166,17 +192,7 @@ class Builds:
             secrets={},
             trust_domain="test",
         )
-        spool.watch = watch
-        build = Build(request)
-        await self._builder.run(build)
-        result = await build.end()
-        files: dict[str, File] = {}
-        if result.status is BuildStatus.SUCCESS:
-            image = await asyncio.to_thread(pull, self.registry, repository, tag)
-            files = image.files
-        transfers = [each for each in build.transfers if each.dir_name == "context"]
-        # The first of two is for .dockerignore alone.
-        return Outcome(result.status, tree, files, transfers[-1] if len(transfers) > 1 else None)
+        return Build(request), spool
 
     async def check(self, tree: Tree, *, function: str = "f") -> Outcome:
         """Build a tree and compare the image with it."""
@@ -424,6 +440,20 @@ async def test_of_ten_thousand_files_only_the_changed_one_travels_though_all_mti
     assert outcome.transfer.requested == 1
     unchanged = await builds.check(Tree(changed, NOW + 120))
     assert unchanged.transfer.requested == 0
+
+
+async def test_builds_that_fail_or_are_cancelled_later_on_keep_what_they_sent(builds):
+    unique = uuid.uuid4().hex
+    files = {f"{number}": b"%d" % number for number in range(100)}
+    dockerfile = f"FROM busybox\nCOPY . /ctx\nRUN echo {unique} && {{}}\n"
+    failed = await builds.run(Tree(files, NOW, dockerfile=dockerfile.format("false")))
+    assert failed.status is BuildStatus.FAILED
+    assert failed.transfer.requested == len(files) + 1
+    sleeps = Tree(files, NOW + 60, dockerfile=dockerfile.format("echo asleep && sleep 60"))
+    await builds.cancel_at(sleeps, "asleep")
+    outcome = await builds.run(Tree(files, NOW + 120, dockerfile=dockerfile.format("true")))
+    assert outcome.status is BuildStatus.SUCCESS
+    assert outcome.transfer.requested == 1
 
 
 async def test_make_finds_nothing_to_do_on_a_first_build_and_changes_later(builds):
