@@ -1,0 +1,50 @@
+"""How BuildKit is reached, as the settings say it."""
+
+import pytest
+
+from function_builder.server import run
+from function_builder.settings import Settings
+
+
+def tls_of(url: str, *, ca: str = "", name: str = ""):
+    return run._tls(Settings(buildkit_url=url, tls_ca=ca, buildkit_server_name=name))
+
+
+@pytest.fixture
+def certificates(tmp_path, monkeypatch):
+    """The directory that stands for /var/secrets/certs, with all files in it."""
+    for name in ("ca.crt", "client.crt", "client.key"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(run, "CERTIFICATES", tmp_path)
+    return tmp_path
+
+
+def test_tcp_without_certificates_is_plain(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "CERTIFICATES", tmp_path)
+    assert tls_of("tcp://buildkitd:1234") is None
+
+
+def test_certificates_in_their_place_are_taken_for_tcp(certificates):
+    tls = tls_of("tcp://buildkitd:1234", name="name")
+    assert tls is not None
+    assert (tls.ca, tls.cert, tls.key, tls.server_name) == (
+        *(str(certificates / name) for name in ("ca.crt", "client.crt", "client.key")),
+        "name",
+    )
+
+
+def test_named_certificates_win(certificates):
+    tls = tls_of("tcp://buildkitd:1234", ca="/ca")
+    assert tls is not None
+    assert (tls.ca, tls.cert, tls.key, tls.server_name) == ("/ca", None, None, None)
+
+
+def test_a_unix_socket_has_no_tls(certificates):
+    assert tls_of("unix:///run/buildkit/buildkitd.sock", ca="/ca") is None
+
+
+@pytest.mark.parametrize("url", ["buildkitd:1234", "tcp://buildkitd", "http://buildkitd:1234"])
+async def test_what_is_no_address_stops_the_start(url):
+    settings = Settings(buildkit_url=url, disable_hmac=True)
+    with pytest.raises(run.StartError, match="buildkit_url: not an address of BuildKit"):
+        await run.serve(settings)
