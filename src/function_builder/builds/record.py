@@ -17,8 +17,9 @@ Why that is enough, whatever BuildKit does:
   only if all its names have the same record.
 - Of a directory whose mode alone changes, BuildKit changes the mode on disk, but not the checksum
   by which it finds built steps. A mode other than the path ever had takes a new key.
-- A transfer that broke, or a BuildKit that died, may leave files beside checksums of others. The
-  key is used no more.
+- A transfer that broke, or a BuildKit that died before it had stored the checksums of what it got,
+  may leave files beside checksums of others. A key is used on only if BuildKit said that it has
+  stored all (`ContextLoads`).
 
 A key, with what was announced under it, is a generation. It is leased to one build at a time: a
 build that starts while another of the same function runs gets another generation, so that nothing
@@ -145,9 +146,9 @@ class Lease:
         """End the lease: nothing is announced under its key any more. Only the first call acts.
 
         Args:
-            intact: whether BuildKit's state is known to be whole: each transfer of the context that
-                began was finished (FIN exchanged), and the build ended by a Solve reply or by our
-                own cancel. Anything else, above all a lost connection, is not.
+            intact: whether BuildKit is known to have stored each transfer of the context that
+                began, and the build ended by a Solve reply or by our own cancel. Anything else,
+                above all a lost connection, is not.
         """
         generation, self._generation = self._generation, None
         if generation and intact and self._function is not None:
