@@ -53,6 +53,7 @@ async def admit(
     secrets = _payload_secrets(service.settings)
     signature = Signature(secrets) if secrets else None
     _refuse_at_sight(request, service)
+    service.take()
     await _receive(request, service, spool, signature)
     measures.end(BuildPhase.UPLOAD)
     service.metrics.received_bytes.inc(spool.size)
@@ -70,6 +71,8 @@ async def admit(
     else:
         checked = _check(spool, service.settings, key, domain)
     measures.end(BuildPhase.CHECK)
+    if service.phase is Phase.ENDING:
+        raise _shutting_down()
     return checked
 
 
@@ -82,8 +85,8 @@ def _refuse_at_sight(request: Request, service: Service) -> None:
     limit = service.settings.max_body_bytes
     length = request.headers.get("content-length", "")
     encoding = request.headers.get("content-encoding", "identity")
-    if service.phase is Phase.DRAINING:
-        raise EarlyAnswer(refused(Refusal(503, "the builder is shutting down: try again")))
+    if service.phase in (Phase.DRAINING, Phase.ENDING):
+        raise EarlyAnswer(refused(_shutting_down()))
     if length.isdigit() and int(length) > limit:
         raise EarlyAnswer(refused(too_large(limit)))
     if encoding.strip().lower() not in ("", "identity"):
@@ -92,6 +95,10 @@ def _refuse_at_sight(request: Request, service: Service) -> None:
         raise EarlyAnswer(busy(service.slots.limit))
     if service.uploads.full:
         raise EarlyAnswer(busy(service.slots.limit or service.uploads.limit))
+
+
+def _shutting_down() -> Refusal:
+    return Refusal(503, "the builder is shutting down: try again")
 
 
 async def _receive(

@@ -158,9 +158,9 @@ async def _drain(service: Service, hurry: asyncio.Event) -> None:
     _log.info("leaving: not ready any more", running=len(service.running))
     await _wait(hurry, settings.drain_delay)
     service.phase = Phase.DRAINING
-    if service.running:
+    if service.taken:
         _log.info("draining: builds may end", running=len(service.running))
-        ended = asyncio.create_task(_all_ended(service))
+        ended = asyncio.create_task(_all_answered(service))
         hurried = asyncio.create_task(hurry.wait())
         await asyncio.wait(
             [ended, hurried],
@@ -169,14 +169,16 @@ async def _drain(service: Service, hurry: asyncio.Event) -> None:
         )
         ended.cancel()
         hurried.cancel()
+    service.phase = Phase.ENDING
+    _log.info("ending: no build is begun any more", unanswered=len(service.taken))
     if service.running:
         _log.warning("cancelling builds", running=len(service.running))
         service.cancel_builds("the builder is shutting down: send the request again")
 
 
-async def _all_ended(service: Service) -> None:
-    while service.running:
-        await asyncio.wait(service.running)
+async def _all_answered(service: Service) -> None:
+    while service.taken:
+        await asyncio.wait(service.taken)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

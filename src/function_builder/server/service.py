@@ -26,7 +26,9 @@ class Phase(Enum):
     LEAVING = "leaving"
     """Not ready any more, but requests that still come are taken."""
     DRAINING = "draining"
-    """New requests are refused; running builds may end."""
+    """New requests are refused; those that were taken may be built to their end."""
+    ENDING = "ending"
+    """No build is begun any more: it could not tell its client how it ended."""
 
 
 class Disk(NamedTuple):
@@ -45,6 +47,8 @@ class Service:
             from holding the build slots.
         tracing: enters the trace of a request.
         running: the task of each build under way.
+        taken: the task of each request to build that was not refused at sight, until it is
+            answered.
     """
 
     settings: Settings
@@ -56,6 +60,14 @@ class Service:
     tracing: Tracing = handed_on
     phase: Phase = Phase.SERVING
     running: set[asyncio.Task[None]] = field(default_factory=set)
+    taken: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def take(self) -> None:
+        """Note that the request which this task answers is taken: a drain waits for it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.taken.add(task)
+        task.add_done_callback(self.taken.discard)
 
     def start(self, build: Build) -> asyncio.Task[None]:
         """Run a build; its task is cancelled when the drain's time is over."""
