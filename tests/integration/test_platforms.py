@@ -18,7 +18,11 @@ from tests.requests import headers, make_tar
 pytestmark = pytest.mark.integration
 
 BOTH = ["linux/amd64", "linux/arm64"]
-INDEX = "application/vnd.oci.image.index.v1+json"
+INDEX = (
+    "application/vnd.oci.image.index.v1+json,"
+    "application/vnd.docker.distribution.manifest.list.v2+json"
+)
+"""BuildKit's own by default, and that of the older ones."""
 
 BASE = "FROM scratch\nARG TARGETARCH\nCOPY --chmod=755 probe-$TARGETARCH /probe\n"
 FUNCTION = 'FROM {}\nRUN ["/probe", "/machine"]\n'

@@ -327,6 +327,22 @@ def push_to_faulty(stage: Stage) -> httpx2.Response:
     return stage.build(f"{stage.registries.faulty.address}/{name}:1", content=name)
 
 
+async def test_a_private_ca_that_the_machine_trusts(registries, engine_root, tmp_path, monkeypatch):
+    """As an embedded BuildKit, which has no settings of its own, is told."""
+    ca = tmp_path / "ca.pem"
+    registries.ca.cert_pem.write_to_path(ca)
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    config = BuildKitConfig(authorities={registries.private_ca: []})
+    async with (
+        BuildKitDaemon(
+            engine_root / "bk-ssl", config=config, log=engine_root / "bk-ssl.log"
+        ) as daemon,
+        running_builder(tmp_path / "b", daemon.address) as builder,
+    ):
+        own = Stage(registries, builder, tmp_path / "config.json", tmp_path)
+        await asyncio.to_thread(own.pushed, f"{registries.private_ca}/fn:machine")
+
+
 async def test_insecure_pushes_over_plain_http_and_past_any_certificate(stage, buildkit, tmp_path):
     hosts = [stage.registries.plain, stage.registries.unknown_ca]
     for host, reason in zip(

@@ -39,6 +39,13 @@ from tests.integration.test_content import (  # noqa: F401
     test_other_bytes_alone_make_another_image,
     test_the_image_is_the_tar_after,
 )
+from tests.integration.test_platforms import (  # noqa: F401
+    arm64_builder,
+    base,
+    test_a_platform_whose_steps_cannot_be_run_is_named_with_those_that_can,
+    test_an_index_is_built_pushed_and_run,
+    test_one_platform_has_the_images_own_digest,
+)
 from tests.support import running
 
 pytestmark = pytest.mark.integration
