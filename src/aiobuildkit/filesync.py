@@ -160,13 +160,16 @@ class _Call:
         await self._stream.send(self._sender.end_list())
 
     async def _serve(self) -> None:
-        while self._sender.state is not State.CLOSING:
+        while True:
+            # Cleared before we look, so that no news that comes meanwhile is missed.
+            self._news.clear()
             await self._take_turns()
+            if self._sender.state is State.CLOSING:
+                break
             request = self._sender.next_request()
             if request is not None:
                 await self._send_file(request)
             else:
-                self._news.clear()
                 await self._news.wait()
         await self._stream.send(self._sender.fin())
         self._transfer.finished = True

@@ -53,14 +53,18 @@ class Links:
         resolved: set[str] = set()
         waiting = list(paths)[::-1]
         while waiting:
+            yield
             path = clean(f"./{waiting.pop()}")
+            if len(path) > _LONGEST:
+                resolved.add(path)
+                continue
             current, rest = "", path
             targets: list[str] = []
             while rest and not targets:
                 name, _, rest = rest.partition("/")
                 current = f"{current}/{name}" if current else name
                 targets = yield from self._targets_of(current)
-            if current not in resolved and len(path) <= _LONGEST:
+            if current not in resolved:
                 resolved.add(current)
                 waiting += (f"{target}/{rest}" for target in reversed(targets))
         return outermost(sorted(resolved))

@@ -11,7 +11,7 @@ Patterns come from whoever sent the context, so the time that matching takes is 
   which is sound because the next star can take in whatever an earlier place would have left over.
   So a path costs at most its length times the length of the patterns.
 - What remains (``[^a]``, ``a**b``, ``{2}``, …) goes to `Regexp`, which is slower and exact.
-- The patterns of each of the two costly kinds are bounded in number.
+- All patterns together are bounded in length, and those of the two costly kinds more closely.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ from aiobuildkit.wire.regexp import MAX_INSTRUCTIONS, Regexp
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["MAX_GLOBS", "Pattern", "PatternMatcher", "Results"]
+__all__ = ["MAX_GLOBS", "MAX_LENGTH", "Pattern", "PatternMatcher", "Results"]
+
+MAX_LENGTH: Final = 1024 * 1024
+"""Bound on the characters of a matcher's patterns: half a second to take apart."""
 
 MAX_GLOBS: Final = 32 * 1024
-"""Bound on the characters of a matcher's patterns with wildcards: half a second to compile."""
+"""Bound on the characters of those with wildcards: half a second to compile."""
 
 Results: TypeAlias = tuple[bool, ...]
 """What a directory matched, for the paths in it; opaque."""
@@ -76,6 +79,9 @@ class PatternMatcher:
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
+        patterns = list(patterns)
+        _hold_to(MAX_LENGTH, "patterns", patterns)
+        _hold_to(MAX_GLOBS, "patterns with wildcards", filter(_WILD.search, patterns))
         self.patterns = [
             _parse(stripped) for pattern in patterns if (stripped := pattern.strip(_SPACES))
         ]
@@ -83,8 +89,6 @@ class PatternMatcher:
             _Run(exception, [pattern.text for pattern in run])
             for exception, run in groupby(self.patterns, attrgetter("exception"))
         ]
-        if sum(run.glob_length for run in self._runs) > MAX_GLOBS:
-            raise BadPattern(f"patterns with wildcards exceed {MAX_GLOBS} characters")
         if sum(run.instructions for run in self._runs) > MAX_INSTRUCTIONS:
             raise BadPattern("too many patterns that are more than plain globs")
 
@@ -122,6 +126,11 @@ class PatternMatcher:
         return tuple(results)
 
 
+def _hold_to(bound: int, what: str, patterns: Iterable[str]) -> None:
+    if sum(map(len, patterns)) > bound:
+        raise BadPattern(f"{what} exceed {bound} characters")
+
+
 def _parse(pattern: str) -> Pattern:
     text = clean(pattern)
     exception = text.startswith("!")
@@ -143,7 +152,6 @@ class _Run:
 
     def __init__(self, exception: bool, texts: list[str]) -> None:
         self.exception = exception
-        self.glob_length = 0
         self._exact: set[str] = set()
         self._regexps: list[Regexp] = []
         prefixes: list[str] = []
@@ -160,7 +168,6 @@ class _Run:
                     self._exact.add(suffix[1][1:])
             elif (glob := _plain(text)) is not None:
                 globs.append(glob)
-                self.glob_length += len(text)
             else:
                 self._regexps.append(Regexp(_go_expression(text)))
         self.instructions = sum(regexp.instructions for regexp in self._regexps)

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 
+import aiobuildkit.filesync
 from aiobuildkit import (
     ConnectionLost,
     Entry,
@@ -160,6 +161,15 @@ async def test_metadata_choose_the_files():
     receiver = Receiver(metadata)
     await serve(Tree({"a": b"a", "b": b"b"}), receiver)
     assert receiver.paths == ["a"]
+
+
+@pytest.mark.parametrize("files", [{}, {"a": b"a"}], ids=["none", "one"])
+async def test_what_comes_while_others_have_their_turn_is_not_missed(files, monkeypatch):
+    monkeypatch.setattr(aiobuildkit.filesync, "_SLICE", -1)
+    assert (await serve(Tree(files), Receiver(CONTEXT))).finished
+    failing = Receiver(CONTEXT, answer=[Packet(type=Packet.ERR, data=b"disk full")])
+    with pytest.raises(RPCError, match="disk full"):
+        await serve(Tree(files), failing)
 
 
 async def test_nothing_to_send_is_a_complete_transfer():

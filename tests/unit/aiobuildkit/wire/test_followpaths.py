@@ -54,9 +54,9 @@ def test_links_in_the_way_are_followed_as_upstream_does(links, paths, followed):
 
 def test_a_path_that_links_make_ever_longer_ends():
     links = {str(number): f"{number + 1}/{'x' * 200}" for number in range(10_000)}
-    followed = follow(links, "0")
+    followed = follow(links, "0", "a/" * 1_000_000)
     assert followed is not None
-    assert max(map(len, followed)) < 5000
+    assert len(followed) < 100
 
 
 def test_absolute_paths_vanish_among_outermost_ones():
