@@ -54,7 +54,8 @@ def up(
 ) -> None:
     """Run BuildKit, a registry and the builder here, build an example, and serve until Ctrl-C.
 
-    Everything listens on 127.0.0.1 and is kept in one directory: remove that and nothing is left.
+    Everything listens on 127.0.0.1 and is kept in one directory, which an ordinary user removes
+    with `rootlesskit rm -rf .run`, for BuildKit's files there belong to other ids.
     The registry stands in for Docker Hub too, and has a busybox to build on, so no other registry
     is needed. `make up` takes options as variables: make up registry_listen=127.0.0.1:5001
     """
