@@ -12,6 +12,9 @@ MAX_LOG_CHARS: Final = 16 << 20
 BuildKit clips each step's output at 2 MiB, so that only a build of many noisy steps gets here.
 """
 
+_LINE_CHARS: Final = 16
+"""What a line counts beside its text, so that empty ones come to an end too."""
+
 
 class BuildLog:
     """An append-only list of lines."""
@@ -32,7 +35,7 @@ class BuildLog:
         if not lines or self._chars > MAX_LOG_CHARS:
             return
         self._lines += lines
-        self._chars += sum(map(len, lines))
+        self._chars += sum(map(len, lines)) + _LINE_CHARS * len(lines)
         if self._chars > MAX_LOG_CHARS:
             self._lines.append(f"The log ends here: it is longer than {MAX_LOG_CHARS} characters.")
         self._wake()

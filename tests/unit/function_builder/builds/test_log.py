@@ -41,3 +41,11 @@ async def test_a_log_has_an_end():
     lines = await read(log)
     assert sum(map(len, lines)) < MAX_LOG_CHARS + (2 << 20)
     assert "ends here" in lines[-1]
+
+
+async def test_a_log_of_empty_lines_has_an_end():
+    log = BuildLog()
+    for _ in range(20):
+        log.append([""] * (1 << 17))
+    assert len(log.lines) < 1 << 21
+    assert "ends here" in log.lines[-1]
