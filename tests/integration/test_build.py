@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import socket
 import tarfile
 
@@ -458,6 +459,32 @@ async def test_sigterm_lets_builds_end_and_says_so_to_those_that_cannot(tmp_path
         assert "shutting down" in last["error"]
         async with asyncio.timeout(20):
             assert await builder.process.wait() == 0
+
+
+async def test_a_client_that_does_not_read_holds_no_slot_when_its_build_has_ended(
+    tmp_path, buildkitd
+):
+    # Bytes that take six in JSON, more than all buffers on the way; BuildKit clips what is faster.
+    piece = r"head -c 150000 /dev/zero | tr '\0' '\1' | fold -w 90; sleep 0.8"
+    dockerfile = f"FROM busybox\nRUN for n in 1 2 3 4 5 6 7 8 9 10; do {piece}; done\n"
+    body = make_tar({"Dockerfile": dockerfile}, {"skipPush": True})
+    async with running_builder(tmp_path / "b", buildkitd, max_inflight="1") as builder:
+        address = builder.url.removeprefix("http://").split(":")
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((address[0], int(address[1])))
+            head = {**headers(body, stream=True), "Host": "a", "Content-Length": str(len(body))}
+            lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+            client.sendall(f"POST /build HTTP/1.1\r\n{lines}\r\n".encode() + body)
+            await until(lambda: _gauge(builder, "builds_in_progress") == 1)
+            await until(lambda: _gauge(builder, "builds_in_progress") == 0)
+            assert _gauge(builder, "slots_taken") == 0
+            assert "build ended" not in builder.log.read_text(), "all of it fitted into buffers"
+
+
+def _gauge(builder: RunningBuilder, name: str) -> float:
+    text = httpx2.get(builder.metrics_url + "/metrics").text
+    return float(re.search(rf"^function_builder_{name} (.*)$", text, re.MULTILINE)[1])
 
 
 async def test_an_upload_that_sigterm_interrupts_is_built_to_its_end(tmp_path, buildkitd):

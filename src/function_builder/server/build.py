@@ -83,12 +83,14 @@ class BuildEndpoint:
                 await busy(self._service.slots.limit)(scope, receive, send)
             else:
                 build = Build(asked, accepted, scope[BUILD_ID], trace.headers, measures)
-                await self._build(build, request, send)
+                await self._build(build, request, send, held)
                 trace.outcome = build.outcome.value
 
-    async def _build(self, build: Build, request: Request, send: Send) -> None:
+    async def _build(self, build: Build, request: Request, send: Send, held: ExitStack) -> None:
         _log.info("build started", image=build.request.config.image)
         task = self._service.start(build)
+        # A client that reads slowly, or not at all, holds the log, but no slot and no spool.
+        task.add_done_callback(lambda _: held.close())
         gone = asyncio.create_task(_until_gone(request.receive))
         gone.add_done_callback(_cancel(task, "its client went away"))
         try:
