@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from aiobuildkit import BuildKitError, Client, Transfer
+from aiobuildkit import BuildKitError, Client, FileSync, FileTree, Transfer
 from aiobuildkit.wire.fsutil import CHUNK
+from function_builder.builds import builder as builder_module
 from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.builder import Builder
 from function_builder.builds.context import content_digests
@@ -416,6 +417,43 @@ async def test_a_buildkit_killed_in_mid_transfer_builds_right_afterwards(fresh_b
     await killed(Builds(daemon.address, registry), daemon)
 
 
+async def test_buildkit_killed_between_the_last_byte_and_the_checksums(
+    fresh_buildkitd, registry, monkeypatch
+):
+    """The client goes away when all has been sent; BuildKit dies before it has stored all."""
+    made: list[FileSync] = []
+
+    def file_sync(trees: Mapping[str, FileTree]) -> FileSync:
+        made.append(FileSync(trees))
+        return made[-1]
+
+    def sent() -> bool:
+        transfers = [each for each in made[-1].transfers if each.dir_name == "context"]
+        return len(transfers) == 2 and transfers[-1].finished
+
+    monkeypatch.setattr(builder_module, "FileSync", file_sync)
+    daemon = await fresh_buildkitd()
+    builds = Builds(daemon.address, registry)
+    trees = [
+        Tree({f"{number:03}": letter + b"%03d" % number for number in range(300)}, 0)
+        for letter in (b"A", b"B", b"C", b"D")
+    ]
+    await builds.check(trees[0])
+    for tree in trees[1:]:
+        made.clear()
+        task = asyncio.create_task(builds.run(tree))
+        async with asyncio.timeout(60):
+            # Nothing tells when FIN was exchanged.
+            while not made or not sent():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        task.cancel()
+        os.killpg(daemon.pid, signal.SIGKILL)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await answers(builds.client)
+        await builds.check(tree)
+
+
 async def answers(client: Client) -> None:
     async with asyncio.timeout(60):
         while True:
@@ -492,7 +530,10 @@ class _NoDirectories(ContentRecords):
 
 
 class _AlwaysIntact(ContentRecords):
-    """A key is used on after a transfer that broke."""
+    """A key is used on after a transfer that broke, and after BuildKit was lost."""
+
+    def forget(self):
+        pass
 
     def lease(self, function, entries, digests):
         held = super().lease(function, entries, digests)

@@ -24,6 +24,7 @@ from function_builder.builds.build import Build, BuildRequest, Outcome
 from function_builder.builds.context import BuildContext
 from function_builder.builds.credentials import RegistryCredentials
 from function_builder.builds.frontends import BUILT_IN, frontend_is_absent
+from function_builder.builds.loads import ContextLoads
 from function_builder.builds.platforms import (
     UnsupportedPlatform,
     refuse_impossible,
@@ -97,6 +98,8 @@ class Builder:
         except BuildKitError as failure:
             outcome = Outcome.LOST
             error = "BuildKit was lost in the middle of the build: try again"
+            # It may have restarted, and on a machine that lost what it had not yet written.
+            self._records.forget()
             _log.warning("BuildKit was lost", reason=str(failure))
         except asyncio.CancelledError as cancellation:
             outcome = Outcome.CANCELLED
@@ -134,6 +137,7 @@ class Builder:
         lease = self._records.lease(_function(request), request.context, request.digests)
         context = BuildContext(request.reader, request.context, lease.mtimes)
         files = FileSync({"dockerfile": context, "context": context})
+        loads = ContextLoads()
         ended = False
         try:
             async with self._client.solve(
@@ -147,6 +151,7 @@ class Builder:
             ) as solve:
                 build.started.set()
                 async for event in solve:
+                    loads.take(event)
                     build.measures.take(event)
                     build.platforms.take(event)
                     build.log.append(transcript.lines(event))
@@ -161,18 +166,13 @@ class Builder:
         finally:
             build.log.append(transcript.rest())
             build.transfers += files.transfers
-            lease.release(intact=ended and _whole(files))
+            lease.release(intact=ended and loads.all_stored(files.transfers))
 
 
 def _function(request: BuildRequest) -> str | None:
     """What shares a record of its content: builds of one repository, in one trust domain."""
     repository = request.config.repository
     return f"{request.trust_domain}/{repository}" if repository else None
-
-
-def _whole(files: FileSync) -> bool:
-    """Whether no transfer of the context was broken off."""
-    return all(transfer.finished for transfer in files.transfers if transfer.dir_name == "context")
 
 
 def _reason(cancellation: asyncio.CancelledError) -> str:
