@@ -10,8 +10,19 @@ from typing import Final, TypeAlias
 __all__ = ["BadPattern", "Glob", "clean"]
 
 
+_SHOWN: Final = 100
+
+
 class BadPattern(ValueError):
-    """A pattern is malformed, or would cost more than is allowed; the text says which."""
+    """A pattern is malformed, or would cost more than is allowed.
+
+    Attributes:
+        reason: which of these it is; the whole text holds the pattern's beginning too.
+    """
+
+    def __init__(self, reason: str, pattern: str) -> None:
+        super().__init__(f"{reason}: {pattern[:_SHOWN]}")
+        self.reason = reason
 
 
 def clean(path: str) -> str:
@@ -74,7 +85,7 @@ class Glob:
         position = 0
         for number, chunk in enumerate(self._chunks, 1):
             if chunk.malformed:
-                raise BadPattern(f"syntax error in pattern: {self._pattern}")
+                raise BadPattern("syntax error in pattern", self._pattern)
             last = number == len(self._chunks)
             furthest = len(name) - len(chunk.tokens)
             if last and chunk.star:

@@ -90,7 +90,9 @@ class PatternMatcher:
             for exception, run in groupby(self.patterns, attrgetter("exception"))
         ]
         if sum(run.instructions for run in self._runs) > MAX_INSTRUCTIONS:
-            raise BadPattern("too many patterns that are more than plain globs")
+            raise BadPattern(
+                "too many patterns that are more than plain globs", " ".join(patterns[:10])
+            )
 
     @property
     def top(self) -> Results:
@@ -127,8 +129,9 @@ class PatternMatcher:
 
 
 def _hold_to(bound: int, what: str, patterns: Iterable[str]) -> None:
+    patterns = list(patterns)
     if sum(map(len, patterns)) > bound:
-        raise BadPattern(f"{what} exceed {bound} characters")
+        raise BadPattern(f"{what} of more than {bound} characters", " ".join(patterns[:10]))
 
 
 def _parse(pattern: str) -> Pattern:
@@ -137,7 +140,7 @@ def _parse(pattern: str) -> Pattern:
     if exception:
         text = text[1:]
     if not text:
-        raise BadPattern('illegal exclusion pattern: "!"')
+        raise BadPattern("illegal exclusion pattern", '"!"')
     if _WILD.search(text):
         # moby's way to notice a mistake; what it lets pass fails as a regular expression, or not.
         Glob(text).matches(".")
@@ -169,7 +172,7 @@ class _Run:
             elif (glob := _plain(text)) is not None:
                 globs.append(glob)
             else:
-                self._regexps.append(Regexp(_go_expression(text)))
+                self._regexps.append(_regexp(text))
         self.instructions = sum(regexp.instructions for regexp in self._regexps)
         self._prefixes = tuple(prefixes)
         self._suffixes = tuple(suffixes)
@@ -185,6 +188,14 @@ class _Run:
             if self._glob.fullmatch(path):
                 return True
         return any(regexp.search(path) for regexp in self._regexps)
+
+
+def _regexp(pattern: str) -> Regexp:
+    try:
+        return Regexp(_go_expression(pattern))
+    except BadPattern as error:
+        # Nobody wrote the expression.
+        raise BadPattern(error.reason, pattern) from error
 
 
 _GO_EXPRESSIONS: Final = {"*": "[^/]*", "?": "[^/]"} | {char: f"\\{char}" for char in ".+()$"}

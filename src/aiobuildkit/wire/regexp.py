@@ -142,7 +142,7 @@ class Regexp:
 
     def _add(self, instruction: _Instruction) -> int:
         if len(self._program) == MAX_INSTRUCTIONS:
-            raise BadPattern(f"pattern too long: {self._expression}")
+            raise BadPattern("pattern too long", self._expression)
         self._program.append(instruction)
         return len(self._program) - 1
 

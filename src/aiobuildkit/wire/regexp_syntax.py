@@ -137,7 +137,7 @@ class _Parser:
         return found
 
     def _malformed(self) -> BadPattern:
-        return BadPattern(f"syntax error in pattern: {self._text}")
+        return BadPattern("syntax error in pattern", self._text)
 
     def _choice(self) -> Node:
         branches = [self._sequence()]

@@ -68,17 +68,18 @@ def test_empty_patterns_are_left_out():
 @pytest.mark.parametrize(
     ("costly", "why"),
     [
-        (["*a"] * MAX_GLOBS, "patterns with wildcards exceed"),
-        (["[^a]" * MAX_GLOBS], "patterns with wildcards exceed"),
-        (["a", "!b"] * MAX_LENGTH, "patterns exceed"),
+        (["*a"] * MAX_GLOBS, "patterns with wildcards of more than 32768 characters"),
+        (["[^a]" * MAX_GLOBS], "patterns with wildcards of more than 32768 characters"),
+        (["a", "!b"] * MAX_LENGTH, "patterns of more than 1048576 characters"),
         (["[^a]*" * 200] * 4, "more than plain globs"),
-        (["a{1000}*"], "pattern too long"),
+        (["a{1000}*"], r"pattern too long: a\{1000\}\*$"),
     ],
 )
 def test_what_would_cost_too_much_is_refused_at_once(costly, why):
     start = time.process_time()
-    with pytest.raises(BadPattern, match=why):
+    with pytest.raises(BadPattern, match=why) as raised:
         PatternMatcher(costly)
+    assert len(str(raised.value)) < 200
     assert time.process_time() - start < 1
 
 
