@@ -22,6 +22,7 @@ from function_builder.builds.record import ContentRecords
 from function_builder.builds.slots import Slots
 from function_builder.server import keys
 from function_builder.server.app import create_app
+from function_builder.server.http import BoundedHTTP
 from function_builder.server.metrics import metrics_app, read_state
 from function_builder.server.service import Phase, Service
 from function_builder.settings import Settings
@@ -223,7 +224,7 @@ async def _listening(app: ASGIApp, address: tuple[str, int]) -> AsyncIterator[No
     with _bound(address) as listener:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=BoundedHTTP,
             ws="none",
             lifespan="off",
             log_config=None,
