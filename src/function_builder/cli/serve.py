@@ -14,7 +14,7 @@ import typer
 import uvloop
 
 from function_builder import server
-from function_builder.engine import BuildKitDaemon, EngineError
+from function_builder.engine import BuildKitDaemon, EngineError, Network
 from function_builder.server import StartError
 from function_builder.settings import Settings, SettingsError
 from function_builder.telemetry import configure_logging
@@ -55,6 +55,14 @@ def serve(
             "[default: ~/.local/share/function-builder]",
         ),
     ] = None,
+    run_network: Annotated[
+        Network,
+        typer.Option(
+            envvar="run_network",
+            help="What a BuildKit of its own and its RUN steps reach: the host's network, or one "
+            "of their own, for ordinary users, from where the host's 127.0.0.1 is out of reach.",
+        ),
+    ] = Network.HOST,
     _license_file: Annotated[
         str | None,
         typer.Option("--license-file", "-license-file", metavar="FILE", help="Ignored."),
@@ -79,7 +87,8 @@ def serve(
         "tlskey": tlskey,
     }
     given = {name: value for name, value in flags.items() if value is not None}
-    run_until_signal(_serve({**os.environ, **given}, state_dir or _default_state()))
+    state = state_dir or default_state()
+    run_until_signal(_serve({**os.environ, **given}, state, run_network))
 
 
 def run_until_signal(main: Coroutine[None, None, None]) -> None:
@@ -93,21 +102,22 @@ def run_until_signal(main: Coroutine[None, None, None]) -> None:
         raise typer.Exit(130) from None
 
 
-async def _serve(environment: dict[str, str], state: Path) -> None:
+async def _serve(environment: dict[str, str], state: Path, network: Network) -> None:
     configure_logging(json=not sys.stderr.isatty())
     settings = Settings.from_environment(environment)
     if settings.buildkit_url:
         await server.serve(settings)
         return
-    logger.warning(
-        "starting a BuildKit of its own, whose RUN steps use this host's network", state=str(state)
-    )
-    async with BuildKitDaemon(state / "buildkit") as daemon:
+    if network is Network.HOST:
+        logger.warning("RUN steps use this host's network, its 127.0.0.1 included")
+    logger.info("starting a BuildKit of its own", state=str(state), network=network.value)
+    async with BuildKitDaemon(state / "buildkit", network=network) as daemon:
         own = {**environment, "buildkit_url": daemon.address}
         await server.serve(Settings.from_environment(own))
 
 
-def _default_state() -> Path:
+def default_state() -> Path:
+    """Where a BuildKit of our own keeps what it keeps."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data, "function-builder")
 

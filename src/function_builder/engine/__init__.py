@@ -14,6 +14,7 @@ from function_builder.engine.errors import (
     StartFailed,
     ToolMissing,
 )
+from function_builder.engine.namespaces import Network
 from function_builder.engine.registry import Registry
 from function_builder.engine.tools import find_tool, tools_cache
 
@@ -23,6 +24,7 @@ __all__ = [
     "BuildKitDaemon",
     "CacheLimits",
     "EngineError",
+    "Network",
     "Registry",
     "RootlessRefused",
     "StartFailed",

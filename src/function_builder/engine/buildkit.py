@@ -10,7 +10,8 @@ from typing import Self
 
 from function_builder.engine import namespaces
 from function_builder.engine.address import ensure_silent, socket_directory, unix_answers
-from function_builder.engine.namespaces import Namespaces
+from function_builder.engine.errors import RootlessRefused
+from function_builder.engine.namespaces import Namespaces, Network
 from function_builder.engine.process import Program, SupervisedProcess
 from function_builder.engine.tools import find_tool
 
@@ -97,6 +98,7 @@ class BuildKitDaemon:
         root: its directory: cache, configuration, socket (unless the path would be too long).
         config: what it is told.
         rootless: run it under rootlesskit; by default for everyone but root.
+        network: what it and its RUN steps reach; one of its own needs `rootless`.
         log: the file that takes its output; None leaves it on our stderr.
     """
 
@@ -106,11 +108,13 @@ class BuildKitDaemon:
         *,
         config: BuildKitConfig | None = None,
         rootless: bool | None = None,
+        network: Network = Network.HOST,
         log: Path | None = None,
     ) -> None:
         self._root = root.absolute()
         self._config = config or BuildKitConfig()
         self._rootless = os.geteuid() != 0 if rootless is None else rootless
+        self._network = network
         self._log = log
         self._sockets = socket_directory(self._root, f"{_ROOTLESSKIT}/{_SOCKET}")
         self._process: SupervisedProcess | None = None
@@ -133,11 +137,18 @@ class BuildKitDaemon:
         Raises:
             AddressTaken: a daemon already works in this directory.
             ToolMissing: a program that it needs is not installed.
-            RootlessRefused: this user may not use user namespaces.
+            RootlessRefused: this user may not use user namespaces, or is root and may not have
+                the network asked for.
             StartFailed: buildkitd ended, or stayed silent.
         """
         if self._rootless:
-            within = await namespaces.for_ordinary_user(self._sockets / _ROOTLESSKIT)
+            state = self._sockets / _ROOTLESSKIT
+            within = await namespaces.for_ordinary_user(state, self._network)
+        elif self._network is not Network.HOST:
+            raise RootlessRefused(
+                f"the network {self._network} is for ordinary users: run as one, or point"
+                " buildkit_url at a BuildKit whose steps have a network of their own"
+            )
         else:
             within = namespaces.for_root()
         self._process = SupervisedProcess(self._program(within))

@@ -7,6 +7,7 @@ process, even when we are killed; and RUN steps cannot see it, let alone signal 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import structlog
@@ -16,6 +17,22 @@ from function_builder.engine.process import child_environment
 from function_builder.engine.tools import find_tool
 
 logger = structlog.get_logger(__name__)
+
+
+class Network(StrEnum):
+    """The network that BuildKit works in, and with it its RUN steps."""
+
+    HOST = "host"
+    """That of the host, with all that listens on its loopback interface."""
+    SLIRP4NETNS = "slirp4netns"
+    """One of its own: the host's loopback interface is out of reach, other addresses are not."""
+
+
+_BY_ROOTLESSKIT = {
+    Network.HOST: ("--net=host",),
+    # The size of a packet is what its throughput hangs on (rootlesskit's docs/network.md).
+    Network.SLIRP4NETNS: ("--net=slirp4netns", "--disable-host-loopback", "--mtu=65520"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +62,11 @@ def for_root() -> Namespaces:
     return Namespaces(argv, own_processes=True, passes_signals=False)
 
 
-async def for_ordinary_user(state: Path) -> Namespaces:
+async def for_ordinary_user(state: Path, network: Network = Network.HOST) -> Namespaces:
     """Those that an ordinary user enters by rootlesskit, which keeps its own files in `state`.
 
     Raises:
-        ToolMissing: rootlesskit or newuidmap is not installed.
+        ToolMissing: rootlesskit, newuidmap or slirp4netns is not installed.
         RootlessRefused: user namespaces are forbidden, or no ids are set aside for the user.
     """
     find_tool("newuidmap")
@@ -60,7 +77,9 @@ async def for_ordinary_user(state: Path) -> Namespaces:
             " user.max_user_namespaces, kernel.unprivileged_userns_clone,"
             " kernel.apparmor_restrict_unprivileged_userns)"
         )
-    enter = ["--net=host", "--copy-up=/etc", "--copy-up=/run"]
+    if network is Network.SLIRP4NETNS:
+        find_tool("slirp4netns")
+    enter = [*_BY_ROOTLESSKIT[network], "--copy-up=/etc", "--copy-up=/run"]
     # A container's masked /proc keeps even root of a user namespace from mounting one anew.
     own_processes = not await _complaint(rootlesskit, *enter, "--pidns", "true")
     if own_processes:

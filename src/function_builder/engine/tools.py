@@ -17,6 +17,7 @@ _SOURCES = {
     "registry": "run `make setup`, or install https://github.com/distribution/distribution",
     "runc": "`apt-get install runc`",
     "rootlesskit": "`apt-get install rootlesskit uidmap`, or run as root",
+    "slirp4netns": "`apt-get install slirp4netns`",
     "newuidmap": "`apt-get install uidmap`, or run as root",
     "busybox": "`apt-get install busybox-static`",
     "unshare": "`apt-get install util-linux`",

@@ -1,0 +1,270 @@
+"""The whole stack as an ordinary user, and what a RUN step reaches over the network in each mode.
+
+docs/network.md says what is shown here.
+"""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from function_builder.engine import Registry, find_tool
+from tests.ordinary_user import OrdinaryUser, ordinary_user
+from tests.requests import SECRET, make_tar, signature
+from tests.support import free_address, running, until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+REPOSITORY = Path(__file__).parents[2]
+METADATA = "169.254.169.254"
+"""Where clouds hand out the credentials of their machines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """A builder that answers.
+
+    Attributes:
+        address: its `host:port`.
+        secret: what its requests are signed with.
+        registry: one that it can push to.
+    """
+
+    address: str
+    secret: str
+    registry: str
+
+    async def post(self, body: bytes) -> dict[str, Any]:
+        async with httpx2.AsyncClient(trust_env=False, timeout=100) as http:
+            signed = {"X-Build-Signature": signature(body, self.secret)}
+            answer = await http.post(f"http://{self.address}/build", content=body, headers=signed)
+        reply: dict[str, Any] = answer.json()
+        return reply
+
+
+@pytest.fixture(scope="module")
+def user() -> Iterator[OrdinaryUser]:
+    with ordinary_user() as one:
+        yield one
+
+
+@asynccontextmanager
+async def command(user: OrdinaryUser, state: Path, *arguments: str, **environment: str):
+    """A command of ours as the user, killed if it has not ended, and all of it gone at the end."""
+    process = await asyncio.create_subprocess_exec(
+        *user.python("-m", "function_builder", *arguments, "--state-dir", state),
+        cwd=user.home,
+        env={**user.environment, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+        await until(lambda: running(str(state)) == [])
+
+
+async def printed(process, word: str) -> str:
+    """What a command prints, up to the line with a word in it."""
+    lines = ""
+    async with asyncio.timeout(120):
+        while word not in lines:
+            line = (await process.stdout.readline()).decode()
+            assert line, lines
+            lines += line
+    return lines
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def rootless(user: OrdinaryUser) -> AsyncIterator[Builder]:
+    """`up`, which has built its example by now, RUN step and push included."""
+    listen, registry, state = free_address(), free_address(), user.home / "up"
+    flags = ("--listen", listen, "--metrics-listen", free_address(), "--registry-listen", registry)
+    example = str(REPOSITORY / "examples" / "hello")
+    async with command(user, state, "up", *flags, "--example", example) as up:
+        shown = await printed(up, "Ctrl-C")
+        assert f"image  {registry}/hello:latest@sha256:" in shown
+        # Read by root or by ourselves: the file is the user's alone.
+        yield Builder(listen, (state / "payload-secret").read_text(), registry)
+        up.terminate()
+        await up.communicate()
+        assert up.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def host_address() -> Iterator[str]:
+    """An address of this host that is not on its loopback network, and the metadata's."""
+    if [name for _, name in socket.if_nameindex()] != ["lo"]:
+        pytest.skip("no network of our own (scripts/test): it would be the machine's that changes")
+    address = "10.77.0.1"
+    change = [str(find_tool("busybox")), "ip", "address"]
+    for one in (address, METADATA):
+        subprocess.run([*change, "add", f"{one}/32", "dev", "lo"], check=True)
+    yield address
+    for one in (address, METADATA):
+        subprocess.run([*change, "del", f"{one}/32", "dev", "lo"], check=True)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def slirp4netns(
+    user: OrdinaryUser, host_address: str, engine_root: Path
+) -> AsyncIterator[Builder]:
+    """`serve` with a network of its own, from where a registry on loopback is out of reach."""
+    if not Path("/dev/net/tun").exists():
+        pytest.skip("slirp4netns makes its network of /dev/net/tun")
+    registry = f"{host_address}:{free_address().partition(':')[2]}"
+    listen, secrets = free_address(), user.home / "secrets"
+    secrets.mkdir(mode=0o755)
+    (secrets / "payload-secret").write_text(SECRET)
+    async with (
+        Registry(engine_root / "reached", listen=registry, log=engine_root / "reached.log"),
+        command(
+            user,
+            user.home / "serve",
+            "serve",
+            listen=listen,
+            metrics_listen=free_address(),
+            secret_mount_path=str(secrets),
+            run_network="slirp4netns",
+            insecure="true",
+            drain_delay="0",
+        ) as serve,
+    ):
+        assert "this host's network" not in await printed(serve, "serving")
+        yield Builder(listen, SECRET, registry)
+
+
+class Hello(BaseHTTPRequestHandler):
+    """Answers every GET."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@asynccontextmanager
+async def listener(host: str) -> AsyncIterator[str]:
+    """Something that answers HTTP there; its `host:port`."""
+    with ThreadingHTTPServer((host, 0), Hello) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"{host}:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+async def reached(builder: Builder, addresses: list[str]) -> dict[str, bool]:
+    """From which of these a RUN step has an answer, all of them speaking HTTP."""
+    ask = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | /busybox nc -w 3 {} | /busybox grep -q ^HTTP"
+    tries = "; ".join(
+        f"{ask.format(address.replace(':', ' '))} && echo reached {address}"
+        for address in addresses
+    )
+    step = ["/busybox", "sh", "-c", f"{tries}; true"]
+    dockerfile = f"FROM scratch\nCOPY --chmod=755 busybox /\nRUN {json.dumps(step)}\n"
+    body = make_tar(
+        {"Dockerfile": dockerfile, "busybox": find_tool("busybox").read_bytes()}, {"skipPush": True}
+    )
+    reply = await builder.post(body)
+    assert reply["status"] == "success", reply
+    said = {line.rpartition(" reached ")[2] for line in reply["log"] if line.startswith("l:")}
+    return {address: address in said for address in addresses}
+
+
+async def test_a_pushed_image_is_the_registrys(rootless):
+    """A build by hand, beside the example that `up` has built."""
+    image = f"{rootless.registry}/by/hand:1"
+    dockerfile = "FROM busybox\nRUN id -u | grep -x 0 && echo 42 > /answer\n"
+    reply = await rootless.post(make_tar({"Dockerfile": dockerfile}, {"image": image}))
+    assert reply["status"] == "success", reply
+    accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    url = f"http://{rootless.registry}/v2/by/hand/manifests/1"
+    pushed = httpx2.head(url, headers=accept, trust_env=False)
+    assert pushed.headers["Docker-Content-Digest"] == reply["digest"]
+
+
+@pytest.fixture(params=["root", "rootless"])
+def on_hosts_network(request) -> Builder:
+    if request.param == "rootless":
+        builder: Builder = request.getfixturevalue("rootless")
+        return builder
+    shared = request.getfixturevalue("builder")
+    address = shared.url.removeprefix("http://")
+    return Builder(address, SECRET, request.getfixturevalue("registry"))
+
+
+async def test_with_the_hosts_network_a_step_reaches_all_that_the_host_does(
+    on_hosts_network, host_address
+):
+    async with listener("127.0.0.1") as local, listener(METADATA) as metadata:
+        asked = [local, on_hosts_network.address, on_hosts_network.registry, metadata]
+        assert await reached(on_hosts_network, asked) == dict.fromkeys(asked, True)
+
+
+async def test_with_a_network_of_its_own_a_step_reaches_all_but_the_hosts_loopback(
+    slirp4netns, host_address
+):
+    reply = await slirp4netns.post(
+        make_tar(
+            {"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"},
+            {"image": f"{slirp4netns.registry}/own/network:1"},
+        )
+    )
+    assert reply["status"] == "success", reply
+    async with (
+        listener("127.0.0.1") as local,
+        listener(host_address) as host,
+        listener(METADATA) as metadata,
+    ):
+        # 10.0.2.2 is what slirp4netns calls the host's loopback interface.
+        alias = f"10.0.2.2:{local.partition(':')[2]}"
+        hidden = [local, alias, slirp4netns.address]
+        open_to_it = [host, slirp4netns.registry, metadata]
+        expected = dict.fromkeys(hidden, False) | dict.fromkeys(open_to_it, True)
+        assert await reached(slirp4netns, hidden + open_to_it) == expected
+
+
+async def test_root_is_told_that_such_a_network_is_for_ordinary_users(tmp_path):
+    (tmp_path / "payload-secret").write_text(SECRET)
+    own = {"run_network": "slirp4netns", "secret_mount_path": str(tmp_path)}
+    serve = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "function_builder", "serve", "--state-dir", tmp_path / "state"),
+        env=own,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await serve.communicate()
+    assert serve.returncode == 1
+    assert b"error: the network slirp4netns is for ordinary users" in said
+
+
+async def test_a_user_without_ids_of_its_own_is_told_what_is_missing():
+    with ordinary_user(ids="somebody:2100000:65536\n") as poor:
+        (poor.home / "payload-secret").write_text(SECRET)
+        (poor.home / "payload-secret").chmod(0o644)
+        async with command(
+            poor, poor.home / "state", "serve", secret_mount_path=str(poor.home)
+        ) as serve:
+            said, _ = await serve.communicate()
+            assert serve.returncode == 1
+            assert b"/etc/subuid" in said.splitlines()[-1]
