@@ -12,7 +12,7 @@ import typer
 
 from function_builder import __version__
 
-_COMMANDS: Final = ("up", "build", "serve", "secret", "certs")
+_COMMANDS: Final = ("up", "build", "serve", "secret", "certs", "doctor")
 """Each is the function, or the group of commands, of its name in the module of its name; in the
 order of a first visit."""
 

@@ -1,0 +1,276 @@
+"""What a machine lacks for a BuildKit of our own, told from files and programs without changing it.
+
+Each check is a question to a `Machine`, so that a test can make one up: `/proc`, `/sys` and `/etc`
+below another root, and programs that answer as told. Whether a build runs in the end is settled by
+running one; these say why it does not, and what would run better.
+"""
+
+import os
+import re
+import shlex
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from function_builder.engine.address import ensure_free
+from function_builder.engine.errors import EngineError, ToolMissing
+
+_NEEDED_IDS = 65536
+"""Images name users up to 65534, nobody."""
+
+_USERNS_OVERLAY = (5, 11)
+"""Linux from which a user namespace's root may mount overlay."""
+
+_LITTLE_DISK = 2 * 10**9
+_FULL_DISK = 0.05
+"""The part below which `/ready` answers 503."""
+
+
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    OK = "ok"
+    NOTE = "note"
+    """Builds run; something is slower, or will not be had."""
+    LACK = "LACK"
+    """No build can run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        subject: what was looked at.
+        level: how much it matters.
+        found: what is there, or what is not.
+        remedy: the line that mends it; empty where nothing is to be mended.
+    """
+
+    subject: str
+    level: Level
+    found: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The machine as a user sees it.
+
+    Attributes:
+        user: the name of the user that BuildKit is to run as.
+        uid: that user's id.
+        find: finds a program, or raises ToolMissing.
+        run: runs a command; None if it fails, else what it says.
+        root: where `/` is.
+    """
+
+    user: str
+    uid: int
+    find: Callable[[str], Path]
+    run: Callable[[Sequence[str | Path]], str | None]
+    root: Path = Path("/")
+
+    def text(self, path: str) -> str | None:
+        """A file's text without the white space around; None if it cannot be read."""
+        try:
+            return (self.root / path).read_text(errors="replace").strip()
+        except OSError:
+            return None
+
+
+def examine(machine: Machine) -> Iterator[Finding]:
+    """Everything that a build on this machine hangs on, programs first."""
+    yield from _programs(machine)
+    if machine.uid != 0:
+        yield from _user_namespaces(machine)
+        yield from _ids(machine)
+    yield _overlay(machine)
+    yield _cgroups(machine)
+
+
+_NAMES = ("buildkitd", "runc", "unshare", "setpriv")
+_NAMES_ROOTLESS = ("rootlesskit", "newuidmap", "newgidmap")
+_NAMES_OF_SOME = {
+    "registry": "only `up` needs it",
+    "busybox": "only `up` needs it",
+    "slirp4netns": "only run_network=slirp4netns needs it",
+}
+
+
+def _programs(machine: Machine) -> Iterator[Finding]:
+    rootless = machine.uid != 0
+    for name in (*_NAMES, *(_NAMES_ROOTLESS if rootless else ())):
+        yield _program(machine, name, Level.LACK)
+    for name, why in _NAMES_OF_SOME.items():
+        if name != "slirp4netns" or rootless:
+            yield _program(machine, name, Level.NOTE, f" ({why})")
+
+
+def _program(machine: Machine, name: str, missing: Level, why: str = "") -> Finding:
+    try:
+        path = machine.find(name)
+    except ToolMissing as error:
+        return Finding(name, missing, f"missing{why}", str(error).partition(": ")[2])
+    if name in ("newuidmap", "newgidmap"):
+        return _id_mapper(name, path)
+    said = machine.run([path, "--version"]) or ""
+    version = re.search(r"v?\d+\.\d+(\.\d+)?", said.partition("\n")[0])
+    return Finding(name, Level.OK, f"{path}{f', {version[0]}' if version else ''}")
+
+
+def _id_mapper(name: str, path: Path) -> Finding:
+    """Whether it may write the maps: by its mode, or by a capability of its file."""
+    if path.stat().st_mode & stat.S_ISUID or _has_capability(path):
+        return Finding(name, Level.OK, str(path))
+    return Finding(name, Level.LACK, f"{path} is not setuid root", f"chmod u+s {path}")
+
+
+def _has_capability(path: Path) -> bool:
+    try:
+        return bool(os.getxattr(path, "security.capability"))
+    except OSError:
+        return False
+
+
+def _user_namespaces(machine: Machine) -> Iterator[Finding]:
+    for name, forbids, remedy in (
+        ("user.max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=15000"),
+        ("kernel.unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"),
+    ):
+        if machine.text(_sysctl(name)) == forbids:
+            yield Finding("user namespaces", Level.LACK, f"forbidden: {name} is {forbids}", remedy)
+            return
+    if machine.run(["unshare", "--user", "--map-root-user", "--mount", "true"]) is not None:
+        yield Finding("user namespaces", Level.OK, "this user may make them")
+        return
+    name = "kernel.apparmor_restrict_unprivileged_userns"
+    if machine.text(_sysctl(name)) == "1":
+        yield _apparmor(machine, name)
+    else:
+        yield Finding(
+            "user namespaces",
+            Level.LACK,
+            "refused: in a container its seccomp or AppArmor profile does that",
+            "run the container with --security-opt seccomp=unconfined --security-opt"
+            " apparmor=unconfined",
+        )
+
+
+def _sysctl(name: str) -> str:
+    return f"proc/sys/{name.replace('.', '/')}"
+
+
+def _apparmor(machine: Machine, sysctl: str) -> Finding:
+    """Ubuntu's restriction lets only programs with a profile that says so have capabilities."""
+    try:
+        rootlesskit = machine.find("rootlesskit")
+    except ToolMissing:
+        rootlesskit = Path("/usr/bin/rootlesskit")
+    profile = f"etc/apparmor.d/{str(rootlesskit)[1:].replace('/', '.')}"
+    if any((machine.root / path).exists() for path in (profile, "etc/apparmor.d/rootlesskit")):
+        found = f"{sysctl} is 1, and there is a profile for rootlesskit"
+        return Finding("user namespaces", Level.OK, found)
+    lines = (
+        "abi <abi/4.0>,",
+        "include <tunables/global>",
+        f"profile rootlesskit {rootlesskit} flags=(unconfined) {{ userns, }}",
+    )
+    return Finding(
+        "user namespaces",
+        Level.LACK,
+        f"restricted: {sysctl} is 1, and rootlesskit has no profile that allows them",
+        rf"printf '%s\n' {shlex.join(lines)}"
+        f" >/{profile} && apparmor_parser --replace /{profile}",
+    )
+
+
+def _ids(machine: Machine) -> Iterator[Finding]:
+    for file, option in (("etc/subuid", "--add-subuids"), ("etc/subgid", "--add-subgids")):
+        lines = _id_ranges(machine.text(file) or "")
+        count = sum(size for who, _, size in lines if who in (machine.user, str(machine.uid)))
+        if count >= _NEEDED_IDS:
+            yield Finding(f"/{file}", Level.OK, f"{count} ids for {machine.user}")
+            continue
+        first = max([100000, *(start + size for _, start, size in lines)])
+        yield Finding(
+            f"/{file}",
+            Level.LACK,
+            f"{count or 'no'} ids for {machine.user}, and {_NEEDED_IDS} are needed",
+            f"usermod {option} {first}-{first + _NEEDED_IDS - 1} {machine.user}",
+        )
+
+
+def _id_ranges(text: str) -> list[tuple[str, int, int]]:
+    """The lines of subuid(5): who, the first id, how many."""
+    matches = re.findall(r"^([^:\n]+):(\d+):(\d+)$", text, re.MULTILINE)
+    return [(who, int(start), int(size)) for who, start, size in matches]
+
+
+def _overlay(machine: Machine) -> Finding:
+    """BuildKit copies whole trees where neither kind of overlay can be mounted."""
+    listed = "\toverlay" in (machine.text("proc/filesystems") or "")
+    loadable = machine.run(["modprobe", "--dry-run", "overlay"]) is not None
+    if not (listed or loadable):
+        slow = "the kernel has none: BuildKit copies each layer, which is slow"
+        return Finding("overlay", Level.NOTE, slow, "modprobe overlay")
+    release = machine.text("proc/sys/kernel/osrelease") or ""
+    version = tuple(int(number) for number in re.findall(r"\d+", release)[:2])
+    if machine.uid == 0 or version >= _USERNS_OVERLAY:
+        return Finding("overlay", Level.OK, "the kernel's")
+    old = f"Linux {release} mounts none for ordinary users"
+    try:
+        path = machine.find("fuse-overlayfs")
+    except ToolMissing:
+        remedy = "apt-get install fuse-overlayfs"
+    else:
+        if (machine.root / "dev/fuse").exists():
+            return Finding("overlay", Level.OK, f"{path}: {old}")
+        remedy = "modprobe fuse (in a container: --device /dev/fuse)"
+    return Finding("overlay", Level.NOTE, f"{old}: BuildKit copies each layer", remedy)
+
+
+def _cgroups(machine: Machine) -> Finding:
+    controllers = machine.text("sys/fs/cgroup/cgroup.controllers")
+    if controllers is None:
+        if " cgroup" not in (machine.text("proc/self/mounts") or ""):
+            level = Level.NOTE if machine.uid else Level.LACK
+            remedy = "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
+            return Finding("cgroups", level, "not mounted: runc cannot count a step", remedy)
+        return Finding("cgroups", Level.OK, "version 1")
+    if machine.uid == 0:
+        return Finding("cgroups", Level.OK, "version 2")
+    own = (machine.text("proc/self/cgroup") or "").rpartition("0::/")[2]
+    if os.access(machine.root / "sys/fs/cgroup" / own / "cgroup.procs", os.W_OK):
+        return Finding("cgroups", Level.OK, "version 2, delegated to this user")
+    return Finding(
+        "cgroups",
+        Level.NOTE,
+        "version 2, not delegated to this user: a step's memory and time are not counted apart",
+        "systemd-run --user --scope --property=Delegate=yes function-builder serve",
+    )
+
+
+def address(subject: str, where: str, remedy: str) -> Finding:
+    """Whether `where`, a `host:port`, can be listened on."""
+    try:
+        ensure_free(where)
+    except (EngineError, ValueError) as error:
+        return Finding(subject, Level.NOTE, str(error), remedy)
+    return Finding(subject, Level.OK, f"{where} is free")
+
+
+def disk(subject: str, directory: Path, remedy: str) -> Finding:
+    """Whether there is room in `directory`, or where it will be made."""
+    while not directory.exists():
+        directory = directory.parent
+    room = os.statvfs(directory)
+    free, size = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
+    found = f"{free / 1e9:.1f} GB free in {directory}"
+    if not os.access(directory, os.W_OK):
+        return Finding(subject, Level.LACK, f"{directory} cannot be written to", remedy)
+    if free < max(_LITTLE_DISK, size * _FULL_DISK):
+        return Finding(subject, Level.NOTE, f"only {found}", remedy)
+    return Finding(subject, Level.OK, found)
