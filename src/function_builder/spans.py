@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -17,6 +18,9 @@ from function_builder.builds.measures import Measures
 from function_builder.tracing import Trace
 
 _propagator = TraceContextTextMapPropagator()
+
+_PATIENCE: Final = 3
+"""Seconds that a collector has for one batch, and that the end of the builder may wait for it."""
 
 
 class Spans:
@@ -34,7 +38,7 @@ class Spans:
             resource=Resource.create(ours).merge(OTELResourceDetector().detect()),
             shutdown_on_exit=False,
         )
-        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+        exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=_PATIENCE)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("function_builder", __version__)
 
@@ -56,8 +60,7 @@ class Spans:
             span.end()
 
     def close(self) -> None:
-        """Send what is not sent yet; it blocks for as long as the collector takes, or 5 s."""
-        self._provider.force_flush(5000)
+        """Send what is not sent yet; it blocks for as long as that takes, within bounds."""
         self._provider.shutdown()
 
     def _tell_phases(self, span: Span, measures: Measures) -> None:

@@ -18,7 +18,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 from starlette.routing import Route
 
-from function_builder import server
+from function_builder import __version__, server
 from function_builder.server.app import create_app
 from function_builder.server.metrics import REASONS
 from tests.builders import RunningBuilder, running_builder
@@ -140,6 +140,11 @@ def test_the_document_has_the_routes_and_no_others(document, tmp_path):
     heads = {(path, "head") for path, method in routes if method == "get"}
     assert documented <= routes
     assert routes - documented <= heads
+
+
+@pytest.mark.integration
+def test_the_document_is_of_this_version(document):
+    assert document["info"]["version"] == __version__
 
 
 @pytest.mark.integration
