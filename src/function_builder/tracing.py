@@ -14,6 +14,9 @@ _TRACEPARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
 )
 
+_TRACESTATE: Final = re.compile(r"[ -~]{1,512}")
+"""What every vendor must be able to hand on; gRPC metadata takes no other characters."""
+
 
 @dataclass(slots=True)
 class Trace:
@@ -38,7 +41,8 @@ class Trace:
         if match is None or (match[2] and parent.startswith("00-")):
             return cls()
         state = headers.get("tracestate", "")
-        return cls(match[1], {"traceparent": parent} | ({"tracestate": state} if state else {}))
+        kept = {"tracestate": state} if _TRACESTATE.fullmatch(state) else {}
+        return cls(match[1], {"traceparent": parent, **kept})
 
 
 Tracing = Callable[[Mapping[str, str], Measures], AbstractContextManager[Trace]]

@@ -25,8 +25,10 @@ def test_a_trace_is_handed_on_as_it_came(parent):
         assert trace.headers == {"traceparent": parent.strip(), "tracestate": "a=1"}
 
 
-def test_without_a_state_none_is_handed_on():
-    assert Trace.of({"traceparent": f"00-{TRACE}-{PARENT}-01"}).headers.keys() == {"traceparent"}
+@pytest.mark.parametrize("state", ["", "é=1", "a=\n", "a=" + "1" * 511])
+def test_a_state_that_is_none_is_not_handed_on(state):
+    headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"} | ({"tracestate": state} if state else {})
+    assert Trace.of(headers).headers.keys() == {"traceparent"}
 
 
 @pytest.mark.parametrize(
