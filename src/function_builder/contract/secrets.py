@@ -25,6 +25,8 @@ SECRETS_NAME: Final = "com.openfaas.secrets"
 
 ALGORITHM: Final = "nacl/box"
 MAX_SECRETS_BYTES: Final = 1 << 20
+MAX_SECRETS_LINES: Final = 1000
+"""Of all values together: each is looked for in each line of the log, to be hidden there."""
 _KEY_ID_LENGTH = 8
 _KEY_BYTES = 32
 
@@ -121,7 +123,14 @@ def unseal(data: bytes, key: SecretsKey | None) -> dict[str, bytes]:
         raise Refusal(400, f"{SECRETS_NAME}: secrets must map names to sealed values")
     box = Box(key.private, sender)
     sealed_for = _text(document, "key_id")
-    return {name: _open(box, name, value, sealed_for, key) for name, value in sealed.items()}
+    values = {name: _open(box, name, value, sealed_for, key) for name, value in sealed.items()}
+    if sum(len(value.splitlines()) for value in values.values()) > MAX_SECRETS_LINES:
+        raise Refusal(
+            400,
+            f"{SECRETS_NAME}: the secrets have more than {MAX_SECRETS_LINES} lines, too many to"
+            " hide in the log: send a long file in base64, as one line",
+        )
+    return values
 
 
 def _open(box: Box, name: object, value: object, sealed_for: str, key: SecretsKey) -> bytes:

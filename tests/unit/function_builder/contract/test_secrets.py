@@ -108,3 +108,11 @@ def test_a_malformed_key_is_refused_without_being_said(text):
 
 def test_a_key_does_not_show_itself():
     assert base64.b64encode(bytes(KEY.private)).decode() not in repr(KEY)
+
+
+def test_more_lines_than_can_be_hidden_are_refused():
+    values = {f"file-{number}": b"line\n" * 250 for number in range(4)}
+    assert unseal(seal(values, KEY.public), KEY) == values
+    with pytest.raises(Refusal, match="more than 1000 lines") as caught:
+        unseal(seal({**values, "one": b"more"}, KEY.public), KEY)
+    assert caught.value.status == 400
