@@ -125,6 +125,17 @@ async def test_every_query_and_every_alert_has_its_data(tmp_path, buildkitd, reg
 
 
 @needs_promtool
+@pytest.mark.integration
+async def test_promtool_finds_nothing_wrong_with_the_metrics(tmp_path, buildkitd, registry):
+    async with running_builder(tmp_path, buildkitd) as builder:
+        assert build(builder, registry, "echo lint") == 200
+        metrics = httpx2.get(f"{builder.metrics_url}/metrics").content
+    lint = ["promtool", "check", "metrics"]
+    run = await asyncio.to_thread(subprocess.run, lint, input=metrics, capture_output=True)
+    assert (run.returncode, run.stdout, run.stderr) == (0, b"", b"")
+
+
+@needs_promtool
 def test_the_rules_are_well_formed():
     subprocess.run(["promtool", "check", "rules", RULES], check=True, capture_output=True)
 
