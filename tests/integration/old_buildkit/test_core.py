@@ -42,6 +42,7 @@ from tests.integration.test_content import (  # noqa: F401
 from tests.integration.test_platforms import (  # noqa: F401
     arm64_builder,
     base,
+    repository,
     test_a_platform_whose_steps_cannot_be_run_is_named_with_those_that_can,
     test_an_index_is_built_pushed_and_run,
     test_one_platform_has_the_images_own_digest,
