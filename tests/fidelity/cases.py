@@ -358,7 +358,7 @@ CASES = [*IGNORE_FILES, *COPIES, *DOCKERFILES, *MODES, *SYMLINKS, *HARD_LINKS, *
 """With what BuildKit's own client makes of the directory."""
 
 OF_FILES = [*MODES, *SYMLINKS, *HARD_LINKS, *NAMES, *SIZES]
-"""Those that try what a tree tells of its files."""
+"""Those that try what a tree tells of its files: a directory of this machine is one, too."""
 
 SHORT: Tree = {
     "a.txt": "a",

@@ -6,10 +6,8 @@ told apart there: exact paths, prefixes (``a/**``), suffixes (``**/a``) and regu
 Patterns come from whoever sent the context, so the time that matching takes is bounded:
 
 - Consecutive patterns of one sign are tested together: exact paths in one set, prefixes and
-  suffixes in one call each, and what `_plain` can translate in one regular expression of Python's.
-- Such an expression never backtracks over more than one star: all others are in atomic groups,
-  which is sound because the next star can take in whatever an earlier place would have left over.
-  So a path costs at most its length times the length of the patterns.
+  suffixes in one call each, and most others in one regular expression that cannot backtrack far
+  (`python_expression`).
 - What remains (``[^a]``, ``a**b``, ``{2}``, …) goes to `Regexp`, which is slower and exact.
 - All patterns together are bounded in length, and those of the two costly kinds more closely.
 """
@@ -22,6 +20,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from aiobuildkit.wire.expressions import go_expression, python_expression
 from aiobuildkit.wire.filepath import BadPattern, Glob, clean
 from aiobuildkit.wire.regexp import MAX_INSTRUCTIONS, Regexp
 
@@ -169,7 +168,7 @@ class _Run:
                 suffixes.append(suffix[1])
                 if suffix[1].startswith("/"):
                     self._exact.add(suffix[1][1:])
-            elif (glob := _plain(text)) is not None:
+            elif (glob := python_expression(text)) is not None:
                 globs.append(glob)
             else:
                 self._regexps.append(_regexp(text))
@@ -192,119 +191,7 @@ class _Run:
 
 def _regexp(pattern: str) -> Regexp:
     try:
-        return Regexp(_go_expression(pattern))
+        return Regexp(go_expression(pattern))
     except BadPattern as error:
         # Nobody wrote the expression.
         raise BadPattern(error.reason, pattern) from error
-
-
-_GO_EXPRESSIONS: Final = {"*": "[^/]*", "?": "[^/]"} | {char: f"\\{char}" for char in ".+()$"}
-
-
-def _go_expression(pattern: str) -> str:
-    """The regular expression that moby makes of a pattern."""
-    out = "^"
-    position = 0
-    while position < len(pattern):
-        char = pattern[position]
-        position += 1
-        if char == "*" and pattern.startswith("*", position):
-            position += 1
-            position += pattern.startswith("/", position)
-            out += "(.*/)?" if position < len(pattern) else ".*"
-        elif char == "\\":
-            out += char + pattern[position : position + 1]
-            position += 1
-        else:
-            # Not all that regular expressions give a meaning is escaped there, so nor here.
-            out += _GO_EXPRESSIONS.get(char, char)
-    return out + "$"
-
-
-_STAR: Final = "*"
-_GLOBSTAR: Final = "**"
-_SLASH: Final = "/"
-_WILDCARDS: Final = {"star": _STAR, "globstar": _GLOBSTAR, "slash": _SLASH, "any": "[^/]"}
-_END: Final = r"\Z"
-_TOKEN: Final = re.compile(
-    r"""
-      (?P<globstar> \*\*/? )
-    | (?P<star> \* )
-    | (?P<slash> / )
-    | (?P<any> \? )
-    | \\ (?P<escaped> [^0-9A-Za-z/\u0080-\U0010ffff] )
-    | \[ (?P<class> (?: [0-9A-Za-z]-[0-9A-Za-z] | [0-9A-Za-z_!.,@%=+\ ] )+ ) \]
-    | (?P<text> [^*?/\[\]\\{|^]+ | \{(?![0-9]) )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-
-
-def _plain(pattern: str) -> str | None:
-    """Translate a pattern whose wildcards keep to whole names to Python's syntax.
-
-    None for one with characters that mean something else to Go, or with a ``**`` that is a part
-    of a name.
-    """
-    # The pattern in blocks, between which ** stands.
-    blocks: list[list[str]] = [[]]
-    previous = _SLASH
-    position = 0
-    while position < len(pattern):
-        token = _TOKEN.match(pattern, position)
-        if token is None:
-            return None
-        position = token.end()
-        item = _translate(token)
-        if item != _GLOBSTAR:
-            blocks[-1].append(item)
-        elif previous not in {_SLASH, _GLOBSTAR}:
-            return None
-        elif blocks[-1] or len(blocks) == 1:
-            blocks.append([])
-        previous = item
-    first, *others = blocks
-    if not others:
-        return _names(first, _END)
-    *middle, last = others
-    # The first place where a block between two ** matches will do: it ends with a slash, so the
-    # second ** can take in all that a later place would have skipped.
-    between = "".join(f"(?>(?:.*?/)??{_names(block, '')})" for block in middle)
-    ending = f"(?:.*/)?{_names(last, _END)}" if last else ".*"
-    return _names(first, "") + between + ending
-
-
-def _translate(token: re.Match[str]) -> str:
-    kind = token.lastgroup or ""
-    if kind == "class":
-        return f"[{token['class']}]"
-    return _WILDCARDS.get(kind) or re.escape(token[kind])
-
-
-def _names(items: list[str], end: str) -> str:
-    """A sequence of names, each but the last with its slash; `end` is what follows the last."""
-    out = ""
-    name: list[str] = []
-    for item in items:
-        if item == _SLASH:
-            out += _name(name, "/")
-            name = []
-        else:
-            name.append(item)
-    return out + _name(name, end)
-
-
-def _name(items: list[str], end: str) -> str:
-    pieces = [""]
-    for item in items:
-        if item == _STAR:
-            pieces.append("")
-        else:
-            pieces[-1] += item
-    head, *pieces = pieces
-    if not pieces:
-        return head + end
-    *middle, last = pieces
-    # Here too the first place will do for each piece that another star follows.
-    between = "".join(f"(?>[^/]*?{piece})" for piece in middle if piece)
-    return f"{head}{between}(?>[^/]*{last}{end})"
