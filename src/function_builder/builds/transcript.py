@@ -57,7 +57,7 @@ class Mask:
         while cut and data[cut] & 0xC0 == 0x80:
             cut -= 1
         if self._pattern:
-            for match in self._pattern.finditer(data):
+            for match in self._pattern.finditer(data, 0, cut + self.longest):
                 if match.start() < cut < match.end():
                     return match.end()
         return cut
