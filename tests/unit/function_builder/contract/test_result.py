@@ -23,7 +23,7 @@ LOGS = st.lists(st.text() | st.text('\x01"é\n😀', max_size=5).map(lambda text
 def test_progress_lines_hold_the_log_in_lines_of_bounded_length(log, duration):
     lines = list(progress_lines(log, duration))
     assert lines
-    shown = []
+    shown: list[str] = []
     for line in lines:
         assert len(line) <= MAX_LINE_BYTES
         assert line.endswith(b"\n")
