@@ -1,0 +1,221 @@
+"""Slots and uploads: what is taken is given back, whichever way a request goes."""
+
+import asyncio
+import os
+import signal
+import socket
+from functools import partial
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.builders import RunningBuilder, running_builder
+from tests.gate import gate
+from tests.requests import headers, make_tar
+from tests.support import until
+
+pytestmark = pytest.mark.integration
+
+SKIP = {"skipPush": True}
+GOOD = make_tar({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}, SKIP)
+FAILING = make_tar({"Dockerfile": "FROM busybox\nRUN exit 7\n"}, SKIP)
+BROKEN = make_tar({"Dockerfile": "FRO\n"}, SKIP)
+SLEEPING = make_tar({"Dockerfile": "FROM busybox\nRUN sleep 100\n"}, SKIP)
+BUSY = "Concurrent request limit exceeded. Max concurrent requests: 1\n"
+
+
+@pytest.fixture
+async def http():
+    async with httpx2.AsyncClient(trust_env=False, timeout=100) as client:
+        yield client
+
+
+@pytest.fixture
+async def steps():
+    async with gate() as one:
+        yield one
+
+
+@pytest.fixture
+def starting(tmp_path, buildkitd):
+    """Starts a builder of one slot, with these settings."""
+    return partial(running_builder, tmp_path / "b", buildkitd, max_inflight="1")
+
+
+def post(http, builder: RunningBuilder, body: bytes = GOOD, *, stream: bool = False, **changes):
+    sent = headers(body, stream=stream) | changes
+    return http.post(f"{builder.url}/build", content=body, headers=sent)
+
+
+async def is_free(http, builder: RunningBuilder) -> None:
+    """The one slot is free at this moment, and so is every upload's."""
+    metrics = (await http.get(builder.metrics_url + "/metrics")).text.splitlines()
+    assert "function_builder_slots_taken 0.0" in metrics
+    assert "function_builder_uploads_in_progress 0.0" in metrics
+    assert (await http.get(builder.url + "/ready")).status_code == 200
+    assert (await post(http, builder)).status_code == 200
+
+
+def connect(builder: RunningBuilder) -> socket.socket:
+    host, port = builder.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=30)
+
+
+def begin(builder: RunningBuilder, size: int, body: bytes = b"") -> socket.socket:
+    """Send a request's headers, and of its body what is given."""
+    connection = connect(builder)
+    lines = [f"{name}: {value}" for name, value in headers(body).items()]
+    head = "\r\n".join(["POST /build HTTP/1.1", "Host: x", f"Content-Length: {size}", *lines])
+    connection.sendall(head.encode() + b"\r\n\r\n" + body)
+    return connection
+
+
+def metric(builder: RunningBuilder, line: str) -> bool:
+    return f"\nfunction_builder_{line}\n" in httpx2.get(builder.metrics_url + "/metrics").text
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_a_slot_is_free_when_its_answer_is_read(starting, http, stream):
+    async with starting(max_body_bytes="4MB", build_timeout="3s") as builder:
+        for body, changes, status in [
+            (GOOD, {}, 200),
+            (GOOD, {"X-Build-Signature": "sha256=" + "0" * 64}, 401),
+            (b"not a tar" * 100, {}, 400),
+            (BROKEN, {}, 500),
+            (FAILING, {}, 500),
+            (SLEEPING, {}, 500),  # over build_timeout
+            (bytes(5_000_000), {}, 413),
+        ]:
+            answer = await post(http, builder, body, stream=stream, **changes)
+            # A stream has its status in its last line.
+            assert answer.status_code == (200 if stream and status == 500 else status)
+            await is_free(http, builder)
+
+
+async def test_a_client_that_leaves_gives_back_what_it_holds(starting, http, steps):
+    async with starting() as builder:
+        with begin(builder, 1000, b"half"):
+            await until(lambda: metric(builder, "uploads_in_progress 1.0"))
+        await until(lambda: metric(builder, "uploads_in_progress 0.0"), timeout=10)
+        await is_free(http, builder)
+
+        body = steps.body("left")
+        with begin(builder, len(body), body):
+            await steps.reached("left")
+            assert metric(builder, "slots_taken 1.0")
+        await until(lambda: metric(builder, "slots_taken 0.0"), timeout=10)
+        await is_free(http, builder)
+
+
+async def test_an_upload_that_stalls_gives_back_what_it_holds(starting, http):
+    async with starting(upload_timeout="0.5s") as builder:
+        with begin(builder, 1000, b"half") as connection:
+            assert (await asyncio.to_thread(connection.recv, 100)).startswith(b"HTTP/1.1 408 ")
+        await until(lambda: metric(builder, "uploads_in_progress 0.0"), timeout=10)
+        await is_free(http, builder)
+
+
+async def test_readiness_follows_the_slots_and_a_full_builder_answers_429(starting, http, steps):
+    async with starting() as builder:
+        with begin(builder, len(GOOD), b"") as early:
+            await until(lambda: metric(builder, "uploads_in_progress 1.0"))
+            building = asyncio.create_task(post(http, builder, steps.body("one")))
+            await steps.reached("one")
+            assert (await http.get(builder.url + "/ready")).status_code == 503
+            assert (await http.get(builder.url + "/healthz")).status_code == 200
+
+            at_sight = await post(http, builder)
+            assert (at_sight.status_code, at_sight.text) == (429, BUSY)
+            # Its signature is of nothing: a body is proven before anybody hears of slots.
+            early.sendall(GOOD)
+            assert (await asyncio.to_thread(early.recv, 100)).startswith(b"HTTP/1.1 401 ")
+
+            await steps.let("one")
+            assert (await building).status_code == 200
+        await is_free(http, builder)
+
+
+async def test_a_body_that_was_taken_while_a_slot_was_free_may_find_none(starting, http, steps):
+    async with starting() as builder:
+        more = asyncio.Event()
+
+        async def slowly():
+            yield GOOD[:512]
+            await more.wait()
+            yield GOOD[512:]
+
+        sent = {**headers(GOOD), "Content-Length": str(len(GOOD))}
+        upload = asyncio.create_task(
+            http.post(f"{builder.url}/build", content=slowly(), headers=sent)
+        )
+        await until(lambda: metric(builder, "uploads_in_progress 1.0"))
+        building = asyncio.create_task(post(http, builder, steps.body("one")))
+        await steps.reached("one")
+        more.set()
+        answer = await upload
+        assert (answer.status_code, answer.text) == (429, BUSY)
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        assert answer.headers["connection"] == "close"
+        assert metric(builder, "slots_taken 1.0")
+        await steps.let("one")
+        assert (await building).status_code == 200
+        await is_free(http, builder)
+
+
+async def test_strangers_hold_no_slot_and_are_bounded(starting, http):
+    """Uploads that nobody has vouched for: a build still finds its slot beside them."""
+    async with starting() as builder:
+        strangers = [begin(builder, 1000, b"half") for _ in range(15)]
+        await until(lambda: metric(builder, "uploads_in_progress 15.0"))
+        assert (await post(http, builder)).status_code == 200
+        strangers.append(begin(builder, 1000, b"half"))
+        await until(lambda: metric(builder, "uploads_in_progress 16.0"))
+        assert (await post(http, builder)).status_code == 429
+        for stranger in strangers:
+            stranger.close()
+        await until(lambda: metric(builder, "uploads_in_progress 0.0"), timeout=10)
+        await is_free(http, builder)
+
+
+async def test_a_buildkit_that_dies_frees_the_slot_and_readiness_comes_back_with_it(
+    fresh_buildkitd, tmp_path, http, steps
+):
+    daemon = await fresh_buildkitd()
+    async with running_builder(tmp_path / "b", daemon.address, max_inflight="1") as builder:
+        building = asyncio.create_task(post(http, builder, steps.body("lost")))
+        await steps.reached("lost")
+        dead = daemon.pid
+        os.killpg(dead, signal.SIGKILL)
+        answer = await building
+        assert (answer.status_code, answer.json()["status"]) == (500, "failed")
+        assert "BuildKit was lost" in answer.json()["error"]
+        assert metric(builder, "slots_taken 0.0")
+        await until(lambda: daemon.pid != dead)
+        await until(lambda: httpx2.get(builder.url + "/ready").status_code == 200)
+        await is_free(http, builder)
+
+
+async def test_a_large_body_with_a_wrong_signature_costs_no_memory(starting, http):
+    size, piece = 100 << 20, bytes(1 << 20)
+
+    async def pieces():
+        for _ in range(size // len(piece)):
+            yield piece
+
+    def peak(builder: RunningBuilder) -> int:
+        """The most memory that the builder ever had, in bytes (proc(5): VmHWM)."""
+        status = Path(f"/proc/{builder.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+    async with starting() as builder:
+        assert (await post(http, builder)).status_code == 200
+        before = peak(builder)
+        answer = await http.post(
+            f"{builder.url}/build",
+            content=pieces(),
+            headers={"X-Build-Signature": "sha256=" + "0" * 64, "Content-Length": str(size)},
+        )
+        assert answer.status_code == 401
+        assert peak(builder) - before < 16 << 20
+        await is_free(http, builder)
