@@ -1,0 +1,64 @@
+"""POST /build when the builder itself is at fault: its client is told, nothing is held on to."""
+
+import json
+
+import httpx2
+import pytest
+
+from function_builder.builds.builder import Builder
+from function_builder.builds.slots import Slots
+from function_builder.server.app import create_app
+from function_builder.server.service import Service
+from tests.requests import make_tar
+from tests.services import idle_service
+
+BODY = make_tar({"Dockerfile": "FROM scratch\n"}, {"skipPush": True})
+BLAME = "the builder failed: this is not the fault of your build"
+
+
+@pytest.fixture
+async def service(tmp_path) -> Service:
+    service = idle_service(tmp_path)
+    service.slots = Slots(1)
+    return service
+
+
+async def post(service: Service, **headers: str):
+    transport = httpx2.ASGITransport(create_app(service), raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://builder") as client:
+        return await client.post("/build", content=BODY, headers=headers)
+
+
+@pytest.fixture
+def crashing(monkeypatch):
+    """Builds that have begun, then meet a fault of ours."""
+
+    async def crash(self, build, mask):
+        build.started.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Builder, "_attempts", crash)
+
+
+async def test_a_build_that_crashes_is_told_of_and_frees_its_slot(service, crashing):
+    answer = await post(service)
+    assert (answer.status_code, answer.json()["error"]) == (500, BLAME)
+    assert service.slots.taken == 0
+    assert not service.running
+
+
+async def test_a_stream_has_its_last_line_even_then(service, crashing):
+    answer = await post(service, accept="application/x-ndjson")
+    assert json.loads(answer.content.splitlines()[-1])["error"] == BLAME
+    assert service.slots.taken == 0
+
+
+async def test_a_check_that_crashes_frees_the_slot(service, monkeypatch):
+    def crash(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("function_builder.server.admission._check", crash)
+    answer = await post(service)
+    assert (answer.status_code, answer.json()["status"]) == (500, "failed")
+    assert service.slots.taken == 0
+    assert service.uploads.taken == 0
