@@ -6,6 +6,8 @@ import json
 import re
 import socket
 import tarfile
+from collections.abc import Mapping
+from typing import Any
 
 import httpx2
 import pytest
@@ -20,13 +22,20 @@ from tests.support import VECTORS, until
 pytestmark = pytest.mark.integration
 
 
-def post(builder: RunningBuilder, body: bytes, *, stream: bool = False, **changes: str):
-    """Send a signed body; a header of None is left out."""
-    sent = {k: v for k, v in (headers(body, stream=stream) | changes).items() if v is not None}
+def post(
+    builder: RunningBuilder,
+    body: bytes,
+    *,
+    stream: bool = False,
+    change: Mapping[str, str | None] | None = None,
+) -> httpx2.Response:
+    """Send a signed body with some headers changed; a header of None is left out."""
+    changed = headers(body, stream=stream) | dict(change or {})
+    sent = {name: value for name, value in changed.items() if value is not None}
     return httpx2.post(f"{builder.url}/build", content=body, headers=sent, timeout=110)
 
 
-def lines_of(answer) -> list[dict]:
+def lines_of(answer) -> list[dict[str, Any]]:
     """A stream's objects, each line held to its bounds."""
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/x-ndjson"
@@ -40,7 +49,7 @@ def lines_of(answer) -> list[dict]:
     return objects
 
 
-def log_of(objects: list[dict]) -> list[str]:
+def log_of(objects: list[dict[str, Any]]) -> list[str]:
     return [line for item in objects for line in item.get("log", [])]
 
 
@@ -203,7 +212,7 @@ def good() -> bytes:
     [None, "", "sha1=" + "0" * 40, "sha256=" + "0" * 64, "sha256=zz"],
 )
 def test_401(builder, header):
-    answer = post(builder, good(), **{"X-Build-Signature": header})
+    answer = post(builder, good(), change={"X-Build-Signature": header})
     assert answer.status_code == 401
     assert answer.json()["status"] == "failed"
     assert "X-Build-Signature" in answer.json()["error"]
@@ -211,7 +220,7 @@ def test_401(builder, header):
 
 def test_a_wrong_signature_is_all_that_a_stranger_hears_of(builder):
     for body in [b"", b"not a tar", b"\x1f\x8b" + bytes(100)]:
-        assert post(builder, body, **{"X-Build-Signature": "sha256=00"}).status_code == 401
+        assert post(builder, body, change={"X-Build-Signature": "sha256=00"}).status_code == 401
 
 
 BASE = {"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "1"}
@@ -248,7 +257,7 @@ def test_a_body_that_cannot_be_built_is_refused_with_a_reason(builder, body, sta
 
 
 def test_a_compressed_body_is_refused_by_its_header(builder):
-    assert post(builder, good(), **{"Content-Encoding": "gzip"}).status_code == 415
+    assert post(builder, good(), change={"Content-Encoding": "gzip"}).status_code == 415
 
 
 @pytest.mark.parametrize(
@@ -369,6 +378,25 @@ async def all_of_a_large_body_may_be_sent_first(builder: RunningBuilder) -> None
     assert (await asyncio.to_thread(send_then_read)).startswith(b"HTTP/1.1 429 ")
 
 
+async def test_a_client_that_was_told_to_go_on_sees_why_not_to(tmp_path, buildkitd):
+    def send_then_read(url: str) -> bytes:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(
+                b"POST /build HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+                b"Expect: 100-continue\r\n\r\n"
+            )
+            assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+            for _ in range(15):
+                connection.sendall(b"100000\r\n%b\r\n" % bytes(1 << 20))
+            connection.sendall(b"0\r\n\r\n")
+            return connection.recv(100)
+
+    async with running_builder(tmp_path / "b", buildkitd, max_body_bytes="10MiB") as builder:
+        answer = await asyncio.to_thread(send_then_read, builder.url)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+
+
 async def test_an_upload_that_stalls_is_ended(tmp_path, buildkitd):
     async with running_builder(tmp_path / "b", buildkitd, upload_timeout="0.3") as builder:
         host, port = builder.url.removeprefix("http://").split(":")
@@ -464,9 +492,9 @@ async def test_sigterm_lets_builds_end_and_says_so_to_those_that_cannot(tmp_path
 async def test_a_client_that_does_not_read_holds_no_slot_when_its_build_has_ended(
     tmp_path, buildkitd
 ):
-    # Bytes that take six in JSON, more than all buffers on the way; BuildKit clips what is faster.
-    piece = r"head -c 150000 /dev/zero | tr '\0' '\1' | fold -w 90; sleep 0.8"
-    dockerfile = f"FROM busybox\nRUN for n in 1 2 3 4 5 6 7 8 9 10; do {piece}; done\n"
+    # Each step's name is told three times: more than all the buffers on the way hold.
+    steps = "".join(f"RUN : {number} {'x' * 46_000}\n" for number in range(50))
+    dockerfile = f"FROM busybox\n{steps}"
     body = make_tar({"Dockerfile": dockerfile}, {"skipPush": True})
     async with running_builder(tmp_path / "b", buildkitd, max_inflight="1") as builder:
         address = builder.url.removeprefix("http://").split(":")
@@ -484,7 +512,8 @@ async def test_a_client_that_does_not_read_holds_no_slot_when_its_build_has_ende
 
 def _gauge(builder: RunningBuilder, name: str) -> float:
     text = httpx2.get(builder.metrics_url + "/metrics").text
-    return float(re.search(rf"^function_builder_{name} (.*)$", text, re.MULTILINE)[1])
+    (value,) = re.findall(rf"^function_builder_{name} (.*)$", text, re.MULTILINE)
+    return float(value)
 
 
 async def test_an_upload_that_sigterm_interrupts_is_built_to_its_end(tmp_path, buildkitd):

@@ -25,11 +25,16 @@ from function_builder.settings import Settings
 
 
 class EarlyAnswer(Exception):
-    """The request is answered before its body has arrived."""
+    """The request is answered before its body has arrived.
 
-    def __init__(self, response: Response) -> None:
+    Attributes:
+        begun: whether its client was told to send the body, or let to.
+    """
+
+    def __init__(self, response: Response, *, begun: bool = False) -> None:
         super().__init__(response.status_code)
         self.response = response
+        self.begun = begun
 
 
 async def admit(
@@ -117,7 +122,7 @@ async def _receive(
     except Refusal as refusal:
         if intake.complete:
             raise
-        raise EarlyAnswer(refused(refusal)) from refusal
+        raise EarlyAnswer(refused(refusal), begun=True) from refusal
 
 
 def _check(spool: Spool, settings: Settings, key: SecretsKey | None, domain: str) -> BuildRequest:

@@ -41,13 +41,13 @@ def not_found() -> Response:
 
 
 async def answer_early(
-    response: Response, scope: Scope, receive: Receive, send: Send, *, max_bytes: int
+    response: Response, scope: Scope, receive: Receive, send: Send, *, begun: bool, max_bytes: int
 ) -> None:
     """Answer before the body has arrived, so that every client sees it.
 
     A client that sends its whole body before it reads would meet a reset if the connection were
     closed under it, so the rest is taken and thrown away, within bounds. One that sent
-    `Expect: 100-continue` has not begun to send, and is answered alone.
+    `Expect: 100-continue` and has not begun to send is answered alone.
     """
     response.headers["Connection"] = "close"
 
@@ -58,7 +58,7 @@ async def answer_early(
         await send(message)
 
     await response(scope, receive, hold_open)
-    if not any(name == b"expect" for name, _ in scope["headers"]):
+    if begun or not any(name == b"expect" for name, _ in scope["headers"]):
         await _discard(receive, max_bytes)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 

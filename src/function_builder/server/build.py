@@ -74,7 +74,9 @@ class BuildEndpoint:
             except EarlyAnswer as early:
                 self._note_refusal(trace, early.response.status_code)
                 limit = self._service.settings.max_body_bytes
-                await answer_early(early.response, scope, receive, send, max_bytes=limit)
+                await answer_early(
+                    early.response, scope, receive, send, begun=early.begun, max_bytes=limit
+                )
             except Refusal as refusal:
                 self._note_refusal(trace, refusal.status, refusal.reason)
                 await refused(refusal)(scope, receive, send)
