@@ -61,7 +61,7 @@ class LocalDirectory:
     def read(self, entry: Entry, offset: int, size: int) -> bytes:
         """See `FileTree.read`."""
         # A file that has become a link since then could lead out of the directory.
-        descriptor = os.open(Path(self._root, entry.path), os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(f"{self._root}/{entry.path}", os.O_RDONLY | os.O_NOFOLLOW)
         try:
             return os.pread(descriptor, size, offset)
         finally:
