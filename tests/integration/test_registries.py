@@ -340,7 +340,7 @@ async def test_a_private_ca_that_the_machine_trusts(registries, engine_root, tmp
         running_builder(tmp_path / "b", daemon.address) as builder,
     ):
         own = Stage(registries, builder, tmp_path / "config.json", tmp_path)
-        await asyncio.to_thread(own.pushed, f"{registries.private_ca}/fn:machine")
+        await asyncio.to_thread(own.pushed, f"{registries.private_ca}/machine:1")
 
 
 async def test_insecure_pushes_over_plain_http_and_past_any_certificate(stage, buildkit, tmp_path):
