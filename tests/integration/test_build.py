@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import tarfile
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -378,6 +379,22 @@ async def all_of_a_large_body_may_be_sent_first(builder: RunningBuilder) -> None
     assert (await asyncio.to_thread(send_then_read)).startswith(b"HTTP/1.1 429 ")
 
 
+async def test_a_request_that_is_slow_to_check_holds_up_nobody(builder):
+    secrets = b"".join(b"%x:\n" % number for number in range(130_000))
+    body = make_tar({"Dockerfile": "FROM scratch\n"}, {"skipPush": True}, secrets=secrets)
+    longest = 0.0
+    async with httpx2.AsyncClient(timeout=60) as client:
+        post = client.post(f"{builder.url}/build", content=body, headers=headers(body))
+        answered = asyncio.create_task(post)
+        while not answered.done():
+            began = time.monotonic()
+            await client.get(builder.url + "/healthz")
+            longest = max(longest, time.monotonic() - began)
+    assert (await answered).status_code == 400
+    # In the event loop it was two seconds.
+    assert longest < 0.7
+
+
 async def test_a_client_that_was_told_to_go_on_sees_why_not_to(tmp_path, buildkitd):
     def send_then_read(url: str) -> bytes:
         host, port = url.removeprefix("http://").split(":")
@@ -507,12 +524,13 @@ async def test_a_client_that_does_not_read_holds_no_slot_when_its_build_has_ende
             await until(lambda: _gauge(builder, "builds_in_progress") == 1)
             await until(lambda: _gauge(builder, "builds_in_progress") == 0)
             assert _gauge(builder, "slots_taken") == 0
-            assert "build ended" not in builder.log.read_text(), "all of it fitted into buffers"
+            assert "build ended" in builder.log.read_text()
+            assert _gauge(builder, "requests_in_flight") == 1, "all of it fitted into buffers"
 
 
 def _gauge(builder: RunningBuilder, name: str) -> float:
     text = httpx2.get(builder.metrics_url + "/metrics").text
-    (value,) = re.findall(rf"^function_builder_{name} (.*)$", text, re.MULTILINE)
+    (value,) = re.findall(rf"^(?:function_builder|http)_{name} (.*)$", text, re.MULTILINE)
     return float(value)
 
 

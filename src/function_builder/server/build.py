@@ -93,6 +93,7 @@ class BuildEndpoint:
         task = self._service.start(build)
         # A client that reads slowly, or not at all, holds the log, but no slot and no spool.
         task.add_done_callback(lambda _: held.close())
+        task.add_done_callback(lambda _: self._note_end(build))
         gone = asyncio.create_task(_until_gone(request.receive))
         gone.add_done_callback(_cancel(task, "its client went away"))
         try:
@@ -102,7 +103,6 @@ class BuildEndpoint:
             # Only a broken answer leaves the build running: nobody would hear of its end.
             task.cancel("it could not be answered")
             await asyncio.wait([task, gone])
-            self._note_end(build)
 
     def _note_refusal(self, trace: Trace, code: int, error: str = "") -> None:
         reason = trace.outcome = REASONS.get(code, "other")
