@@ -20,7 +20,7 @@ from function_builder.contract.signature import SIGNATURE_HEADER, Signature
 from function_builder.server import keys
 from function_builder.server.answers import busy, refused
 from function_builder.server.service import Phase, Service
-from function_builder.server.spool import MEMORY_BYTES, Intake, Spool, too_large
+from function_builder.server.spool import Intake, Spool, too_large
 from function_builder.settings import Settings
 
 
@@ -71,10 +71,8 @@ async def admit(
     held.enter_context(service.slots.slot())
     domain = keys.trust_domain(secrets[0]) if secrets else keys.OPEN_DOMAIN
     key = _secrets_key(service.settings)
-    if spool.size > MEMORY_BYTES:
-        checked = await asyncio.to_thread(_check, spool, service.settings, key, domain)
-    else:
-        checked = _check(spool, service.settings, key, domain)
+    # A small body may take seconds too: a megabyte of YAML does.
+    checked = await asyncio.to_thread(_check, spool, service.settings, key, domain)
     measures.end(BuildPhase.CHECK)
     if service.phase is Phase.ENDING:
         raise _shutting_down()

@@ -1,6 +1,7 @@
 """The configuration's JSON, read as Go reads it."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -170,3 +171,12 @@ def test_a_normal_reference_stays_as_it_is(text):
     except Refusal:
         return
     assert normalise_reference(once) == once
+
+
+@pytest.mark.parametrize("part", ["a-", "a/", "a.a-", "a__"])
+def test_a_reference_of_any_length_is_refused_at_once(part):
+    document = json.dumps({"image": part * (1_000_000 // len(part))}).encode()
+    began = time.process_time()
+    with pytest.raises(Refusal):
+        parse_config(document)
+    assert time.process_time() - began < 0.2
