@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from function_builder.builds.build import Build
+from function_builder.builds.build import Build, Outcome
 from function_builder.builds.builder import Builder
 from function_builder.builds.monitor import BuildKitMonitor
 from function_builder.builds.slots import Slots
@@ -74,6 +74,7 @@ class Service:
         task = asyncio.create_task(self.builder.run(build), name=f"build {build.id}")
         self.running.add(task)
         task.add_done_callback(self.running.discard)
+        task.add_done_callback(lambda _: _settle(build))
         return task
 
     def unready_because(self) -> str:
@@ -101,3 +102,9 @@ class Service:
         except OSError:
             return Disk(0, 1)
         return Disk(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
+
+
+def _settle(build: Build) -> None:
+    """A task that is cancelled before its first step tells its build nothing."""
+    if build.result is None:
+        build.fail(Outcome.CANCELLED, "the build was cancelled before it began")
