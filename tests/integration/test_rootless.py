@@ -5,6 +5,7 @@ docs/network.md says what is shown here.
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 import pytest_asyncio
 
 from function_builder.engine import Registry, find_tool
+from function_builder.engine.tools import search_path
 from tests.ordinary_user import OrdinaryUser, ordinary_user
 from tests.requests import SECRET, make_tar, signature
 from tests.support import free_address, running, until
@@ -28,7 +30,6 @@ from tests.support import free_address, running, until
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 REPOSITORY = Path(__file__).parents[2]
-TUN = Path("/dev/net/tun")
 METADATA = "169.254.169.254"
 """Where clouds hand out the credentials of their machines."""
 
@@ -121,31 +122,41 @@ def host_address() -> Iterator[str]:
         subprocess.run([*change, "del", f"{one}/32", "dev", "lo"], check=True)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def slirp4netns(
-    user: OrdinaryUser, host_address: str, engine_root: Path
+@pytest_asyncio.fixture(params=["slirp4netns", "bridge"], scope="module", loop_scope="module")
+async def on_own_network(
+    request, user: OrdinaryUser, host_address: str, engine_root: Path
 ) -> AsyncIterator[Builder]:
-    """`serve` with a network of its own, from where a registry on loopback is out of reach."""
+    """`serve` whose steps have a network of their own, and a registry that either can reach."""
+    if request.param == "slirp4netns" and not Path("/dev/net/tun").exists():  # noqa: ASYNC240
+        pytest.skip("slirp4netns makes its network of /dev/net/tun")
+    who = user if request.param == "slirp4netns" else ourselves(engine_root / "root")
     registry = f"{host_address}:{free_address().partition(':')[2]}"
-    listen, secrets = free_address(), user.home / "secrets"
+    listen, secrets = free_address(), who.home / "secrets"
     secrets.mkdir(mode=0o755)
     (secrets / "payload-secret").write_text(SECRET)
+    blobs = engine_root / f"reached-{request.param}"
     async with (
-        Registry(engine_root / "reached", listen=registry, log=engine_root / "reached.log"),
+        Registry(blobs, listen=registry, log=blobs.with_suffix(".log")),
         command(
-            user,
-            user.home / "serve",
+            who,
+            who.home / "serve",
             "serve",
             listen=listen,
             metrics_listen=free_address(),
             secret_mount_path=str(secrets),
-            run_network="slirp4netns",
+            run_network=request.param,
             insecure="true",
             drain_delay="0",
         ) as serve,
     ):
         assert "this host's network" not in await printed(serve, "serving")
         yield Builder(listen, SECRET, registry)
+
+
+def ourselves(home: Path) -> OrdinaryUser:
+    """Whoever runs the tests: root, for all else is skipped with the addresses."""
+    home.mkdir()
+    return OrdinaryUser(home, (), {"HOME": str(home), "PATH": search_path()})
 
 
 class Hello(BaseHTTPRequestHandler):
@@ -220,14 +231,13 @@ async def test_with_the_hosts_network_a_step_reaches_all_that_the_host_does(
         assert await reached(on_hosts_network, asked) == dict.fromkeys(asked, True)
 
 
-@pytest.mark.skipif(not TUN.exists(), reason="slirp4netns makes its network of /dev/net/tun")
 async def test_with_a_network_of_its_own_a_step_reaches_all_but_the_hosts_loopback(
-    slirp4netns, host_address
+    on_own_network, host_address
 ):
-    reply = await slirp4netns.post(
+    reply = await on_own_network.post(
         make_tar(
             {"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"},
-            {"image": f"{slirp4netns.registry}/own/network:1"},
+            {"image": f"{on_own_network.registry}/own/network:1"},
         )
     )
     assert reply["status"] == "success", reply
@@ -238,15 +248,16 @@ async def test_with_a_network_of_its_own_a_step_reaches_all_but_the_hosts_loopba
     ):
         # 10.0.2.2 is what slirp4netns calls the host's loopback interface.
         alias = f"10.0.2.2:{local.partition(':')[2]}"
-        hidden = [local, alias, slirp4netns.address]
-        open_to_it = [host, slirp4netns.registry, metadata]
+        hidden = [local, alias, on_own_network.address]
+        open_to_it = [host, on_own_network.registry, metadata]
         expected = dict.fromkeys(hidden, False) | dict.fromkeys(open_to_it, True)
-        assert await reached(slirp4netns, hidden + open_to_it) == expected
+        assert await reached(on_own_network, hidden + open_to_it) == expected
 
 
-async def test_root_is_told_that_such_a_network_is_for_ordinary_users(tmp_path):
+async def test_a_network_for_others_is_refused(tmp_path):
     (tmp_path / "payload-secret").write_text(SECRET)
-    own = {"run_network": "slirp4netns", "secret_mount_path": str(tmp_path)}
+    theirs = "bridge" if os.geteuid() else "slirp4netns"
+    own = {"run_network": theirs, "secret_mount_path": str(tmp_path)}
     serve = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "function_builder", "serve", "--state-dir", tmp_path / "state"),
         env=own,
@@ -255,7 +266,7 @@ async def test_root_is_told_that_such_a_network_is_for_ordinary_users(tmp_path):
     )
     said, _ = await serve.communicate()
     assert serve.returncode == 1
-    assert b"error: the network slirp4netns is for ordinary users" in said
+    assert f"error: the network {theirs} is for".encode() in said
 
 
 async def test_a_user_without_ids_of_its_own_is_told_what_is_missing():

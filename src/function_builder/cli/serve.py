@@ -59,8 +59,8 @@ def serve(
         Network,
         typer.Option(
             envvar="run_network",
-            help="What a BuildKit of its own and its RUN steps reach: the host's network, or one "
-            "of their own, for ordinary users, from where the host's 127.0.0.1 is out of reach.",
+            help="What RUN steps reach, on a BuildKit of its own: all that this host does, its "
+            "127.0.0.1 included, or all but that, by bridge as root, else by slirp4netns.",
         ),
     ] = Network.HOST,
     _license_file: Annotated[

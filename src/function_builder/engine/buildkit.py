@@ -13,7 +13,7 @@ from function_builder.engine.address import ensure_silent, socket_directory, uni
 from function_builder.engine.errors import RootlessRefused
 from function_builder.engine.namespaces import Namespaces, Network
 from function_builder.engine.process import Program, SupervisedProcess
-from function_builder.engine.tools import find_tool
+from function_builder.engine.tools import find_plugins, find_tool
 
 _SOCKET = "buildkitd.sock"
 _TRACES_SOCKET = "traces.sock"
@@ -56,8 +56,17 @@ class BuildKitConfig:
     authorities: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     cache: CacheLimits = field(default_factory=CacheLimits)
 
-    def toml(self, *, root: Path, socket: Path, process_sandbox: bool) -> str:
-        """The text of buildkitd.toml (BuildKit's docs/buildkitd.toml.md)."""
+    def toml(
+        self, *, root: Path, socket: Path, process_sandbox: bool, plugins: Path | None = None
+    ) -> str:
+        """The text of buildkitd.toml (BuildKit's docs/buildkitd.toml.md).
+
+        Args:
+            root: where the daemon keeps what it keeps.
+            socket: where it listens.
+            process_sandbox: whether RUN steps have a PID namespace of their own.
+            plugins: the directory of CNI's plugins, for RUN steps with a network of their own.
+        """
         lines = [
             f"root = {_quote(root)}",
             "[grpc]",
@@ -80,6 +89,8 @@ class BuildKitConfig:
             f"maxUsedSpace = {_quote(self.cache.most)}",
             f"minFreeSpace = {_quote(self.cache.free)}",
         ]
+        if plugins is not None:
+            lines += ['networkMode = "bridge"', f"cniBinaryPath = {_quote(plugins)}"]
         for host in sorted({*self.mirrors, *self.plain_http, *self.authorities}):
             lines.append(f"[registry.{_quote(host)}]")
             if host in self.mirrors:
@@ -98,7 +109,7 @@ class BuildKitDaemon:
         root: its directory: cache, configuration, socket (unless the path would be too long).
         config: what it is told.
         rootless: run it under rootlesskit; by default for everyone but root.
-        network: what it and its RUN steps reach; one of its own needs `rootless`.
+        network: what its RUN steps reach; `slirp4netns` needs rootlesskit, `bridge` needs root.
         log: the file that takes its output; None leaves it on our stderr.
     """
 
@@ -137,18 +148,15 @@ class BuildKitDaemon:
         Raises:
             AddressTaken: a daemon already works in this directory.
             ToolMissing: a program that it needs is not installed.
-            RootlessRefused: this user may not use user namespaces, or is root and may not have
-                the network asked for.
+            RootlessRefused: this user may not use user namespaces, or not this network.
             StartFailed: buildkitd ended, or stayed silent.
         """
+        if self._network is (Network.BRIDGE if self._rootless else Network.SLIRP4NETNS):
+            other, who = ("slirp4netns", "root") if self._rootless else ("bridge", "ordinary users")
+            raise RootlessRefused(f"the network {self._network} is for {who}: {other} is for you")
         if self._rootless:
             state = self._sockets / _ROOTLESSKIT
             within = await namespaces.for_ordinary_user(state, self._network)
-        elif self._network is not Network.HOST:
-            raise RootlessRefused(
-                f"the network {self._network} is for ordinary users: run as one, or point"
-                " buildkit_url at a BuildKit whose steps have a network of their own"
-            )
         else:
             within = namespaces.for_root()
         self._process = SupervisedProcess(self._program(within))
@@ -173,7 +181,10 @@ class BuildKitDaemon:
         runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
         config.write_text(
             self._config.toml(
-                root=self._root / "state", socket=socket, process_sandbox=within.own_processes
+                root=self._root / "state",
+                socket=socket,
+                process_sandbox=within.own_processes,
+                plugins=find_plugins() if self._network is Network.BRIDGE else None,
             )
         )
         return Program(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from function_builder.engine.address import ensure_free
 from function_builder.engine.errors import EngineError, ToolMissing
+from function_builder.engine.tools import PLUGIN_DIRECTORIES
 
 _NEEDED_IDS = 65536
 """Images name users up to 65534, nobody."""
@@ -87,26 +88,26 @@ def examine(machine: Machine) -> Iterator[Finding]:
     if machine.uid != 0:
         yield from _user_namespaces(machine)
         yield from _ids(machine)
+    else:
+        yield _bridge(machine)
     yield _overlay(machine)
     yield _cgroups(machine)
 
 
 _NAMES = ("buildkitd", "runc", "unshare", "setpriv")
 _NAMES_ROOTLESS = ("rootlesskit", "newuidmap", "newgidmap")
-_NAMES_OF_SOME = {
-    "registry": "only `up` needs it",
-    "busybox": "only `up` needs it",
-    "slirp4netns": "only run_network=slirp4netns needs it",
-}
 
 
 def _programs(machine: Machine) -> Iterator[Finding]:
     rootless = machine.uid != 0
     for name in (*_NAMES, *(_NAMES_ROOTLESS if rootless else ())):
         yield _program(machine, name, Level.LACK)
-    for name, why in _NAMES_OF_SOME.items():
-        if name != "slirp4netns" or rootless:
-            yield _program(machine, name, Level.NOTE, f" ({why})")
+    for name in ("registry", "busybox"):
+        yield _program(machine, name, Level.NOTE, " (only `up` needs it)")
+    if rootless:
+        yield _program(
+            machine, "slirp4netns", Level.NOTE, " (only run_network=slirp4netns needs it)"
+        )
 
 
 def _program(machine: Machine, name: str, missing: Level, why: str = "") -> Finding:
@@ -133,6 +134,19 @@ def _has_capability(path: Path) -> bool:
         return bool(os.getxattr(path, "security.capability"))
     except OSError:
         return False
+
+
+def _bridge(machine: Machine) -> Finding:
+    """What gives root's RUN steps a network of their own."""
+    for directory in PLUGIN_DIRECTORIES:
+        if (machine.root / directory[1:] / "bridge").exists():
+            return _program(machine, "iptables", Level.NOTE, " (only run_network=bridge needs it)")
+    return Finding(
+        "CNI's plugins",
+        Level.NOTE,
+        "missing (only run_network=bridge needs them)",
+        "apt-get install containernetworking-plugins iptables",
+    )
 
 
 def _user_namespaces(machine: Machine) -> Iterator[Finding]:

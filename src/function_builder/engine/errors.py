@@ -27,7 +27,7 @@ class AddressTaken(EngineError):
 
 
 class RootlessRefused(EngineError):
-    """User namespaces, or the maps they need, are refused to this user."""
+    """User namespaces, the maps they need, or a network are refused to this user."""
 
 
 class StartFailed(EngineError):

@@ -20,12 +20,14 @@ logger = structlog.get_logger(__name__)
 
 
 class Network(StrEnum):
-    """The network that BuildKit works in, and with it its RUN steps."""
+    """What RUN steps reach over the network."""
 
     HOST = "host"
-    """That of the host, with all that listens on its loopback interface."""
+    """All that the host does, its loopback interface included."""
+    BRIDGE = "bridge"
+    """All but the loopback interface; root's BuildKit sets it up for each step, by CNI."""
     SLIRP4NETNS = "slirp4netns"
-    """One of its own: the host's loopback interface is out of reach, other addresses are not."""
+    """The same for an ordinary user's BuildKit, which itself is in that network too."""
 
 
 _BY_ROOTLESSKIT = {

@@ -12,11 +12,15 @@ from function_builder.engine.errors import ToolMissing
 
 _SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin")
 
+PLUGIN_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
+"""Where CNI's documents put its plugins, and where Debian and Fedora do."""
+
 _SOURCES = {
     "buildkitd": "run `make setup`, or install BuildKit from https://github.com/moby/buildkit",
     "registry": "run `make setup`, or install https://github.com/distribution/distribution",
     "runc": "`apt-get install runc`",
     "rootlesskit": "`apt-get install rootlesskit uidmap`, or run as root",
+    "iptables": "`apt-get install iptables`",
     "slirp4netns": "`apt-get install slirp4netns`",
     "newuidmap": "`apt-get install uidmap`, or run as root",
     "busybox": "`apt-get install busybox-static`",
@@ -48,3 +52,18 @@ def find_tool(name: str) -> Path:
         advice = _SOURCES.get(name, "install it")
         raise ToolMissing(f"{name} is missing: {advice}")
     return Path(found)
+
+
+def find_plugins() -> Path:
+    """Find the directory of CNI's plugins, of which BuildKit needs those of a bridge.
+
+    Raises:
+        ToolMissing: they are not there, or iptables is not, which they run.
+    """
+    find_tool("iptables")
+    for directory in map(Path, PLUGIN_DIRECTORIES):
+        if (directory / "bridge").exists():
+            return directory
+    raise ToolMissing(
+        "CNI's plugins are missing: `apt-get install containernetworking-plugins iptables`"
+    )

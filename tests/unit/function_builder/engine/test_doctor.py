@@ -20,6 +20,7 @@ FILES = {
     "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
     "sys/fs/cgroup/user.slice/app/cgroup.procs": "1\n",
     "dev/fuse": "",
+    "usr/lib/cni/bridge": "",
 }
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "true")
 MODPROBE = ("modprobe", "--dry-run", "overlay")
@@ -95,6 +96,15 @@ def test_a_missing_program(made, program, level):
     made.missing = {program}
     finding = made.examined()[program]
     assert (finding.level, finding.remedy) == (level, f"install {program}")
+
+
+def test_roots_bridge_wants_plugins_and_iptables(made):
+    made.missing = {"iptables"}
+    assert made.examined(uid=0)["iptables"].level is Level.NOTE
+    made.write(**{"usr/lib/cni/bridge": None})
+    finding = made.examined(uid=0)["CNI's plugins"]
+    assert finding.level is Level.NOTE
+    assert finding.remedy == "apt-get install containernetworking-plugins iptables"
 
 
 def test_an_id_mapper_without_its_privilege(made):

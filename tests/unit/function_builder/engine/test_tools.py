@@ -1,6 +1,7 @@
 import pytest
 
 from function_builder.engine import ToolMissing, find_tool
+from function_builder.engine.tools import find_plugins
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +39,18 @@ def test_system_programs_are_found_without_sbin_on_path():
 def test_a_missing_tool_is_named_with_a_remedy():
     with pytest.raises(ToolMissing, match=r"^fb-tool is missing: install it$"):
         find_tool("fb-tool")
+
+
+def test_cnis_plugins_are_found_where_they_are(caches, tmp_path, monkeypatch):
+    places = ("nowhere", "cni")
+    monkeypatch.setattr(
+        "function_builder.engine.tools.PLUGIN_DIRECTORIES", [str(tmp_path / n) for n in places]
+    )
+    monkeypatch.setattr("function_builder.engine.tools._SYSTEM_DIRECTORIES", ())
+    with pytest.raises(ToolMissing, match=r"^iptables is missing: `apt-get install iptables`$"):
+        find_plugins()
+    install(caches["path"], "iptables")
+    with pytest.raises(ToolMissing, match="apt-get install containernetworking-plugins"):
+        find_plugins()
+    install(tmp_path / "cni", "bridge")
+    assert find_plugins() == tmp_path / "cni"
