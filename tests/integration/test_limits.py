@@ -4,12 +4,14 @@ import asyncio
 import os
 import signal
 import socket
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from function_builder.engine import BuildKitDaemon
 from tests.builders import RunningBuilder, running_builder
 from tests.gate import gate
 from tests.requests import headers, make_tar
@@ -178,21 +180,33 @@ async def test_strangers_hold_no_slot_and_are_bounded(starting, http):
         await is_free(http, builder)
 
 
-async def test_a_buildkit_that_dies_frees_the_slot_and_readiness_comes_back_with_it(
-    fresh_buildkitd, tmp_path, http, steps
-):
+async def test_a_buildkit_that_dies_frees_the_slot(fresh_buildkitd, tmp_path, http, steps):
     daemon = await fresh_buildkitd()
     async with running_builder(tmp_path / "b", daemon.address, max_inflight="1") as builder:
         building = asyncio.create_task(post(http, builder, steps.body("lost")))
         await steps.reached("lost")
-        dead = daemon.pid
-        os.killpg(dead, signal.SIGKILL)
+        os.killpg(daemon.pid, signal.SIGKILL)
         answer = await building
         assert (answer.status_code, answer.json()["status"]) == (500, "failed")
         assert "BuildKit was lost" in answer.json()["error"]
         assert metric(builder, "slots_taken 0.0")
-        await until(lambda: daemon.pid != dead)
-        await until(lambda: httpx2.get(builder.url + "/ready").status_code == 200)
+
+
+async def test_readiness_goes_with_buildkit_and_comes_back_with_it(
+    engine_root, buildkit_config, tmp_path, http
+):
+    root = engine_root / "comes-and-goes"
+    daemon = partial(BuildKitDaemon, root, config=buildkit_config, log=root.with_suffix(".log"))
+    async with AsyncExitStack() as stack:
+        async with daemon() as first:
+            builder = await stack.enter_async_context(
+                running_builder(tmp_path / "b", first.address, max_inflight="1")
+            )
+        await until(lambda: httpx2.get(builder.url + "/ready").status_code == 503, timeout=20)
+        assert (await post(http, builder)).status_code == 503
+        assert metric(builder, "slots_taken 0.0")
+        await stack.enter_async_context(daemon())
+        await until(lambda: httpx2.get(builder.url + "/ready").status_code == 200, timeout=20)
         await is_free(http, builder)
 
 
