@@ -3,33 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from aiobuildkit import Client
-from function_builder.builds.builder import Builder
-from function_builder.builds.credentials import RegistryCredentials
-from function_builder.builds.monitor import BuildKitMonitor
-from function_builder.builds.record import ContentRecords
-from function_builder.builds.slots import Slots
+from function_builder.server import run
 from function_builder.server.service import Service
 from function_builder.settings import Settings
-from function_builder.telemetry import Metrics
 
 
 def idle_service(root: Path, **settings: Any) -> Service:
     """A service whose BuildKit is not there; anybody may build."""
-    client = Client(f"unix://{root}/absent.sock")
-    records = ContentRecords()
-    return Service(
-        settings=Settings(disable_hmac=True, spool_dir=root, **settings),
-        builder=Builder(
-            client,
-            credentials=RegistryCredentials(root),
-            records=records,
-            insecure=False,
-            build_timeout=60,
-            log_prefixes=True,
-        ),
-        monitor=BuildKitMonitor(client, records),
-        metrics=Metrics(),
-        slots=Slots(0),
-        uploads=Slots(0),
-    )
+    given: dict[str, Any] = {"disable_hmac": True, "spool_dir": root, "docker_config": root}
+    return run._service(Settings(buildkit_url=f"unix://{root}/absent.sock", **given | settings))
