@@ -1,4 +1,4 @@
-"""How many requests are served at a time: builds, and uploads that nobody has vouched for yet."""
+"""How many builds are run at a time."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from function_builder.server.app import create_app
 from function_builder.server.http import BoundedHTTP
 from function_builder.server.metrics import metrics_app, read_state
 from function_builder.server.service import Phase, Service
+from function_builder.server.uploads import Uploads
 from function_builder.settings import Settings
 from function_builder.telemetry import Metrics
 from function_builder.tracing import Tracing, handed_on
@@ -90,7 +91,7 @@ def _service(settings: Settings) -> Service:
         monitor=BuildKitMonitor(client, records),
         metrics=Metrics(),
         slots=Slots(settings.max_inflight),
-        uploads=Slots(max(16, 4 * settings.max_inflight) if settings.max_inflight else 256),
+        uploads=Uploads(max(16, 4 * settings.max_inflight) if settings.max_inflight else 256),
     )
 
 

@@ -12,6 +12,7 @@ from function_builder.builds.build import Build, Outcome
 from function_builder.builds.builder import Builder
 from function_builder.builds.monitor import BuildKitMonitor
 from function_builder.builds.slots import Slots
+from function_builder.server.uploads import Uploads
 from function_builder.settings import Settings
 from function_builder.telemetry import Metrics
 from function_builder.tracing import Tracing, handed_on
@@ -56,7 +57,7 @@ class Service:
     monitor: BuildKitMonitor
     metrics: Metrics
     slots: Slots
-    uploads: Slots
+    uploads: Uploads
     tracing: Tracing = handed_on
     phase: Phase = Phase.SERVING
     running: set[asyncio.Task[None]] = field(default_factory=set)

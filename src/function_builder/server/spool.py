@@ -75,6 +75,10 @@ class Intake:
         max_bytes: the largest body.
         timeout: seconds without a byte.
         directory: where a large body's file lies.
+
+    Attributes:
+        received: bytes so far.
+        complete: whether the body is here.
     """
 
     def __init__(
@@ -91,7 +95,16 @@ class Intake:
         self._max_bytes = max_bytes
         self._timeout = timeout
         self._directory = directory
+        self._waiting: asyncio.Timeout | None = None
+        self._given_up = False
+        self.received = 0
         self.complete = False
+
+    def give_up(self) -> None:
+        """Wait no longer for this body: `into` ends with 408."""
+        self._given_up = True
+        if self._waiting is not None:
+            self._waiting.reschedule(asyncio.get_running_loop().time())
 
     async def into(self, spool: Spool) -> None:
         """Receive to the end.
@@ -101,11 +114,10 @@ class Intake:
             ClientDisconnect: the client went away.
         """
         pending = bytearray()
-        received = 0
         while not self.complete:
             chunk = await self._next()
-            received += len(chunk)
-            if received > self._max_bytes:
+            self.received += len(chunk)
+            if self.received > self._max_bytes:
                 raise too_large(self._max_bytes)
             pending += chunk
             if len(pending) >= MEMORY_BYTES:
@@ -116,16 +128,22 @@ class Intake:
 
     async def _next(self) -> bytes:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(0 if self._given_up else self._timeout) as self._waiting:
                 message = await self._receive()
         except TimeoutError as error:
-            reason = f"the upload paused for more than {self._timeout:g} s: send the body again"
-            raise Refusal(408, reason) from error
+            raise Refusal(408, self._why_not()) from error
+        finally:
+            self._waiting = None
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         self.complete = not message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
         return chunk
+
+    def _why_not(self) -> str:
+        if self._given_up:
+            return "the upload was the slowest of too many: send the body again"
+        return f"the upload paused for more than {self._timeout:g} s: send the body again"
 
     def _take(self, piece: bytes, spool: Spool) -> None:
         if self._signature is not None:

@@ -93,3 +93,18 @@ async def test_a_pause_that_is_too_long(tmp_path):
     with pytest.raises(Refusal) as caught:
         await intake(silence, tmp_path, timeout=0.01).into(Spool())
     assert caught.value.status == 408
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+async def test_a_body_that_is_given_up(tmp_path, waiting):
+    async def silence():
+        await asyncio.Event().wait()
+
+    taking = intake(silence, tmp_path)
+    task = asyncio.create_task(taking.into(Spool()))
+    if waiting:
+        await asyncio.sleep(0)
+    taking.give_up()
+    with pytest.raises(Refusal, match="slowest") as caught:
+        await task
+    assert caught.value.status == 408
