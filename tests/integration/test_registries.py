@@ -99,6 +99,7 @@ class Stage:
         assert reply.status_code == 500, reply.text
         assert reply.json()["status"] == "failed"
         assert "/tmp" not in reply.text
+        assert not any(password in reply.text for password, _ in USERS.values())
         error = reply.json()["error"]
         assert isinstance(error, str)
         return error
@@ -175,6 +176,9 @@ async def shared(registries, buildkit, tmp_path_factory) -> AsyncIterator[Stage]
     path = f"{programs}:/usr/bin:/bin"
     async with running_builder(root / "b", buildkit, PATH=path, DOCKER_CONFIG=str(docker)) as own:
         yield Stage(registries, own, docker / "config.json", programs)
+        said = own.log.read_text()
+        assert not any(password in said for password, _ in USERS.values())
+        assert IDENTITY_TOKEN not in said
 
 
 @pytest.fixture
@@ -373,6 +377,15 @@ def test_a_push_that_meets_a_bad_moment_is_tried_again(stage, method, part, faul
     assert faulty.failed == 1
     # A 503 is so common that BuildKit does not speak of it.
     assert b"503" in fault or " retrying in 1s" in reply.text
+
+
+def test_a_registry_that_stays_away_is_given_up(stage):
+    faulty = stage.registries.faulty
+    faulty.fail(b"HEAD", b"/manifests/", answer("502 Bad Gateway"), times=100)
+    reply = push_to_faulty(stage)
+    assert reply.status_code == 500
+    assert "502 Bad Gateway" in reply.json()["error"]
+    assert faulty.failed == 4
 
 
 @pytest.mark.parametrize(("method", "part"), PUSH)

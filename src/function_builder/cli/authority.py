@@ -68,7 +68,7 @@ class Authority:
 
     def write(self, certificate: Path, key: Path) -> None:
         """Write both, for `load`."""
-        write_key(key, self._key)
+        _write_key(key, self._key)
         self.write_certificate(certificate)
 
     def write_certificate(self, path: Path) -> None:
@@ -107,13 +107,11 @@ class Authority:
         for extension in extensions:
             builder = builder.add_extension(extension, not _CRITICAL)
         signed = builder.sign(self._key, hashes.SHA256())
-        # The key first: whoever reads between the two finds a pair that does not fit, and tries
-        # again, instead of a certificate whose key it will never see.
-        write_key(key, private)
+        _write_key(key, private)
         _replace(certificate, _pem(signed), 0o644)
 
 
-def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """Write a private key, for its owner's eyes."""
     pem = key.private_bytes(
         serialization.Encoding.PEM,
