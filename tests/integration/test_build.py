@@ -189,6 +189,16 @@ def test_a_failing_step_fails_the_build(builder, registry, stream):
     assert any(line.endswith(" the last words") for line in log)
 
 
+def test_an_error_names_no_path_of_buildkits_host(builder):
+    body = make_tar(
+        {"Dockerfile": "FROM busybox\nRUN mkdir -p /x/a/b\nCOPY d /x\n", "d/a": "a file"},
+        {"skipPush": True},
+    )
+    reply = post(builder, body).json()
+    assert reply["status"] == "failed"
+    assert "cannot replace to directory /x/a with file" in reply["error"]
+
+
 def test_build_args_reach_the_build_and_ours_cannot_be_overridden(builder, registry):
     dockerfile = """
 FROM busybox

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 
 import structlog
@@ -34,6 +35,9 @@ from function_builder.builds.record import ContentRecords
 from function_builder.builds.transcript import Mask, Transcript
 
 _log = structlog.get_logger(__name__)
+
+_HOST_PATH = re.compile(r"/\S*/cachemounts/buildkit[0-9]+")
+"""Where BuildKit has mounted the image for a COPY; what follows is the path in the image."""
 
 
 class Builder:
@@ -96,7 +100,7 @@ class Builder:
             error = str(refusal)
         except RPCError as failure:
             outcome = Outcome.FAILED
-            error = f"failed to solve: {mask.text(failure.message)}"
+            error = f"failed to solve: {mask.text(_HOST_PATH.sub('', failure.message))}"
         except BuildKitError as failure:
             outcome = Outcome.LOST
             error = "BuildKit was lost in the middle of the build: try again"

@@ -29,6 +29,7 @@ _REPOSITORY = re.compile(rf"(?:{_DOMAIN}/)?{_PATH_PART}(?:/{_PATH_PART})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _PLATFORM = re.compile(r"[a-z0-9_.-]+(?:/[a-z0-9_.-]+){0,2}")
 _MAX_REPOSITORY = 255
+_MAX_PLATFORMS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +166,8 @@ def _platforms(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise Refusal(400, f"{CONFIG_NAME}: platforms must be a list of strings")
     platforms = tuple(dict.fromkeys(item.strip() for item in value if item.strip()))
+    if len(platforms) > _MAX_PLATFORMS:
+        raise Refusal(400, f"{CONFIG_NAME}: more than {_MAX_PLATFORMS} platforms")
     for platform in platforms:
         if not _PLATFORM.fullmatch(platform):
             raise Refusal(400, f"platform {shown(platform)}: must look like linux/amd64")

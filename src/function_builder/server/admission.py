@@ -63,7 +63,11 @@ async def admit(
     measures.end(BuildPhase.UPLOAD)
     service.metrics.received_bytes.inc(spool.size)
     if signature is not None and not signature.matches(request.headers.get(SIGNATURE_HEADER)):
-        raise _unproven()
+        raise Refusal(
+            401,
+            f"{SIGNATURE_HEADER} is absent or wrong: it must be sha256= and the hex HMAC-SHA256 "
+            "of the whole body, keyed by the builder's payload secret",
+        )
     held.enter_context(service.slots.slot())
     domain = keys.trust_domain(secrets[0]) if secrets else keys.OPEN_DOMAIN
     key = _secrets_key(service.settings)
@@ -79,7 +83,7 @@ def _refuse_at_sight(request: Request, service: Service) -> None:
     """What the headers alone give away.
 
     Raises:
-        EarlyAnswer: 401, 413, 415, 429 or 503.
+        EarlyAnswer: 413, 415, 429 or 503.
     """
     limit = service.settings.max_body_bytes
     length = request.headers.get("content-length", "")
@@ -92,19 +96,8 @@ def _refuse_at_sight(request: Request, service: Service) -> None:
         raise EarlyAnswer(refused(Refusal(415, "the body is compressed: send the tar as it is")))
     if service.slots.full:
         raise EarlyAnswer(busy(service.slots.limit))
-    signature = request.headers.get(SIGNATURE_HEADER)
-    if not service.settings.disable_hmac and not Signature.is_one(signature):
-        raise EarlyAnswer(refused(_unproven()))
     if service.uploads.full:
         raise EarlyAnswer(busy(service.slots.limit or service.uploads.limit))
-
-
-def _unproven() -> Refusal:
-    return Refusal(
-        401,
-        f"{SIGNATURE_HEADER} is absent or wrong: it must be sha256= and the hex HMAC-SHA256 "
-        "of the whole body, keyed by the builder's payload secret",
-    )
 
 
 def _shutting_down() -> Refusal:

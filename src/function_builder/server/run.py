@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -54,6 +55,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
         StartError: a secret is absent, or a port is taken.
     """
     _check_secrets(settings)
+    _check_spool(settings)
     service = _service(settings)
     read_state(service)
     stop = _Signals()
@@ -151,6 +153,17 @@ async def _spans(endpoint: str) -> AsyncIterator[Tracing]:
         yield spans.trace
     finally:
         await asyncio.to_thread(spans.close)
+
+
+def _check_spool(settings: Settings) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=settings.spool_dir):
+            pass
+    except OSError as error:
+        raise StartError(
+            f"spool_dir {settings.spool_dir} cannot be written to: {error.strerror}: "
+            "name another directory, with room for request bodies"
+        ) from error
 
 
 async def _drain(service: Service, hurry: asyncio.Event) -> None:

@@ -91,6 +91,7 @@ def test_without_a_push_no_image_is_needed():
         (b'{"image": "a/b", "platforms": "linux/amd64"}', "platforms"),
         (b'{"image": "a/b", "platforms": [1]}', "platforms"),
         (b'{"image": "a/b", "platforms": ["linux/amd64,linux/arm64"]}', "linux/amd64"),
+        (json.dumps({"image": "a", "platforms": list("abcdefghijklmnopqrstu")}).encode(), "20"),
         (b'{"image": "a/b", "skipPush": "yes"}', "skipPush"),
         (b'{"image": "a/b,c/d"}', "comma"),
         (b'{"image": "a/b@sha256:' + b"0" * 64 + b'"}', "digest"),
@@ -103,7 +104,7 @@ def test_without_a_push_no_image_is_needed():
         (b'{"image": "a/b:' + b"t" * 129 + b'"}', "not a valid reference"),
         (b'{"image": "a/b"}' + b" " * (1 << 20), "larger than"),
     ],
-    ids=range(29),
+    ids=range(30),
 )
 def test_what_is_wrong_is_named(data, word):
     reason = refusal(data)
