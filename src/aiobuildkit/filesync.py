@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from aiobuildkit.errors import BuildKitError, ConnectionLost, ProtocolError, RPCError, StatusCode
 from aiobuildkit.wire.fsutil import CHUNK, Entry, Request, Sender, State, error_packet
-from aiobuildkit.wire.selection import Wanted, select
+from aiobuildkit.wire.selection import Wanted, pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from aiobuildkit.session import Handler, ServerStream
 
 __all__ = ["Entry", "FileSync", "FileTree", "Transfer"]
 
+_Answer = TypeVar("_Answer")
+
 _SLICE: Final = 0.002
 """Seconds after which other tasks get a turn: flow control alone may never give them one."""
+
+_SELECTING: Final = ThreadPoolExecutor(1, "aiobuildkit-selection")
+"""Where patterns are matched: one thread for all calls, whose pieces take turns. More would gain
+nothing, as only one at a time can compute, and each would keep the event loop from its turn."""
 
 
 class FileTree(Protocol):
@@ -90,7 +98,7 @@ class FileSync:
         return {"/moby.filesync.v1.FileSync/DiffCopy": self._diff_copy}
 
     async def _diff_copy(self, stream: ServerStream) -> None:
-        wanted = Wanted.parse(stream.metadata)
+        wanted = await _select(partial(Wanted.parse, stream.metadata))
         tree = self._trees.get(wanted.dir_name)
         if tree is None:
             raise RPCError(StatusCode.NOT_FOUND, f"no directory {wanted.dir_name!r} is shared")
@@ -104,6 +112,10 @@ class FileSync:
             # BuildKit shows the packet's text; the status alone would do for any other receiver.
             await stream.send(error_packet(text))
             raise RPCError(StatusCode.UNKNOWN, text) from error
+
+
+async def _select(step: Callable[[], _Answer]) -> _Answer:
+    return await asyncio.get_running_loop().run_in_executor(_SELECTING, step)
 
 
 def _describe(error: Exception) -> str:
@@ -152,11 +164,13 @@ class _Call:
 
     async def _announce(self, wanted: Wanted) -> None:
         entries = await asyncio.to_thread(self._tree.entries)
-        for entry in select(entries, wanted):
-            await self._take_turns()
-            if entry is not None:
+        selection = pieces(entries, wanted)
+        while (piece := await _select(partial(next, selection, None))) is not None:
+            for entry in piece:
+                await self._take_turns()
                 await self._stream.send(self._sender.announce(entry))
                 self._transfer.announced += 1
+            await self._take_turns()
         await self._stream.send(self._sender.end_list())
 
     async def _serve(self) -> None:

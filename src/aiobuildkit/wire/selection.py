@@ -2,16 +2,22 @@
 
 The call's metadata name patterns and paths; the sources of record are BuildKit's
 ``session/filesync/filesync.go`` for their form and fsutil's ``filter.go`` for their effect.
+
+Patterns come from whoever sent the context. Their own bounds (`aiobuildkit.wire.patterns`) limit
+what one path takes, and a tree has many; so a selection has a budget too, in processor time: a
+count of characters to compare would either refuse long lists of plain patterns or bound nothing.
 """
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
+from aiobuildkit.wire.filepath import BadPattern
 from aiobuildkit.wire.followpaths import Links, outermost
 from aiobuildkit.wire.fsutil import DIRECTORY, Entry
 from aiobuildkit.wire.patterns import PatternMatcher, Results
@@ -19,7 +25,14 @@ from aiobuildkit.wire.patterns import PatternMatcher, Results
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
-__all__ = ["Wanted", "select"]
+__all__ = ["BUDGET", "Wanted", "pieces", "select"]
+
+BUDGET: Final = 10
+"""Seconds of processor time for a selection: twenty times what 200,000 entries take with a few
+patterns."""
+
+_PIECE: Final = 0.02
+"""Seconds after which a piece of a selection ends, so that who asked for it can give up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,41 @@ class _Directory:
     entry: Entry
     results: Sequence[Results]
     given: bool
+
+
+def pieces(entries: Sequence[Entry], wanted: Wanted) -> Iterator[list[Entry]]:
+    """What `select` gives, in pieces, which may be empty.
+
+    A piece computes for some 20 ms, so it is for a worker thread. Single steps, such as to take
+    all patterns apart, may last longer, but other threads have their turns meanwhile.
+
+    Raises:
+        BadPattern: as `select` does, and where all pieces took more than `BUDGET`.
+    """
+    steps = select(entries, wanted)
+    began = time.thread_time()
+    spent = 0.0
+    while piece := _piece(steps):
+        spent += time.thread_time() - began
+        if spent > BUDGET:
+            patterns = (*wanted.exclude, *wanted.include, *wanted.follow)
+            raise BadPattern(
+                f"patterns that take more than {BUDGET} s for {len(entries)} files",
+                " ".join(patterns[:10]),
+            )
+        yield [entry for entry in piece if entry is not None]
+        # Not counted is what the thread does between two pieces; it need not be the same one.
+        began = time.thread_time()
+
+
+def _piece(steps: Iterator[Entry | None]) -> list[Entry | None]:
+    end = time.monotonic() + _PIECE
+    piece = []
+    for step in steps:
+        piece.append(step)
+        if time.monotonic() > end:
+            break
+    return piece
 
 
 def select(entries: Sequence[Entry], wanted: Wanted) -> Iterator[Entry | None]:

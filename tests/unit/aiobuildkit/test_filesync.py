@@ -1,6 +1,7 @@
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 
 import pytest
 
@@ -15,6 +16,7 @@ from aiobuildkit import (
     Transfer,
 )
 from aiobuildkit.protos.fsutil_pb2 import Packet
+from aiobuildkit.wire import selection
 from aiobuildkit.wire.fsutil import CHUNK, DIRECTORY, SYMLINK
 from tests.support import until
 
@@ -284,6 +286,72 @@ async def test_a_shut_window_holds_the_call_up_without_more_being_read():
         assert len(read) == part
         receiver.window.set()
     assert (await call).finished
+
+
+class Endless(Sequence[Entry]):
+    """A tree's entries that no selection comes to the end of.
+
+    Attributes:
+        begun: whether one has begun.
+    """
+
+    begun = False
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index):
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Entry]:
+        self.begun = True
+        return repeat(Entry("a", 0o644))
+
+
+class EndlessTree(Tree):
+    def __init__(self) -> None:
+        super().__init__({})
+        self._entries = self.endless = Endless()
+
+
+NOTHING = {**CONTEXT, "exclude-patterns": ["*"]}
+
+
+async def test_a_call_that_is_cancelled_stops_selecting():
+    tree = EndlessTree()
+    call = asyncio.create_task(serve(tree, Receiver(NOTHING)))
+    await until(lambda: tree.endless.begun)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    # There is but one thread to select in.
+    assert (await serve(Tree({"a": b"a"}), Receiver(CONTEXT))).finished
+
+
+async def test_a_receiver_that_leaves_stops_the_selecting():
+    receiver = Receiver(NOTHING)
+    receiver.leave()
+    with pytest.raises(ConnectionLost):
+        await serve(EndlessTree(), receiver)
+    assert (await serve(Tree({"a": b"a"}), Receiver(CONTEXT))).finished
+
+
+async def test_calls_take_turns_selecting():
+    tree = EndlessTree()
+    endless = asyncio.create_task(serve(tree, Receiver(NOTHING)))
+    await until(lambda: tree.endless.begun)
+    for _ in range(3):
+        assert (await serve(Tree({"a": b"a"}), Receiver(CONTEXT))).finished
+    assert not endless.done()
+    endless.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await endless
+
+
+async def test_a_selection_that_takes_too_long_fails_the_call(monkeypatch):
+    monkeypatch.setattr(selection, "BUDGET", 0.1)
+    text, _ = await fails(EndlessTree(), Receiver(NOTHING))
+    assert text == "patterns that take more than 0.1 s for 1 files: *"
 
 
 async def test_others_have_their_turns_though_flow_control_never_blocks():

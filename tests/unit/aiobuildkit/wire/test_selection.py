@@ -1,5 +1,9 @@
+import pytest
+
+from aiobuildkit.wire import selection
+from aiobuildkit.wire.filepath import BadPattern
 from aiobuildkit.wire.fsutil import DIRECTORY, SYMLINK, Entry, order
-from aiobuildkit.wire.selection import Wanted, select
+from aiobuildkit.wire.selection import Wanted, pieces, select
 
 
 def tree(*paths: str) -> list[Entry]:
@@ -49,6 +53,21 @@ def test_every_entry_and_every_link_tried_is_a_step():
     entries = [Entry(f"{number:03}", SYMLINK | 0o777, target="x") for number in range(100)]
     steps = list(select(entries, Wanted(follow=("*1", "*2"), exclude=("*",))))
     assert steps.count(None) >= 300
+
+
+def test_a_piece_ends_with_the_step_in_which_its_time_does(monkeypatch):
+    wanted = Wanted(exclude=("a", "*.txt"))
+    assert list(pieces(PROJECT, wanted)) == [list(filter(None, select(PROJECT, wanted)))]
+    monkeypatch.setattr(selection, "_PIECE", -1)
+    single = [[] if step is None else [step] for step in select(PROJECT, wanted)]
+    assert list(pieces(PROJECT, wanted)) == single
+    assert [] in single
+
+
+def test_a_selection_beyond_its_budget_is_refused(monkeypatch):
+    monkeypatch.setattr(selection, "BUDGET", 0)
+    with pytest.raises(BadPattern, match=r"take more than 0 s for 8 files: \*\.txt !b x$"):
+        next(pieces(PROJECT, Wanted(exclude=("*.txt", "!b"), follow=("x",))))
 
 
 def test_metadata_are_one_header_a_value_and_escaped_where_they_say_so():
