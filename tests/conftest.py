@@ -18,8 +18,8 @@ from function_builder.engine import (
     Registry,
     ensure_free,
     find_tool,
-    seed_base_image,
 )
+from function_builder.engine.base_image import seed_base_image
 from tests.support import free_address
 
 FreshBuildKit = Callable[[], Awaitable[BuildKitDaemon]]

@@ -20,8 +20,8 @@ from function_builder.engine import (
     Registry,
     StartFailed,
     find_tool,
-    seed_base_image,
 )
+from function_builder.engine.base_image import seed_base_image
 from tests.support import free_address, running, until
 
 pytestmark = pytest.mark.integration

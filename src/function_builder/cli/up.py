@@ -23,8 +23,8 @@ from function_builder.engine import (
     EngineError,
     Registry,
     ensure_free,
-    seed_base_image,
 )
+from function_builder.engine.base_image import seed_base_image
 from function_builder.server import serve
 from function_builder.settings import Settings
 from function_builder.telemetry import configure_logging

@@ -1,11 +1,11 @@
 """The programs that a builder may run itself: BuildKit and a registry, as child processes.
 
 Nothing here speaks BuildKit's API: the daemon is started, watched and ended; `aiobuildkit` talks
-to it by its address.
+to it by its address. `seed_base_image` is imported from `engine.base_image` by those who need it,
+for it brings an HTTP client, which a server's start should not wait for.
 """
 
 from function_builder.engine.address import ensure_free
-from function_builder.engine.base_image import seed_base_image
 from function_builder.engine.buildkit import BuildKitConfig, BuildKitDaemon, CacheLimits
 from function_builder.engine.errors import (
     AddressTaken,
@@ -31,6 +31,5 @@ __all__ = [
     "ToolMissing",
     "ensure_free",
     "find_tool",
-    "seed_base_image",
     "tools_cache",
 ]
