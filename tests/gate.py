@@ -25,8 +25,9 @@ class Gate:
 
     async def reached(self, *names: str) -> None:
         """Wait until the steps of these names run."""
-        async with asyncio.timeout(60):
-            await asyncio.gather(*map(self._caller, names))
+        # Not gather: it would cancel what has not come, and who waits for it again.
+        _, missing = await asyncio.wait(map(self._caller, names), timeout=60)
+        assert not missing, f"not all of {names} came to the gate"
 
     async def let(self, *names: str) -> None:
         """Let these steps go on."""

@@ -111,7 +111,7 @@ async def rootless(user: OrdinaryUser) -> AsyncIterator[Builder]:
 @pytest.fixture(scope="module")
 def host_address() -> Iterator[str]:
     """An address of this host that is not on its loopback network, and the metadata's."""
-    if [name for _, name in socket.if_nameindex()] != ["lo"]:
+    if os.geteuid() or [name for _, name in socket.if_nameindex()] != ["lo"]:
         pytest.skip("no network of our own (scripts/test): it would be the machine's that changes")
     address = "10.77.0.1"
     change = [str(find_tool("busybox")), "ip", "address"]
@@ -271,6 +271,8 @@ async def test_a_network_for_others_is_refused(tmp_path):
 
 async def test_a_user_without_ids_of_its_own_is_told_what_is_missing():
     with ordinary_user(ids="somebody:2100000:65536\n") as poor:
+        if not poor.enter:
+            pytest.skip("this user's ids are the machine's")
         (poor.home / "payload-secret").write_text(SECRET)
         (poor.home / "payload-secret").chmod(0o644)
         async with command(
