@@ -93,7 +93,7 @@ class BuildEndpoint:
         task = self._service.start(build)
         # A client that reads slowly, or not at all, holds the log, but no slot and no spool.
         task.add_done_callback(lambda _: held.close())
-        task.add_done_callback(lambda _: self._note_end(build))
+        task.add_done_callback(lambda task: self._note_end(build, task))
         gone = asyncio.create_task(_until_gone(request.receive))
         gone.add_done_callback(_cancel(task, "its client went away"))
         try:
@@ -109,7 +109,9 @@ class BuildEndpoint:
         _log.info("build refused", reason=reason, error=error)
         self._service.metrics.refusals.labels(reason).inc()
 
-    def _note_end(self, build: Build) -> None:
+    def _note_end(self, build: Build, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (fault := task.exception()):
+            _log.error("a build crashed", exc_info=fault)
         result = build.result
         assert result is not None
         _log.info(

@@ -4,6 +4,7 @@ import json
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from function_builder.builds.builder import Builder
 from function_builder.builds.slots import Slots
@@ -41,10 +42,13 @@ def crashing(monkeypatch):
 
 
 async def test_a_build_that_crashes_is_told_of_and_frees_its_slot(service, crashing):
-    answer = await post(service)
+    with capture_logs() as log:
+        answer = await post(service)
     assert (answer.status_code, answer.json()["error"]) == (500, BLAME)
     assert service.slots.taken == 0
     assert not service.running
+    (crash,) = (line for line in log if line["event"] == "a build crashed")
+    assert isinstance(crash["exc_info"], ZeroDivisionError)
 
 
 async def test_a_stream_has_its_last_line_even_then(service, crashing):
