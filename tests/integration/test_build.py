@@ -544,49 +544,41 @@ def _gauge(builder: RunningBuilder, name: str) -> float:
     return float(value)
 
 
+async def upload_across_sigterm(builder: RunningBuilder, body: bytes, *, until_log_says: str):
+    """Send a body of which the second part comes when the builder is that far on its way out."""
+    going_on = asyncio.Event()
+
+    async def pieces():
+        yield body[:1000]
+        builder.terminate()
+        await going_on.wait()
+        yield body[1000:]
+
+    async with httpx2.AsyncClient(timeout=60) as client:
+        sent = headers(body, stream=True)
+        post = client.post(f"{builder.url}/build", content=pieces(), headers=sent)
+        answered = asyncio.create_task(post)
+        await until(lambda: until_log_says in builder.log.read_text(), timeout=9)
+        going_on.set()
+        return await answered
+
+
 async def test_an_upload_that_sigterm_interrupts_is_built_to_its_end(tmp_path, buildkitd):
     async with running_builder(tmp_path / "b", buildkitd, drain_timeout="30s") as builder:
         # Longer than the web server waits for answers of its own accord.
         dockerfile = "FROM busybox\nRUN sleep 8; echo late\n"
         body = make_tar({"Dockerfile": dockerfile}, {"skipPush": True})
-        going_on = asyncio.Event()
-
-        async def pieces():
-            yield body[:1000]
-            builder.terminate()
-            await going_on.wait()
-            yield body[1000:]
-
-        async with httpx2.AsyncClient(timeout=60) as client:
-            sent = headers(body, stream=True)
-            post = client.post(f"{builder.url}/build", content=pieces(), headers=sent)
-            answered = asyncio.create_task(post)
-            await until(lambda: "draining" in builder.log.read_text(), timeout=5)
-            going_on.set()
-            last = lines_of(await answered)[-1]
-        assert last["status"] == "success"
+        answer = await upload_across_sigterm(builder, body, until_log_says="draining")
+        assert lines_of(answer)[-1]["status"] == "success"
         async with asyncio.timeout(20):
             assert await builder.process.wait() == 0
 
 
 async def test_an_upload_that_outlives_the_drain_is_refused(tmp_path, buildkitd):
     async with running_builder(tmp_path / "b", buildkitd, drain_timeout="1s") as builder:
-        body = good()
-        going_on = asyncio.Event()
-
-        async def pieces():
-            yield body[:1000]
-            builder.terminate()
-            await going_on.wait()
-            yield body[1000:]
-
-        async with httpx2.AsyncClient(timeout=60) as client:
-            sent = headers(body, stream=True)
-            post = client.post(f"{builder.url}/build", content=pieces(), headers=sent)
-            answered = asyncio.create_task(post)
-            await until(lambda: "no build is begun any more" in builder.log.read_text(), timeout=9)
-            going_on.set()
-            answer = await answered
+        answer = await upload_across_sigterm(
+            builder, good(), until_log_says="no build is begun any more"
+        )
         assert answer.status_code == 503
         assert "shutting down" in answer.json()["error"]
 
