@@ -29,7 +29,7 @@ class Tree:
     def __init__(self, files: Mapping[str, bytes], *others: Entry) -> None:
         self.files = dict(files)
         sized = [Entry(path, 0o644, len(content)) for path, content in files.items()]
-        self._entries = sorted([*sized, *others], key=lambda entry: entry.path)
+        self._entries: Sequence[Entry] = sorted([*sized, *others], key=lambda entry: entry.path)
 
     def entries(self) -> Sequence[Entry]:
         return self._entries
