@@ -29,6 +29,9 @@ _MAX_PATH: Final = 4095
 _MAX_NAMES: Final = 64 << 20
 # Linux's limit of symbolic links followed in one path.
 _MAX_LINKS: Final = 40
+# An ignore file has dozens of lines; those that were written for whole organisations, hundreds.
+_MAX_IGNORE_LINES: Final = 10_000
+_MAX_IGNORE_BYTES: Final = 1 << 20
 
 # Parents without an entry: the mode that tar gives them, and a time that never changes. Before
 # 1980 zip archives made of them in a RUN step would fail.
@@ -99,12 +102,14 @@ def open_archive(reader: Reader, *, max_entries: int) -> Archive:
     if CONTEXT not in members:
         raise Refusal(400, f"The archive has no {CONTEXT}/ folder.")
     context = _context(members)
+    entries = {entry.path: entry for entry in context}
+    _check_ignore_files(reader, entries)
     secrets = members.get(SECRETS_NAME)
     return Archive(
         config=_document(reader, members[CONFIG_NAME], MAX_CONFIG_BYTES),
         secrets=_document(reader, secrets, MAX_SECRETS_BYTES) if secrets else None,
         context=context,
-        dockerfile=_dockerfile(context),
+        dockerfile=_dockerfile(entries),
     )
 
 
@@ -284,9 +289,27 @@ def _entry(path: str, member: Member, group: int) -> ContextEntry:
     )
 
 
-def _dockerfile(context: Sequence[ContextEntry]) -> ContextEntry:
+def _check_ignore_files(reader: Reader, entries: Mapping[str, ContextEntry]) -> None:
+    """Refuse an ignore file that nobody wrote by hand.
+
+    BuildKit sends each of its lines back as a header of one request, and a hundred thousand headers
+    take seconds to decode, in which nothing else is served.
+    """
+    for name in (".dockerignore", "Dockerfile.dockerignore", "dockerfile.dockerignore"):
+        entry = _follow(entries, name)
+        if entry is None or not stat.S_ISREG(entry.mode):
+            continue
+        text = reader.read(entry.offset, min(entry.size, _MAX_IGNORE_BYTES))
+        if entry.size > _MAX_IGNORE_BYTES or text.count(b"\n") >= _MAX_IGNORE_LINES:
+            raise Refusal(
+                400,
+                f"{CONTEXT}/{name} has {_MAX_IGNORE_LINES} lines or {_MAX_IGNORE_BYTES} bytes, or more:"
+                " use fewer and wider patterns.",
+            )
+
+
+def _dockerfile(entries: Mapping[str, ContextEntry]) -> ContextEntry:
     """The file that BuildKit reads: it tries the second name where the first gives nothing."""
-    entries = {entry.path: entry for entry in context}
     for name in ("Dockerfile", "dockerfile"):
         entry = _follow(entries, name)
         if entry and stat.S_ISREG(entry.mode):

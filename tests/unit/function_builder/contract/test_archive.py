@@ -484,3 +484,17 @@ def test_names_and_targets_that_no_system_has_are_refused_wherever_they_lie():
     assert refused(symlink("a", "t" * 10_000)).status == 400
     many = [symlink(f"{number}", "t" * 8000) for number in range(9000)]
     assert refused(*many, max_entries=200_000).status == 413
+
+
+@pytest.mark.parametrize("name", [".dockerignore", "Dockerfile.dockerignore"])
+@pytest.mark.parametrize(
+    "content", [b"a\n" * 10_000, b"a" * ((1 << 20) + 1)], ids=["lines", "bytes"]
+)
+def test_an_ignore_file_that_nobody_wrote_is_refused(name, content):
+    assert refused(file(f"context/{name}", content)).status == 400
+    hidden = [symlink(f"context/{name}", "/elsewhere"), file("context/elsewhere", content)]
+    assert f"context/{name} has" in refused(*hidden).reason
+
+
+def test_a_long_ignore_file_is_taken():
+    assert ".dockerignore" in layout(file("context/.dockerignore", b"node_modules\n" * 9_999))
