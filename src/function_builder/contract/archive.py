@@ -303,8 +303,8 @@ def _check_ignore_files(reader: Reader, entries: Mapping[str, ContextEntry]) -> 
         if entry.size > _MAX_IGNORE_BYTES or text.count(b"\n") >= _MAX_IGNORE_LINES:
             raise Refusal(
                 400,
-                f"{CONTEXT}/{name} has {_MAX_IGNORE_LINES} lines or {_MAX_IGNORE_BYTES} bytes, or more:"
-                " use fewer and wider patterns.",
+                f"{CONTEXT}/{name} has {_MAX_IGNORE_LINES} lines or {_MAX_IGNORE_BYTES} bytes,"
+                " or more: use fewer and wider patterns.",
             )
 
 
