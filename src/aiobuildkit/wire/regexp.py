@@ -23,7 +23,11 @@ MAX_INSTRUCTIONS: Final = 1000
 """Bound on one expression's program: some fifty patterns' worth, a millisecond a step at worst."""
 
 _REMEMBERED: Final = 200_000
-"""States kept in one expression's steps: some 13 MB at worst."""
+"""States kept in the steps of one long expression: some 13 MB at worst."""
+
+_REMEMBERED_FOR_EACH: Final = 60
+"""Steps kept for each instruction: many short expressions share a bound on their instructions, and
+so share this one."""
 
 _MATCH: Final = 0
 """The instruction that says that a match has been found."""
@@ -85,7 +89,10 @@ class Regexp:
         return False
 
     def _remember(self, current: frozenset[int], before: str, after: str) -> _Step:
-        if len(self._steps) * len(self._program) > _REMEMBERED:
+        instructions = len(self._program)
+        if len(self._steps) >= min(
+            _REMEMBERED_FOR_EACH * instructions, _REMEMBERED // instructions
+        ):
             self._steps.clear()
         step = self._steps[current, before, after] = self._step(current, before, after)
         return step
