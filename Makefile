@@ -1,5 +1,5 @@
 # Every target sets up what it needs first. ARGS is passed on: make test ARGS="-k engine".
-.PHONY: help up test check setup
+.PHONY: help up test check bench setup
 
 help: ## list the targets
 	@awk -F ': ## ' '/^[a-z]+: ## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ test: ## run every test (ARGS: for pytest)
 
 check: ## lint, types, import contracts, locks
 	@scripts/check
+
+bench: ## measure against buildctl and a Go server (CASE= one case, ROUNDS=15)
+	@scripts/bench $(if $(CASE),--case=$(CASE)) $(if $(ROUNDS),--rounds=$(ROUNDS)) $(ARGS)
 
 setup: ## install what is missing and build the pinned tools, once
 	@scripts/setup dev >/dev/null

@@ -1,0 +1,237 @@
+"""What is measured, each building a context as an image: this builder, a Go server, buildctl."""
+
+import asyncio
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from bench import usage
+from bench.contexts import Context
+from function_builder.engine import find_tool
+
+_SECRET = "only-for-benchmarks"
+_BUILD_ARGS = {"SOURCE_DATE_EPOCH": "0"}
+_LONGEST_BUILD = 300.0
+
+Job = Callable[[], None]
+"""One build, made ready beforehand; returns when the image is pushed."""
+
+
+class BuildFailed(Exception):
+    """A build that should have succeeded did not; what was measured is worth nothing."""
+
+
+class Contender(Protocol):
+    """Something that builds.
+
+    Attributes:
+        name: what tables and images call it.
+    """
+
+    name: str
+
+    def job(self, context: Context, image: str) -> Job:
+        """Make a build of the context, as it is now, ready."""
+        ...
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it took so far, without BuildKit's."""
+        ...
+
+    def idle(self) -> float:
+        """Megabytes that it holds before its first build."""
+        ...
+
+    def peak(self) -> float:
+        """The most megabytes that it held at a time."""
+        ...
+
+
+class Server:
+    """A process that answers POST /build."""
+
+    def __init__(self, name: str, address: str, pid: int) -> None:
+        self.name = name
+        self._address = address
+        self._pid = pid
+        usage.forget_peak(pid)
+        self._idle = usage.resident(pid)
+
+    def job(self, context: Context, image: str) -> Job:
+        """Make and sign the request."""
+        body = context.request(image, _BUILD_ARGS)
+        signature = hmac.new(_SECRET.encode(), body, hashlib.sha256).hexdigest()
+        headers = {
+            "X-Build-Signature": f"sha256={signature}",
+            "Content-Type": "application/octet-stream",
+            "Accept": "application/x-ndjson",
+        }
+        return lambda: self._post(body, headers)
+
+    def cpu(self) -> float:
+        """The process's."""
+        return usage.process_cpu(self._pid)
+
+    def idle(self) -> float:
+        """What it held once it answered."""
+        return self._idle
+
+    def peak(self) -> float:
+        """Since then."""
+        return usage.peak(self._pid)
+
+    def _post(self, body: bytes, headers: Mapping[str, str]) -> None:
+        connection = http.client.HTTPConnection(self._address, timeout=_LONGEST_BUILD)
+        try:
+            connection.request("POST", "/build", body, headers)
+            reply = connection.getresponse().read()
+        finally:
+            connection.close()
+        lines = reply.splitlines() or [b""]
+        try:
+            succeeded = json.loads(lines[-1])["status"] == "success"
+        except (ValueError, KeyError, TypeError):
+            succeeded = False
+        if not succeeded:
+            raise BuildFailed(f"{self.name}: {reply[-2000:].decode(errors='replace')}")
+
+
+class Buildctl:
+    """BuildKit's own command, on the context's directory; it receives nothing, checks nothing."""
+
+    name = "buildctl"
+
+    def __init__(self, buildkit: str, root: Path) -> None:
+        self._command = [str(find_tool("buildctl")), "--addr", buildkit]
+        self._environment = _environment(root)
+        self._lock = threading.Lock()
+        self._cpu = 0.0
+        self._peak = 0.0
+
+    def job(self, context: Context, image: str) -> Job:
+        """Put the command together."""
+        push = f"type=image,name={image},push=true,registry.insecure=true"
+        argv = ["build", "--frontend=dockerfile.v0", "--progress=plain", f"--output={push}"]
+        argv += [f"--local={name}={context.directory}" for name in ("context", "dockerfile")]
+        argv += [f"--opt=build-arg:{name}={value}" for name, value in _BUILD_ARGS.items()]
+        return lambda: self.run(argv)
+
+    def cpu(self) -> float:
+        """Of all its runs."""
+        return self._cpu
+
+    def idle(self) -> float:
+        """Nothing: it runs while it builds."""
+        return 0.0
+
+    def peak(self) -> float:
+        """Of its largest run."""
+        return self._peak
+
+    def run(self, argv: list[str]) -> None:
+        """Run it to its end."""
+        with tempfile.TemporaryFile() as log:
+            process = subprocess.Popen(
+                [*self._command, *argv], env=self._environment, stdout=log, stderr=log
+            )
+            killer = threading.Timer(_LONGEST_BUILD, process.kill)
+            killer.start()
+            _, status, spent = os.wait4(process.pid, 0)
+            killer.cancel()
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode != 0:
+                log.seek(0)
+                raise BuildFailed(f"buildctl: {log.read()[-2000:].decode(errors='replace')}")
+        with self._lock:
+            self._cpu += spent.ru_utime + spent.ru_stime
+            self._peak = max(self._peak, spent.ru_maxrss * 1024 / 1e6)
+
+
+@asynccontextmanager
+async def builder(root: Path, buildkit: str, listen: str, metrics: str) -> AsyncIterator[Server]:
+    """This project's: `function-builder serve`, its settings the defaults."""
+    secret = _secret(root)
+    environment = _environment(root) | {
+        "listen": listen,
+        "metrics_listen": metrics,
+        "buildkit_url": buildkit,
+        "secret_mount_path": str(secret.parent),
+        "spool_dir": str(root),
+        "insecure": "true",
+        "drain_delay": "0",
+    }
+    argv = (sys.executable, "-m", "function_builder", "serve")
+    async with _server("ours", argv, environment, listen, root / "log") as server:
+        yield server
+
+
+@asynccontextmanager
+async def go_reference(root: Path, buildkit: str, listen: str) -> AsyncIterator[Server]:
+    """bench/go-reference."""
+    argv = (
+        str(find_tool("go-reference")),
+        *("-listen", listen, "-buildkit", buildkit, "-secret", str(_secret(root))),
+    )
+    environment = _environment(root) | {"TMPDIR": str(root)}
+    async with _server("go", argv, environment, listen, root / "log") as server:
+        yield server
+
+
+@asynccontextmanager
+async def _server(
+    name: str, argv: tuple[str, ...], environment: Mapping[str, str], listen: str, log: Path
+) -> AsyncIterator[Server]:
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *argv, env=environment, stdout=output, stderr=output
+        )
+    try:
+        async with asyncio.timeout(30):
+            while not await asyncio.to_thread(_healthy, listen):
+                if process.returncode is not None:
+                    raise BuildFailed(f"{name} ended at its start: see {log}")
+                await asyncio.sleep(0.02)
+        yield Server(name, listen, process.pid)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        try:
+            async with asyncio.timeout(15):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+def _healthy(address: str) -> bool:
+    connection = http.client.HTTPConnection(address, timeout=5)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _secret(root: Path) -> Path:
+    path = root / "secrets" / "payload-secret"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_SECRET)
+    return path
+
+
+def _environment(root: Path) -> dict[str, str]:
+    # No credentials, no proxy, no tracing of whoever runs the benchmark.
+    root.mkdir(parents=True, exist_ok=True)
+    return {"PATH": os.environ["PATH"], "HOME": str(root), "DOCKER_CONFIG": str(root)}

@@ -1,0 +1,60 @@
+"""Samples in numbers that people read: medians of paired ratios, spread, outliers."""
+
+import statistics
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.measure import Outcome, Series
+
+
+def show(outcome: Outcome, console: Console) -> None:
+    """Print a case's table."""
+    case = outcome.case
+    table = Table(title=f"{case.title} ({case.name})", title_justify="left")
+    for column in ("", "wall s", "min", "max", "CPU s", "buildkitd", "idle", "peak MB"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, series in outcome.series.items():
+        wall = [sample.wall for sample in series.samples]
+        table.add_row(
+            name,
+            f"{statistics.median(wall):.4f}",
+            f"{min(wall):.4f}",
+            f"{max(wall):.4f}",
+            # Of so short a time the mean alone is finer than the kernel's tick.
+            f"{statistics.fmean(sample.cpu for sample in series.samples):.4f}",
+            f"{statistics.fmean(sample.buildkitd_cpu for sample in series.samples):.4f}",
+            f"{series.idle:.0f}",
+            f"{series.peak:.0f}",
+        )
+    console.print(table)
+    for name, series in outcome.series.items():
+        far = outliers([sample.wall for sample in series.samples])
+        if far:
+            console.print(f"  outliers of {name}: {' '.join(f'{value:.4f}' for value in far)} s")
+    ours, buildctl, go = (outcome.series[name] for name in ("ours", "buildctl", "go"))
+    for words, one, other, target in (
+        ("ours ÷ buildctl", ours, buildctl, case.buildctl),
+        ("ours ÷ go", ours, go, case.go),
+        ("go ÷ buildctl", go, buildctl, None),
+    ):
+        ratios = paired(one, other)
+        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        line = f"  {words:16} {middle:.2f}  (quartiles {low:.2f} - {high:.2f})"
+        if target is not None:
+            line += f"  target {target:.2f}: {'met' if middle <= target else 'MISSED'}"
+        console.print(line, highlight=False)
+
+
+def paired(one: Series, other: Series) -> list[float]:
+    """The ratio of wall times in each round."""
+    pairs = zip(one.samples, other.samples, strict=True)
+    return [mine.wall / theirs.wall for mine, theirs in pairs]
+
+
+def outliers(values: Sequence[float]) -> list[float]:
+    """Those beyond the quartiles by more than 1.5 times what lies between them (Tukey)."""
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    reach = 1.5 * (high - low)
+    return [value for value in values if not low - reach <= value <= high + reach]
