@@ -48,12 +48,12 @@ class Contender(Protocol):
         """Seconds of CPU that it took so far, without BuildKit's."""
         ...
 
-    def idle(self) -> float:
-        """Megabytes that it holds before its first build."""
+    def idle(self) -> float | None:
+        """Megabytes that it holds before its first build; None: it runs only while it builds."""
         ...
 
-    def peak(self) -> float:
-        """The most megabytes that it held at a time."""
+    def peak(self) -> float | None:
+        """The most megabytes that it held at a time; None likewise."""
         ...
 
 
@@ -116,7 +116,6 @@ class Buildctl:
         self._environment = _environment(root)
         self._lock = threading.Lock()
         self._cpu = 0.0
-        self._peak = 0.0
 
     def job(self, context: Context, image: str) -> Job:
         """Put the command together."""
@@ -130,13 +129,11 @@ class Buildctl:
         """Of all its runs."""
         return self._cpu
 
-    def idle(self) -> float:
-        """Nothing: it runs while it builds."""
-        return 0.0
+    def idle(self) -> None:
+        """It does not wait for builds."""
 
-    def peak(self) -> float:
-        """Of its largest run."""
-        return self._peak
+    def peak(self) -> None:
+        """Not known: a child's ru_maxrss begins with what its parent, we, held at the fork."""
 
     def run(self, argv: list[str]) -> None:
         """Run it to its end."""
@@ -154,7 +151,6 @@ class Buildctl:
                 raise BuildFailed(f"buildctl: {log.read()[-2000:].decode(errors='replace')}")
         with self._lock:
             self._cpu += spent.ru_utime + spent.ru_stime
-            self._peak = max(self._peak, spent.ru_maxrss * 1024 / 1e6)
 
 
 @asynccontextmanager
@@ -193,7 +189,11 @@ async def _server(
 ) -> AsyncIterator[Server]:
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *argv, env=environment, stdout=output, stderr=output
+            *(str(find_tool("setpriv")), "--pdeathsig", "KILL", "--"),
+            *argv,
+            env=environment,
+            stdout=output,
+            stderr=output,
         )
     try:
         async with asyncio.timeout(30):

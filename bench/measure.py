@@ -53,8 +53,8 @@ class Series:
     """A contender's measurements in one case, in the order of the rounds; sizes in megabytes."""
 
     samples: Sequence[Sample]
-    idle: float
-    peak: float
+    idle: float | None
+    peak: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,7 @@ def show(outcome: Outcome, console: Console) -> None:
             # Of so short a time the mean alone is finer than the kernel's tick.
             f"{statistics.fmean(sample.cpu for sample in series.samples):.4f}",
             f"{statistics.fmean(sample.buildkitd_cpu for sample in series.samples):.4f}",
-            f"{series.idle:.0f}",
-            f"{series.peak:.0f}",
+            *("-" if size is None else f"{size:.0f}" for size in (series.idle, series.peak)),
         )
     console.print(table)
     for name, series in outcome.series.items():
