@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -21,6 +22,10 @@ from function_builder.engine import (
 )
 from function_builder.engine.base_image import seed_base_image
 from tests.support import free_address
+
+# A shell without job control starts what it puts into the background deaf to Ctrl-C, and programs
+# inherit that: those that tests start and interrupt must hear it however the tests were started.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FreshBuildKit = Callable[[], Awaitable[BuildKitDaemon]]
 
