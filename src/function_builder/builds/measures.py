@@ -64,6 +64,7 @@ class Measures:
         self.accepted = accepted
         self.spans: dict[BuildPhase, tuple[int, int]] = {}
         self._marked = accepted
+        self._begun = 0
         self._steps: dict[str, Step] = {}
 
     def end(self, phase: BuildPhase) -> None:
@@ -96,6 +97,8 @@ class Measures:
             failed = Step.FAILED if vertex.error else Step.RUN
             self._steps[vertex.digest] = Step.CACHED if vertex.cached else failed
         if vertex.name.startswith(_LOCAL):
+            # Every build reads its own files first, so this is its beginning by BuildKit's clock.
+            self._begun = self._begun or vertex.started or 0
             self._widen(BuildPhase.CONTEXT, vertex.started, vertex.completed)
         elif not vertex.name.startswith(_EXPORTER):
             self._widen(BuildPhase.BUILD, vertex.started, vertex.completed)
@@ -108,5 +111,8 @@ class Measures:
 
     def _widen(self, phase: BuildPhase, began: int | None, ended: int | None) -> None:
         if began is not None and ended is not None:
+            # A step that another build runs too may have begun long before this one.
+            began = max(began, self._begun)
+            ended = max(ended, began)
             first, last = self.spans.get(phase, (began, ended))
             self.spans[phase] = (min(first, began), max(last, ended))

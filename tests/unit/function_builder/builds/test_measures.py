@@ -99,3 +99,12 @@ def test_steps_are_those_of_the_dockerfile_each_counted_once():
         vertex("exporting to image", 4, 5),
     )
     assert measures.steps == {Step.CACHED: 1, Step.RUN: 1, Step.FAILED: 1}
+
+
+def test_a_step_that_another_build_began_counts_from_this_ones_beginning():
+    measures = taken(
+        vertex("[internal] load build definition from Dockerfile", 500, 501),
+        vertex("[1/2] FROM docker.io/library/busybox:latest", 90, 91),
+        vertex("[2/2] RUN long", 90, 503),
+    )
+    assert seconds(measures, BuildPhase.BUILD) == 3
