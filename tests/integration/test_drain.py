@@ -11,24 +11,11 @@ import httpx2
 import pytest
 
 from tests.builders import RunningBuilder, running_builder
-from tests.gate import gate
 from tests.requests import headers, make_tar
 
 pytestmark = pytest.mark.integration
 
 QUICK = make_tar({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}, {"skipPush": True})
-
-
-@pytest.fixture
-async def http():
-    async with httpx2.AsyncClient(trust_env=False, timeout=100) as client:
-        yield client
-
-
-@pytest.fixture
-async def steps():
-    async with gate() as one:
-        yield one
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pytest
 
 from function_builder.engine import BuildKitDaemon
 from tests.builders import RunningBuilder, running_builder
-from tests.gate import gate
 from tests.requests import headers, make_tar
 from tests.support import until
 
@@ -26,18 +25,6 @@ FAILING = make_tar({"Dockerfile": "FROM busybox\nRUN exit 7\n"}, SKIP)
 BROKEN = make_tar({"Dockerfile": "FRO\n"}, SKIP)
 SLEEPING = make_tar({"Dockerfile": "FROM busybox\nRUN sleep 100\n"}, SKIP)
 BUSY = "Concurrent request limit exceeded. Max concurrent requests: 1\n"
-
-
-@pytest.fixture
-async def http():
-    async with httpx2.AsyncClient(trust_env=False, timeout=100) as client:
-        yield client
-
-
-@pytest.fixture
-async def steps():
-    async with gate() as one:
-        yield one
 
 
 @pytest.fixture

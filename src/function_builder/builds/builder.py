@@ -164,7 +164,7 @@ class Builder:
                 result = await solve.result()
             ended = True
         except (SolveError, asyncio.CancelledError):
-            # An answer, and a cancel of our own, leave BuildKit with a state that it knows.
+            # BuildKit has lived to see these; after a lost connection nobody can say.
             ended = True
             raise
         else:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Final
 
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from function_builder.contract.errors import Refusal
@@ -33,11 +33,6 @@ def busy(limit: int) -> Response:
         status_code=429,
         headers={"Retry-After": str(RETRY_AFTER), "Connection": "close"},
     )
-
-
-def not_found() -> Response:
-    """404, in the form of every refusal."""
-    return JSONResponse({"status": "failed", "error": "not found"}, 404)
 
 
 async def answer_early(
