@@ -1,0 +1,128 @@
+{{- define "builder.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (default .Chart.Name .Values.nameOverride) | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "builder.buildkitName" -}}
+{{ include "builder.fullname" . }}-buildkit
+{{- end -}}
+
+{{/* pro-builder's own selector: a Deployment's cannot be changed, so `helm upgrade` needs the same. */}}
+{{- define "builder.selector" -}}
+app: {{ default (include "builder.fullname" .) .Values.nameOverride }}
+component: pro-builder
+{{- end -}}
+
+{{- define "builder.buildkitSelector" -}}
+app: {{ default (include "builder.fullname" .) .Values.nameOverride }}
+component: buildkit
+{{- end -}}
+
+{{/* Of pods: without versions, for a new one of the chart alone is no reason to start them anew. */}}
+{{- define "builder.podLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "builder.commonLabels" -}}
+{{ include "builder.podLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: openfaas
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "builder.labels" -}}
+{{ include "builder.selector" . }}
+{{ include "builder.commonLabels" . }}
+{{- end -}}
+
+{{- define "builder.buildkitLabels" -}}
+{{ include "builder.buildkitSelector" . }}
+{{ include "builder.commonLabels" . }}
+{{- end -}}
+
+{{/* Whether proBuilder.image is the closed product, on its own registry or a mirror. */}}
+{{- define "builder.imageIsClosed" -}}
+{{- if regexMatch "(^|/)openfaasltd/pro-builder([:@]|$)" .Values.proBuilder.image }}true{{ end -}}
+{{- end -}}
+
+{{- define "builder.image" -}}
+{{- if or (not .Values.proBuilder.image) (include "builder.imageIsClosed" .) -}}
+ghcr.io/function-builder/function-builder:{{ .Chart.AppVersion }}
+{{- else -}}
+{{ .Values.proBuilder.image }}
+{{- end -}}
+{{- end -}}
+
+{{/* rootless, userns or privileged */}}
+{{- define "builder.buildkitKind" -}}
+{{- if not .Values.buildkit.hostUsers }}userns
+{{- else if .Values.buildkit.rootless }}rootless
+{{- else }}privileged
+{{- end -}}
+{{- end -}}
+
+{{- define "builder.buildkitImage" -}}
+{{- eq (include "builder.buildkitKind" .) "rootless" | ternary .Values.buildkitRootless.image .Values.buildkit.image -}}
+{{- end -}}
+
+{{- define "builder.hasSidecar" -}}
+{{- if eq .Values.topology "sidecar" }}true{{ end -}}
+{{- end -}}
+
+{{/* Only a StatefulSet gives each replica a claim of its own. */}}
+{{- define "builder.kind" -}}
+{{- if and (include "builder.hasSidecar" .) (eq .Values.buildkit.cache.type "persistentVolume") }}StatefulSet
+{{- else }}Deployment
+{{- end -}}
+{{- end -}}
+
+{{- define "builder.serviceAccount" -}}
+{{- default (include "builder.fullname" .) .Values.serviceAccount -}}
+{{- end -}}
+
+{{- define "builder.url" -}}
+http://{{ .Values.service.name }}.{{ .Release.Namespace }}:8080
+{{- end -}}
+
+{{/* A size such as 50Gi in bytes. */}}
+{{- define "builder.bytes" -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- mul (regexFind "^[0-9]+" . | int64) (get $units (regexFind "[A-Za-z]*$" .) | int64) -}}
+{{- end -}}
+
+{{- define "builder.spread" -}}
+{{- if .constraints -}}
+{{ toYaml .constraints }}
+{{- else -}}
+- maxSkew: 1
+  topologyKey: kubernetes.io/hostname
+  # A replica somewhere is better than none.
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels:
+      {{- .selector | nindent 6 }}
+{{- end -}}
+{{- end -}}
+
+{{- define "builder.egress" -}}
+- to:
+    # By address, and by namespace too: some networks (Cilium) do not count pods among addresses.
+    - namespaceSelector: {}
+    {{- $v4 := list }}{{ $v6 := list }}
+    {{- range .Values.networkPolicy.egressExcept }}
+    {{- if contains ":" . }}{{ $v6 = append $v6 . }}{{ else }}{{ $v4 = append $v4 . }}{{ end }}
+    {{- end }}
+    {{- range $cidr, $except := dict "0.0.0.0/0" $v4 "::/0" $v6 }}
+    - ipBlock:
+        cidr: {{ $cidr }}
+        {{- with $except }}
+        except:
+          {{- toYaml . | nindent 10 }}
+        {{- end }}
+    {{- end }}
+{{- end -}}

@@ -1,0 +1,276 @@
+{{/* The builder's pods: of a Deployment, or of a StatefulSet where each has a cache of its own. */}}
+{{- define "builder.podTemplate" -}}
+{{- $sidecar := include "builder.hasSidecar" . -}}
+{{- $tls := and (not $sidecar) .Values.tls.clientSecret -}}
+metadata:
+  labels:
+    {{- include "builder.selector" . | nindent 4 }}
+    {{- include "builder.podLabels" . | nindent 4 }}
+    {{- with .Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    kubectl.kubernetes.io/default-container: pro-builder
+    {{- if .Values.metrics.scrapeAnnotations }}
+    prometheus.io/scrape: "true"
+    prometheus.io/port: "8081"
+    prometheus.io/path: /metrics
+    {{- end }}
+    {{- if $sidecar }}
+    # BuildKit reads its configuration when it starts.
+    checksum/buildkitd.toml: {{ include "builder.buildkitConfig" . | sha256sum }}
+    # IRSA's token is for the builder: what runs builds has no use for it.
+    eks.amazonaws.com/skip-containers: buildkit,cache
+    {{- if and (eq (include "builder.buildkitKind" .) "rootless") (semverCompare "<1.30-0" .Capabilities.KubeVersion.Version) }}
+    # The field of this meaning came with Kubernetes 1.30. It counts on pods, by the container's name.
+    container.apparmor.security.beta.kubernetes.io/buildkit: unconfined
+    {{- end }}
+    {{- end }}
+    {{- with .Values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  {{- if $sidecar }}
+  {{- if eq (include "builder.buildkitKind" .) "userns" }}
+  hostUsers: false
+  {{- end }}
+  {{- end }}
+  # Longer than the drain, so that builds end and their clients hear of it before the kubelet kills.
+  terminationGracePeriodSeconds: {{ add .Values.settings.drain_delay .Values.settings.drain_timeout 30 }}
+  # Nothing here speaks to Kubernetes. IRSA's web hook brings a token of its own, for AWS alone.
+  automountServiceAccountToken: false
+  # Service links would put a variable for each Service of the namespace among the settings.
+  enableServiceLinks: false
+  {{- if or .Values.serviceAccount .Values.serviceAccountAnnotations }}
+  serviceAccountName: {{ include "builder.serviceAccount" . }}
+  {{- end }}
+  {{- with .Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  securityContext:
+    {{- $base := dict "fsGroup" 1000 "fsGroupChangePolicy" "OnRootMismatch" }}
+    {{- mergeOverwrite $base (deepCopy .Values.securityContext) | toYaml | nindent 4 }}
+  {{- if $sidecar }}
+  initContainers:
+    - {{ include "builder.cacheContainer" . | nindent 6 | trim }}
+    - {{ include "builder.buildkitContainer" (dict "root" . "pool" false) | nindent 6 | trim }}
+  {{- end }}
+  containers:
+    - {{ include "builder.container" . | nindent 6 | trim }}
+  volumes:
+    # A whole Secret each, not single keys: those of a later rotation appear by themselves.
+    - name: payload-secret
+      secret:
+        secretName: {{ .Values.payloadSecret }}
+        defaultMode: 0440
+        optional: {{ toString .Values.disableHmac }}
+    - name: registry-secret
+      secret:
+        secretName: {{ .Values.registrySecret }}
+        defaultMode: 0440
+        # Registries that ask nobody for a password need none.
+        optional: true
+    {{- if .Values.buildSecrets.privateKeySecret }}
+    - name: build-secrets-key
+      secret:
+        secretName: {{ .Values.buildSecrets.privateKeySecret }}
+        defaultMode: 0440
+        items:
+          - key: {{ .Values.buildSecrets.privateKeyKey }}
+            path: {{ .Values.buildSecrets.privateKeyKey }}
+    {{- end }}
+    {{- if .Values.awsCredentialsSecret }}
+    - name: aws-credentials
+      secret:
+        secretName: {{ .Values.awsCredentialsSecret }}
+        defaultMode: 0440
+    {{- end }}
+    {{- if $tls }}
+    - name: client-certs
+      {{- include "builder.certs" (dict "root" . "secret" .Values.tls.clientSecret "name" "client") | nindent 6 }}
+    {{- end }}
+    - name: spool
+      emptyDir:
+        sizeLimit: {{ .Values.proBuilder.spoolSize }}
+    {{- if $sidecar }}
+    {{- include "builder.buildkitVolumes" . | nindent 4 }}
+    {{- if eq .Values.buildkit.cache.type "emptyDir" }}
+    - name: cache
+      emptyDir:
+        sizeLimit: {{ .Values.buildkit.cache.size }}
+    {{- end }}
+    {{- end }}
+    {{- with .Values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  topologySpreadConstraints:
+    {{- include "builder.spread" (dict "constraints" .Values.topologySpreadConstraints "selector" (include "builder.selector" .)) | nindent 4 }}
+  {{- include "builder.placement" .Values | nindent 2 }}
+{{- end -}}
+
+{{- define "builder.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* A Secret of `function-builder certs`, or one of cert-manager, whose keys are called otherwise. */}}
+{{- define "builder.certs" -}}
+secret:
+  secretName: {{ .secret }}
+  defaultMode: 0440
+  {{- if .root.Values.tls.certManager.enabled }}
+  items:
+    - {key: ca.crt, path: ca.crt}
+    - {key: tls.crt, path: {{ .name }}.crt}
+    - {key: tls.key, path: {{ .name }}.key}
+  {{- end }}
+{{- end -}}
+
+{{- define "builder.buildkitVolumes" -}}
+- name: buildkit-config
+  configMap:
+    name: {{ include "builder.buildkitName" . }}
+- name: buildkit-run
+  emptyDir: {}
+- name: buildkit-tmp
+  emptyDir: {}
+- name: socket-dir
+  emptyDir: {}
+{{- end -}}
+
+{{- define "builder.buildkitUrl" -}}
+{{- if eq .Values.topology "external" -}}
+{{ required "topology external: buildkit.url has to say where BuildKit is" .Values.buildkit.url }}
+{{- else if eq .Values.topology "pool" -}}
+tcp://{{ include "builder.buildkitName" . }}:1234
+{{- else -}}
+unix:///home/app/.local/run/buildkit/buildkitd.sock
+{{- end -}}
+{{- end -}}
+
+{{- define "builder.container" -}}
+name: pro-builder
+image: {{ include "builder.image" . }}
+imagePullPolicy: {{ .Values.imagePullPolicy }}
+env:
+  - name: buildkit_url
+    value: {{ include "builder.buildkitUrl" . | quote }}
+  {{- with .Values.buildkit.serverName }}
+  - name: buildkit_server_name
+    value: {{ . | quote }}
+  {{- end }}
+  - name: max_inflight
+    value: {{ .Values.proBuilder.maxInflight | int64 | quote }}
+  - name: disable_hmac
+    value: {{ .Values.disableHmac | quote }}
+  - name: enable_lchown
+    value: {{ .Values.enableLchown | quote }}
+  {{- with .Values.buildSecrets }}{{ if .privateKeySecret }}
+  - name: build_secrets_private_key_path
+    value: {{ printf "%s/%s" .mountPath .privateKeyKey | quote }}
+  {{- end }}{{ end }}
+  {{- if .Values.awsCredentialsSecret }}
+  - name: AWS_SHARED_CREDENTIALS_FILE
+    value: {{ printf "/var/secrets/aws-credentials/%s" .Values.awsCredentialsSecret | quote }}
+  {{- end }}
+  # docker-credential-ecr-login keeps its tokens there: its usual place cannot be written to.
+  - name: AWS_ECR_CACHE_DIR
+    value: /tmp/ecr
+  {{- range $name, $value := .Values.settings }}
+  {{- /* As it is, a large number would be written with an exponent. */}}
+  - name: {{ $name }}
+    value: {{ kindIs "float64" $value | ternary (int64 $value) $value | quote }}
+  {{- end }}
+  {{- with .Values.proBuilder.env }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+ports:
+  - name: http
+    containerPort: 8080
+  - name: metrics
+    containerPort: 8081
+# Until it has started once the other two wait: they are pro-builder's, and would end a slow start.
+startupProbe:
+  httpGet:
+    path: /healthz
+    port: http
+  periodSeconds: 1
+  timeoutSeconds: 5
+  failureThreshold: 60
+livenessProbe:
+  httpGet:
+    path: /healthz
+    port: http
+  initialDelaySeconds: 2
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 2
+readinessProbe:
+  httpGet:
+    path: /ready
+    port: http
+  initialDelaySeconds: 2
+  periodSeconds: 5
+  timeoutSeconds: 3
+  failureThreshold: 1
+resources:
+  {{- toYaml .Values.proBuilder.resources | nindent 2 }}
+securityContext:
+  {{- mergeOverwrite (include "builder.securityContext" . | fromYaml) (deepCopy .Values.proBuilder.securityContext) | toYaml | nindent 2 }}
+volumeMounts:
+  - name: payload-secret
+    mountPath: /var/openfaas/secrets
+    readOnly: true
+  - name: registry-secret
+    mountPath: /home/app/.docker
+    readOnly: true
+  {{- if .Values.buildSecrets.privateKeySecret }}
+  - name: build-secrets-key
+    mountPath: {{ .Values.buildSecrets.mountPath }}
+    readOnly: true
+  {{- end }}
+  {{- if .Values.awsCredentialsSecret }}
+  - name: aws-credentials
+    mountPath: /var/secrets/aws-credentials
+    readOnly: true
+  {{- end }}
+  {{- if include "builder.hasSidecar" . }}
+  - name: socket-dir
+    mountPath: /home/app/.local/run/buildkit
+  {{- else if .Values.tls.clientSecret }}
+  - name: client-certs
+    mountPath: /var/secrets/certs
+    readOnly: true
+  {{- end }}
+  - name: spool
+    mountPath: /tmp
+  {{- with .Values.proBuilder.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "builder.securityContext" -}}
+runAsUser: 1000
+runAsGroup: 1000
+runAsNonRoot: true
+readOnlyRootFilesystem: true
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}

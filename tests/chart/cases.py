@@ -1,0 +1,98 @@
+"""The values that the chart is rendered with: each way to run it, and all options at once."""
+
+from typing import Any
+
+import yaml
+
+from tests.support import VECTORS
+
+PRO_BUILDER: dict[str, Any] = yaml.safe_load((VECTORS / "pro-builder-values.yaml").read_text())
+
+EVERYTHING: dict[str, Any] = {
+    "replicas": 3,
+    "imagePullSecrets": [{"name": "pull"}],
+    "proBuilder": {
+        "image": "registry.internal/function-builder:1",
+        "maxInflight": 4,
+        "env": [{"name": "https_proxy", "value": "http://proxy:3128"}],
+        "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca", "readOnly": True}],
+    },
+    "buildkit": {
+        "maxParallelism": 8,
+        "registries": {
+            "docker.io": {"mirrors": ["mirror.internal:5000"]},
+            "mirror.internal:5000": {"http": True},
+            "registry.internal": {"ca": ["/ca/ca.crt"]},
+        },
+        "config": '[log]\nformat = "json"',
+        "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca", "readOnly": True}],
+        "cache": {"size": "200Gi", "storageClassName": "fast"},
+    },
+    "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+    "buildSecrets": {"privateKeySecret": "pro-builder-build-secrets-key"},
+    "awsCredentialsSecret": "aws-ecr-credentials",
+    "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/builder"},
+    "securityContext": {"fsGroup": 65534},
+    "nodeSelector": {"pool": "builds"},
+    "tolerations": [{"key": "builds", "operator": "Exists"}],
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [
+                    {"matchExpressions": [{"key": "spot", "operator": "DoesNotExist"}]}
+                ]
+            }
+        }
+    },
+    "settings": {"max_body_bytes": 268435456, "build_timeout": "45m", "log_prefixes": False},
+    "service": {"annotations": {"a": "b"}},
+    "podAnnotations": {"a": "b"},
+    "podLabels": {"team": "platform"},
+    "priorityClassName": "builds",
+    "topologySpreadConstraints": [
+        {
+            "maxSkew": 1,
+            "topologyKey": "topology.kubernetes.io/zone",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {"app": "pro-builder"}},
+        }
+    ],
+    "networkPolicy": {
+        "from": [{"namespaceSelector": {"matchLabels": {"builds": "yes"}}}],
+        "metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
+        "egressExcept": [],
+    },
+    "autoscaling": {"enabled": True},
+    "metrics": {
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+        "dashboard": {"enabled": True},
+    },
+    "test": {"baseImage": "busybox", "image": "registry.internal/test:1"},
+}
+
+POOL: dict[str, Any] = {"topology": "pool", "replicas": 3, "pool": {"replicas": 4}}
+
+CASES: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "pro-builder": PRO_BUILDER,
+    "everything": EVERYTHING,
+    "pool": POOL,
+    "pool, everything": {**EVERYTHING, **POOL},
+    "pool, cert-manager": {
+        **POOL,
+        "tls": {"certManager": {"enabled": True, "issuerRef": {"name": "builds"}}},
+    },
+    "external": {"topology": "external", "buildkit": {"url": "tcp://buildkitd.builds:1234"}},
+    "emptyDir": {"buildkit": {"cache": {"type": "emptyDir", "size": "20Gi"}}},
+    "user namespaces": {"buildkit": {"hostUsers": False}},
+    "privileged": {"buildkit": {"rootless": False}},
+    "pool, user namespaces": {**POOL, "buildkit": {"hostUsers": False}},
+    "bare": {
+        "disableHmac": True,
+        "networkPolicy": {"enabled": False},
+        "podDisruptionBudget": {"enabled": False},
+        "metrics": {"scrapeAnnotations": False},
+    },
+}
