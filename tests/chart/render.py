@@ -23,6 +23,7 @@ def helm(*arguments: str, values: Values | None = None) -> subprocess.CompletedP
     """Run helm on the chart, `values` laid over its own."""
     return subprocess.run(
         [find_tool("helm"), *arguments, "--values=-"],
+        check=False,
         input=yaml.safe_dump(dict(values or {})),
         capture_output=True,
         text=True,
