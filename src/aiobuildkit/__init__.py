@@ -14,7 +14,7 @@
 
 from aiobuildkit.auth import Auth, Credentials
 from aiobuildkit.client import Client
-from aiobuildkit.connection import TLSConfig
+from aiobuildkit.connection import Address, TLSConfig
 from aiobuildkit.directory import LocalDirectory
 from aiobuildkit.errors import (
     BuildKitError,
@@ -50,6 +50,7 @@ from aiobuildkit.solve import Solve
 from aiobuildkit.wire.fsutil import Entry, file_mode
 
 __all__ = [
+    "Address",
     "Attachable",
     "Auth",
     "BuildKitError",

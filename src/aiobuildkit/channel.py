@@ -128,9 +128,9 @@ class Channel:
         """Send a response's headers."""
         self._core.respond(stream_id, headers)
 
-    def send(self, stream_id: int, data: bytes) -> None:
+    def send(self, stream_id: int, *data: bytes) -> None:
         """Queue DATA."""
-        self._core.send(stream_id, data)
+        self._core.send(stream_id, *data)
         self._touch()
 
     def end(self, stream_id: int, trailers: Sequence[tuple[bytes, bytes]] | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -155,11 +155,14 @@ class Connection(asyncio.Protocol):
         self.channel.lose(ConnectionLost("the connection to BuildKit was closed"))
         self._transport.close()
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await asyncio.shield(self._closed)
-        except TimeoutError:
-            self._transport.abort()
-            await asyncio.shield(self._closed)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await asyncio.shield(self._closed)
+        finally:
+            # Out of time, or cancelled meanwhile: nobody else would do it.
+            if not self._closed.done():
+                self._transport.abort()
+        await asyncio.shield(self._closed)
 
     async def _write(self) -> None:
         while data := await self.channel.take():
@@ -218,7 +221,8 @@ async def _dial(where: Address, tls: TLSConfig | None) -> Connection:
     if where.path:
         _, connection = await loop.create_unix_connection(Connection, where.path)
         return connection
-    authority = f"{where.host}:{where.port}"
+    host = f"[{where.host}]" if ":" in where.host else where.host
+    authority = f"{host}:{where.port}"
     if tls is None:
         _, connection = await loop.create_connection(
             partial(Connection, authority=authority), where.host, where.port

@@ -35,13 +35,35 @@ class LocalDirectory:
     def entries(self) -> Sequence[Entry]:
         """See `FileTree.entries`."""
         if self._entries is None:
-            entries = filter(None, map(self._entry, _walk(self._root)))
-            self._entries = sorted(entries, key=lambda entry: order(entry.path))
+            self._entries = sorted(self._walk(), key=lambda entry: order(entry.path))
         return self._entries
 
+    def _walk(self) -> Iterator[Entry]:
+        waiting = self._inside("")
+        while waiting:
+            entry = waiting.pop()
+            if entry.is_directory:
+                try:
+                    waiting += self._inside(entry.path)
+                except FileNotFoundError:
+                    continue  # it went while we looked
+                except OSError as error:
+                    # Of no account if nobody wants what is in it.
+                    entry = entry._replace(unreadable=error.strerror or str(error))
+            yield entry
+
+    def _inside(self, path: str) -> list[Entry]:
+        with os.scandir(f"{self._root}/{path}") as found:
+            return list(filter(None, map(self._entry, found)))
+
     def _entry(self, found: os.DirEntry[str]) -> Entry | None:
-        status = found.stat(follow_symlinks=False)
-        kind = stat.S_IFMT(status.st_mode)
+        try:
+            status = found.stat(follow_symlinks=False)
+            kind = stat.S_IFMT(status.st_mode)
+            # Path.readlink would tidy what the link says.
+            target = os.readlink(found.path) if kind == stat.S_IFLNK else ""  # noqa: PTH115
+        except FileNotFoundError:
+            return None  # it went while we looked
         if kind not in _KINDS:
             return None
         regular = kind == stat.S_IFREG
@@ -50,8 +72,7 @@ class LocalDirectory:
             mode=file_mode(status.st_mode),
             size=status.st_size if regular else 0,
             mtime=status.st_mtime_ns,
-            # Path.readlink would tidy what the link says.
-            target=os.readlink(found.path) if kind == stat.S_IFLNK else "",  # noqa: PTH115
+            target=target,
             link_group=self._group(status) if regular and status.st_nlink > 1 else 0,
         )
 
@@ -60,19 +81,16 @@ class LocalDirectory:
 
     def read(self, entry: Entry, offset: int, size: int) -> bytes:
         """See `FileTree.read`."""
-        # A file that has become a link since then could lead out of the directory.
-        descriptor = os.open(f"{self._root}/{entry.path}", os.O_RDONLY | os.O_NOFOLLOW)
+        # A file that has become a link since then could lead out of the directory, and to open one
+        # that has become a fifo would wait for somebody to write into it.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(f"{self._root}/{entry.path}", flags)
         try:
-            return os.pread(descriptor, size, offset)
+            content = os.pread(descriptor, size, offset)
+            status = os.fstat(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _walk(root: str) -> Iterator[os.DirEntry[str]]:
-    waiting = [root]
-    while waiting:
-        with os.scandir(waiting.pop()) as found:
-            for each in found:
-                yield each
-                if each.is_dir(follow_symlinks=False):
-                    waiting.append(each.path)
+        # Looked at after reading, so that no change before or meanwhile is missed.
+        if (status.st_size, status.st_mtime_ns) != (entry.size, entry.mtime):
+            raise OSError(f"{entry.path} has changed since the build began")
+        return content

@@ -32,7 +32,8 @@ class Secrets:
         return {"/moby.buildkit.secrets.v1.Secrets/GetSecret": unary(GetSecretRequest, self._get)}
 
     async def _get(self, request: GetSecretRequest) -> GetSecretResponse:
+        name = request.id.decode("utf-8", "replace")
         try:
-            return GetSecretResponse(data=self._values[request.id])
+            return GetSecretResponse(data=self._values[name])
         except KeyError:
-            raise RPCError(StatusCode.NOT_FOUND, f"no secret {request.id!r}") from None
+            raise RPCError(StatusCode.NOT_FOUND, f"no secret {name!r}") from None

@@ -49,8 +49,8 @@ class ServerStream(Protocol):
         """
         ...
 
-    async def send(self, message: bytes) -> None:
-        """Send a message; waits while BuildKit's flow-control window is shut.
+    async def send(self, *messages: bytes) -> None:
+        """Send messages, in order; waits while BuildKit's flow-control window is shut.
 
         Raises:
             ConnectionLost: as receive.
@@ -150,6 +150,11 @@ class Session:
             return
         try:
             await handler(stream)
+        except asyncio.CancelledError:
+            # By the session's end, or because what the handler awaited was cancelled elsewhere:
+            # then BuildKit waits for an answer.
+            stream.close(StatusCode.CANCELLED, f"{stream.path} was cancelled")
+            raise
         except RPCError as error:
             stream.close(error.code, error.message)
         except BuildKitError as error:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 from aiobuildkit import calls
 from aiobuildkit.details import solve_error
 from aiobuildkit.errors import ConnectionLost, RPCError, SolveError, StatusCode
-from aiobuildkit.model import SolveResult
 from aiobuildkit.protos import control_pb2 as pb
-from aiobuildkit.status import status_event
+from aiobuildkit.status import solve_result, status_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from aiobuildkit.channel import Channel
     from aiobuildkit.connection import Connection
-    from aiobuildkit.model import CacheEntry, Exporter, StatusEvent
+    from aiobuildkit.model import CacheEntry, Exporter, SolveResult, StatusEvent
     from aiobuildkit.session import Session
     from aiobuildkit.stream import ClientStream
 
@@ -95,6 +94,10 @@ class Solve:
         try:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         finally:
+            if not self._outcome.done():
+                # A task that is cancelled before its first step never runs.
+                self._outcome.set_exception(_cancelled())
+                self._outcome.exception()
             await self._connecting.__aexit__(exc_type, exc, traceback)
 
     def __aiter__(self) -> Self:
@@ -154,7 +157,7 @@ class Solve:
     async def _await_end(self) -> None:
         try:
             reply = await calls.reply_to(self._call, pb.SolveResponse)
-            self._outcome.set_result(SolveResult(dict(reply.exporter_response)))
+            self._outcome.set_result(solve_result(reply))
         except asyncio.CancelledError:
             self._outcome.set_exception(_cancelled())
             raise

@@ -1,4 +1,4 @@
-"""The wire's messages into the model's: status events, build cache records, workers.
+"""The wire's messages into the model's: status events, results, build cache records, workers.
 
 The one place where both are known.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from aiobuildkit.protos import control_pb2 as pb
 
-__all__ = ["status_event", "usage_record", "version", "worker_info"]
+__all__ = ["solve_result", "status_event", "usage_record", "version", "worker_info"]
 
 
 def status_event(message: pb.StatusResponse) -> model.StatusEvent:
@@ -33,20 +33,20 @@ def status_event(message: pb.StatusResponse) -> model.StatusEvent:
 def _vertex(message: pb.Vertex) -> model.Vertex:
     return model.Vertex(
         digest=message.digest,
-        name=message.name,
+        name=_text(message.name),
         inputs=tuple(message.inputs),
         cached=message.cached,
         started=_instant(message.started) if message.HasField("started") else None,
         completed=_instant(message.completed) if message.HasField("completed") else None,
-        error=message.error,
+        error=_text(message.error),
     )
 
 
 def _vertex_status(message: pb.VertexStatus) -> model.VertexStatus:
     return model.VertexStatus(
-        id=message.id,
+        id=_text(message.id),
         vertex=message.vertex,
-        name=message.name,
+        name=_text(message.name),
         current=message.current,
         total=message.total,
         timestamp=_instant(message.timestamp) if message.HasField("timestamp") else None,
@@ -68,17 +68,24 @@ def _vertex_warning(message: pb.VertexWarning) -> model.VertexWarning:
     source = None
     if message.HasField("info"):
         source = SourceLocation(
-            filename=message.info.filename,
+            filename=_text(message.info.filename),
             ranges=_ranges(message.ranges),
             text=_text(message.info.data),
         )
     return model.VertexWarning(
-        vertex=message.vertex,
+        vertex=_text(message.vertex),
         level=message.level,
         short=_text(message.short),
         detail=tuple(map(_text, message.detail)),
-        url=message.url,
+        url=_text(message.url),
         source=source,
+    )
+
+
+def solve_result(message: pb.SolveResponse) -> model.SolveResult:
+    """The reply of ``Control/Solve``."""
+    return model.SolveResult(
+        {_text(entry.key): _text(entry.value) for entry in message.exporter_response}
     )
 
 
@@ -93,7 +100,7 @@ def usage_record(message: pb.UsageRecord) -> model.UsageRecord:
         created_at=_instant(message.created_at) if message.HasField("created_at") else None,
         last_used_at=_instant(message.last_used_at) if message.HasField("last_used_at") else None,
         usage_count=message.usage_count,
-        description=message.description,
+        description=_text(message.description),
         record_type=message.record_type,
         parents=tuple(message.parents),
     )
@@ -129,4 +136,5 @@ def _ranges(messages: Iterable[pb.Range]) -> tuple[SourceRange, ...]:
 
 
 def _text(data: bytes) -> str:
+    """What is not UTF-8 is shown as such; it must not hide the rest."""
     return data.decode("utf-8", "replace")

@@ -60,8 +60,8 @@ class Stream:
         self._give_room(grpc.PREFIX + len(message))
         return message
 
-    async def send(self, message: bytes) -> None:
-        """Send a message; waits while too much of earlier ones is unsent.
+    async def send(self, *messages: bytes) -> None:
+        """Send messages; waits before them while too much of earlier ones is unsent.
 
         Raises:
             BuildKitError: why nothing can be sent any more.
@@ -70,7 +70,7 @@ class Stream:
             await self._channel.drained(self._id)
         if self._error is not None:
             raise self._error
-        self._put(grpc.frame(message))
+        self._put(*(part for each in messages for part in (grpc.prefix(each), each)))
 
     def data_received(self, data: bytes, size: int) -> None:
         """Take DATA, which used ``size`` bytes of the stream's window."""
@@ -95,8 +95,8 @@ class Stream:
             self._error = error
             self._wake()
 
-    def _put(self, data: bytes) -> None:
-        self._channel.send(self._id, data)
+    def _put(self, *data: bytes) -> None:
+        self._channel.send(self._id, *data)
 
     def _give_room(self, size: int) -> None:
         self._room_due += size
@@ -121,9 +121,12 @@ class ClientStream(Stream):
         self._channel.end(self._id)
 
     def cancel(self, error: BuildKitError | None = None) -> None:
-        """Reset the call. What has come can still be received, then the error or the end."""
+        """Reset the call. What has come can still be received, then the error or the end.
+
+        A call that has ended keeps its end.
+        """
         self._channel.reset(self._id)
-        if error is not None:
+        if error is not None and not self._ended:
             self.fail(error)
         self._ended = True
         self._wake()
@@ -141,10 +144,10 @@ class ClientStream(Stream):
         """Take the peer's reset."""
         self.fail(grpc.error_of_reset(code))
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, *data: bytes) -> None:
         if self._ended:
             raise ConnectionLost("the call has ended")
-        super()._put(data)
+        super()._put(*data)
 
 
 class ServedStream(Stream):
@@ -176,8 +179,8 @@ class ServedStream(Stream):
         """Take the peer's reset."""
         self.fail(ConnectionLost(f"BuildKit gave the call up (HTTP/2 error code {code})"))
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, *data: bytes) -> None:
         if not self._responded:
             self._responded = True
             self._channel.respond(self._id, grpc.response_headers())
-        super()._put(data)
+        super()._put(*data)

@@ -7,6 +7,10 @@ Only the messages and fields in use, with the numbers of BuildKit's own files
 (api/services/control/control.proto, api/types/worker.proto, solver/pb/ops.proto) and of
 google/rpc/status.proto. Names are free on the wire; these live in a package of their own,
 so that they clash with no other generated code in the process.
+
+Text is bytes where BuildKit passes on the words of others: a registry's, a Dockerfile's, a
+frontend's. They need not be UTF-8, which BuildKit does not look at, and for which protobuf
+would refuse the whole message. On the wire both are the same.
 """
 
 from collections import abc as _abc
@@ -32,23 +36,17 @@ class RPCStatus(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    CODE_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
-    code: _builtins.int
-    message: _builtins.str
     @_builtins.property
     def details(self) -> _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]: ...
     def __init__(
         self,
         *,
-        code: _builtins.int = ...,
-        message: _builtins.str = ...,
         details: _abc.Iterable[_any_pb2.Any] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "details", b"details", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["details", b"details"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -249,33 +247,13 @@ Global___Exporter: _TypeAlias = Exporter  # noqa: Y015
 class SolveResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class ExporterResponseEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     EXPORTER_RESPONSE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def exporter_response(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def exporter_response(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExporterResponse]: ...
     def __init__(
         self,
         *,
-        exporter_response: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        exporter_response: _abc.Iterable[Global___ExporterResponse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -284,6 +262,30 @@ class SolveResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SolveResponse: _TypeAlias = SolveResponse  # noqa: Y015
+
+@_typing.final
+class ExporterResponse(_message.Message):
+    """An entry of a map, whose keys could not be bytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.bytes
+    value: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        key: _builtins.bytes = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExporterResponse: _TypeAlias = ExporterResponse  # noqa: Y015
 
 @_typing.final
 class StatusRequest(_message.Message):
@@ -348,9 +350,9 @@ class Vertex(_message.Message):
     COMPLETED_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
-    name: _builtins.str
+    name: _builtins.bytes
     cached: _builtins.bool
-    error: _builtins.str
+    error: _builtins.bytes
     @_builtins.property
     def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -362,11 +364,11 @@ class Vertex(_message.Message):
         *,
         digest: _builtins.str = ...,
         inputs: _abc.Iterable[_builtins.str] | None = ...,
-        name: _builtins.str = ...,
+        name: _builtins.bytes = ...,
         cached: _builtins.bool = ...,
         started: _timestamp_pb2.Timestamp | None = ...,
         completed: _timestamp_pb2.Timestamp | None = ...,
-        error: _builtins.str = ...,
+        error: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -388,9 +390,9 @@ class VertexStatus(_message.Message):
     TIMESTAMP_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
+    id: _builtins.bytes
     vertex: _builtins.str
-    name: _builtins.str
+    name: _builtins.bytes
     current: _builtins.int
     total: _builtins.int
     @_builtins.property
@@ -402,9 +404,9 @@ class VertexStatus(_message.Message):
     def __init__(
         self,
         *,
-        id: _builtins.str = ...,
+        id: _builtins.bytes = ...,
         vertex: _builtins.str = ...,
-        name: _builtins.str = ...,
+        name: _builtins.bytes = ...,
         current: _builtins.int = ...,
         total: _builtins.int = ...,
         timestamp: _timestamp_pb2.Timestamp | None = ...,
@@ -459,10 +461,10 @@ class VertexWarning(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     INFO_FIELD_NUMBER: _builtins.int
     RANGES_FIELD_NUMBER: _builtins.int
-    vertex: _builtins.str
+    vertex: _builtins.bytes
     level: _builtins.int
     short: _builtins.bytes
-    url: _builtins.str
+    url: _builtins.bytes
     @_builtins.property
     def detail(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     @_builtins.property
@@ -472,11 +474,11 @@ class VertexWarning(_message.Message):
     def __init__(
         self,
         *,
-        vertex: _builtins.str = ...,
+        vertex: _builtins.bytes = ...,
         level: _builtins.int = ...,
         short: _builtins.bytes = ...,
         detail: _abc.Iterable[_builtins.bytes] | None = ...,
-        url: _builtins.str = ...,
+        url: _builtins.bytes = ...,
         info: Global___SourceInfo | None = ...,
         ranges: _abc.Iterable[Global___Range] | None = ...,
     ) -> None: ...
@@ -494,12 +496,12 @@ class SourceInfo(_message.Message):
 
     FILENAME_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
-    filename: _builtins.str
+    filename: _builtins.bytes
     data: _builtins.bytes
     def __init__(
         self,
         *,
-        filename: _builtins.str = ...,
+        filename: _builtins.bytes = ...,
         data: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -828,7 +830,7 @@ class UsageRecord(_message.Message):
     in_use: _builtins.bool
     size: _builtins.int
     usage_count: _builtins.int
-    description: _builtins.str
+    description: _builtins.bytes
     record_type: _builtins.str
     shared: _builtins.bool
     @_builtins.property
@@ -847,7 +849,7 @@ class UsageRecord(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         last_used_at: _timestamp_pb2.Timestamp | None = ...,
         usage_count: _builtins.int = ...,
-        description: _builtins.str = ...,
+        description: _builtins.bytes = ...,
         record_type: _builtins.str = ...,
         shared: _builtins.bool = ...,
         parents: _abc.Iterable[_builtins.str] | None = ...,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n aiobuildkit/protos/session.proto\x12\x13\x61iobuildkit.session\"\"\n\x12\x43redentialsRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"7\n\x13\x43redentialsResponse\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x1e\n\x10GetSecretRequest\x12\n\n\x02id\x18\x01 \x01(\t\"!\n\x11GetSecretResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x14\n\x12HealthCheckRequest\"\x88\x01\n\x13HealthCheckResponse\x12\x46\n\x06status\x18\x01 \x01(\x0e\x32\x36.aiobuildkit.session.HealthCheckResponse.ServingStatus\")\n\rServingStatus\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07SERVING\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n aiobuildkit/protos/session.proto\x12\x13\x61iobuildkit.session\"\"\n\x12\x43redentialsRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"7\n\x13\x43redentialsResponse\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x1e\n\x10GetSecretRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"!\n\x11GetSecretResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x14\n\x12HealthCheckRequest\"\x88\x01\n\x13HealthCheckResponse\x12\x46\n\x06status\x18\x01 \x01(\x0e\x32\x36.aiobuildkit.session.HealthCheckResponse.ServingStatus\")\n\rServingStatus\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07SERVING\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)

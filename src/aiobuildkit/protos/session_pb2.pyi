@@ -67,11 +67,12 @@ class GetSecretRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
+    id: _builtins.bytes
+    """a Dockerfile's word, so perhaps not UTF-8"""
     def __init__(
         self,
         *,
-        id: _builtins.str = ...,
+        id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

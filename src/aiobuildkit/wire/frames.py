@@ -1,99 +1,208 @@
-"""Bytes into HTTP/2 frames: ``h2``'s buffer, but for what ``h2`` decides otherwise.
-
-``h2`` refuses a header block of more than 64 CONTINUATION frames, which is 1 MiB from
-grpc-go; here its bytes are bounded. ``h2`` is done at any GOAWAY, where RFC 9113 section 6.8
-lets the streams that the peer still serves come to their ends, as buildkitd means it on
-SIGTERM; here GOAWAY is kept from ``h2``, and after one that serves nothing more, so is
-everything else.
-"""
+"""HTTP/2's frames (RFC 9113, section 4 and 6), without I/O: bytes into frames and back."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from h2.errors import ErrorCodes
-from h2.exceptions import FrameTooLargeError, ProtocolError
-from h2.frame_buffer import FrameBuffer as H2FrameBuffer
-from hyperframe.exceptions import HyperframeError
-from hyperframe.frame import ContinuationFrame, Frame, GoAwayFrame, HeadersFrame
+from enum import IntEnum
+from struct import Struct
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from h2.connection import H2Connection
+    from collections.abc import Iterator
 
-__all__ = ["FrameBuffer"]
+__all__ = [
+    "ACK",
+    "END_HEADERS",
+    "END_STREAM",
+    "MAX_FRAME",
+    "PREFACE",
+    "Broken",
+    "ErrorCode",
+    "Frame",
+    "FrameReader",
+    "Kind",
+    "encode",
+    "encode_header",
+]
 
-_HEADER = 9
-"""Bytes before a frame's body."""
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""What a client says first."""
+
+MAX_FRAME: Final = 16_384
+"""Bytes of a frame's payload that everybody must take; more has to be allowed, and we do not."""
+
+END_STREAM: Final = 0x1
+ACK: Final = 0x1
+END_HEADERS: Final = 0x4
+_PADDED: Final = 0x8
+_PRIORITY: Final = 0x20
+
+_HEADER: Final = Struct(">HBBBL")
+_NUMBER: Final = 0x7FFF_FFFF
+_PRIORITY_SIZE: Final = 5
+_HELD: Final = 128  # bytes that a part of a header block takes besides its payload
 
 
-class FrameBuffer(H2FrameBuffer):
-    """The ``incoming_buffer`` of an H2Connection.
+class Kind(IntEnum):
+    """A frame's type; others are to be ignored."""
 
-    Args:
-        connection: whose buffer it is.
-        server: whether the peer begins with the client's preface.
-        max_header_block: bytes of one header block, compressed, with its frames' headers.
+    DATA = 0x0
+    HEADERS = 0x1
+    PRIORITY = 0x2
+    RST_STREAM = 0x3
+    SETTINGS = 0x4
+    PUSH_PROMISE = 0x5
+    PING = 0x6
+    GOAWAY = 0x7
+    WINDOW_UPDATE = 0x8
+    CONTINUATION = 0x9
+
+
+class ErrorCode(IntEnum):
+    """Why a connection or a stream ends, as far as it is said here (section 7)."""
+
+    NO_ERROR = 0x0
+    PROTOCOL_ERROR = 0x1
+    FLOW_CONTROL_ERROR = 0x3
+    FRAME_SIZE_ERROR = 0x6
+    CANCEL = 0x8
+    COMPRESSION_ERROR = 0x9
+
+
+class Broken(Exception):
+    """The peer broke HTTP/2, and the connection ends with that code."""
+
+    def __init__(self, reason: str, code: ErrorCode = ErrorCode.PROTOCOL_ERROR) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Frame(NamedTuple):
+    """One frame. A header block's frames come as the first of them, with all of the block.
 
     Attributes:
-        goodbyes: GOAWAY frames that came, and whether the open streams are still served.
+        kind: a `Kind`, or a number that is none.
+        flags: bits.
+        stream_id: 0 for the connection.
+        payload: without padding and priorities.
+        size: bytes that the frame takes of flow-control windows, if it is DATA.
     """
 
-    def __init__(self, connection: H2Connection, *, server: bool, max_header_block: int) -> None:
-        super().__init__(server=server)
-        self._connection = connection
+    kind: int
+    flags: int
+    stream_id: int
+    payload: bytes
+    size: int
+
+
+def encode(kind: Kind, stream_id: int, payload: bytes = b"", flags: int = 0) -> bytes:
+    """A frame's bytes."""
+    return encode_header(kind, stream_id, len(payload), flags) + payload
+
+
+def encode_header(kind: Kind, stream_id: int, size: int, flags: int = 0) -> bytes:
+    """The bytes before a payload of that size."""
+    return _HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream_id)
+
+
+class FrameReader:
+    """Cuts bytes, which may be split anywhere, into frames.
+
+    Args:
+        preface: what the peer has to say first.
+        max_header_block: bytes of one header block, compressed, with its frames' headers. Each of
+            its frames may be small, so that their number bounds nothing.
+    """
+
+    def __init__(self, preface: bytes, *, max_header_block: int) -> None:
+        self._preface = preface
         self._max_header_block = max_header_block
-        self._block: list[HeadersFrame | ContinuationFrame] = []
+        self._partial = bytearray()
+        self._wanted = _HEADER.size
+        self._block: list[Frame] = []
         self._block_size = 0
-        self._over = False
-        self.goodbyes: list[tuple[GoAwayFrame, bool]] = []
 
-    def __next__(self) -> Frame:
-        while not self._over and (frame := self._parse()) is not None:
-            if isinstance(frame, GoAwayFrame):
-                self._leave(frame)
-            elif (whole := self._collect(frame)) is not None:
-                return whole
-        raise StopIteration
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Take bytes and yield the frames that they complete; to be exhausted before the next.
 
-    def _parse(self) -> Frame | None:
-        if len(self._data) < _HEADER:
-            return None
-        try:
-            frame, length = Frame.parse_frame_header(memoryview(self._data[:_HEADER]))
-            if length > self.max_frame_size:
-                raise FrameTooLargeError(f"a frame of {length} bytes")
-            end = _HEADER + length
-            if len(self._data) < end:
-                return None
-            frame.parse_body(memoryview(self._data[_HEADER:end]))
-        except HyperframeError as error:
-            raise ProtocolError(str(error)) from error
-        del self._data[:end]
-        return frame
+        Raises:
+            Broken: they are no frames, or none that may come here.
+        """
+        if self._preface or self._partial:
+            self._partial += data
+            if self._preface and not self._skip_preface():
+                return
+            if len(self._partial) < self._wanted:
+                return  # so that the pieces of a frame are joined once
+            data = bytes(self._partial)
+            self._partial.clear()
+        start, end, wanted = 0, len(data), _HEADER.size
+        while end - start >= _HEADER.size:
+            high, low, kind, flags, stream_id = _HEADER.unpack_from(data, start)
+            size = high << 8 | low
+            if size > MAX_FRAME:
+                raise Broken(f"a frame of {size} bytes", ErrorCode.FRAME_SIZE_ERROR)
+            wanted = _HEADER.size + size
+            if start + wanted > end:
+                break
+            payload = data[start + _HEADER.size : start + wanted]
+            start += wanted
+            wanted = _HEADER.size
+            whole = self._collect(Frame(kind, flags, stream_id & _NUMBER, payload, size))
+            if whole is not None:
+                yield whole
+        self._partial += memoryview(data)[start:]
+        self._wanted = wanted
+
+    def _skip_preface(self) -> bool:
+        """Whether the preface is here; it is skipped then."""
+        begun = self._partial[: len(self._preface)]
+        if not self._preface.startswith(begun):
+            raise Broken("the connection does not begin as HTTP/2 does")
+        if len(begun) < len(self._preface):
+            return False
+        del self._partial[: len(self._preface)]
+        self._preface = b""
+        return True
 
     def _collect(self, frame: Frame) -> Frame | None:
-        """Join a header block's frames into one; other frames pass as they are."""
+        """Join a header block's frames into one; other frames pass, without what pads them."""
         if self._block:
-            if not isinstance(frame, ContinuationFrame) or (
-                frame.stream_id != self._block[0].stream_id
-            ):
-                raise ProtocolError("a header block was interrupted by another frame")
-        elif not isinstance(frame, HeadersFrame) or "END_HEADERS" in frame.flags:
+            if frame.kind != Kind.CONTINUATION or frame.stream_id != self._block[0].stream_id:
+                raise Broken("a header block was interrupted by another frame")
+        elif frame.kind == Kind.CONTINUATION:
+            raise Broken("a header block was continued that had not begun")
+        elif frame.kind == Kind.DATA:
+            return _without_padding(frame)
+        elif frame.kind != Kind.HEADERS:
+            return frame
+        else:
+            frame = _without_padding(frame)
+        return self._add_to_block(frame)
+
+    def _add_to_block(self, frame: Frame) -> Frame | None:
+        if not self._block and frame.flags & END_HEADERS:
             return frame
         self._block.append(frame)
-        self._block_size += _HEADER + len(frame.data)
+        self._block_size += _HELD + len(frame.payload)
         if self._block_size > self._max_header_block:
-            raise ProtocolError(f"a header block of more than {self._max_header_block} bytes")
-        if "END_HEADERS" not in frame.flags:
+            raise Broken(f"a header block of more than {self._max_header_block} bytes")
+        if not frame.flags & END_HEADERS:
             return None
-        whole = self._block[0]
-        whole.flags.add("END_HEADERS")
-        whole.data = b"".join(part.data for part in self._block)
+        whole = b"".join(part.payload for part in self._block)
+        first = self._block[0]._replace(payload=whole)
         self._block, self._block_size = [], 0
-        return whole
+        return first
 
-    def _leave(self, frame: GoAwayFrame) -> None:
-        served = frame.last_stream_id >= self._connection.highest_outbound_stream_id
-        graceful = served and frame.error_code == ErrorCodes.NO_ERROR
-        self.goodbyes.append((frame, graceful))
-        self._over = not graceful
+
+def _without_padding(frame: Frame) -> Frame:
+    flags, payload = frame.flags, frame.payload
+    if not flags & (_PADDED | _PRIORITY):
+        return frame
+    begin, end = 0, len(payload)
+    if flags & _PADDED:
+        begin, end = 1, end - (payload[0] if payload else 1)
+    if frame.kind == Kind.HEADERS and flags & _PRIORITY:
+        begin += _PRIORITY_SIZE
+    if begin > end:
+        raise Broken("a frame with more padding than payload")
+    return frame._replace(payload=payload[begin:end])

@@ -22,9 +22,8 @@ from __future__ import annotations
 
 import stat
 from collections import deque
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -71,8 +70,7 @@ _TYPES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One file, directory or symbolic link of a tree.
 
     Attributes:
@@ -83,6 +81,7 @@ class Entry:
         target: of a symbolic link, as it is written in it.
         link_group: names of one regular file (hard links) share a number; 0 for a file with
             one name.
+        unreadable: why it is not known what is in a directory; empty if it is known.
     """
 
     path: str
@@ -91,6 +90,7 @@ class Entry:
     mtime: int = 0
     target: str = ""
     link_group: int = 0
+    unreadable: str = ""
 
     @property
     def is_directory(self) -> bool:
@@ -133,8 +133,7 @@ class State(Enum):
     """FIN was exchanged, or the transfer was given up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """The receiver wants an entry's content."""
 
     id: int

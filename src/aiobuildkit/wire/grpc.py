@@ -28,8 +28,8 @@ __all__ = [
     "MessageReader",
     "error_of_reset",
     "error_of_trailers",
-    "frame",
     "metadata_of",
+    "prefix",
     "request_headers",
     "response_headers",
     "trailers",
@@ -47,9 +47,9 @@ PREFIX = _PREFIX.size
 _PRINTABLE = frozenset(range(0x20, 0x7F)) - {ord("%")}
 
 
-def frame(message: bytes) -> bytes:
-    """A message as it stands in DATA: an uncompressed flag, its length, itself."""
-    return _PREFIX.pack(0, len(message)) + message
+def prefix(message: bytes) -> bytes:
+    """What stands before a message in DATA: an uncompressed flag and its length."""
+    return _PREFIX.pack(0, len(message))
 
 
 class MessageReader:
@@ -153,7 +153,7 @@ def error_of_trailers(headers: Headers) -> RPCError | ProtocolError | None:
     if number is None:
         status = fields.get(b":status", b"200").decode("latin-1")
         return ProtocolError(f"a call ended without grpc-status (HTTP status {status})")
-    if not number.isdigit():
+    if not number.isdigit() or len(number) > 3:
         return ProtocolError(f"grpc-status is not a number: {number!r}")
     code = StatusCode.of(int(number))
     if code is StatusCode.OK:
@@ -187,6 +187,6 @@ def error_of_reset(http2_code: int) -> RPCError:
 
 
 def _percent_encode(message: str) -> bytes:
-    return b"".join(
-        bytes([byte]) if byte in _PRINTABLE else b"%%%02X" % byte for byte in message.encode()
-    )
+    # A name of a file may hold surrogates, which UTF-8 has no bytes for.
+    data = message.encode(errors="replace")
+    return b"".join(bytes([byte]) if byte in _PRINTABLE else b"%%%02X" % byte for byte in data)

@@ -88,6 +88,7 @@ def pieces(entries: Sequence[Entry], wanted: Wanted) -> Iterator[list[Entry]]:
 
     Raises:
         BadPattern: as `select` does, and where all pieces took more than `BUDGET`.
+        OSError: as `select` does.
     """
     steps = select(entries, wanted)
     began = time.thread_time()
@@ -129,6 +130,7 @@ def select(entries: Sequence[Entry], wanted: Wanted) -> Iterator[Entry | None]:
 
     Raises:
         BadPattern: a pattern is malformed or too costly.
+        OSError: what is in a directory may be wanted, and is not known.
     """
     include = yield from _included(entries, wanted)
     filters = []
@@ -139,7 +141,10 @@ def select(entries: Sequence[Entry], wanted: Wanted) -> Iterator[Entry | None]:
     if filters:
         yield from _walk(entries, filters)
     else:
-        yield from entries
+        for entry in entries:
+            if entry.unreadable:
+                raise _unreadable(entry)
+            yield entry
 
 
 def _included(entries: Sequence[Entry], wanted: Wanted) -> Generator[None, None, Sequence[str]]:
@@ -174,6 +179,8 @@ def _walk(entries: Sequence[Entry], filters: Sequence[_Filter]) -> Iterator[Entr
         if entry.is_directory:
             prefix = f"{path}/"
             if all(map(_Filter.goes_on_below, filters, kept, repeat(prefix))):
+                if entry.unreadable:
+                    raise _unreadable(entry)
                 results = [
                     each.matcher.results(path, above)
                     for each, above in zip(filters, parent.results, strict=True)
@@ -181,6 +188,10 @@ def _walk(entries: Sequence[Entry], filters: Sequence[_Filter]) -> Iterator[Entr
                 parents.append(_Directory(prefix, entry, results, given))
             else:
                 skipped = prefix
+
+
+def _unreadable(directory: Entry) -> OSError:
+    return OSError(f"{directory.path}: {directory.unreadable}")
 
 
 def _give(parents: Sequence[_Directory]) -> Iterator[Entry]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from aiobuildkit import ConnectionLost, RPCError, StatusCode
 from aiobuildkit.channel import Channel
 from aiobuildkit.stream import HIGH_WATER, ServedStream
+from aiobuildkit.wire import grpc
 from aiobuildkit.wire.http2 import HTTP2
 
 pytestmark = pytest.mark.timeout(60)
@@ -123,6 +124,20 @@ async def test_a_call_that_ended_well_takes_no_more():
         assert await call.receive() is None
         with pytest.raises(ConnectionLost, match="has ended"):
             await call.send(b"too late")
+
+
+async def test_a_call_that_ended_well_is_not_cancelled_any_more():
+    client, server = Channel(HTTP2(client=True)), HTTP2(client=False)
+    call = client.open("/echo")
+    server.feed(client.take_nowait())
+    server.respond(1, grpc.response_headers())
+    server.send(1, grpc.prefix(b"done"), b"done")
+    server.end(1, grpc.trailers(StatusCode.OK))
+    # In one turn, before anybody has received it.
+    client.feed(server.take())
+    call.cancel(ConnectionLost("too late"))
+    assert await call.receive() == b"done"
+    assert await call.receive() is None
 
 
 async def test_losing_the_carrier_ends_what_waits():

@@ -26,7 +26,7 @@ RECORD = pb.UsageRecord(
     size=1 << 40,
     created_at=Timestamp(seconds=5, nanos=7),
     usage_count=3,
-    description="d",
+    description=b"d",
     record_type="source.local",
     shared=True,
     parents=["b"],

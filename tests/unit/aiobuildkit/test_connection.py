@@ -21,7 +21,7 @@ from aiobuildkit import (
     TLSConfig,
     connection,
 )
-from aiobuildkit.connection import Address, connect
+from aiobuildkit.connection import Address, Connection, connect
 from aiobuildkit.protos import control_pb2 as pb
 from aiobuildkit.stream import ClientStream
 from tests.support import until
@@ -264,28 +264,87 @@ async def test_tls_to_a_plain_text_port(tmp_path):
         await failure(address, tls=authority.client(), connect_timeout=2)
 
 
+async def greet_and_stop_reading(reader, writer):
+    """Open windows wide for what is never read."""
+    wire = Wire(writer.write, client=False)
+    wire.feed(await reader.readexactly(24))
+    wire.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 2**30})
+    wire.h2.increment_flow_control_window(2**30)
+    wire.flush()
+    writer.transport.pause_reading()
+
+
+async def flood(call: ClientStream) -> None:
+    for sent in itertools.count():
+        assert sent < 32, "what the socket does not take must not pile up"
+        await call.send(bytes(1 << 20))
+
+
+async def flooded(here: Connection) -> asyncio.Task[None]:
+    """Send until the peer takes no more; the sending goes on."""
+    flooding = asyncio.create_task(flood(here.channel.open("/a/b")))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(flooding), 0.3)
+    return flooding
+
+
 async def test_closing_does_not_wait_for_a_peer_that_reads_nothing(monkeypatch):
     monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.1)
 
     async def stop_reading(reader, writer):
-        wire = Wire(writer.write, client=False)
-        wire.feed(await reader.readexactly(24))
-        wire.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 2**30})
-        wire.h2.increment_flow_control_window(2**30)
-        wire.flush()
-        writer.transport.pause_reading()
+        await greet_and_stop_reading(reader, writer)
         await asyncio.sleep(100)
-
-    async def flood(call: ClientStream) -> None:
-        for sent in itertools.count():
-            assert sent < 32, "what the socket does not take must not pile up"
-            await call.send(bytes(1 << 20))
 
     async with listening(stop_reading) as address, asyncio.timeout(10):
         async with connect(address, connect_timeout=5) as here:
-            flooding = asyncio.create_task(flood(here.channel.open("/a/b")))
+            flooding = await flooded(here)
+        with pytest.raises(ConnectionLost):
+            await flooding
+
+
+async def test_closing_sends_what_a_slow_peer_still_takes(monkeypatch):
+    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 60)
+    closing, took = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def read_late(reader, writer):
+        await greet_and_stop_reading(reader, writer)
+        await closing.wait()
+        writer.transport.resume_reading()
+        took.set_result(len(await reader.read(-1)))
+
+    async with listening(read_late) as address, asyncio.timeout(20):
+        async with connect(address, connect_timeout=5) as here:
+            call = here.channel.open("/a/b")
+            await call.send(bytes(16 << 20))
+            # The windows have come, and all is on its way out.
+            await until(lambda: not here.channel.unsent(1))
+            asyncio.get_running_loop().call_soon(closing.set)
+        assert await took >= 16 << 20
+
+
+async def test_closing_that_is_cancelled_leaves_no_socket(monkeypatch):
+    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 60)
+    cancelled, gone = asyncio.Event(), asyncio.Event()
+
+    async def stop_reading(reader, writer):
+        await greet_and_stop_reading(reader, writer)
+        await cancelled.wait()
+        try:
+            # A socket that is still there takes this; one that is not answers with a reset.
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        finally:
+            gone.set()
+
+    async with listening(stop_reading) as address, asyncio.timeout(10):
+        async with connect(address, connect_timeout=5) as here:
+            flooding = await flooded(here)
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(flooding), 0.3)
+                await asyncio.wait_for(here.close(), 0.1)
+            cancelled.set()
+            await gone.wait()
         with pytest.raises(ConnectionLost):
             await flooding
 

@@ -1,5 +1,8 @@
 import os
 import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,92 @@ def test_a_file_that_has_become_a_link_is_not_followed(tmp_path):
     (tmp_path / "root/file").symlink_to(tmp_path / "outside")
     with pytest.raises(OSError, match="symbolic links"):
         tree.read(entry, 0, 7)
+
+
+def become_another(file: Path) -> None:
+    file.with_name("another").write_text("another one")
+    file.with_name("another").replace(file)
+
+
+def become_newer(file: Path) -> None:
+    # Of the same size, in the same place.
+    file.write_text("d/FILE")
+    os.utime(file, ns=(0, 1))
+
+
+def become_shorter(file: Path) -> None:
+    times = file.stat()
+    file.write_text("d")
+    os.utime(file, ns=(0, times.st_mtime_ns))
+
+
+def become_a_fifo(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("change", [become_another, become_newer, become_shorter, become_a_fifo])
+def test_a_file_that_changes_in_mid_transfer_is_an_error(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    write(tmp_path, "d/file")
+    tree = LocalDirectory(tmp_path)
+    entry = tree.entries()[1]
+    assert tree.read(entry, 0, 1) == b"d"
+    change(tmp_path / "d/file")
+    with pytest.raises(OSError, match=r"d/file has changed|seek"):
+        tree.read(entry, 1, 5)
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """As somebody whom permissions hold; root they do not."""
+    user = os.geteuid()
+    os.seteuid(user or 65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("mode", [0, 0o444])
+def test_a_directory_that_cannot_be_listed_says_why(mode: int) -> None:
+    # pytest's own directories are closed to others.
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        write(root, "a", "data/file", "z")
+        (root / "data").chmod(mode)
+        with without_privileges():
+            entries = LocalDirectory(root).entries()
+        (root / "data").chmod(0o700)
+    assert [(entry.path, entry.unreadable) for entry in entries] == [
+        ("a", ""),
+        ("data", "Permission denied"),
+        ("z", ""),
+    ]
+
+
+def test_what_goes_while_we_look_is_not_there(tmp_path, monkeypatch):
+    write(tmp_path, "a", "file")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    scandir = os.scandir
+
+    @contextmanager
+    def listed_and_gone(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with scandir(path) as entries:
+            found = list(entries)
+        (tmp_path / "file").unlink(missing_ok=True)
+        (tmp_path / "link").unlink(missing_ok=True)
+        yield iter(found)
+        (tmp_path / "directory").rmdir()
+
+    monkeypatch.setattr(os, "scandir", listed_and_gone)
+    entries = LocalDirectory(tmp_path).entries()
+    monkeypatch.undo()
+    assert [entry.path for entry in entries] == ["a"]
 
 
 def test_sockets_are_left_out_and_fifos_kept(tmp_path, monkeypatch):

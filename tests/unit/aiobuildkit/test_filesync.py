@@ -75,8 +75,12 @@ class Receiver:
         packet = await self._packets.get()
         return None if packet is None else packet.SerializeToString()
 
-    async def send(self, message: bytes) -> None:
+    async def send(self, *messages: bytes) -> None:
         await self.window.wait()
+        for message in messages:
+            self._hear(message)
+
+    def _hear(self, message: bytes) -> None:
         self.largest = max(self.largest, len(message))
         packet = Packet.FromString(message)
         match packet.type:

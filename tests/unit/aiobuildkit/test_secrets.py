@@ -7,14 +7,15 @@ from tests.unit.aiobuildkit.sessions import asked
 
 @pytest.mark.parametrize(("name", "value"), [("a", b"\0\xff"), ("empty", b"")])
 async def test_secrets_are_given_by_id(tmp_path, name, value):
-    request = pb.GetSecretRequest(id=name).SerializeToString()
+    request = pb.GetSecretRequest(id=name.encode()).SerializeToString()
     secrets = Secrets({"a": b"\0\xff", "empty": b""})
     call = await asked(tmp_path, secrets, "/moby.buildkit.secrets.v1.Secrets/GetSecret", request)
     assert pb.GetSecretResponse.FromString(await call.receive() or b"").data == value
 
 
-async def test_an_unknown_secret_is_not_found(tmp_path):
-    request = pb.GetSecretRequest(id="b").SerializeToString()
+@pytest.mark.parametrize("name", [b"b", b"\xff"])
+async def test_an_unknown_secret_is_not_found(tmp_path, name):
+    request = pb.GetSecretRequest(id=name).SerializeToString()
     method = "/moby.buildkit.secrets.v1.Secrets/GetSecret"
     call = await asked(tmp_path, Secrets({"a": b""}), method, request)
     assert call.trailers["grpc-status"] == str(StatusCode.NOT_FOUND.value)

@@ -64,6 +64,33 @@ async def test_an_rpc_error_is_the_status(tmp_path):
         assert call.trailers["grpc-message"] == "100 %25 of it: n%C3%B6"
 
 
+async def test_what_cannot_be_told_in_utf8_is_answered_too(tmp_path):
+    async def refuse(stream: ServerStream) -> None:
+        raise RPCError(StatusCode.NOT_FOUND, "no \udce9")
+
+    async with in_session(tmp_path, Offer(refuse)) as wire:
+        call = await wire.ask("/test.Test/Call", b"")
+        assert (call.trailers["grpc-status"], call.trailers["grpc-message"]) == ("5", "no ?")
+
+
+async def test_a_handler_whose_awaited_future_is_cancelled_answers(tmp_path):
+    lookup = asyncio.get_running_loop().create_future()
+
+    async def wait(stream: ServerStream) -> None:
+        await lookup
+
+    async with in_session(tmp_path, Offer(wait)) as wire, asyncio.timeout(10):
+        asking = asyncio.create_task(wire.ask("/test.Test/Call", b""))
+        # Whoever is asked next is asked after the handler has begun.
+        await wire.ask("/grpc.health.v1.Health/Check", b"")
+        lookup.cancel()
+        call = await asking
+        assert call.trailers["grpc-status"] == str(StatusCode.CANCELLED.value)
+        # The session goes on.
+        health = await wire.ask("/grpc.health.v1.Health/Check", b"")
+        assert health.trailers["grpc-status"] == "0"
+
+
 async def test_a_fault_of_ours_is_logged_and_not_told(tmp_path, caplog):
     async def fail(stream: ServerStream) -> None:
         await stream.send(b"a first message")

@@ -31,7 +31,7 @@ from tests.unit.aiobuildkit.fake_buildkit import Call, FakeBuildKit, inner_conne
 pytestmark = pytest.mark.timeout(20)
 
 REPLY = pb.SolveResponse(
-    exporter_response={"containerimage.digest": "sha256:1"}
+    exporter_response=[pb.ExporterResponse(key=b"containerimage.digest", value=b"sha256:1")]
 ).SerializeToString()
 
 
@@ -168,7 +168,6 @@ async def test_a_failure_has_message_source_vertex_and_exit_code(tmp_path):
         ("gatewayapi.ExitMessage+json", {"Code": 7}),
     ]
     status = pb.RPCStatus(
-        code=2,
         details=[Any(type_url=prefix + n, value=json.dumps(d).encode()) for n, d in details],
     )
     encoded = base64.b64encode(status.SerializeToString()).decode().rstrip("=")
@@ -302,6 +301,15 @@ async def test_leaving_early_cancels_and_closes(tmp_path):
     (wire,) = buildkit.wires
     codes = {call.path.rpartition("/")[2]: call.reset_code for call in wire.calls.values()}
     assert codes["Solve"] == ErrorCodes.CANCEL
+
+
+async def test_a_solve_that_is_left_at_once_is_cancelled_for_whoever_asks_later(tmp_path):
+    scripts = {"Solve": forever, "Status": forever}
+    async with asyncio.timeout(10), solving(tmp_path, **scripts) as running:
+        pass
+    assert await logs_of(running) == []
+    with pytest.raises(SolveError, match="cancelled"):
+        await running.result()
 
 
 async def test_a_cancelled_task_leaves_nothing_behind(tmp_path):

@@ -10,8 +10,9 @@ from aiobuildkit import (
     VertexWarning,
 )
 from aiobuildkit.protos import control_pb2 as pb
-from aiobuildkit.status import status_event
+from aiobuildkit.status import solve_result, status_event, usage_record
 
+SAID, HEARD = "refus\u00e9".encode("latin-1"), "refus\ufffd"
 START, END = Timestamp(seconds=1, nanos=5), Timestamp(seconds=2)
 
 
@@ -21,18 +22,18 @@ def test_every_field_finds_its_place():
             pb.Vertex(
                 digest="d",
                 inputs=["i", "j"],
-                name="n",
+                name=b"n",
                 cached=True,
                 started=START,
                 completed=END,
-                error="e",
+                error=b"e",
             )
         ],
         statuses=[
             pb.VertexStatus(
-                id="s",
+                id=b"s",
                 vertex="d",
-                name="m",
+                name=b"m",
                 current=3,
                 total=4,
                 timestamp=START,
@@ -43,12 +44,12 @@ def test_every_field_finds_its_place():
         logs=[pb.VertexLog(vertex="d", timestamp=START, stream=2, msg=b"\xff")],
         warnings=[
             pb.VertexWarning(
-                vertex="d",
+                vertex=b"d",
                 level=1,
                 short=b"short",
                 detail=[b"one", b"\xff"],
-                url="u",
-                info=pb.SourceInfo(filename="Dockerfile", data=b"FROM a"),
+                url=b"u",
+                info=pb.SourceInfo(filename=b"Dockerfile", data=b"FROM a"),
                 ranges=[pb.Range(start=pb.Position(line=1), end=pb.Position(line=2, character=3))],
             )
         ],
@@ -74,3 +75,34 @@ def test_what_was_not_sent_is_none():
     assert (event.statuses[0].timestamp, event.statuses[0].completed) == (None, None)
     assert event.logs[0].timestamp is None
     assert event.warnings[0].source is None
+
+
+def field(number: int, content: bytes) -> bytes:
+    """As it is on the wire, where text and bytes are one."""
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def test_words_of_others_need_not_be_utf8():
+    vertex = field(3, SAID) + field(7, SAID)
+    status = field(1, SAID) + field(3, SAID)
+    warning = field(1, SAID) + field(3, SAID) + field(5, SAID) + field(6, field(1, SAID))
+    sent = field(1, vertex) + field(2, status) + field(4, warning)
+    event = status_event(pb.StatusResponse.FromString(sent))
+    source = SourceLocation(HEARD, (), "")
+    assert event == StatusEvent(
+        (Vertex("", HEARD, error=HEARD),),
+        (VertexStatus(HEARD, "", HEARD),),
+        (),
+        (VertexWarning(HEARD, 0, HEARD, url=HEARD, source=source),),
+    )
+
+
+def test_what_a_frontend_adds_to_the_result_need_not_be_utf8():
+    sent = field(1, field(1, SAID) + field(2, SAID)) + field(1, field(1, b"a") + field(2, b"b"))
+    result = solve_result(pb.SolveResponse.FromString(sent))
+    assert result.exporter_response == {HEARD: HEARD, "a": "b"}
+
+
+def test_the_description_of_a_record_need_not_be_utf8():
+    record = usage_record(pb.UsageRecord.FromString(field(9, SAID)))
+    assert record.description == HEARD

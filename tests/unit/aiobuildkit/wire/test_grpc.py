@@ -11,6 +11,10 @@ from aiobuildkit.protos.control_pb2 import RPCStatus
 from aiobuildkit.wire import grpc
 
 
+def framed(message: bytes) -> bytes:
+    return grpc.prefix(message) + message
+
+
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     return [data[start:end] for start, end in itertools.pairwise(edges)]
@@ -22,7 +26,7 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 )
 def test_messages_come_whole_wherever_data_is_split(messages, cuts):
     reader = grpc.MessageReader()
-    data = b"".join(map(grpc.frame, messages))
+    data = b"".join(map(framed, messages))
     received = [message for piece in split(data, cuts) for message in reader.feed(piece)]
     assert received == messages
 
@@ -34,14 +38,14 @@ def test_any_bytes_are_messages_or_a_protocol_error(data, cuts):
         messages = [message for piece in split(data, cuts) for message in reader.feed(piece)]
     except ProtocolError:
         return
-    assert data.startswith(b"".join(map(grpc.frame, messages)))
+    assert data.startswith(b"".join(map(framed, messages)))
 
 
 def test_a_large_message_in_small_pieces_takes_linear_time():
     # Joining the pieces anew for each would copy 16 MiB times 16,384 / 2.
     reader = grpc.MessageReader()
     message = bytes(grpc.MAX_MESSAGE)
-    data = grpc.frame(message)
+    data = framed(message)
     received = [
         each
         for start in range(0, len(data), 1024)
@@ -83,8 +87,10 @@ def test_status_zero_is_success():
 def test_details_come_with_or_without_padding(padding):
     detail = Any(type_url="a/b", value=b'{"x":1}')
     for size in range(3):
-        status = RPCStatus(code=2, message="m" * size, details=[detail])
-        encoded = base64.b64encode(status.SerializeToString()).rstrip(b"=") + padding
+        # The message, which grpc-message has too, need not be UTF-8.
+        said = bytes([2 << 3 | 2, size]) + b"\xe9" * size
+        sent = said + RPCStatus(details=[detail]).SerializeToString()
+        encoded = base64.b64encode(sent).rstrip(b"=") + padding
         error = grpc.error_of_trailers(
             [(b"grpc-status", b"2"), (b"grpc-status-details-bin", encoded)]
         )

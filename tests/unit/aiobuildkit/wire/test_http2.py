@@ -201,13 +201,14 @@ def test_a_header_block_in_frames_of_one_byte_is_joined():
     assert event.headers[1] == (b"x", b"y" * 5_000)
 
 
-@pytest.mark.parametrize("size", [1_000, 16_384])
+@pytest.mark.parametrize("size", [0, 1_000, 16_384])
 def test_a_header_block_without_end_is_refused(size):
     client = HTTP2(client=True)
     stream_id = client.open(REQUEST)
     client.feed(HeadersFrame(stream_id, b"").serialize())
     frame = ContinuationFrame(stream_id, bytes(size)).serialize()
-    most = 8 * 1024 * 1024 // len(frame) - 1
+    # Empty ones take memory too.
+    most = 8 * 1024 * 1024 // (128 + size) - 1
     assert client.feed(frame * most) == []
     with pytest.raises(ProtocolError, match="header block of more than"):
         client.feed(frame * 2)
@@ -420,6 +421,118 @@ def test_a_peer_that_allows_no_more_streams_is_an_error_of_opening_one():
     client.open(REQUEST)
     with pytest.raises(ProtocolError, match="no stream can be opened"):
         client.open(REQUEST)
+
+
+def raw(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
+    header = len(payload).to_bytes(3, "big") + bytes([kind, flags])
+    return header + stream_id.to_bytes(4, "big") + payload
+
+
+def setting(number: int, value: int) -> bytes:
+    return raw(4, 0, 0, number.to_bytes(2, "big") + value.to_bytes(4, "big"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(setting(4, 1 << 31), id="first window too large"),
+        pytest.param(setting(5, 16_383), id="frames too small"),
+        pytest.param(setting(5, 1 << 24), id="frames too large"),
+        pytest.param(raw(4, 0, 0, b"12345"), id="half a setting"),
+        pytest.param(raw(4, 0, 1), id="settings of a stream"),
+        pytest.param(raw(6, 0, 0, b"1234567"), id="short ping"),
+        pytest.param(raw(7, 0, 0, b"1234567"), id="short goodbye"),
+        pytest.param(raw(8, 0, 1, bytes(4)), id="window by nothing"),
+        pytest.param(raw(8, 0, 1, b"\x7f\xff\xff\xff"), id="window too large"),
+        pytest.param(raw(8, 0, 0, b"\x7f\xff\xff\xff"), id="connection's window too large"),
+        pytest.param(
+            raw(8, 0, 1, bytes([0, 0, 0, 1])) + setting(4, (1 << 31) - 1),
+            id="window made too large by a setting",
+        ),
+        pytest.param(raw(3, 0, 1, b"123"), id="short reset"),
+        pytest.param(raw(3, 0, 3, bytes(4)), id="reset of a stream that never was"),
+        pytest.param(raw(0, 0, 0, b"x"), id="data of no stream"),
+        pytest.param(raw(0, 8, 1, b"\x02x"), id="more padding than payload"),
+        pytest.param(raw(0, 8, 1), id="padding without a length"),
+        pytest.param(raw(0, 0, 1, bytes(16_385)), id="frame too large"),
+        pytest.param(raw(0, 0, 1, bytes(16_384)) * 257, id="more than the window"),
+    ],
+)
+def test_a_peer_that_breaks_the_rules_is_told_and_left(data):
+    client = HTTP2(client=True)
+    Peer(client)
+    client.open(REQUEST)
+    client.take()
+    with pytest.raises(ProtocolError):
+        client.feed(data)
+    assert client.take()[3] == GoAwayFrame.type
+    assert client.feed(data) == []
+
+
+def test_a_peer_begins_with_its_settings():
+    with pytest.raises(ProtocolError, match="first frame"):
+        HTTP2(client=True).feed(raw(6, 0, 0, bytes(8)))
+
+
+def test_a_client_may_not_open_more_streams_than_it_was_told():
+    server = HTTP2(client=False)
+    peer = h2.connection.H2Connection()
+    peer.initiate_connection()
+    server.feed(peer.data_to_send())
+    for number in range(101):
+        peer.send_headers(2 * number + 1, REQUEST)
+    with pytest.raises(ProtocolError, match="100 streams"):
+        server.feed(peer.data_to_send())
+
+
+@pytest.mark.parametrize("stream_id", [2, 4])
+def test_a_client_may_not_open_streams_of_ours(stream_id):
+    client, server = pair()
+    client.open(REQUEST)
+    server.feed(client.take())
+    with pytest.raises(ProtocolError):
+        server.feed(raw(1, 4, stream_id, b"\x83"))
+
+
+def test_padding_counts_for_the_window_and_is_no_data():
+    client = HTTP2(client=True)
+    peer = Peer(client)
+    stream_id = client.open(REQUEST)
+    peer.hear(client)
+    peer.send_headers(stream_id, RESPONSE)
+    peer.send_data(stream_id, b"data", pad_length=10)
+    assert peer.tell(client)[-1] == Data(stream_id, b"data", 15)
+
+
+def test_frames_are_as_large_as_the_peer_takes_them_and_windows_change_for_open_streams_too():
+    client = HTTP2(client=True)
+    peer = Peer(client)
+    stream_id = client.open(REQUEST)
+    client.send(stream_id, bytes(65_535))
+    peer.hear(client)
+    peer.update_settings({SettingCodes.MAX_FRAME_SIZE: 30_000})
+    peer.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 65_535 + 40_000})
+    peer.increment_flow_control_window(100_000)
+    peer.tell(client)
+    peer.hear(client)  # that its settings count from now on
+    client.send(stream_id, bytes(50_000))
+    sizes = [len(e.data) for e in peer.hear(client) if isinstance(e, h2.events.DataReceived)]
+    assert sizes == [30_000, 10_000]
+
+
+def test_headers_larger_than_a_frame_arrive():
+    server = HTTP2(client=False)
+    peer = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=False))
+    peer.initiate_connection()
+    peer.send_headers(1, REQUEST, end_stream=True)
+    server.feed(peer.data_to_send())
+    message = [(b"grpc-status", b"2"), (b"grpc-message", b"x" * 40_000)]
+    server.end(1, RESPONSE + message)
+    (headers,) = (
+        e for e in peer.receive_data(server.take()) if isinstance(e, h2.events.ResponseReceived)
+    )
+    assert list(headers.headers) == RESPONSE + message
+    assert headers.stream_ended is not None
 
 
 class Streams(RuleBasedStateMachine):

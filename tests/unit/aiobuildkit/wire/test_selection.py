@@ -49,6 +49,17 @@ def test_the_root_among_followed_paths_includes_all():
     assert chosen(PROJECT, follow=("a", "/")) == [entry.path for entry in PROJECT]
 
 
+def test_a_directory_that_cannot_be_listed_fails_whoever_may_want_what_is_in_it():
+    closed = Entry("data", DIRECTORY | 0o700, unreadable="Permission denied")
+    entries = [*PROJECT, closed]
+    others = [entry.path for entry in PROJECT]
+    assert chosen(entries, exclude=("data",)) == others
+    assert chosen(entries, include=("a",)) == ["a", "a/b", "a/b/c", "a/d"]
+    for wanted in ({}, {"exclude": ("data/x",)}, {"include": ("data/x",)}, {"include": ("*",)}):
+        with pytest.raises(OSError, match=r"^data: Permission denied$"):
+            chosen(entries, **wanted)
+
+
 def test_every_entry_and_every_link_tried_is_a_step():
     entries = [Entry(f"{number:03}", SYMLINK | 0o777, target="x") for number in range(100)]
     steps = list(select(entries, Wanted(follow=("*1", "*2"), exclude=("*",))))
