@@ -7,7 +7,9 @@ link shares the file that has the name at that moment. What an extraction would 
 follow a symbolic link for, is refused; only a hard link may come before its target.
 """
 
+import re
 import stat
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +17,9 @@ from typing import Final, NamedTuple
 
 from function_builder.contract.config import CONFIG_NAME, MAX_CONFIG_BYTES
 from function_builder.contract.errors import Refusal, shown
+from function_builder.contract.reader import ReadAhead, Reader
 from function_builder.contract.secrets import MAX_SECRETS_BYTES, SECRETS_NAME
-from function_builder.contract.tar import Kind, Member, Reader, index
+from function_builder.contract.tar import Kind, Member, index
 
 CONTEXT: Final = "context"
 _INSIDE: Final = CONTEXT + "/"
@@ -24,6 +27,9 @@ _INSIDE: Final = CONTEXT + "/"
 # Linux's NAME_MAX and PATH_MAX, the final NUL counted: BuildKit could not store more.
 _MAX_COMPONENT: Final = 255
 _MAX_PATH: Final = 4095
+# BuildKit's time for a path grows with nearly the cube of its depth: half a second for so many
+# folders in one another, half a minute for the two thousand that a path can hold.
+_MAX_DEPTH: Final = 256
 # All names and targets together, parents that have no entry included: an archive of deep paths
 # must not cost a thousand times its own size.
 _MAX_NAMES: Final = 64 << 20
@@ -32,6 +38,9 @@ _MAX_LINKS: Final = 40
 # An ignore file has dozens of lines; those that were written for whole organisations, hundreds.
 _MAX_IGNORE_LINES: Final = 10_000
 _MAX_IGNORE_BYTES: Final = 1 << 20
+# BuildKit reads it with Go's bufio.Scanner, which takes no longer ones.
+_MAX_IGNORE_LINE: Final = (1 << 16) - 1
+_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 
 # Parents without an entry: the mode that tar gives them, and a time that never changes. Before
 # 1980 zip archives made of them in a RUN step would fail.
@@ -43,7 +52,8 @@ _TYPES: Final = {
     Kind.FILE: stat.S_IFREG,
     Kind.SYMLINK: stat.S_IFLNK,
 }
-_ALLOWED: Final = frozenset((*_TYPES, Kind.HARDLINK))
+# A tuple is searched by identity; the hash of an enumeration's member is Python code.
+_ALLOWED: Final = (*_TYPES, Kind.HARDLINK)
 
 
 class ContextEntry(NamedTuple):
@@ -93,7 +103,7 @@ def open_archive(reader: Reader, *, max_entries: int) -> Archive:
         Refusal: 400, 413 or 415, as the API's table of refusals has it.
     """
     tree = _Tree(max_entries)
-    for member in index(reader, max_entries=max_entries):
+    for member in index(ReadAhead(reader), max_entries=max_entries):
         tree.add(member)
     tree.resolve_links()
     members = tree.members
@@ -211,6 +221,9 @@ def _shared(path: str, found: Member) -> Member:
 
 def _clean(name: str, entry: str) -> str:
     """`name` without `.` and empty components; "" for the archive's root."""
+    if name[:1] not in ("", "/", ".") and "//" not in name and "/." not in name:
+        # Nearly every name, and a third of the time.
+        return name.removesuffix("/")
     parts = name.split("/")
     if name.startswith("/") or ".." in parts:
         what = "entry" if name == entry else "hard link"
@@ -238,6 +251,8 @@ def _check(path: str, member: Member) -> None:
     )
     if too_long or (member.kind is Kind.SYMLINK and len(member.target) > _MAX_PATH):
         raise Refusal(400, f"The entry {shown(path)} has a longer name or target than Linux takes.")
+    if len(encoded) > _MAX_DEPTH and encoded.count(b"/") > _MAX_DEPTH:
+        raise Refusal(400, f"The entry {shown(path)} lies in more than {_MAX_DEPTH} folders.")
     if member.kind is Kind.SYMLINK and not _encoded(member.target, path):
         raise Refusal(400, f"The symbolic link {shown(path)} has no target.")
 
@@ -290,10 +305,10 @@ def _entry(path: str, member: Member, group: int) -> ContextEntry:
 
 
 def _check_ignore_files(reader: Reader, entries: Mapping[str, ContextEntry]) -> None:
-    """Refuse an ignore file that nobody wrote by hand.
+    """Refuse an ignore file that nobody wrote by hand, or that cannot be sent back.
 
     BuildKit sends each of its lines back as a header of one request, and a hundred thousand headers
-    take seconds to decode, in which nothing else is served.
+    take seconds to decode, in which nothing else is served. Headers hold no control characters.
     """
     for name in (".dockerignore", "Dockerfile.dockerignore", "dockerfile.dockerignore"):
         entry = _follow(entries, name)
@@ -306,6 +321,19 @@ def _check_ignore_files(reader: Reader, entries: Mapping[str, ContextEntry]) -> 
                 f"{CONTEXT}/{name} has {_MAX_IGNORE_LINES} lines or {_MAX_IGNORE_BYTES} bytes,"
                 " or more: use fewer and wider patterns.",
             )
+        lines = text.split(b"\n")
+        if len(max(lines, key=len)) > _MAX_IGNORE_LINE:
+            raise Refusal(
+                400,
+                f"{CONTEXT}/{name} has a line of more than {_MAX_IGNORE_LINE} bytes,"
+                " which BuildKit does not read: use shorter patterns.",
+            )
+        lines[0] = lines[0].removeprefix(BOM_UTF8)
+        for number, line in enumerate(lines, 1):
+            if _CONTROL.search(line.strip()) and not line.startswith(b"#"):
+                raise Refusal(
+                    400, f"{CONTEXT}/{name} has a control character in line {number}: remove it."
+                )
 
 
 def _dockerfile(entries: Mapping[str, ContextEntry]) -> ContextEntry:

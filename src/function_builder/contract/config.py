@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NoReturn
 
 from function_builder.contract.errors import Refusal, shown
 
@@ -109,8 +109,13 @@ def normalise_reference(reference: str) -> str:
         raise Refusal(400, f"image {name}: a digest cannot be pushed to: name a tag instead")
     repository, tag = split_reference(reference)
     repository = repository.lower()
-    # Its length first: a megabyte holds up the expression, and that all else, for a second.
-    valid = len(repository) <= _MAX_REPOSITORY and _REPOSITORY.fullmatch(repository)
+    # Its length first: a megabyte holds up the expression, and that all else, for a second. Some
+    # letters outside of ASCII only look so in lower case: the Kelvin sign's is a k.
+    valid = (
+        reference.isascii()
+        and len(repository) <= _MAX_REPOSITORY
+        and _REPOSITORY.fullmatch(repository)
+    )
     if not valid or (tag and not _TAG.fullmatch(tag)) or reference.endswith(":"):
         raise Refusal(400, f"image {name}: not a valid reference, such as host:5000/name:tag")
     return f"{repository}:{tag}" if tag else repository
@@ -121,12 +126,19 @@ def _load(data: bytes) -> dict[str, object]:
         raise Refusal(400, f"{CONFIG_NAME}: larger than {MAX_CONFIG_BYTES} bytes")
     try:
         # A pairs hook keeps the order of keys that are equal but for their case: the last wins.
-        document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_pairs)
+        document = json.loads(
+            data.decode("utf-8-sig"), object_pairs_hook=_pairs, parse_constant=_no_json
+        )
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"{CONFIG_NAME}: not JSON") from error
     if not isinstance(document, _Pairs):
         raise Refusal(400, f"{CONFIG_NAME}: must be a JSON object")
     return {key.lower(): value for key, value in document.items if value is not None}
+
+
+def _no_json(constant: str) -> NoReturn:
+    """Refuse NaN and Infinity, which Python alone takes for JSON."""
+    raise ValueError(constant)
 
 
 @dataclass(frozen=True, slots=True)

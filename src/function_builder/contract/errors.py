@@ -4,6 +4,11 @@ Refusal carries the HTTP status of the API's table and a text for whoever sent t
 wrong, in which entry, and how to mend it. It never names a path of the server.
 """
 
+from typing import Final
+
+BUSY: Final = "Concurrent request limit exceeded."
+"""How a 429 begins, in pro-builder's words; a stream whose build never had a slot ends with it."""
+
 _SHOWN = 160
 
 
@@ -27,10 +32,13 @@ def shown(name: str) -> str:
     Cut in its middle to about 160 characters. Control characters, line ends, characters that turn
     the direction of writing and bytes that are not UTF-8 (surrogates) are escaped.
     """
-    if len(name) > _SHOWN:
-        name = f"{name[: _SHOWN // 2]}…{name[-_SHOWN // 2 :]}"
+    # First, so that no megabyte is escaped, and then, because escapes are longer.
     escaped = "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in name
+        for letter in _cut(name)
     )
-    return f'"{escaped}"'
+    return f'"{_cut(escaped)}"'
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 2 :]}"

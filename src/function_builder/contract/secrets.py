@@ -114,14 +114,10 @@ def unseal(data: bytes, key: SecretsKey | None) -> dict[str, bytes]:
     document = _load(data)
     if key is None:
         raise Refusal(400, f"{SECRETS_NAME}: this builder has no key for build secrets")
-    try:
-        sender = PublicKey(_key_bytes(_text(document, "public_key").encode()))
-    except ValueError as error:
-        raise Refusal(400, f"{SECRETS_NAME}: public_key is not base64 of 32 bytes") from error
+    box = _box(_text(document, "public_key"), key)
     sealed = document.get("secrets", {})
     if not isinstance(sealed, dict):
         raise Refusal(400, f"{SECRETS_NAME}: secrets must map names to sealed values")
-    box = Box(key.private, sender)
     sealed_for = _text(document, "key_id")
     values = {name: _open(box, name, value, sealed_for, key) for name, value in sealed.items()}
     if sum(len(value.splitlines()) for value in values.values()) > MAX_SECRETS_LINES:
@@ -131,6 +127,16 @@ def unseal(data: bytes, key: SecretsKey | None) -> dict[str, bytes]:
             " hide in the log: send a long file in base64, as one line",
         )
     return values
+
+
+def _box(public_key: str, key: SecretsKey) -> Box:
+    try:
+        return Box(key.private, PublicKey(_key_bytes(public_key.encode())))
+    except ValueError as error:
+        raise Refusal(400, f"{SECRETS_NAME}: public_key is not base64 of 32 bytes") from error
+    except CryptoError as error:
+        # libsodium takes no key of low order (RFC 7748, 6.1): anybody could know what it agrees on.
+        raise Refusal(400, f"{SECRETS_NAME}: public_key is none that anybody could have") from error
 
 
 def _open(box: Box, name: object, value: object, sealed_for: str, key: SecretsKey) -> bytes:

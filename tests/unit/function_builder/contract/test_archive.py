@@ -12,19 +12,11 @@ from hypothesis import strategies as st
 
 from function_builder.contract.archive import Archive, ContextEntry, open_archive
 from function_builder.contract.errors import Refusal
+from tests.archives import Bytes
 
 SECOND = 10**9
 CONFIG = "com.openfaas.docker.config"
 SECRETS = "com.openfaas.secrets"
-
-
-class Bytes:
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.size = len(data)
-
-    def read(self, offset: int, size: int) -> bytes:
-        return self.data[offset : offset + size]
 
 
 def file(name: str, data: bytes = b"", mode: int = 0o644, mtime: int = 0):
@@ -473,6 +465,11 @@ def test_parents_without_an_entry_count_as_entries():
     assert refused(*[file(f"context/{n}") for n in range(50)], max_entries=40).status == 413
 
 
+def test_folders_in_folders_are_bounded():
+    assert len(opened(file("context/" + "d/" * 256 + "f")).context) == 258
+    assert "256 folders" in refused(file("context/" + "d/" * 257 + "f")).reason
+
+
 def test_names_are_bounded_all_together():
     parts = "/".join(["d" * 100] * 38)
     entries = [file(f"context/{n}/{parts}") for n in range(1000)]
@@ -488,12 +485,25 @@ def test_names_and_targets_that_no_system_has_are_refused_wherever_they_lie():
 
 @pytest.mark.parametrize("name", [".dockerignore", "Dockerfile.dockerignore"])
 @pytest.mark.parametrize(
-    "content", [b"a\n" * 10_000, b"a" * ((1 << 20) + 1)], ids=["lines", "bytes"]
+    "content",
+    [b"a\n" * 10_000, b"a\n" * ((1 << 19) + 1), b"# " + b"a" * ((1 << 16) - 2)],
+    ids=["lines", "bytes", "a line"],
 )
 def test_an_ignore_file_that_nobody_wrote_is_refused(name, content):
     assert refused(file(f"context/{name}", content)).status == 400
     hidden = [symlink(f"context/{name}", "/elsewhere"), file("context/elsewhere", content)]
     assert f"context/{name} has" in refused(*hidden).reason
+
+
+@pytest.mark.parametrize("line", [b"a\0b", b"a\tb", b" \x1b[0m ", b"!a\rb", b"\x7f"])
+def test_an_ignore_file_that_no_header_can_hold_is_refused(line):
+    reason = refused(file("context/.dockerignore", b"a\n# \0\n" + line)).reason
+    assert "control character in line 3" in reason
+
+
+def test_white_space_around_patterns_and_anything_in_comments_is_taken():
+    content = b"\xef\xbb\xbf# a\tb\r\n\ta \t\r\n#\0\n\xff\n"
+    assert ".dockerignore" in layout(file("context/.dockerignore", content))
 
 
 def test_a_long_ignore_file_is_taken():

@@ -76,6 +76,8 @@ def test_without_a_push_no_image_is_needed():
         (b"", "not JSON"),
         (b"{", "not JSON"),
         (b"\xff", "not JSON"),
+        (b'{"skipPush": true, "other": NaN}', "not JSON"),
+        (b'{"skipPush": true, "other": -Infinity}', "not JSON"),
         (b"[" * 100_000, "not JSON"),
         (b'{"a":' * 100_000, "not JSON"),
         (b"[]", "JSON object"),
@@ -98,13 +100,14 @@ def test_without_a_push_no_image_is_needed():
         (b'{"image": "a b"}', "not a valid reference"),
         (b'{"image": "a/b:"}', "not a valid reference"),
         (b'{"image": "a/b:x/y"}', "not a valid reference"),
+        ('{"image": "\u212a/b"}'.encode(), "not a valid reference"),
         (b'{"image": "https://a/b"}', "not a valid reference"),
         (b'{"image": "a\\n/b"}', "not a valid reference"),
         (b'{"image": "' + b"a" * 10_000 + b'"}', "not a valid reference"),
         (b'{"image": "a/b:' + b"t" * 129 + b'"}', "not a valid reference"),
         (b'{"image": "a/b"}' + b" " * (1 << 20), "larger than"),
     ],
-    ids=range(30),
+    ids=range(33),
 )
 def test_what_is_wrong_is_named(data, word):
     reason = refusal(data)

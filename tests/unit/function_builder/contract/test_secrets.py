@@ -77,13 +77,14 @@ def test_the_key_id_is_a_hint_that_may_be_absent_or_wrong():
         (document(algorithm="rot13"), "algorithm"),
         (document(public_key="short"), "public_key"),
         (document(public_key=["a"]), "public_key"),
+        (document(public_key=base64.b64encode(bytes(32)).decode()), "anybody"),
         (document(secrets=["a"]), "must map"),
         (document(secrets={"a": ["b"]}), "must map"),
         (document(secrets={"token": "not base64!"}), '"token"'),
         (document(secrets={"token": base64.b64encode(b"short").decode()}), '"token"'),
         (document(secrets={"token": base64.b64encode(bytes(80)).decode()}), '"token"'),
     ],
-    ids=range(19),
+    ids=range(20),
 )
 def test_what_is_wrong_is_named_and_no_value(data, word):
     with pytest.raises(Refusal) as caught:

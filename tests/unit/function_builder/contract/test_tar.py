@@ -14,22 +14,10 @@ from hypothesis import strategies as st
 
 from function_builder.contract.errors import Refusal
 from function_builder.contract.tar import Kind, Member, index
+from tests.archives import END, Bytes, extended, header, padded, record
 
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
 SECOND = 10**9
-
-
-class Bytes:
-    """A reader that remembers the largest piece that it was asked for."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.size = len(data)
-        self.largest = 0
-
-    def read(self, offset: int, size: int) -> bytes:
-        self.largest = max(self.largest, size)
-        return self.data[offset : offset + size]
 
 
 def members(data: bytes, max_entries: int = 1000) -> list[Member]:
@@ -40,45 +28,6 @@ def refused(data: bytes, max_entries: int = 1000) -> Refusal:
     with pytest.raises(Refusal) as caught:
         members(data, max_entries)
     return caught.value
-
-
-def header(
-    name: bytes = b"a",
-    size: bytes = b"00000000000\0",
-    *,
-    flag: bytes = b"0",
-    mode: bytes = b"0000644\0",
-    mtime: bytes = b"00000000000\0",
-    target: bytes = b"",
-    magic: bytes = b"ustar\x0000",
-    prefix: bytes = b"",
-    signed: bool = False,
-) -> bytes:
-    """One header block, its checksum right, whatever the fields hold."""
-    start = name.ljust(100, b"\0") + mode + b"0000000\0" * 2 + size + mtime
-    end = flag + target.ljust(100, b"\0") + magic + bytes(80) + prefix.ljust(167, b"\0")
-    total = sum(byte - 256 if signed and byte > 127 else byte for byte in start + b" " * 8 + end)
-    block = start + b"%06o\0 " % total + end
-    assert len(block) == 512
-    return block
-
-
-def padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 512)
-
-
-def extended(data: bytes, flag: bytes = b"x") -> bytes:
-    return header(b"././@Ext", b"%011o\0" % len(data), flag=flag) + padded(data)
-
-
-def record(key: bytes, value: bytes) -> bytes:
-    length = len(key) + len(value) + 3
-    while len(str(length)) + len(key) + len(value) + 3 != length:
-        length = len(str(length)) + len(key) + len(value) + 3
-    return b"%d %s=%s\n" % (length, key, value)
-
-
-END = bytes(1024)
 
 
 def test_an_empty_archive_has_no_entries():
@@ -331,6 +280,28 @@ def test_an_entry_described_twice_or_not_following_is_refused(data: bytes):
     assert refused(data).status == 400
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        extended(b"\0", b"L"),
+        extended(b"", b"K"),
+        *(extended(record(key, b"")) for key in (b"path", b"linkpath", b"size")),
+    ],
+)
+def test_an_extended_header_that_names_nothing_is_refused(data: bytes):
+    assert "empty" in refused(data + header() + END).reason
+
+
+@pytest.mark.parametrize("flag", [b"L", b"K"])
+def test_a_long_name_that_goes_on_behind_its_end_is_refused(flag: bytes):
+    size = b"%011o\0" % 3
+    unended = header(b"././@LongLink", size, flag=flag) + padded(b"name")
+    assert "behind its end" in refused(unended + header(flag=b"2") + END).reason
+    ended = header(b"././@LongLink", size, flag=flag) + padded(b"nam")
+    (member,) = members(ended + header(flag=b"2") + END)
+    assert "nam" in (member.name, member.target)
+
+
 def test_only_posix_archives_have_a_prefix():
     assert members(header(prefix=b"dir") + END)[0].name == "dir/a"
     assert members(header(prefix=b"dir", magic=b"ustar  \0") + END)[0].name == "a"
@@ -468,6 +439,9 @@ def test_the_number_of_entries_is_bounded_those_for_all_included():
         ("bzip2", bz2.compress(SMALL)),
         ("zstd", b"\x28\xb5\x2f\xfd" + bytes(20)),
         ("gzip", gzip.compress(bytes(range(256)) * 400)),
+        # Mostly zeros, as compressed zeros are, where a header has its checksum; as signed bytes
+        # these and the checksum's eight spaces sum up to nothing.
+        ("gzip", b"\x1f\x8b\x80\xd6".ljust(1024, b"\0")),
     ],
 )
 def test_compressed_bodies_are_refused_by_their_content(name: str, body: bytes):
@@ -488,3 +462,5 @@ def test_names_in_refusals_are_escaped_and_cut():
     assert reason.isprintable()
     long = refused(extended(record(b"path", b"n" * 100_000)) + header(flag=b"A") + END).reason
     assert len(long) < 400
+    escapes = refused(header(b"\xff" * 100, flag=b"A") + END).reason
+    assert len(escapes) < 400

@@ -1,0 +1,40 @@
+"""A body, as what is read from any place of it."""
+
+from typing import Final, Protocol
+
+_AHEAD: Final = 64 * 1024
+"""Bytes that are read at once: some ten small files. An archive of large ones is not read twice."""
+
+
+class Reader(Protocol):
+    """Bytes that can be read from any place, as often as wanted."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes from `offset`; fewer only where the bytes end."""
+
+
+class ReadAhead:
+    """A reader for one thread that goes forward: small reads come out of larger ones."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._start = 0
+        self._held = b""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return self._reader.size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes from `offset`; fewer only where the bytes end."""
+        if size > _AHEAD:
+            return self._reader.read(offset, size)
+        place = offset - self._start
+        if place < 0 or place + size > len(self._held):
+            self._start, self._held, place = offset, self._reader.read(offset, _AHEAD), 0
+        return self._held[place : place + size]
