@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import httpx2
 import pytest
 import pytest_asyncio
 
@@ -21,6 +22,7 @@ from function_builder.engine import (
     find_tool,
 )
 from function_builder.engine.base_image import seed_base_image
+from tests.gate import Gate, gate
 from tests.support import free_address
 
 # A shell without job control starts what it puts into the background deaf to Ctrl-C, and programs
@@ -87,3 +89,17 @@ async def fresh_buildkitd(
             return await stack.enter_async_context(daemon)
 
         yield start
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the test's own, which no proxy stands before."""
+    async with httpx2.AsyncClient(trust_env=False, timeout=100) as client:
+        yield client
+
+
+@pytest.fixture
+async def steps() -> AsyncIterator[Gate]:
+    """Steps of a build that tell the test when they run, and wait for its word."""
+    async with gate() as one:
+        yield one

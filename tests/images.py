@@ -1,4 +1,4 @@
-"""Images as a registry holds them, pulled over its HTTP API and laid out in memory.
+"""Images as a registry holds them, pulled over its HTTP API and laid out in memory or on a disk.
 
 Source: OCI distribution specification (pull), OCI image specification (layers, whiteouts).
 """
@@ -6,8 +6,10 @@ Source: OCI distribution specification (pull), OCI image specification (layers, 
 import hashlib
 import io
 import json
+import subprocess
 import tarfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -47,17 +49,39 @@ class Image:
 
 def pull(registry: str, repository: str, reference: str) -> Image:
     """Pull an image, and check every digest on the way."""
-    with httpx2.Client(base_url=f"http://{registry}/v2/{repository}/", timeout=60) as http:
-        answer = http.get(f"manifests/{reference}", headers={"Accept": _ACCEPT})
-        answer.raise_for_status()
-        digest = _digest(answer.content)
-        assert answer.headers["docker-content-digest"] == digest
-        manifest = answer.json()
+    with _repository(registry, repository) as http:
+        digest, manifest = _manifest(http, reference)
         config = json.loads(_blob(http, manifest["config"]["digest"]))
         files: dict[str, File] = {}
         for layer in manifest["layers"]:
             _lay(files, _blob(http, layer["digest"]))
     return Image(digest, config, files)
+
+
+def unpack(registry: str, repository: str, reference: str, root: Path) -> None:
+    """Pull an image whose layers remove nothing onto a disk, with its owners and modes; as root."""
+    with _repository(registry, repository) as http:
+        _, manifest = _manifest(http, reference)
+        for layer in manifest["layers"]:
+            subprocess.run(
+                ["tar", "--extract", "--gzip", "--preserve-permissions", "--numeric-owner"],
+                check=True,
+                cwd=root,
+                input=_blob(http, layer["digest"]),
+            )
+    assert not list(root.rglob(".wh.*"))
+
+
+def _repository(registry: str, repository: str) -> httpx2.Client:
+    return httpx2.Client(base_url=f"http://{registry}/v2/{repository}/", timeout=60)
+
+
+def _manifest(http: httpx2.Client, reference: str) -> tuple[str, dict[str, Any]]:
+    answer = http.get(f"manifests/{reference}", headers={"Accept": _ACCEPT})
+    answer.raise_for_status()
+    digest = _digest(answer.content)
+    assert answer.headers["docker-content-digest"] == digest
+    return digest, answer.json()
 
 
 def _digest(data: bytes) -> str:

@@ -135,6 +135,30 @@ class FaultyRegistry:
             body.join()
 
 
+class _Server(socketserver.ThreadingTCPServer):
+    """Its end is that of every connection: BuildKit keeps some that it has opened and not used."""
+
+    def __init__(
+        self, address: tuple[str, int], handler: type[socketserver.BaseRequestHandler]
+    ) -> None:
+        self._open: set[Any] = set()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        for request in tuple(self._open):
+            with contextlib.suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+        super().server_close()
+
+
 @contextmanager
 def faulty_registry(upstream: str) -> Iterator[FaultyRegistry]:
     """A faulty registry before the good one at `upstream`."""
@@ -144,7 +168,7 @@ def faulty_registry(upstream: str) -> Iterator[FaultyRegistry]:
             with contextlib.suppress(OSError), self.request as client:
                 faulty._serve(client)
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+    with _Server(("127.0.0.1", 0), Handler) as server:
         faulty = FaultyRegistry(f"127.0.0.1:{server.server_address[1]}", upstream)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -158,7 +182,7 @@ def faulty_registry(upstream: str) -> Iterator[FaultyRegistry]:
 def answer(status: str, *headers: str) -> bytes:
     """An HTTP answer without a body, after which the connection ends."""
     lines = [f"HTTP/1.1 {status}", "Content-Length: 0", "Connection: close", *headers, "", ""]
-    return "\r\n".join(lines).encode()
+    return "\r\n".join(lines).encode("latin-1")
 
 
 RESET = b""

@@ -2,7 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -37,3 +41,22 @@ def running(words: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+@contextmanager
+def served(directory: Path, port: int = 0) -> Iterator[str]:
+    """A directory's files over HTTP; gives its address, on a free port unless one is named."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = partial(Quiet, directory=str(directory))
+    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()

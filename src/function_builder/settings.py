@@ -78,6 +78,16 @@ def _words(value: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
+_REPOSITORY = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+")
+
+
+def _repository(value: str) -> str:
+    name = value.strip().rstrip("/")
+    if name and not _REPOSITORY.fullmatch(name):
+        raise ValueError("must be REGISTRY/NAME, such as registry.internal:5000/build-cache")
+    return name
+
+
 def _address(value: str) -> tuple[str, int]:
     host, colon, port = value.strip().rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
@@ -112,8 +122,9 @@ class Settings:
         "buildkit_url",
         _text,
         "",
-        """BuildKit's address, `unix:///path` or `tcp://host:port`.
-        Empty: the builder starts a BuildKit of its own.""",
+        """BuildKit's address, `unix:///path` or `tcp://host:port`; or several, separated by commas;
+        or `dns://name:port`, where every address of the name is one. Empty: the builder starts a
+        BuildKit of its own.""",
     )
     buildkit_server_name: str = _setting(
         "buildkit_server_name",
@@ -139,17 +150,52 @@ class Settings:
         False,
         "Push without verifying the registry's TLS certificate, or over plain HTTP.",
     )
+    cache_registry: str = _setting(
+        "cache_registry",
+        _repository,
+        "",
+        """Where each function's build cache is kept too, below this repository's name, such as
+        `registry.internal:5000/build-cache`, for a BuildKit that does not hold it. Empty:
+        nowhere.""",
+    )
     disable_hmac: bool = _setting(
         "disable_hmac",
         _flag,
         False,
         "Build for anybody, without a signature. For a closed network only.",
     )
+    replay_window: float = _setting(
+        "replay_window",
+        _seconds,
+        0.0,
+        """How far the time in a request's X-Build-Timestamp may lie from the builder's clock; a
+        request without, or one that was taken before, is answered 401. 0: nobody looks.""",
+    )
     max_inflight: int = _setting(
         "max_inflight",
         _count,
         0,
-        "Builds at a time; a further request is answered 429. 0: no limit.",
+        "Builds at a time; a further request waits in the queue, or is answered 429. 0: no limit.",
+    )
+    max_queue: int = _setting(
+        "max_queue",
+        _count,
+        0,
+        """Requests that may wait for a build slot, first come, first served; one more is answered
+        429. 0: none waits.""",
+    )
+    queue_timeout: float = _setting(
+        "queue_timeout",
+        _seconds,
+        300.0,
+        "How long a request may wait there, before it is answered 429.",
+    )
+    ready_when_full: bool = _setting(
+        "ready_when_full",
+        _flag,
+        False,
+        """Whether /ready stays 200 while every build slot is taken, so that a Service goes on
+        sending, and clients hear 429 or wait.""",
     )
     enable_lchown: bool = _setting(
         "enable_lchown", _flag, False, "Accepted, without effect: nothing is ever unpacked."
@@ -205,6 +251,12 @@ class Settings:
         Path("/tmp"),  # noqa: S108 (its files are unlinked from their first moment)
         "Where large request bodies wait, in files without a name.",
     )
+    max_spool_bytes: int = _setting(
+        "max_spool_bytes",
+        _bytes,
+        0,
+        """What all bodies may take there together; beyond it: 507. 0: as much as the disk has.""",
+    )
     otlp_endpoint: str = _setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         _text,
@@ -217,8 +269,13 @@ class Settings:
         _words,
         ("docker/dockerfile", "docker/dockerfile-upstream"),
         """Images that a `# syntax=` line or BUILDKIT_SYNTAX may name, comma separated,
-        without tags.""",
+        without tags. Empty: none, BuildKit's own frontend alone.""",
     )
+
+    @property
+    def largest_body(self) -> int:
+        """Bytes of the largest request that can be taken."""
+        return min(self.max_body_bytes, self.max_spool_bytes or self.max_body_bytes)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], **flags: Any) -> Settings:
@@ -231,7 +288,8 @@ class Settings:
         for setting in fields(cls):
             variable = setting.metadata["variable"]
             text = environment.get(variable)
-            if text is None or (not text and setting.metadata["parse"] is not _text):
+            # pro-builder's charts set variables empty that they leave alone; an empty list is one.
+            if text is None or (not text and setting.metadata["parse"] not in (_text, _words)):
                 continue
             try:
                 values[setting.name] = setting.metadata["parse"](text)

@@ -93,6 +93,12 @@ class Metrics:
             "Steps of Dockerfiles ended, by how they came about: cached, run or failed.",
             ["result"],
         )
+        self.placed = self._counter(
+            "builds_placed",
+            "Builds sent to a BuildKit: the function's home, another as that was busy, or another "
+            "as the one before was lost.",
+            ["reason"],
+        )
         self.received_bytes = self._counter("received_bytes", "Bodies of POST /build.")
         self.context_bytes = self._counter("context_bytes", "Content of build contexts received.")
         self.sent_bytes = self._counter("context_sent_bytes", "Content that BuildKit asked for.")
@@ -106,9 +112,11 @@ class Metrics:
     def _declare_state(self) -> None:
         self.ready = self._gauge("ready", "Whether /ready answers 200.")
         self.running = self._gauge("builds_in_progress", "Builds that run.")
+        self.waiting = self._gauge("builds_waiting", "Builds that wait for a slot.")
         self.slots_taken = self._gauge("slots_taken", "Build slots taken.")
         self.slots_limit = self._gauge("slots_limit", "Build slots there are; 0: no limit.")
         self.uploads = self._gauge("uploads_in_progress", "Bodies that are not proven yet.")
+        self.tasks = self._gauge("tasks", "asyncio tasks that have not ended.")
         self.spool_available = self._gauge(
             "spool_available_bytes", "Room on the disk for request bodies."
         )
@@ -117,10 +125,16 @@ class Metrics:
             "content_record_paths", "Paths whose content BuildKit is known to hold."
         )
         self.buildkit_up = self._gauge(
-            "buildkit_up", "Whether BuildKit answered when it was last asked."
+            "buildkit_up", "Whether any BuildKit answered when it was last asked."
+        )
+        self.buildkit_daemons = self._gauge(
+            "buildkit_daemons",
+            "BuildKits, by whether they answered when they were last asked.",
+            ["state"],
         )
         self.buildkit_disk = self._gauge(
-            "buildkit_disk_bytes", "BuildKit's cache on its disk, as of some minutes ago."
+            "buildkit_disk_bytes",
+            "What the caches of all BuildKits take, as of some minutes ago.",
         )
 
     def _counter(self, name: str, text: str, labels: list[str] | None = None) -> Counter:

@@ -35,6 +35,15 @@ async def test_a_function_is_built_and_pushed(client, builder, registry, functio
     assert pushed.files["home/app/run"].mode == 0o755
 
 
+@pytest.mark.parametrize("ending", ["/", "/build", "/build/"])
+async def test_the_url_may_be_that_of_old_versions_of_faas_cli(
+    client, ending, builder: RunningBuilder, function, image
+):
+    given = {"OPENFAAS_REMOTE_BUILDER": builder.url + ending}
+    outcome = await run((*client, str(function), image), builder, environment=given)
+    assert outcome.code == 0, outcome.output
+
+
 async def test_a_failed_build_is_a_failed_program(client, builder, failing, image):
     outcome = await run((*client, str(failing), image), builder)
     assert outcome.code != 0

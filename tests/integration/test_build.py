@@ -235,6 +235,7 @@ def test_a_wrong_signature_is_all_that_a_stranger_hears_of(builder):
 
 
 BASE = {"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "1"}
+SBOM = {"BUILDKIT_ATTEST_SBOM": "generator=evil/x"}
 
 
 @pytest.mark.parametrize(
@@ -254,8 +255,10 @@ BASE = {"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "1"}
         (make_tar({**BASE, "../x": "1"}, {"skipPush": True}), 400, ".."),
         (make_tar({"Dockerfile": "# syntax=evil/x\nFROM y"}, {"skipPush": True}), 400, "evil/x"),
         (make_tar(BASE, {"skipPush": True}, secrets=b"version: v1"), 400, "no key"),
+        (make_tar({"Dockerfile": "FROM y\n" + "#" * (1 << 20)}, {"skipPush": True}), 400, "larger"),
+        (make_tar(BASE, {"skipPush": True, "buildArgs": SBOM}), 400, "generator"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_a_body_that_cannot_be_built_is_refused_with_a_reason(builder, body, status, word):
     for stream in (False, True):
@@ -424,6 +427,20 @@ async def test_a_client_that_was_told_to_go_on_sees_why_not_to(tmp_path, buildki
         assert answer.startswith(b"HTTP/1.1 413 ")
 
 
+async def test_a_body_far_over_the_limit_may_be_sent_to_its_end_first(tmp_path, buildkitd):
+    body = bytes(50 << 20)
+    async with running_builder(tmp_path / "b", buildkitd, max_body_bytes="1MiB") as builder:
+        host, port = builder.url.removeprefix("http://").split(":")
+
+        def send_then_read() -> bytes:
+            with socket.create_connection((host, int(port)), timeout=30) as connection:
+                head = b"POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+                connection.sendall(head % len(body) + body)
+                return connection.recv(100)
+
+        assert (await asyncio.to_thread(send_then_read)).startswith(b"HTTP/1.1 413 ")
+
+
 async def test_an_upload_that_stalls_is_ended(tmp_path, buildkitd):
     async with running_builder(tmp_path / "b", buildkitd, upload_timeout="0.3") as builder:
         host, port = builder.url.removeprefix("http://").split(":")
@@ -520,7 +537,7 @@ async def test_a_client_that_does_not_read_holds_no_slot_when_its_build_has_ende
     tmp_path, buildkitd
 ):
     # Each step's name is told three times: more than all the buffers on the way hold.
-    steps = "".join(f"RUN : {number} {'x' * 46_000}\n" for number in range(50))
+    steps = "".join(f"RUN : {number} {'x' * 20_000}\n" for number in range(50))
     dockerfile = f"FROM busybox\n{steps}"
     body = make_tar({"Dockerfile": dockerfile}, {"skipPush": True})
     async with running_builder(tmp_path / "b", buildkitd, max_inflight="1") as builder:

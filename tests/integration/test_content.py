@@ -10,7 +10,7 @@ import os
 import signal
 import tarfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,16 +21,20 @@ import pytest
 from aiobuildkit import BuildKitError, Client, FileSync, FileTree, Transfer
 from aiobuildkit.wire.fsutil import CHUNK
 from function_builder.builds import builder as builder_module
+from function_builder.builds.addresses import Addresses
 from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.builder import Builder
+from function_builder.builds.caches import RegistryCache
 from function_builder.builds.context import content_digests
 from function_builder.builds.credentials import RegistryCredentials
-from function_builder.builds.record import ContentRecords
+from function_builder.builds.pool import Pool
+from function_builder.builds.record import ContentRecords, _Contents
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.result import BuildStatus
 from function_builder.engine import BuildKitDaemon
 from tests.images import File, pull
+from tests.proxies import Link, hand_on, unix_proxy
 
 pytestmark = pytest.mark.integration
 
@@ -142,10 +146,13 @@ class Builds:
 
     def restart(self, records: ContentRecords | None = None) -> None:
         """A builder that knows nothing, or what it is given."""
+        pool = Pool(Addresses.parse(self.client.address), lambda _: self.client)
+        if records is not None:
+            pool.daemons[self.client.address].records = records
         self._builder = Builder(
-            self.client,
+            pool,
             credentials=RegistryCredentials(Path("/nowhere")),
-            records=records or ContentRecords(),
+            cache=RegistryCache("", insecure=True),
             insecure=True,
             build_timeout=100,
             log_prefixes=True,
@@ -166,7 +173,7 @@ class Builds:
             files = image.files
         transfers = [each for each in build.transfers if each.dir_name == "context"]
         # The first of two is for .dockerignore alone.
-        return Outcome(result.status, tree, files, transfers[-1] if len(transfers) > 1 else None)
+        return Outcome(result.status, tree, files, transfers[-1] if transfers else None)
 
     async def cancel_at(self, tree: Tree, output: str) -> None:
         """Begin a build, and cancel it when one of its steps has said something."""
@@ -369,35 +376,20 @@ async def test_a_connection_that_was_cut_leaves_nothing_behind(buildkitd, regist
 @asynccontextmanager
 async def proxy(address: str, path: Path) -> AsyncIterator[tuple[str, Callable[[], None]]]:
     """Another address for a daemon, whose connections can be cut all at once."""
-    tasks: set[asyncio.Task[None]] = set()
     writers: list[asyncio.StreamWriter] = []
 
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(1 << 16):
-                writer.write(data)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = await asyncio.open_unix_connection(address.removeprefix("unix://"))
-        writers.extend((writer, there[1]))
-        for pair in ((reader, there[1]), (there[0], writer)):
-            task = asyncio.create_task(pump(*pair))
-            tasks.add(task)
+    def pumps(link: Link) -> Iterable[Coroutine[None, None, None]]:
+        writers.extend((link.writer, link.back))
+        yield hand_on(link.reader, link.back)
+        yield hand_on(link.there, link.writer)
 
     def cut() -> None:
         for writer in writers:
             writer.transport.abort()
 
-    server = await asyncio.start_unix_server(connect, path)
-    async with server:
-        yield f"unix://{path}", cut
+    async with unix_proxy(address, path, pumps) as other:
+        yield other, cut
         cut()
-        await asyncio.gather(*tasks)
 
 
 async def killed(builds: Builds, daemon: BuildKitDaemon) -> None:
@@ -429,7 +421,7 @@ async def test_buildkit_killed_between_the_last_byte_and_the_checksums(
 
     def sent() -> bool:
         transfers = [each for each in made[-1].transfers if each.dir_name == "context"]
-        return len(transfers) == 2 and transfers[-1].finished
+        return len(transfers) == 1 and transfers[0].finished
 
     monkeypatch.setattr(builder_module, "FileSync", file_sync)
     daemon = await fresh_buildkitd()
@@ -525,7 +517,9 @@ class _NoDirectories(ContentRecords):
 
     def lease(self, function, entries, digests):
         for generation in self._idle.get(function, ()):
-            generation.directory_modes.clear()
+            contents = _Contents.unpack(generation.packed)
+            contents.directory_modes.clear()
+            generation.packed = contents.pack()
         return super().lease(function, entries, digests)
 
 

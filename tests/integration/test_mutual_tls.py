@@ -8,7 +8,6 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +15,9 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from bench.tls import buildkitd_over_tls
 from function_builder.cli.authority import Authority
-from function_builder.engine import find_tool, namespaces
-from function_builder.engine.address import split, tcp_answers
-from function_builder.engine.process import Program, SupervisedProcess
+from function_builder.engine.address import split
 from tests.builders import RunningBuilder, running_builder
 from tests.requests import headers, make_tar
 from tests.support import free_address
@@ -37,43 +35,6 @@ def make_certificates(directory: Path, *hosts: str) -> None:
     names = [word for host in hosts for word in ("--host", host)]
     command = [sys.executable, "-m", "function_builder", "certs", str(directory), *names]
     subprocess.run(command, check=True, capture_output=True)
-
-
-@asynccontextmanager
-async def buildkitd_over_tls(root: Path, server: Path) -> AsyncIterator[str]:
-    """A buildkitd with `server`'s certificates; gives its `host:port`."""
-    address = free_address()
-    config = root / "buildkitd.toml"
-    config.write_text(
-        f"""
-        root = "{root}/state"
-        [grpc]
-        address = ["tcp://{address}"]
-        [grpc.tls]
-        ca = "{server}/ca.crt"
-        cert = "{server}/server.crt"
-        key = "{server}/server.key"
-        [otel]
-        socketPath = "{root}/otel.sock"
-        [worker.containerd]
-        enabled = false
-        """
-    )
-    program = Program(
-        name="buildkitd",
-        argv=(*namespaces.for_root().argv, str(find_tool("buildkitd")), "--config", str(config)),
-        ready=lambda: tcp_answers(address),
-        prepare=lambda: None,
-        environment={},
-        log=root / "log",
-        stop_timeout=3,
-    )
-    process = SupervisedProcess(program)
-    await process.start()
-    try:
-        yield address
-    finally:
-        await process.stop()
 
 
 @dataclass
@@ -117,8 +78,9 @@ async def shared(tmp_path_factory) -> AsyncIterator[Stage]:
     make_certificates(root / "certs", NAME, "127.0.0.1")
     mounted = root / "mounted"
     mounted.mkdir()
+    address = free_address()
     async with (
-        buildkitd_over_tls(root, root / "certs" / "server") as address,
+        buildkitd_over_tls(root, address, root / "certs" / "server"),
         running_builder(
             root / "builder",
             f"tcp://{address}",
@@ -263,8 +225,9 @@ async def test_a_buildkit_whose_certificate_has_expired(tmp_path):
     server, client = tmp_path / "certs" / "server", tmp_path / "certs" / "client"
     authority = Authority.load(tmp_path / "certs" / "ca.crt", tmp_path / "certs" / "ca.key")
     authority.issue_server(["127.0.0.1"], server / "server.crt", server / "server.key", days=0)
+    address = free_address()
     async with (
-        buildkitd_over_tls(tmp_path, server) as address,
+        buildkitd_over_tls(tmp_path, address, server),
         running_builder(
             tmp_path / "b",
             f"tcp://{address}",

@@ -134,6 +134,28 @@ def test_without_platforms_it_is_buildkits_own(builder, registry):
     assert reply["digests"] == {f"linux/{config['architecture']}": reply["digest"]}
 
 
+@pytest.mark.parametrize("platforms", [[], ["linux/amd64"], BOTH])
+def test_an_image_with_attestations_has_its_own_digest(builder, registry, repository, platforms):
+    reply = built(
+        builder,
+        {"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"},
+        image=f"{registry}/{repository}:1",
+        platforms=platforms,
+        buildArgs={"BUILDKIT_ATTEST_PROVENANCE": "mode=max"},
+    )
+    pulled = httpx2.get(f"http://{registry}/v2/{repository}/manifests/1", headers={"Accept": INDEX})
+    assert pulled.headers["docker-content-digest"] == reply["digest"]
+    images = {
+        f"{each['platform']['os']}/{each['platform']['architecture']}": each["digest"]
+        for each in pulled.json()["manifests"]
+    }
+    # Each image has an attestation beside it, of a platform that there is not.
+    assert images.pop("unknown/unknown")
+    assert len(images) == max(len(platforms), 1)
+    # BuildKit says of no index whose it is, so that its own platform's name is not known.
+    assert reply.get("digests") == (images if platforms else None)
+
+
 def test_what_runs_nothing_on_the_target_is_built_for_any(builder, registry):
     dockerfile = """
 FROM --platform=$BUILDPLATFORM busybox AS compiler

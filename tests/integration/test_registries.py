@@ -405,6 +405,17 @@ def test_a_push_that_is_forbidden_is_not(stage, method, part, fault):
     assert "retrying" not in reply.text
 
 
+def test_a_registry_whose_words_are_not_utf8_has_failed_the_build_and_not_buildkit(stage):
+    faulty = stage.registries.faulty
+    faulty.fail(b"HEAD", b"/manifests/", answer("403 Acc\u00e8s refus\u00e9"), times=100)
+    base = f"{faulty.address}/base:1"
+    error = stage.refused(f"{stage.registries.open}/open/fn:words", base=base)
+    assert f"{base}: failed to resolve source metadata" in error
+    assert "403 Acc\ufffds refus\ufffd" in error
+    # It was asked by one build alone.
+    assert faulty.failed == 1
+
+
 @pytest.mark.parametrize("status", [502, 503])
 def test_a_token_service_that_has_a_bad_moment_is_asked_again(stage, status):
     host, service = stage.registries.tokens, stage.registries.service

@@ -1,6 +1,6 @@
-"""The whole stack as an ordinary user, and what a RUN step reaches over the network in each mode.
+"""The whole stack as an ordinary user, and what a RUN step reaches in each mode.
 
-docs/network.md says what is shown here.
+docs/network.md says what is shown here of the network, SECURITY.md what of processes.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -190,12 +191,7 @@ async def reached(builder: Builder, addresses: list[str]) -> dict[str, bool]:
         f"{ask.format(address.replace(':', ' '))} && echo reached {address}"
         for address in addresses
     )
-    step = ["/busybox", "sh", "-c", f"{tries}; true"]
-    dockerfile = f"FROM scratch\nCOPY --chmod=755 busybox /\nRUN {json.dumps(step)}\n"
-    body = make_tar(
-        {"Dockerfile": dockerfile, "busybox": find_tool("busybox").read_bytes()}, {"skipPush": True}
-    )
-    reply = await builder.post(body)
+    reply = await builder.post(with_busybox(f"{tries}; true"))
     assert reply["status"] == "success", reply
     said = {line.rpartition(" reached ")[2] for line in reply["log"] if line.startswith("l:")}
     return {address: address in said for address in addresses}
@@ -281,3 +277,87 @@ async def test_a_user_without_ids_of_its_own_is_told_what_is_missing():
             said, _ = await serve.communicate()
             assert serve.returncode == 1
             assert b"/etc/subuid" in said.splitlines()[-1]
+
+
+@pytest_asyncio.fixture(params=["own", "shared"], scope="module", loop_scope="module")
+async def sandboxed(request, user: OrdinaryUser) -> AsyncIterator[tuple[Builder, bool]]:
+    """`serve` whose steps have processes of their own, or, as in a container, BuildKit's."""
+    own = request.param == "own"
+    path = user.environment["PATH"]
+    if not own:
+        # A container's masked /proc makes rootlesskit fail at this.
+        refusing = user.home / "masked"
+        refusing.mkdir(mode=0o755)
+        program = refusing / "rootlesskit"
+        real = find_tool("rootlesskit")
+        program.write_text(
+            f'#!/bin/sh\nfor word; do [ "$word" != --pidns ] || exit 1; done\nexec {real} "$@"\n'
+        )
+        program.chmod(0o755)
+        path = f"{refusing}:{path}"
+    secrets = user.home / f"secrets-{request.param}"
+    secrets.mkdir(mode=0o755)
+    (secrets / "payload-secret").write_text(SECRET)
+    listen, state = free_address(), user.home / request.param
+    async with command(
+        user,
+        state,
+        "serve",
+        PATH=path,
+        listen=listen,
+        metrics_listen=free_address(),
+        secret_mount_path=str(secrets),
+        drain_delay="0",
+    ) as serve:
+        said = await printed(serve, "serving")
+        assert ("RUN steps see BuildKit's processes" in said) is not own
+        yield Builder(listen, SECRET, ""), own
+
+
+async def test_what_a_step_does_to_others_without_a_process_sandbox(sandboxed):
+    """It is of the same user as they are; with a sandbox it does not see that they are there."""
+    builder, own = sandboxed
+    arrived = asyncio.Event()
+
+    async def come(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        visitors.append(writer)
+
+    visitors: list[asyncio.StreamWriter] = []
+    word = uuid.uuid4().hex
+    async with await asyncio.start_server(come, "127.0.0.1", 0) as door:
+        port = door.sockets[0].getsockname()[1]
+        other = asyncio.create_task(
+            builder.post(
+                with_busybox(f"echo hidden > /{word}; /busybox nc 127.0.0.1 {port}; echo alive")
+            )
+        )
+        await asyncio.wait_for(arrived.wait(), 60)
+        tries = (
+            "for p in /proc/[0-9]*; do "
+            f"/busybox grep -qs hidden $p/root/{word} && echo read && "
+            "/busybox kill -9 ${p#/proc/}; "
+            "/busybox grep -qs ^buildkitd $p/comm && {"
+            " echo seen; /busybox kill -0 ${p#/proc/} 2>/dev/null && echo killable;"
+            " /busybox ls $p/root/ >/dev/null 2>&1 && echo entered;"
+            " /busybox cat $p/environ >/dev/null 2>&1 && echo spied; };"
+            "done; echo tried"
+        )
+        reply = await builder.post(with_busybox(tries))
+        for visitor in visitors:
+            visitor.close()
+        ended = await other
+    said = {line.rpartition(" ")[2] for line in reply["log"] if line.startswith("l:")}
+    assert said == ({"tried"} if own else {"tried", "read", "seen", "killable"}), reply
+    assert (ended["status"] == "success") is own
+    # What it might have done to BuildKit, it did not: the next build is well.
+    assert (await builder.post(with_busybox("echo well")))["status"] == "success"
+
+
+def with_busybox(step: str) -> bytes:
+    """A request for a build with one step, from nothing but busybox."""
+    words = json.dumps(["/busybox", "sh", "-c", f": {uuid.uuid4()}; {step}"])
+    dockerfile = f"FROM scratch\nCOPY --chmod=755 busybox /\nRUN {words}\n"
+    return make_tar(
+        {"Dockerfile": dockerfile, "busybox": find_tool("busybox").read_bytes()}, {"skipPush": True}
+    )

@@ -82,6 +82,7 @@ async def test_each_build_has_an_id_that_leads_to_its_log_lines(own_builder, reg
     assert log_of(own_builder, ids[1])[-1]["outcome"] == "failed"
     reasons = [log_of(own_builder, each)[0]["reason"] for each in ids[2:]]
     assert reasons == ["signature", "compressed", "invalid"]
+    assert "compressed" in log_of(own_builder, ids[3])[0]["error"]
     assert "JSON" in log_of(own_builder, ids[4])[0]["error"]
 
 
@@ -221,7 +222,7 @@ async def test_spans_of_builder_and_buildkit_are_one_trace(
             top = ours["POST /build"]
             assert (top.trace_id, top.parent) == (TRACE, PARENT)
             assert top.attributes["function_builder.outcome"] == "success"
-            phases = {"upload", "check", "queue", "context", "build", "export", "push"}
+            phases = {"upload", "check", "wait", "queue", "context", "build", "export", "push"}
             assert ours.keys() == {"POST /build"} | phases
             assert all(ours[phase].parent == top.id for phase in phases)
             assert all(0 <= ours[phase].nanoseconds <= top.nanoseconds for phase in phases)

@@ -13,10 +13,12 @@ from aiobuildkit import SolveResult, Transfer
 from function_builder.builds.log import BuildLog
 from function_builder.builds.measures import Measures
 from function_builder.builds.platforms import PlatformReport
+from function_builder.builds.pool import Chosen
 from function_builder.contract.archive import ContextEntry
 from function_builder.contract.config import BuildConfig
+from function_builder.contract.errors import Refusal
+from function_builder.contract.reader import Reader
 from function_builder.contract.result import BuildResult, BuildStatus
-from function_builder.contract.tar import Reader
 
 
 class Outcome(StrEnum):
@@ -78,10 +80,14 @@ class Build:
         measures: where its time went.
         transfers: what BuildKit asked for of its context.
         platforms: what BuildKit said of them.
+        placed: why it was sent to the BuildKit that it was sent to; twice if the first was lost.
         log: its lines.
-        started: set when BuildKit has taken it up, or when it has ended without.
+        told: set when there is something to tell its client: that it waits for a slot, that
+            BuildKit has taken it up, or how it ended without.
+        started: whether BuildKit has taken it up.
         outcome: how it ended.
-        result: its end, without the log; None while it runs.
+        refusal: why it was never begun, where it had no slot; it has no outcome then.
+        result: its end, without the log; None while it waits or runs.
     """
 
     request: BuildRequest
@@ -91,9 +97,12 @@ class Build:
     measures: Measures = field(default_factory=lambda: Measures(time.time_ns()))
     transfers: list[Transfer] = field(default_factory=list)
     platforms: PlatformReport = field(default_factory=PlatformReport)
+    placed: list[Chosen] = field(default_factory=list)
     log: BuildLog = field(default_factory=BuildLog)
-    started: asyncio.Event = field(default_factory=asyncio.Event)
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+    started: bool = False
     outcome: Outcome = Outcome.CRASHED
+    refusal: Refusal | None = None
     result: BuildResult | None = None
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -108,6 +117,16 @@ class Build:
         """Seconds since the request was accepted."""
         return time.monotonic() - self.accepted
 
+    def wait(self, line: str) -> None:
+        """It waits for a slot; `line` says so in its log."""
+        self.log.append([line])
+        self.told.set()
+
+    def start(self) -> None:
+        """BuildKit has taken it up."""
+        self.started = True
+        self.told.set()
+
     def succeed(self, result: SolveResult) -> None:
         """The image is built, and pushed if that was asked for."""
         self.outcome = Outcome.SUCCESS
@@ -118,6 +137,11 @@ class Build:
         """It came to nothing; `error` is for the client."""
         self.outcome = outcome
         self._end(BuildStatus.FAILED, error=error)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """It had no slot, and nothing was begun."""
+        self.refusal = refusal
+        self._end(BuildStatus.FAILED, error=refusal.reason)
 
     def _end(
         self,
@@ -137,5 +161,5 @@ class Build:
             build_id=self.id,
         )
         self.log.close()
-        self.started.set()
+        self.told.set()
         self._ended.set()

@@ -1,10 +1,9 @@
-"""Runs builds on a BuildKit: one connection each, from the context's announcement to the digest."""
+"""Runs builds on BuildKits: one connection each, from the context's announcement to the digest."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 from collections.abc import Mapping
 
 import structlog
@@ -12,7 +11,6 @@ import structlog
 from aiobuildkit import (
     Auth,
     BuildKitError,
-    Client,
     ConnectionFailed,
     FileSync,
     RPCError,
@@ -22,31 +20,34 @@ from aiobuildkit import (
 )
 from function_builder.builds import attributes
 from function_builder.builds.build import Build, BuildRequest, Outcome
-from function_builder.builds.context import BuildContext
+from function_builder.builds.caches import RegistryCache
+from function_builder.builds.context import BuildContext, trees
 from function_builder.builds.credentials import RegistryCredentials
+from function_builder.builds.daemon import Daemon
 from function_builder.builds.frontends import BUILT_IN, frontend_is_absent
+from function_builder.builds.hostpaths import without_host_paths
 from function_builder.builds.loads import ContextLoads
 from function_builder.builds.platforms import (
     UnsupportedPlatform,
     refuse_impossible,
     refuse_unlisted,
 )
-from function_builder.builds.record import ContentRecords
+from function_builder.builds.pool import Pool
+from function_builder.builds.record import Lease
 from function_builder.builds.transcript import Mask, Transcript
 
 _log = structlog.get_logger(__name__)
 
-_HOST_PATH = re.compile(r"/\S*/cachemounts/buildkit[0-9]+")
-"""Where BuildKit has mounted the image for a COPY; what follows is the path in the image."""
+_AGAIN = "BuildKit was lost in the middle of the build: it begins again on another one."
 
 
 class Builder:
     """Runs builds.
 
     Args:
-        client: of the BuildKit to use.
+        pool: the BuildKits to use.
         credentials: for the registries that BuildKit asks about.
-        records: what BuildKit holds of each function's context.
+        cache: what BuildKits that do not hold a function may take, and leave.
         insecure: push without verifying TLS, or over plain HTTP.
         build_timeout: seconds that a build may take.
         log_prefixes: whether log lines begin with their kind and time.
@@ -54,17 +55,17 @@ class Builder:
 
     def __init__(
         self,
-        client: Client,
+        pool: Pool,
         *,
         credentials: RegistryCredentials,
-        records: ContentRecords,
+        cache: RegistryCache,
         insecure: bool,
         build_timeout: float,
         log_prefixes: bool,
     ) -> None:
-        self._client = client
+        self._pool = pool
         self._credentials = credentials
-        self._records = records
+        self._cache = cache
         self._insecure = insecure
         self._build_timeout = build_timeout
         self._log_prefixes = log_prefixes
@@ -82,9 +83,9 @@ class Builder:
         )
         try:
             async with asyncio.timeout(self._build_timeout):
-                # A megabyte of secrets takes a second to make a mask of.
+                # A megabyte of secrets takes a third of a second to make a mask of.
                 mask = await asyncio.to_thread(Mask, build.request.secrets)
-                result = await self._attempts(build, mask)
+                result = await self._placed(build, mask)
             build.succeed(result)
         except TimeoutError:
             outcome = Outcome.TIMEOUT
@@ -92,7 +93,7 @@ class Builder:
                 f"the build took longer than the {self._build_timeout:g} s allowed (build_timeout)"
             )
         except ConnectionFailed as failure:
-            outcome = Outcome.LOST if build.started.is_set() else Outcome.UNREACHABLE
+            outcome = Outcome.LOST if build.started else Outcome.UNREACHABLE
             error = "BuildKit cannot be reached: try again later"
             _log.warning("BuildKit cannot be reached", reason=str(failure))
         except UnsupportedPlatform as refusal:
@@ -100,12 +101,10 @@ class Builder:
             error = str(refusal)
         except RPCError as failure:
             outcome = Outcome.FAILED
-            error = f"failed to solve: {mask.text(_HOST_PATH.sub('', failure.message))}"
+            error = f"failed to solve: {mask.text(without_host_paths(failure.message))}"
         except BuildKitError as failure:
             outcome = Outcome.LOST
             error = "BuildKit was lost in the middle of the build: try again"
-            # It may have restarted, and on a machine that lost what it had not yet written.
-            self._records.forget()
             _log.warning("BuildKit was lost", reason=str(failure))
         except asyncio.CancelledError as cancellation:
             outcome = Outcome.CANCELLED
@@ -115,16 +114,41 @@ class Builder:
             if build.result is None:
                 build.fail(outcome, error)
 
-    async def _attempts(self, build: Build, mask: Mask) -> SolveResult:
+    async def _placed(self, build: Build, mask: Mask) -> SolveResult:
+        """Build where the function's cache is; once more elsewhere if that BuildKit is lost.
+
+        All that a build does, it may do twice: its client would send it again. Not more often: if
+        it is this build that ends BuildKits, it has ended two.
+        """
         transcript = Transcript(mask, prefixes=self._log_prefixes)
+        function = _function(build.request) or build.id
+        lost: Daemon | None = None
+        while True:
+            with self._pool.place(function, lost=lost) as (daemon, reason):
+                build.placed.append(reason)
+                try:
+                    return await self._attempts(build, transcript, daemon)
+                except RPCError:
+                    raise
+                except BuildKitError as failure:
+                    # It may have restarted, and on a machine that lost what was not yet written.
+                    daemon.doubt()
+                    if lost or not self._pool.has_other(daemon):
+                        raise
+                    lost = daemon
+                    _log.warning("BuildKit was lost", buildkit=daemon.address, reason=str(failure))
+            if build.started:
+                build.log.append([transcript.note(_AGAIN)])
+
+    async def _attempts(self, build: Build, transcript: Transcript, daemon: Daemon) -> SolveResult:
         request = build.request
         attrs = attributes.frontend_attrs(request, os.environ)
-        await refuse_impossible(self._client, request.config.platforms)
+        await refuse_impossible(daemon.client, request.config.platforms)
         try:
-            return await self._solve(build, attrs, transcript)
+            return await self._solve(build, attrs, transcript, daemon)
         except SolveError as failure:
             if build.platforms.failed_on_another_machine(failure):
-                await refuse_unlisted(self._client, request.config.platforms)
+                await refuse_unlisted(daemon.client, request.config.platforms)
             if not frontend_is_absent(failure.message):
                 raise
             note = transcript.note(
@@ -134,28 +158,32 @@ class Builder:
             build.log.append([note])
         for name in request.frontend:
             del attrs[name]
-        return await self._solve(build, attrs | BUILT_IN, transcript)
+        return await self._solve(build, attrs | BUILT_IN, transcript, daemon)
 
     async def _solve(
-        self, build: Build, attrs: Mapping[str, str], transcript: Transcript
+        self, build: Build, attrs: Mapping[str, str], transcript: Transcript, daemon: Daemon
     ) -> SolveResult:
         request = build.request
-        lease = self._records.lease(_function(request), request.context, request.digests)
-        context = BuildContext(request.reader, request.context, lease.mtimes)
-        files = FileSync({"dockerfile": context, "context": context})
+        function = _function(request)
+        lease, context = await asyncio.to_thread(_prepare, daemon, function, request)
+        files = FileSync(trees(context, built_in=BUILT_IN.items() <= attrs.items()))
         loads = ContextLoads()
         ended = False
+        build.platforms.begin()
         try:
-            async with self._client.solve(
+            async with daemon.client.solve(
                 frontend_attrs=attrs,
                 exporters=attributes.exporters(request, insecure=self._insecure),
+                cache_imports=self._cache.imports(function),
+                cache_exports=self._cache.exports(function, secret=bool(request.secrets)),
                 attachables=[files, Auth(self._credentials.lookup), Secrets(request.secrets)],
                 shared_key=lease.shared_key,
-                # History keeps output as it came, with the secrets that a RUN step prints.
-                internal=bool(request.secrets),
+                # History keeps output as it came, with the secrets that a RUN step prints; and to
+                # write it costs a tenth of a cached build's time (docs/performance.md).
+                internal=True,
                 metadata=build.metadata,
             ) as solve:
-                build.started.set()
+                build.start()
                 async for event in solve:
                     loads.take(event)
                     build.measures.take(event)
@@ -173,6 +201,14 @@ class Builder:
             build.log.append(transcript.rest())
             build.transfers += files.transfers
             lease.release(intact=ended and loads.all_stored(files.transfers))
+
+
+def _prepare(
+    daemon: Daemon, function: str | None, request: BuildRequest
+) -> tuple[Lease, BuildContext]:
+    """What is announced of the context, and under which key; it takes a while for many files."""
+    lease = daemon.records.lease(function, request.context, request.digests)
+    return lease, BuildContext(request.reader, request.context, lease.mtimes)
 
 
 def _function(request: BuildRequest) -> str | None:

@@ -1,4 +1,6 @@
-"""Which program reads the Dockerfile: BuildKit's own, or an image that a `# syntax=` line names.
+"""Which programs BuildKit runs for a build beside its steps: a frontend, an SBOM's generator.
+
+What reads the Dockerfile is BuildKit's own frontend, or an image that a `# syntax=` line names.
 
 A frontend's image runs with the build's session at hand, so only known ones may be named. BuildKit
 would look for the line by itself; the builder looks first and then tells BuildKit in so many words
@@ -20,10 +22,24 @@ SYNTAX_ARG: Final = "BUILDKIT_SYNTAX"
 BUILT_IN: Final = {"cmdline": ""}
 """With this attribute BuildKit's own frontend reads the Dockerfile, whatever its head says."""
 
+MAX_DOCKERFILE_BYTES: Final = 1 << 20
+"""No Dockerfile that somebody wrote is larger.
+
+Measured with v0.32.2: BuildKit holds one of 100 MiB five times over in its memory, before it finds
+it too long for its own messages; 50,000 short instructions in 800 KiB cost it 42 s.
+"""
+
+_ATTEST: Final = "BUILDKIT_ATTEST_"
+_GENERATOR: Final = "generator"
+
+_WITHOUT_CACHE_NAMESPACES = re.compile(r"(?:0(?:\.\d+)*|1\.0(?:\.\d+)?|1\.1\.[01])(?:-.*)?")
+"""Tags of docker/dockerfile before 1.1.2, which came to know BUILDKIT_CACHE_MOUNT_NS.
+
+Source: BuildKit's commit 26d5ebd1 of July 2019, and its tags `dockerfile/…`.
+"""
+
 _DIRECTIVES = frozenset({"syntax", "escape", "check"})
 _DIRECTIVE = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)")
-MAX_DIRECTIVE_BYTES: Final = 1 << 20
-"""As much of a Dockerfile is looked at; a directive hidden behind it is without effect."""
 
 
 def frontend_attrs(
@@ -32,13 +48,14 @@ def frontend_attrs(
     """The attributes that fix the frontend for a build.
 
     Args:
-        dockerfile: its bytes, or as many of the first as hold its directives.
+        dockerfile: its bytes.
         build_args: the request's; `BUILDKIT_SYNTAX` among them wins over the Dockerfile.
         allowed: repositories, such as `docker/dockerfile`.
 
     Raises:
         Refusal: 400: an image is named that is not allowed.
     """
+    _refuse_generators(build_args)
     named = build_args.get(SYNTAX_ARG, "").strip() or syntax(dockerfile)
     if not named:
         return BUILT_IN
@@ -49,7 +66,29 @@ def frontend_attrs(
             f"the syntax {shown(image)} is not allowed on this builder: "
             f"leave it out, or use one of {', '.join(allowed) or '(none)'}",
         )
+    tag = split_reference(image.partition("@")[0])[1]
+    if "@" not in image and _WITHOUT_CACHE_NAMESPACES.fullmatch(tag):
+        raise Refusal(
+            400,
+            f"the syntax {shown(image)} is too old for this builder: it does not keep cache mounts "
+            "from strangers: use docker/dockerfile:1, or leave it out",
+        )
     return {f"build-arg:{SYNTAX_ARG}": named}
+
+
+def _refuse_generators(build_args: Mapping[str, str]) -> None:
+    """An SBOM's generator is an image that BuildKit runs: without a word of it, Docker's own.
+
+    Source: BuildKit, `frontend/attestations/parse.go`. The word alone is looked for, since its
+    value is CSV, of which there are many readings.
+    """
+    for name, value in build_args.items():
+        if name.startswith(_ATTEST) and _GENERATOR in value:
+            raise Refusal(
+                400,
+                f"the build argument {shown(name)} may not name a generator on this builder: "
+                "leave the generator out",
+            )
 
 
 def frontend_is_absent(error: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 MAX_LOG_CHARS: Final = 16 << 20
@@ -16,13 +17,21 @@ _LINE_CHARS: Final = 16
 """What a line counts beside its text, so that empty ones come to an end too."""
 
 
+GATHER_SECONDS: Final = 0.02
+"""For so long lines are gathered before a follower that waits is given them.
+
+BuildKit tells of a step's beginning, progress and end apart, and each piece is a line of the reply
+and a packet. Nobody sees the difference, and the log's end is not waited for.
+"""
+
+
 class BuildLog:
     """An append-only list of lines."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._chars = 0
-        self._closed = False
+        self._end = asyncio.Event()
         self._changed = asyncio.Event()
 
     @property
@@ -42,7 +51,7 @@ class BuildLog:
 
     def close(self) -> None:
         """Nothing follows: followers end."""
-        self._closed = True
+        self._end.set()
         self._wake()
 
     async def follow(self, heartbeat: float) -> AsyncIterator[Sequence[str]]:
@@ -57,7 +66,7 @@ class BuildLog:
                 fresh = self._lines[position:]
                 position += len(fresh)
                 yield fresh
-            elif self._closed:
+            elif self._end.is_set():
                 return
             else:
                 changed = self._changed
@@ -66,6 +75,13 @@ class BuildLog:
                         await changed.wait()
                 except TimeoutError:
                     yield ()
+                else:
+                    await self._gather()
+
+    async def _gather(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_SECONDS):
+                await self._end.wait()
 
     def _wake(self) -> None:
         # Each follower waits on the event that it saw, so that none misses a change.

@@ -30,6 +30,8 @@ class BuildPhase(StrEnum):
     """From the request's headers to its last byte."""
     CHECK = "check"
     """Signature, archive, config, content digests."""
+    WAIT = "wait"
+    """Until it has a build slot."""
     QUEUE = "queue"
     """Until BuildKit says its first word."""
     CONTEXT = "context"

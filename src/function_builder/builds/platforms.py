@@ -51,6 +51,10 @@ class PlatformReport:
         self._manifests: dict[str, None] = {}
         self._of_other_machines: set[str] = set()
 
+    def begin(self) -> None:
+        """Forget what an attempt before has exported: BuildKit is asked anew."""
+        self._manifests.clear()
+
     def take(self, event: StatusEvent) -> None:
         """Note what an event says."""
         for status in event.statuses:
@@ -65,14 +69,16 @@ class PlatformReport:
             wanted: the platforms that were asked for; none: BuildKit's own.
             result: the build's end.
         """
+        manifests = list(self._manifests)
         if len(wanted) > 1:
             # The exporter writes them in the order in which they were asked for.
-            manifests = list(self._manifests)
             return (
                 dict(zip(wanted, manifests, strict=True)) if len(manifests) == len(wanted) else {}
             )
         platform = wanted[0] if wanted else str(result.platform or "")
-        return {platform: result.digest} if platform and result.digest else {}
+        # The build's digest is an index's where attestations stand beside the image.
+        digest = manifests[0] if len(manifests) == 1 else result.digest
+        return {platform: digest} if platform and digest else {}
 
     def failed_on_another_machine(self, failure: SolveError) -> bool:
         """Whether a build failed because a program was of a machine that BuildKit cannot run."""

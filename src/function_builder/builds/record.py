@@ -26,6 +26,7 @@ build that starts while another of the same function runs gets another generatio
 that happens to one can be seen by the other.
 """
 
+import marshal
 import secrets
 import stat
 from collections import OrderedDict
@@ -45,20 +46,22 @@ _LATEST: Final = (1 << 63) - 1
 _PAST_PER_PRESENT: Final = 2
 _PAST_ALLOWED: Final = 1000
 
+MAX_PATHS: Final = 250_000
+"""Paths to remember, unless something else is said; one takes about 100 bytes."""
+
 
 class ContentRecords:
     """The generations that no build holds at the moment, of all functions.
 
     Args:
         max_paths: how many paths to remember at most, all functions together; the functions built
-            longest ago are forgotten first, which costs each a full transfer. A path takes about
-            300 bytes.
+            longest ago are forgotten first, which costs each a full transfer. It may be changed.
 
     Methods may be called from any thread.
     """
 
-    def __init__(self, *, max_paths: int = 250_000) -> None:
-        self._max_paths = max_paths
+    def __init__(self, *, max_paths: int = MAX_PATHS) -> None:
+        self.max_paths = max_paths
         self._paths = 0
         self._idle: OrderedDict[str, list[_Generation]] = OrderedDict()
         self._era = object()
@@ -79,12 +82,14 @@ class ContentRecords:
             entries: the build context.
             digests: of each entry's content, as `content_digests` gives them.
         """
-        generation = self._take(function)
-        mtimes = generation.announce(entries, digests) if generation else None
-        if generation is None or mtimes is None:
-            generation = _Generation(self._era)
-            mtimes = generation.announce(entries, digests)
+        generation = self._take(function) or _Generation(self._era)
+        contents = _Contents.unpack(generation.packed)
+        mtimes = contents.announce(entries, digests)
+        if mtimes is None:
+            generation, contents = _Generation(self._era), _Contents()
+            mtimes = contents.announce(entries, digests)
         assert mtimes is not None, "a new generation takes anything"
+        generation.paths, generation.packed = contents.paths, contents.pack()
         return Lease(self, function, generation, mtimes)
 
     def forget(self) -> None:
@@ -102,7 +107,7 @@ class ContentRecords:
             self._idle.setdefault(function, []).append(generation)
             self._idle.move_to_end(function)
             self._paths += generation.paths
-            while self._paths > self._max_paths:
+            while self._paths > self.max_paths:
                 oldest, idle = next(iter(self._idle.items()))
                 self._paths -= idle.pop(0).paths
                 if not idle:
@@ -161,9 +166,26 @@ class _Generation:
 
     era: object
     shared_key: str = field(default_factory=lambda: secrets.token_hex(16))
+    paths: int = 0
+    packed: bytes = b""
+
+
+@dataclass(slots=True, eq=False)
+class _Contents:
+    """What was announced under a key."""
+
     # Files and symbolic links: the content's digest and its mtime. A path may be in both.
     contents: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     directory_modes: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> "_Contents":
+        """Undo `pack`; of no bytes nothing was announced."""
+        return cls(*marshal.loads(packed)) if packed else cls()  # noqa: S302 (never left us)
+
+    def pack(self) -> bytes:
+        """Itself in a third of the memory, for the time between two builds."""
+        return marshal.dumps((self.contents, self.directory_modes))
 
     @property
     def paths(self) -> int:
@@ -179,8 +201,12 @@ class _Generation:
             if stat.S_ISDIR(entry.mode):
                 if self.directory_modes.setdefault(entry.path, entry.mode) != entry.mode:
                     return None
+            elif entry.link_group:
+                groups.setdefault(entry.link_group, []).append(number)
+            elif (known := self.contents.get(entry.path)) and known[0] == digests[number]:
+                mtimes[number] = known[1]
             else:
-                groups.setdefault(entry.link_group or -number - 1, []).append(number)
+                groups[-number - 1] = [number]
         for numbers in groups.values():
             paths = [entries[number].path for number in numbers]
             digest = digests[numbers[0]]

@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -25,6 +26,7 @@ from function_builder.client.stream import STREAM_TYPE, BuildStream
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.result import BuildResult
 from function_builder.contract.signature import SIGNATURE_HEADER
+from function_builder.contract.timestamp import TIMESTAMP_HEADER, stamp
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 _CHUNK: Final = 1024 * 1024
@@ -181,8 +183,10 @@ class AsyncClient:
             "Content-Type": "application/octet-stream",
             "Content-Length": str(body.size),
         }
-        if body.signature is not None:
+        if body.signature is not None and self._payload_secret is not None:
             headers[SIGNATURE_HEADER] = body.signature
+            # Each attempt has its own: a builder may take a request once.
+            headers[TIMESTAMP_HEADER] = stamp(self._payload_secret, body.signature, time.time())
         request = self._http.build_request(
             "POST", self.url, content=_chunks(body.file), headers=headers, timeout=timeouts
         )

@@ -1,11 +1,14 @@
 """A build being followed: the reply's objects as they come, then its result."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from http import HTTPStatus
 from typing import Final
 
 import httpx2
 
 from function_builder.client.answers import cut_short, read_whole
+from function_builder.client.errors import Refused
+from function_builder.contract.errors import BUSY
 from function_builder.contract.result import BuildResult, BuildStatus, parse_result
 
 STREAM_TYPE: Final = "application/x-ndjson"
@@ -35,7 +38,7 @@ class BuildStream:
         cancels what nobody follows, and nothing says that an image was pushed.
 
         Raises:
-            Refused: the reply is no build's.
+            Refused: the reply is no build's, or the build waited for a slot and had none.
         """
         async for _ in self._progress:
             pass
@@ -67,6 +70,8 @@ class BuildStream:
                 self._result = cut_short("the stream holds a line that is no build's progress")
                 return
             if event.ended:
+                if event.error.startswith(BUSY):
+                    raise Refused(HTTPStatus.TOO_MANY_REQUESTS, event.error)
                 self._result = event
                 return
             yield event

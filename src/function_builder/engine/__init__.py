@@ -7,6 +7,7 @@ for it brings an HTTP client, which a server's start should not wait for.
 
 from function_builder.engine.address import ensure_free
 from function_builder.engine.buildkit import BuildKitConfig, BuildKitDaemon, CacheLimits
+from function_builder.engine.cgroups import StepLimits
 from function_builder.engine.errors import (
     AddressTaken,
     EngineError,
@@ -28,6 +29,7 @@ __all__ = [
     "Registry",
     "RootlessRefused",
     "StartFailed",
+    "StepLimits",
     "ToolMissing",
     "ensure_free",
     "find_tool",

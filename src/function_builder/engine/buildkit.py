@@ -1,5 +1,6 @@
 """An embedded BuildKit: one buildkitd of our own, as root or rootless, kept alive."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -8,12 +9,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import structlog
+
 from function_builder.engine import namespaces
 from function_builder.engine.address import ensure_silent, socket_directory, unix_answers
+from function_builder.engine.cgroups import StepGroup, StepLimits, four_fifths
 from function_builder.engine.errors import RootlessRefused
 from function_builder.engine.namespaces import Namespaces, Network
 from function_builder.engine.process import Program, SupervisedProcess
 from function_builder.engine.tools import find_plugins, find_tool
+
+logger = structlog.get_logger(__name__)
 
 _SOCKET = "buildkitd.sock"
 _TRACES_SOCKET = "traces.sock"
@@ -57,7 +63,13 @@ class BuildKitConfig:
     cache: CacheLimits = field(default_factory=CacheLimits)
 
     def toml(
-        self, *, root: Path, socket: Path, process_sandbox: bool, plugins: Path | None = None
+        self,
+        *,
+        root: Path,
+        socket: Path,
+        process_sandbox: bool,
+        plugins: Path | None = None,
+        step_group: str = "",
     ) -> str:
         """The text of buildkitd.toml (BuildKit's docs/buildkitd.toml.md).
 
@@ -66,6 +78,7 @@ class BuildKitConfig:
             socket: where it listens.
             process_sandbox: whether RUN steps have a PID namespace of their own.
             plugins: the directory of CNI's plugins, for RUN steps with a network of their own.
+            step_group: the control group that RUN steps are put below.
         """
         lines = [
             f"root = {_quote(root)}",
@@ -91,6 +104,8 @@ class BuildKitConfig:
         ]
         if plugins is not None:
             lines += ['networkMode = "bridge"', f"cniBinaryPath = {_quote(plugins)}"]
+        if step_group:
+            lines.append(f"defaultCgroupParent = {_quote(step_group)}")
         for host in sorted({*self.mirrors, *self.plain_http, *self.authorities}):
             lines.append(f"[registry.{_quote(host)}]")
             if host in self.mirrors:
@@ -110,6 +125,8 @@ class BuildKitDaemon:
         config: what it is told.
         rootless: run it under rootlesskit; by default for everyone but root.
         network: what its RUN steps reach; `slirp4netns` needs rootlesskit, `bridge` needs root.
+        limits: what its RUN steps may take, all together, where root may make control groups;
+            by default four fifths of the memory.
         log: the file that takes its output; None leaves it on our stderr.
     """
 
@@ -120,9 +137,13 @@ class BuildKitDaemon:
         config: BuildKitConfig | None = None,
         rootless: bool | None = None,
         network: Network = Network.HOST,
+        limits: StepLimits | None = None,
         log: Path | None = None,
     ) -> None:
         self._root = root.absolute()
+        self._limits = limits or four_fifths()
+        key = hashlib.sha256(os.fsencode(self._root)).hexdigest()[:16]
+        self._steps = StepGroup(f"function-builder-{key}")
         self._config = config or BuildKitConfig()
         self._rootless = os.geteuid() != 0 if rootless is None else rootless
         self._network = network
@@ -172,6 +193,20 @@ class BuildKitDaemon:
         """End it and all that it started."""
         if self._process is not None:
             await self._process.stop()
+        if not self._rootless:
+            self._steps.remove()
+
+    def _step_group(self) -> str:
+        """The name of the group that limits RUN steps, empty where there can be none."""
+        if self._rootless:
+            return ""
+        try:
+            self._steps.make(self._limits)
+        except OSError as error:
+            reason = f"{error.strerror}: {error.filename}"
+            logger.warning("RUN steps may take all memory and processes", reason=reason)
+            return ""
+        return self._steps.name
 
     def _program(self, within: Namespaces) -> Program:
         find_tool("runc")
@@ -185,6 +220,7 @@ class BuildKitDaemon:
                 socket=socket,
                 process_sandbox=within.own_processes,
                 plugins=find_plugins() if self._network is Network.BRIDGE else None,
+                step_group=self._step_group(),
             )
         )
         return Program(

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from function_builder.builds.build import BuildRequest
 from function_builder.builds.context import content_digests
-from function_builder.builds.frontends import MAX_DIRECTIVE_BYTES, frontend_attrs
+from function_builder.builds.frontends import MAX_DOCKERFILE_BYTES, frontend_attrs
 from function_builder.builds.measures import BuildPhase, Measures
+from function_builder.builds.slots import Closed, NoSlot, Place
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import parse_config
 from function_builder.contract.errors import Refusal
 from function_builder.contract.secrets import SecretsKey, unseal
 from function_builder.contract.signature import SIGNATURE_HEADER, Signature
+from function_builder.contract.timestamp import TIMESTAMP_HEADER, Timestamp
 from function_builder.server import keys
-from function_builder.server.answers import busy, refused
 from function_builder.server.service import Phase, Service
 from function_builder.server.spool import Intake, Spool, too_large
 from function_builder.settings import Settings
@@ -28,36 +29,41 @@ class EarlyAnswer(Exception):
     """The request is answered before its body has arrived.
 
     Attributes:
+        refusal: the answer.
         begun: whether its client was told to send the body, or let to.
     """
 
-    def __init__(self, response: Response, *, begun: bool = False) -> None:
-        super().__init__(response.status_code)
-        self.response = response
+    def __init__(self, refusal: Refusal, *, begun: bool = False) -> None:
+        super().__init__(refusal.reason)
+        self.refusal = refusal
         self.begun = begun
 
 
 async def admit(
     request: Request, service: Service, spool: Spool, held: ExitStack, measures: Measures
-) -> BuildRequest:
+) -> tuple[BuildRequest, Place, Timestamp | None]:
     """Take a request's body, prove it and check it.
 
     Args:
         request: its headers are here, its body is on its way.
         service: what the endpoints share.
         spool: takes the body.
-        held: takes the build's slot; it is free again when this is closed.
+        held: takes what the request holds, such as its place among the slots, until it is closed.
         measures: is told when the body is here, and when it is checked.
+
+    Returns:
+        The request; its place, since a body that is proven has a slot, or waits for one; and when
+        it was signed, where the builder asks.
 
     Raises:
         EarlyAnswer: there is no use in waiting for the body.
-        Refusal: the body is here, and wrong.
-        NoSlotError: the body is here and right, and every slot was taken meanwhile.
+        Refusal: the body is here, and wrong; or there was no place any more.
         ClientDisconnect: the client went away.
     """
     secrets = _payload_secrets(service.settings)
     signature = Signature(secrets) if secrets else None
     _refuse_at_sight(request, service)
+    timestamp = _timestamp(request, service, secrets, held)
     service.take()
     await _receive(request, service, spool, signature)
     measures.end(BuildPhase.UPLOAD)
@@ -68,15 +74,13 @@ async def admit(
             f"{SIGNATURE_HEADER} is absent or wrong: it must be sha256= and the hex HMAC-SHA256 "
             "of the whole body, keyed by the builder's payload secret",
         )
-    held.enter_context(service.slots.slot())
+    place = held.enter_context(service.slots.place())
     domain = keys.trust_domain(secrets[0]) if secrets else keys.OPEN_DOMAIN
     key = _secrets_key(service.settings)
     # A small body may take seconds too: a megabyte of YAML does.
     checked = await asyncio.to_thread(_check, spool, service.settings, key, domain)
     measures.end(BuildPhase.CHECK)
-    if service.phase is Phase.ENDING:
-        raise _shutting_down()
-    return checked
+    return checked, place, timestamp
 
 
 def _refuse_at_sight(request: Request, service: Service) -> None:
@@ -85,23 +89,36 @@ def _refuse_at_sight(request: Request, service: Service) -> None:
     Raises:
         EarlyAnswer: 413, 415, 429 or 503.
     """
-    limit = service.settings.max_body_bytes
+    limit = service.settings.largest_body
     length = request.headers.get("content-length", "")
     encoding = request.headers.get("content-encoding", "identity")
     if service.phase in (Phase.DRAINING, Phase.ENDING):
-        raise EarlyAnswer(refused(_shutting_down()))
+        raise EarlyAnswer(Closed())
     if length.isdigit() and int(length) > limit:
-        raise EarlyAnswer(refused(too_large(limit)))
+        raise EarlyAnswer(too_large(limit))
     if encoding.strip().lower() not in ("", "identity"):
-        raise EarlyAnswer(refused(Refusal(415, "the body is compressed: send the tar as it is")))
+        raise EarlyAnswer(Refusal(415, "the body is compressed: send the tar as it is"))
     if service.slots.full:
-        raise EarlyAnswer(busy(service.slots.limit))
+        raise EarlyAnswer(NoSlot(service.slots.limit))
     if service.uploads.full:
-        raise EarlyAnswer(busy(service.slots.limit or service.uploads.limit))
+        raise EarlyAnswer(NoSlot(service.slots.limit or service.uploads.limit))
 
 
-def _shutting_down() -> Refusal:
-    return Refusal(503, "the builder is shutting down: try again")
+def _timestamp(
+    request: Request, service: Service, secrets: Sequence[bytes], held: ExitStack
+) -> Timestamp | None:
+    """When the request was signed, where the builder asks; the body must still match.
+
+    Raises:
+        EarlyAnswer: 401.
+    """
+    if service.replays is None:
+        return None
+    header, signature = map(request.headers.get, (TIMESTAMP_HEADER, SIGNATURE_HEADER))
+    try:
+        return held.enter_context(service.replays.claim(header, signature, secrets))
+    except Refusal as refusal:
+        raise EarlyAnswer(refusal) from refusal
 
 
 async def _receive(
@@ -110,9 +127,8 @@ async def _receive(
     intake = Intake(
         request.receive,
         signature=signature,
-        max_bytes=service.settings.max_body_bytes,
+        max_bytes=service.settings.largest_body,
         timeout=service.settings.upload_timeout,
-        directory=service.settings.spool_dir,
     )
     try:
         with service.uploads.place(intake):
@@ -120,7 +136,7 @@ async def _receive(
     except Refusal as refusal:
         if intake.complete:
             raise
-        raise EarlyAnswer(refused(refusal), begun=True) from refusal
+        raise EarlyAnswer(refusal, begun=True) from refusal
 
 
 def _check(spool: Spool, settings: Settings, key: SecretsKey | None, domain: str) -> BuildRequest:
@@ -131,9 +147,13 @@ def _check(spool: Spool, settings: Settings, key: SecretsKey | None, domain: str
     """
     archive = open_archive(spool, max_entries=settings.max_context_entries)
     config = parse_config(archive.config)
-    dockerfile = spool.read(
-        archive.dockerfile.offset, min(archive.dockerfile.size, MAX_DIRECTIVE_BYTES)
-    )
+    if archive.dockerfile.size > MAX_DOCKERFILE_BYTES:
+        raise Refusal(
+            400,
+            f"the Dockerfile is larger than {MAX_DOCKERFILE_BYTES} bytes: "
+            "COPY what is not an instruction from files of the context",
+        )
+    dockerfile = spool.read(archive.dockerfile.offset, archive.dockerfile.size)
     return BuildRequest(
         config=config,
         reader=spool,
@@ -151,7 +171,7 @@ def _payload_secrets(settings: Settings) -> list[bytes]:
     try:
         return keys.payload_secrets(settings.secret_mount_path)
     except keys.KeyFileError as error:
-        raise EarlyAnswer(refused(keys.unavailable("its payload secret"))) from error
+        raise EarlyAnswer(keys.unavailable("its payload secret")) from error
 
 
 def _secrets_key(settings: Settings) -> SecretsKey | None:

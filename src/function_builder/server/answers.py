@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from http import HTTPStatus
 from typing import Final
 
 from starlette.responses import PlainTextResponse, Response
@@ -20,29 +21,25 @@ LINGER_SECONDS: Final = 30.0
 
 
 def refused(refusal: Refusal, build_id: str = "") -> Response:
-    """A refusal in the form of a failed build."""
+    """A refusal in the form of a failed build; 429 in the form that pro-builder gave it."""
+    headers = {"Retry-After": str(RETRY_AFTER)} if refusal.status in (429, 503, 507) else {}
+    if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return PlainTextResponse(
+            f"{refusal.reason}\n", refusal.status, {**headers, "Connection": "close"}
+        )
     result = BuildResult(status=BuildStatus.FAILED, error=refusal.reason, build_id=build_id)
-    headers = {"Retry-After": str(RETRY_AFTER)} if refusal.status in (503, 507) else {}
     return Response(result.to_json(), refusal.status, headers, "application/json")
 
 
-def busy(limit: int) -> Response:
-    """Every slot is taken; pro-builder's words, which clients look for."""
-    return PlainTextResponse(
-        f"Concurrent request limit exceeded. Max concurrent requests: {limit}\n",
-        status_code=429,
-        headers={"Retry-After": str(RETRY_AFTER), "Connection": "close"},
-    )
-
-
 async def answer_early(
-    response: Response, scope: Scope, receive: Receive, send: Send, *, begun: bool, max_bytes: int
+    response: Response, scope: Scope, receive: Receive, send: Send, *, begun: bool
 ) -> None:
     """Answer before the body has arrived, so that every client sees it.
 
     A client that sends its whole body before it reads would meet a reset if the connection were
-    closed under it, so the rest is taken and thrown away, within bounds. One that sent
-    `Expect: 100-continue` and has not begun to send is answered alone.
+    closed under it, so the rest is taken and thrown away, for `LINGER_SECONDS`: bytes that are kept
+    nowhere need no other bound, and a body that is refused for its size would exceed any. A client
+    that sent `Expect: 100-continue` and has not begun to send is answered alone.
     """
     response.headers["Connection"] = "close"
 
@@ -54,16 +51,13 @@ async def answer_early(
 
     await response(scope, receive, hold_open)
     if begun or not any(name == b"expect" for name, _ in scope["headers"]):
-        await _discard(receive, max_bytes)
+        await _discard(receive)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _discard(receive: Receive, max_bytes: int) -> None:
+async def _discard(receive: Receive) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
-            more = True
-            while more and max_bytes > 0:
-                # A client that goes away sends a message without a body, and no more.
-                message = await receive()
-                max_bytes -= len(message.get("body", b""))
-                more = message.get("more_body", False)
+            # A client that goes away sends a message without a body, and no more.
+            while (await receive()).get("more_body", False):
+                pass

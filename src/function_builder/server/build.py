@@ -18,11 +18,10 @@ from structlog.contextvars import bound_contextvars
 
 from function_builder.builds.build import Build, Outcome, new_id
 from function_builder.builds.measures import Measures
-from function_builder.builds.slots import NoSlotError
 from function_builder.contract.errors import Refusal
 from function_builder.contract.result import BuildStatus, progress_lines
 from function_builder.server.admission import EarlyAnswer, admit
-from function_builder.server.answers import answer_early, busy, refused
+from function_builder.server.answers import answer_early, refused
 from function_builder.server.metrics import GONE, REASONS, count_build
 from function_builder.server.service import Service
 from function_builder.server.spool import Spool
@@ -63,37 +62,34 @@ class BuildEndpoint:
     async def _serve(self, request: Request, trace: Trace, measures: Measures, send: Send) -> None:
         accepted = time.monotonic()
         scope, receive = request.scope, request.receive
-        spool = Spool()
+        spool = Spool(self._service.space)
         with ExitStack() as held:
             held.callback(spool.close)
             send = _freeing(send, held)
             try:
-                asked = await admit(request, self._service, spool, held, measures)
+                asked, place, signed = await admit(request, self._service, spool, held, measures)
             except ClientDisconnect:
                 self._note_refusal(trace, GONE)
             except EarlyAnswer as early:
-                self._note_refusal(trace, early.response.status_code)
-                limit = self._service.settings.max_body_bytes
-                await answer_early(
-                    early.response, scope, receive, send, begun=early.begun, max_bytes=limit
-                )
+                self._note_refusal(trace, early.refusal.status, early.refusal.reason)
+                # Not after the rest of the body, which may take long: perhaps the disk is full.
+                spool.close()
+                answer = refused(early.refusal)
+                await answer_early(answer, scope, receive, send, begun=early.begun)
             except Refusal as refusal:
                 self._note_refusal(trace, refusal.status, refusal.reason)
                 await refused(refusal)(scope, receive, send)
-            except NoSlotError:
-                self._note_refusal(trace, 429)
-                await busy(self._service.slots.limit)(scope, receive, send)
             else:
                 build = Build(asked, accepted, scope[BUILD_ID], trace.headers, measures)
-                await self._build(build, request, send, held)
-                trace.outcome = build.outcome.value
+                task = self._service.start(build, place, signed)
+                # A client that reads slowly, or not at all, holds the log, but no slot or spool.
+                task.add_done_callback(lambda _: held.close())
+                task.add_done_callback(lambda task: self._note_end(trace, build, task))
+                await self._attend(build, task, request, send)
 
-    async def _build(self, build: Build, request: Request, send: Send, held: ExitStack) -> None:
-        _log.info("build started", image=build.request.config.image)
-        task = self._service.start(build)
-        # A client that reads slowly, or not at all, holds the log, but no slot and no spool.
-        task.add_done_callback(lambda _: held.close())
-        task.add_done_callback(lambda task: self._note_end(build, task))
+    async def _attend(
+        self, build: Build, task: asyncio.Task[None], request: Request, send: Send
+    ) -> None:
         gone = asyncio.create_task(_until_gone(request.receive))
         gone.add_done_callback(_cancel(task, "its client went away"))
         try:
@@ -109,7 +105,11 @@ class BuildEndpoint:
         _log.info("build refused", reason=reason, error=error)
         self._service.metrics.refusals.labels(reason).inc()
 
-    def _note_end(self, build: Build, task: asyncio.Task[None]) -> None:
+    def _note_end(self, trace: Trace, build: Build, task: asyncio.Task[None]) -> None:
+        if build.refusal is not None:
+            self._note_refusal(trace, build.refusal.status, build.refusal.reason)
+            return
+        trace.outcome = build.outcome.value
         if not task.cancelled() and (fault := task.exception()):
             _log.error("a build crashed", exc_info=fault)
         result = build.result
@@ -151,20 +151,31 @@ def _freeing(send: Send, held: ExitStack) -> Send:
 
 
 async def _answer(build: Build, request: Request, send: Send) -> None:
-    await build.started.wait()
-    if build.result is not None and build.outcome in _REFUSALS:
-        response = refused(Refusal(_REFUSALS[build.outcome], build.result.error))
-    elif NDJSON in request.headers.get("accept", ""):
+    streamed = NDJSON in request.headers.get("accept", "")
+    await (build.told.wait() if streamed else build.end())
+    if refusal := _refusal(build):
+        response = refused(refusal)
+    elif streamed:
         await _stream(build, send)
         return
     else:
-        response = await _whole(build)
+        response = _whole(build)
     await response(request.scope, request.receive, send)
 
 
-async def _whole(build: Build) -> Response:
-    """The reply of a client that waits: one JSON object, once the build has ended."""
-    result = await build.end()
+def _refusal(build: Build) -> Refusal | None:
+    """Why the build has ended before it was begun."""
+    if build.refusal is not None:
+        return build.refusal
+    if build.result is None or build.started or build.outcome not in _REFUSALS:
+        return None
+    return Refusal(_REFUSALS[build.outcome], build.result.error)
+
+
+def _whole(build: Build) -> Response:
+    """The reply of a client that waits: one JSON object, now that the build has ended."""
+    assert build.result is not None
+    result = build.result
     failure = _REFUSALS.get(build.outcome, 500)
     status = 200 if result.status is BuildStatus.SUCCESS else failure
     body = dataclasses.replace(result, log=build.log.lines).to_json()

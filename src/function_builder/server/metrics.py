@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Collection
 from http import HTTPMethod, HTTPStatus
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from function_builder.builds.build import Build, Outcome
 from function_builder.builds.measures import BuildPhase, Step
+from function_builder.builds.pool import Chosen
 from function_builder.server.service import Service
 from function_builder.telemetry import Metrics
 
@@ -80,24 +82,34 @@ class CountRequests:
         return path if path in self._paths else "other"
 
 
+def read_tasks(metrics: Metrics, loop: asyncio.AbstractEventLoop) -> None:
+    """Let the gauge count the loop's tasks at each scrape."""
+    metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
+
+
 def read_state(service: Service) -> None:
     """Let the gauges read the service's state at each scrape, and every known label begin at 0."""
-    metrics, monitor, spool = service.metrics, service.monitor, service.spool_disk
+    metrics, pool, spool = service.metrics, service.pool, service.spool_disk
     metrics.ready.set_function(lambda: float(not service.unready_because()))
     metrics.running.set_function(lambda: len(service.running))
+    metrics.waiting.set_function(lambda: service.slots.waiting)
     metrics.slots_taken.set_function(lambda: service.slots.taken)
     metrics.slots_limit.set(service.slots.limit)
     metrics.uploads.set_function(lambda: service.uploads.taken)
     metrics.spool_available.set_function(lambda: spool().available)
     metrics.spool_size.set_function(lambda: spool().size)
-    metrics.record_paths.set_function(lambda: monitor.records.paths)
-    metrics.buildkit_up.set_function(lambda: float(monitor.reachable))
-    metrics.buildkit_disk.set_function(lambda: monitor.disk_bytes)
+    metrics.record_paths.set_function(lambda: pool.recorded_paths)
+    metrics.buildkit_up.set_function(lambda: float(pool.reachable))
+    metrics.buildkit_daemons.labels("up").set_function(lambda: pool.answering)
+    metrics.buildkit_daemons.labels("down").set_function(lambda: len(pool.daemons) - pool.answering)
+    metrics.buildkit_disk.set_function(lambda: pool.disk_bytes)
     for outcome in Outcome:
         metrics.builds.labels(outcome.value)
         metrics.build_seconds.labels(outcome.value)
     for phase in BuildPhase:
         metrics.phase_seconds.labels(phase.value)
+    for chosen in Chosen:
+        metrics.placed.labels(chosen.value)
     for step in Step:
         metrics.steps.labels(step.value)
     for reason in REASONS.values():
@@ -113,6 +125,8 @@ def count_build(metrics: Metrics, build: Build) -> None:
         metrics.phase_seconds.labels(phase.value).observe(seconds)
     for step, number in build.measures.steps.items():
         metrics.steps.labels(step.value).inc(number)
+    for chosen in build.placed:
+        metrics.placed.labels(chosen.value).inc()
     metrics.context_bytes.inc(sum(entry.size for entry in build.request.context))
     for transfer in build.transfers:
         metrics.sent_bytes.inc(transfer.sent_bytes)

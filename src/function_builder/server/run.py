@@ -8,24 +8,25 @@ import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
-from typing import Final
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from aiobuildkit import Client, TLSConfig
 from function_builder.builds.builder import Builder
+from function_builder.builds.caches import RegistryCache
 from function_builder.builds.credentials import RegistryCredentials
-from function_builder.builds.monitor import BuildKitMonitor
-from function_builder.builds.record import ContentRecords
 from function_builder.builds.slots import Slots
 from function_builder.server import keys
 from function_builder.server.app import create_app
+from function_builder.server.buildkits import buildkits
+from function_builder.server.errors import StartError
+from function_builder.server.heap import keep_freed_memory
 from function_builder.server.http import BoundedHTTP
-from function_builder.server.metrics import metrics_app, read_state
+from function_builder.server.metrics import metrics_app, read_state, read_tasks
+from function_builder.server.replays import Replays
 from function_builder.server.service import Phase, Service
+from function_builder.server.spool import SpoolSpace
 from function_builder.server.uploads import Uploads
 from function_builder.settings import Settings
 from function_builder.telemetry import Metrics
@@ -33,15 +34,8 @@ from function_builder.tracing import Tracing, handed_on
 
 _log = structlog.get_logger(__name__)
 
-CERTIFICATES: Final = Path("/var/secrets/certs")
-"""Where pro-builder's users keep `ca.crt`, `client.crt` and `client.key`."""
-
 _LAST_WORDS_SECONDS = 5.0
 """How long cancelled builds may take to tell their clients."""
-
-
-class StartError(Exception):
-    """The builder cannot start; the text says why, and what to do."""
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = None) -> None:
@@ -54,10 +48,12 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
     Raises:
         StartError: a secret is absent, or a port is taken.
     """
+    keep_freed_memory()
     _check_secrets(settings)
     _check_spool(settings)
     service = _service(settings)
     read_state(service)
+    read_tasks(service.metrics, asyncio.get_running_loop())
     stop = _Signals()
     async with contextlib.AsyncExitStack() as stack:
         if settings.otlp_endpoint:
@@ -67,7 +63,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
         await stack.enter_async_context(
             _listening(metrics_app(service.metrics), settings.metrics_listen)
         )
-        watch = asyncio.create_task(service.monitor.watch())
+        watch = asyncio.create_task(service.pool.watch())
         stack.callback(watch.cancel)
         _log.info("serving", listen=settings.listen, metrics=settings.metrics_listen)
         if on_ready is not None:
@@ -78,50 +74,23 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
 
 
 def _service(settings: Settings) -> Service:
-    client = _client(settings)
-    records = ContentRecords()
+    pool = buildkits(settings)
     return Service(
         settings=settings,
         builder=Builder(
-            client,
+            pool,
             credentials=RegistryCredentials(settings.docker_config.expanduser()),
-            records=records,
+            cache=RegistryCache(settings.cache_registry, insecure=settings.insecure),
             insecure=settings.insecure,
             build_timeout=settings.build_timeout,
             log_prefixes=settings.log_prefixes,
         ),
-        monitor=BuildKitMonitor(client, records),
+        pool=pool,
         metrics=Metrics(),
-        slots=Slots(settings.max_inflight),
+        slots=Slots(settings.max_inflight, settings.max_queue),
         uploads=Uploads(max(16, 4 * settings.max_inflight) if settings.max_inflight else 256),
-    )
-
-
-def _client(settings: Settings) -> Client:
-    try:
-        return Client(settings.buildkit_url, tls=_tls(settings))
-    except ValueError as error:
-        raise StartError(f"buildkit_url: {error}") from error
-
-
-def _tls(settings: Settings) -> TLSConfig | None:
-    """TLS to BuildKit, where it is on TCP and certificates are named or lie in their place."""
-    ca, cert, key = settings.tls_ca, settings.tls_cert, settings.tls_key
-    named = ca or cert
-    if settings.buildkit_url.startswith("unix:"):
-        if named:
-            _log.warning("certificates are without effect: BuildKit is on a unix socket")
-        return None
-    if not named and (CERTIFICATES / "ca.crt").exists():
-        names = ("ca.crt", "client.crt", "client.key")
-        ca, cert, key = (str(CERTIFICATES / name) for name in names)
-    elif not named:
-        return None
-    return TLSConfig(
-        ca=ca or None,
-        cert=cert or None,
-        key=key or None,
-        server_name=settings.buildkit_server_name or None,
+        space=SpoolSpace(settings.spool_dir, settings.max_spool_bytes),
+        replays=Replays(settings.replay_window) if settings.replay_window else None,
     )
 
 
@@ -132,6 +101,8 @@ def _check_secrets(settings: Settings) -> None:
             keys.payload_secrets(settings.secret_mount_path)
     except keys.KeyFileError as error:
         raise StartError(f"{error}: write it there, or set the path") from error
+    if settings.disable_hmac and settings.replay_window:
+        raise StartError("replay_window needs signatures: unset it, or disable_hmac")
     if settings.disable_hmac:
         _log.warning("disable_hmac is set: ANYBODY who reaches this builder can build and push")
 
@@ -170,11 +141,11 @@ async def _drain(service: Service, hurry: asyncio.Event) -> None:
     """Leave in the contract's order; `hurry` cuts every wait short."""
     settings = service.settings
     service.phase = Phase.LEAVING
-    _log.info("leaving: not ready any more", running=len(service.running))
+    _log.info("leaving: not ready any more", **_standing(service))
     await _wait(hurry, settings.drain_delay)
     service.phase = Phase.DRAINING
     if service.taken:
-        _log.info("draining: builds may end", running=len(service.running))
+        _log.info("draining: builds may end", **_standing(service))
         ended = asyncio.create_task(_all_answered(service))
         hurried = asyncio.create_task(hurry.wait())
         await asyncio.wait(
@@ -184,11 +155,15 @@ async def _drain(service: Service, hurry: asyncio.Event) -> None:
         )
         ended.cancel()
         hurried.cancel()
-    service.phase = Phase.ENDING
     _log.info("ending: no build is begun any more", unanswered=len(service.taken))
-    if service.running:
-        _log.warning("cancelling builds", running=len(service.running))
-        service.cancel_builds("the builder is shutting down: send the request again")
+    if service.running or service.slots.waiting:
+        _log.warning("cancelling builds", **_standing(service))
+    service.end("the builder is shutting down: send the request again")
+
+
+def _standing(service: Service) -> dict[str, int]:
+    """How many builds there are."""
+    return {"running": len(service.running), "waiting": service.slots.waiting}
 
 
 async def _all_answered(service: Service) -> None:

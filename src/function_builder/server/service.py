@@ -8,14 +8,24 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
+import structlog
+
 from function_builder.builds.build import Build, Outcome
 from function_builder.builds.builder import Builder
-from function_builder.builds.monitor import BuildKitMonitor
-from function_builder.builds.slots import Slots
+from function_builder.builds.measures import BuildPhase
+from function_builder.builds.pool import Pool
+from function_builder.builds.slots import NoSlot, Place, Slots
+from function_builder.builds.transcript import Mask, Transcript
+from function_builder.contract.errors import Refusal
+from function_builder.contract.timestamp import Timestamp
+from function_builder.server.replays import Replays
+from function_builder.server.spool import SpoolSpace
 from function_builder.server.uploads import Uploads
 from function_builder.settings import Settings
 from function_builder.telemetry import Metrics
 from function_builder.tracing import Tracing, handed_on
+
+_log = structlog.get_logger(__name__)
 
 _MIN_DISK_FREE = 0.05
 
@@ -27,7 +37,7 @@ class Phase(Enum):
     LEAVING = "leaving"
     """Not ready any more, but requests that still come are taken."""
     DRAINING = "draining"
-    """New requests are refused; those that were taken may be built to their end."""
+    """New requests are refused; those that were taken may have a slot, and run to their end."""
     ENDING = "ending"
     """No build is begun any more: it could not tell its client how it ended."""
 
@@ -46,18 +56,22 @@ class Service:
     Attributes:
         uploads: bodies under way whose signature is not proven: a cap of their own keeps strangers
             from holding the build slots.
+        space: where bodies lie.
+        replays: what was taken before; None: a request may come again.
         tracing: enters the trace of a request.
-        running: the task of each build under way.
+        running: the task of each build that has a slot.
         taken: the task of each request to build that was not refused at sight, until it is
             answered.
     """
 
     settings: Settings
     builder: Builder
-    monitor: BuildKitMonitor
+    pool: Pool
     metrics: Metrics
     slots: Slots
     uploads: Uploads
+    space: SpoolSpace
+    replays: Replays | None = None
     tracing: Tracing = handed_on
     phase: Phase = Phase.SERVING
     running: set[asyncio.Task[None]] = field(default_factory=set)
@@ -70,29 +84,74 @@ class Service:
         self.taken.add(task)
         task.add_done_callback(self.taken.discard)
 
-    def start(self, build: Build) -> asyncio.Task[None]:
-        """Run a build; its task is cancelled when the drain's time is over."""
-        task = asyncio.create_task(self.builder.run(build), name=f"build {build.id}")
-        self.running.add(task)
+    def start(
+        self, build: Build, place: Place, signed: Timestamp | None = None
+    ) -> asyncio.Task[None]:
+        """Run a build as soon as it has a slot; however the task ends, the build has an end.
+
+        Args:
+            build: what is asked for.
+            place: its slot, or its place in the queue.
+            signed: when, if it is not to be taken twice.
+        """
+        task = asyncio.create_task(self._run(build, place, signed), name=f"build {build.id}")
         task.add_done_callback(self.running.discard)
         task.add_done_callback(lambda _: _settle(build))
         return task
+
+    async def _run(self, build: Build, place: Place, signed: Timestamp | None) -> None:
+        try:
+            await self._slot(build, place)
+        except Refusal as refusal:
+            build.refuse(refusal)
+            return
+        if self.replays is not None and signed is not None:
+            # Only now: a request that was refused for want of a slot may come again as it is.
+            self.replays.take(signed)
+        build.measures.end(BuildPhase.WAIT)
+        task = asyncio.current_task()
+        assert task is not None
+        self.running.add(task)
+        _log.info("build started", image=build.request.config.image)
+        await self.builder.run(build)
+
+    async def _slot(self, build: Build, place: Place) -> None:
+        """Wait for the build's slot, and tell its client how it stands.
+
+        Raises:
+            Refusal: it waited too long, or the builder ends.
+        """
+        transcript = Transcript(Mask({}), prefixes=self.settings.log_prefixes)
+        limit = self.settings.queue_timeout
+        if place.position:
+            _log.info("build waits", position=place.position)
+        try:
+            async with asyncio.timeout(limit):
+                async for position in place.positions():
+                    line = f"Waiting for a build slot: place {position} in the queue."
+                    build.wait(transcript.note(line))
+        except TimeoutError:
+            line = f"No build slot was free within {limit:g} s (queue_timeout): send it again."
+            build.wait(transcript.note(line))
+            raise NoSlot(self.slots.limit) from None
 
     def unready_because(self) -> str:
         """Why no build should be sent here; empty when one may."""
         if self.phase is not Phase.SERVING:
             return "the builder is shutting down"
-        if self.slots.full:
+        if self.slots.all_taken and not self.settings.ready_when_full:
             return "every build slot is taken"
-        if not self.monitor.reachable:
+        if not self.pool.reachable:
             return "BuildKit cannot be reached"
         disk = self.spool_disk()
         if disk.available < disk.size * _MIN_DISK_FREE:
             return "the disk for request bodies is nearly full"
         return ""
 
-    def cancel_builds(self, reason: str) -> None:
-        """End every build; each says so to its client."""
+    def end(self, reason: str) -> None:
+        """Begin no build any more, and end those that run; each says so to its client."""
+        self.phase = Phase.ENDING
+        self.slots.close()
         for task in self.running:
             task.cancel(reason)
 

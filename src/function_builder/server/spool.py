@@ -6,6 +6,8 @@ import asyncio
 import errno
 import os
 import tempfile
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -18,31 +20,82 @@ from function_builder.contract.signature import Signature
 MEMORY_BYTES: Final = 1 << 20
 """A body up to this size stays in memory; it is also the piece in which a larger one is written."""
 
+_MAX_PIECES: Final = 1024
+"""Pieces that are held apart: a client may send bytes one by one, and each costs thirty more."""
+
+
+class SpoolSpace:
+    """Where large bodies lie, and what they may take there together.
+
+    A platform cannot be asked to bound it: Kubernetes measures a volume by the files that have a
+    name, and these have none.
+
+    Args:
+        directory: where.
+        limit: bytes; 0: as many as the disk has.
+
+    Attributes:
+        taken: bytes that bodies take now.
+    """
+
+    def __init__(self, directory: Path, limit: int) -> None:
+        self.directory = directory
+        self._limit = limit
+        self.taken = 0
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Take room for some more bytes.
+
+        Raises:
+            Refusal: 507: there is none.
+        """
+        with self._lock:
+            if self._limit and self.taken + size > self._limit:
+                raise _full()
+            self.taken += size
+
+    def give_back(self, size: int) -> None:
+        """Leave the room to others."""
+        with self._lock:
+            self.taken -= size
+
+
+def _full() -> Refusal:
+    return Refusal(507, "the builder's disk is full: try again later")
+
 
 class Spool:
-    """A body that has arrived; a Reader of the contract. Its file has no name from the first."""
+    """A body that has arrived; a Reader of the contract. Its file has no name from the first.
 
-    def __init__(self) -> None:
+    Args:
+        space: for a body that is too large for memory.
+    """
+
+    def __init__(self, space: SpoolSpace) -> None:
+        self._space = space
         self._memory = b""
         self._file: IO[bytes] | None = None
+        self._taken = 0
         self.size = 0
 
-    def append(self, piece: bytes, directory: Path) -> None:
+    def append(self, pieces: Sequence[bytes]) -> None:
         """Add bytes at the end; may block on the disk.
 
         Raises:
-            Refusal: 507: the disk is full.
+            Refusal: 507: the disk is full, or as much of it as bodies may take.
         """
-        if self._file is None and not self.size and len(piece) <= MEMORY_BYTES:
-            self._memory = piece
+        size = sum(map(len, pieces))
+        if self._file is None and not self.size and size <= MEMORY_BYTES:
+            self._memory = b"".join(pieces)
         else:
             try:
-                self._write(piece, directory)
+                self._write(pieces)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise Refusal(507, "the builder's disk is full: try again later") from error
+                    raise _full() from error
                 raise
-        self.size += len(piece)
+        self.size += size
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes from an offset; fewer only at the end."""
@@ -55,15 +108,21 @@ class Spool:
         self._memory = b""
         if self._file is not None:
             self._file.close()
+        self._space.give_back(self._taken)
+        self._taken = 0
 
-    def _write(self, piece: bytes, directory: Path) -> None:
+    def _write(self, pieces: Sequence[bytes]) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 (kept)
-            first, self._memory = self._memory, b""
-            self._write(first, directory)
-        view = memoryview(piece)
-        while view:
-            view = view[os.write(self._file.fileno(), view) :]
+            place = self._space.directory
+            self._file = tempfile.TemporaryFile(dir=place, buffering=0)  # noqa: SIM115 (kept)
+            pieces, self._memory = [self._memory, *pieces], b""
+        size = sum(map(len, pieces))
+        self._space.take(size)
+        self._taken += size
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(self._file.fileno(), view) :]
 
 
 class Intake:
@@ -74,7 +133,6 @@ class Intake:
         signature: what the bytes are hashed into; None: nobody asks.
         max_bytes: the largest body.
         timeout: seconds without a byte.
-        directory: where a large body's file lies.
 
     Attributes:
         received: bytes so far.
@@ -88,13 +146,11 @@ class Intake:
         signature: Signature | None,
         max_bytes: int,
         timeout: float,
-        directory: Path,
     ) -> None:
         self._receive = receive
         self._signature = signature
         self._max_bytes = max_bytes
         self._timeout = timeout
-        self._directory = directory
         self._waiting: asyncio.Timeout | None = None
         self._given_up = False
         self.received = 0
@@ -113,18 +169,38 @@ class Intake:
             Refusal: 408, 413 or 507.
             ClientDisconnect: the client went away.
         """
-        pending = bytearray()
-        while not self.complete:
-            chunk = await self._next()
-            self.received += len(chunk)
+        loop = asyncio.get_running_loop()
+        taking: asyncio.Future[None] = loop.create_future()
+        taking.set_result(None)
+        try:
+            while True:
+                pieces = await self._batch()
+                await asyncio.wait([taking])
+                taking.result()
+                if self.complete:
+                    self._take(pieces, spool)
+                    return
+                # Hashing and writing release the interpreter's lock: a thread does them while the
+                # next batch comes.
+                taking = loop.run_in_executor(None, self._take, pieces, spool)
+        finally:
+            # An upload that is broken off closes its spool next, and not under a thread's hands.
+            await asyncio.wait([taking])
+
+    async def _batch(self) -> list[bytes]:
+        """Pieces as they come until they are worth a thread's while, or until the end."""
+        pieces: list[bytes] = []
+        size = 0
+        while not self.complete and size < MEMORY_BYTES:
+            piece = await self._next()
+            self.received += len(piece)
             if self.received > self._max_bytes:
                 raise too_large(self._max_bytes)
-            pending += chunk
-            if len(pending) >= MEMORY_BYTES:
-                # Hashing and writing release the interpreter's lock, so a thread pays off.
-                await asyncio.to_thread(self._take, bytes(pending), spool)
-                pending.clear()
-        self._take(bytes(pending), spool)
+            pieces.append(piece)
+            size += len(piece)
+            if len(pieces) == _MAX_PIECES:
+                pieces = [b"".join(pieces)]
+        return pieces
 
     async def _next(self) -> bytes:
         try:
@@ -145,10 +221,11 @@ class Intake:
             return "the upload was the slowest of too many: send the body again"
         return f"the upload paused for more than {self._timeout:g} s: send the body again"
 
-    def _take(self, piece: bytes, spool: Spool) -> None:
+    def _take(self, pieces: Sequence[bytes], spool: Spool) -> None:
         if self._signature is not None:
-            self._signature.update(piece)
-        spool.append(piece, self._directory)
+            for piece in pieces:
+                self._signature.update(piece)
+        spool.append(pieces)
 
 
 def too_large(max_bytes: int) -> Refusal:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from function_builder.builds.slots import NoSlotError
+from function_builder.builds.slots import NoSlot
 from function_builder.server.spool import Intake
 
 GRACE_SECONDS: Final = 5.0
@@ -44,12 +44,12 @@ class Uploads:
         """Hold a place for an upload; the slowest of the others may lose its own.
 
         Raises:
-            NoSlotError: there are too many, and all have only just begun.
+            NoSlot: there are too many, and all have only just begun.
         """
         if self.taken >= self.limit:
             slowest = self._slowest()
             if slowest is None:
-                raise NoSlotError
+                raise NoSlot(self.limit)
             del self._intakes[slowest]
             slowest.give_up()
         self._intakes[intake] = time.monotonic()

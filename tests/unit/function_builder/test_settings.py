@@ -53,6 +53,8 @@ def test_an_empty_variable_is_the_default():
         ("listen", "[::1]:80", ("::1", 80)),
         ("insecure", "T", True),
         ("allowed_frontends", "a/b, c/d", ("a/b", "c/d")),
+        ("allowed_frontends", "", ()),
+        ("cache_registry", "registry:5000/build/cache/", "registry:5000/build/cache"),
     ],
 )
 def test_forms(variable, text, value):
@@ -72,6 +74,9 @@ def test_forms(variable, text, value):
         ("max_body_bytes", "1XB"),
         ("listen", "8080"),
         ("listen", "host:99999"),
+        ("cache_registry", "https://registry/cache"),
+        ("cache_registry", "registry/cache:tag"),
+        ("cache_registry", "registry"),
     ],
 )
 def test_nonsense_is_named(variable, text):

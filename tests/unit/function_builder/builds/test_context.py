@@ -1,4 +1,6 @@
 import hashlib
+import itertools
+import random
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 
 import pytest
@@ -6,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiobuildkit import Entry, FileTree
-from aiobuildkit.wire.fsutil import DIRECTORY, SYMLINK
-from function_builder.builds.context import BuildContext, content_digests
+from aiobuildkit.wire.fsutil import DIRECTORY, SYMLINK, order
+from function_builder.builds.context import BuildContext, DockerfileTree, content_digests, trees
 from function_builder.contract.archive import ContextEntry
 
 
@@ -87,4 +89,82 @@ def test_digests_are_made_in_one_pass_of_bounded_pieces():
     ]
     digests = content_digests(spool, entries)
     assert digests[0] == digests[2]
-    assert spool.reads == [(start, 1 << 20) for start in range(0, 2 * size, 1 << 20)]
+    piece = 256 * 1024
+    assert spool.reads == [(start, piece) for start in range(0, 2 * size, piece)]
+
+
+def test_a_large_file_is_digested_in_parts_each_of_its_bytes_once():
+    size = (9 << 20) + 1
+    content = bytearray(random.Random(1).randbytes(size))
+    spool = Spool(bytes(content) * 2)
+    one, same = content_digests(spool, [file("a", 0, size), file("b", size, size)])
+    assert one == same
+    reads = sorted(spool.reads)
+    assert [start for start, _ in reads] == [0, *itertools.accumulate(n for _, n in reads)][:-1]
+    assert sum(length for _, length in reads) == 2 * size
+    for place in (0, 5 << 20, size - 1):
+        content[place] ^= 1
+        (other,) = content_digests(Spool(bytes(content)), [file("a", 0, size)])
+        assert other != one
+        content[place] ^= 1
+
+
+def test_a_small_file_that_holds_a_large_ones_digests_is_not_taken_for_it():
+    part = 4 << 20
+    large = bytes(2 * part)
+    forged = hashlib.sha256(bytes(part)).digest() * 2
+    (one,) = content_digests(Spool(large), [file("a", 0, len(large))])
+    (other,) = content_digests(Spool(forged), [file("a", 0, len(forged))])
+    assert one != other
+
+
+def dockerfile_tree(data: bytes, *entries: ContextEntry) -> dict[str, bytes]:
+    """What BuildKit would read beside the context's own entries: paths and their content."""
+    context = BuildContext(Spool(data), entries, [0] * len(entries))
+    tree: FileTree = DockerfileTree(context)
+    paths = [entry.path for entry in tree.entries()]
+    assert paths == sorted(paths, key=order)
+    own = context.entries()
+    assert [entry for entry in tree.entries() if entry in own] == own
+    more = [entry for entry in tree.entries() if entry not in own]
+    return {entry.path: tree.read(entry, 0, entry.size) for entry in more}
+
+
+def test_the_ignore_file_is_beside_the_dockerfile_too():
+    given = dockerfile_tree(b"*.log", file(".dockerignore", 0, 5), file("Dockerfile", 0, 1))
+    assert given == {"Dockerfile.dockerignore": b"*.log"}
+
+
+@pytest.mark.parametrize("entries", [[], [file(".dockerignore", 0, 0)]])
+def test_without_an_ignore_file_there_is_one_that_ignores_nothing(entries):
+    given = dockerfile_tree(b"abc", *entries, file("a", 0, 3), folder("z"))
+    assert given == {"Dockerfile.dockerignore": b""}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        file("Dockerfile.dockerignore", 0, 0),
+        symlink("Dockerfile.dockerignore", "gone"),
+        folder("Dockerfile.dockerignore"),
+        symlink(".dockerignore", "other"),
+        folder(".dockerignore"),
+    ],
+)
+def test_what_buildkit_reads_otherwise_is_left_to_it(entry):
+    assert dockerfile_tree(b"abc", entry) == {}
+
+
+def test_the_ignore_file_can_be_read_in_pieces():
+    context = BuildContext(Spool(b"*.log"), [file(".dockerignore", 0, 5)], [0])
+    tree = DockerfileTree(context)
+    alias = tree.entries()[-1]
+    assert [tree.read(alias, offset, 2) for offset in (0, 2, 4, 5)] == [b"*.", b"lo", b"g", b""]
+
+
+def test_a_frontend_that_goes_by_time_stamps_is_given_nothing_without_one():
+    context = BuildContext(Spool(b"*.log"), [file(".dockerignore", 0, 5)], [7])
+    assert trees(context, built_in=False) == {"dockerfile": context, "context": context}
+    own = trees(context, built_in=True)
+    assert [entry.mtime for entry in own["dockerfile"].entries()] == [7, 0]
+    assert own["context"] is context

@@ -75,3 +75,36 @@ def test_others_are_refused_by_line_and_by_argument(named):
     assert by_line.value.status == 400
     with pytest.raises(Refusal, match="not allowed"):
         frontend_attrs(b"# syntax=docker/dockerfile:1", {"BUILDKIT_SYNTAX": named}, ALLOWED)
+
+
+@pytest.mark.parametrize("tag", ["0.9", "1.0-experimental", "1.0.2", "1.1.0-experimental", "1.1.1"])
+def test_frontends_that_know_no_cache_namespaces_are_refused(tag):
+    with pytest.raises(Refusal, match="too old"):
+        frontend_attrs(f"# syntax=docker/dockerfile:{tag}\n".encode(), {}, ALLOWED)
+
+
+@pytest.mark.parametrize("tag", ["1", "1.1", "1-experimental", "1.1.2", "1.10.0", "1.2.0-labs"])
+def test_newer_frontends_are_not(tag):
+    named = f"docker/dockerfile:{tag}"
+    assert frontend_attrs(f"# syntax={named}\n".encode(), {}, ALLOWED) == {
+        "build-arg:BUILDKIT_SYNTAX": named
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BUILDKIT_ATTEST_SBOM", "generator=evil/x"),
+        ("BUILDKIT_ATTEST_sbom", "true,generator=docker/buildkit-syft-scanner"),
+        ("BUILDKIT_ATTEST_SBOM", '"a",\n"generator=evil/x"'),
+    ],
+)
+def test_no_generator_may_be_named(name, value):
+    with pytest.raises(Refusal, match="generator") as refused:
+        frontend_attrs(b"FROM x", {name: value}, ALLOWED)
+    assert refused.value.status == 400
+
+
+def test_attestations_without_one_are_as_buildkit_makes_them():
+    args = {"BUILDKIT_ATTEST_SBOM": "", "BUILDKIT_ATTEST_PROVENANCE": "mode=max", "generator": "x"}
+    assert frontend_attrs(b"FROM x", args, ALLOWED) == BUILT_IN

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from function_builder.builds import log as log_module
 from function_builder.builds.log import MAX_LOG_CHARS, BuildLog
 
 QUIET = 60.0
@@ -21,6 +22,28 @@ async def test_every_follower_reads_every_line_whenever_it_comes():
     log.append(["c"])
     log.close()
     assert await early == await late == await read(log) == ["a", "b", "c"]
+
+
+async def test_lines_that_come_together_are_given_together():
+    log = BuildLog()
+    follower = log.follow(QUIET)
+    first = asyncio.ensure_future(anext(follower))
+    for line in "abc":
+        await asyncio.sleep(0)
+        log.append([line])
+    assert await first == ["a", "b", "c"]
+
+
+async def test_the_end_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(log_module, "GATHER_SECONDS", QUIET)
+    log = BuildLog()
+    reading = asyncio.create_task(read(log))
+    await asyncio.sleep(0)
+    log.append(["a"])
+    await asyncio.sleep(0)
+    log.close()
+    async with asyncio.timeout(QUIET / 2):
+        assert await reading == ["a"]
 
 
 async def test_silence_is_told():

@@ -64,6 +64,24 @@ def test_manifests_are_told_in_the_order_of_the_platforms():
     }
 
 
+def test_what_an_attempt_before_exported_does_not_count():
+    report = PlatformReport()
+    report.take(exporting(f"exporting manifest {A}", f"exporting manifest {B}"))
+    report.begin()
+    report.take(exporting(f"exporting manifest {B}", f"exporting manifest {INDEX}"))
+    assert report.digests(["linux/amd64", "linux/arm64"], solved()) == {
+        "linux/amd64": B,
+        "linux/arm64": INDEX,
+    }
+
+
+def test_one_platforms_digest_is_the_images_and_not_its_indexs():
+    report = PlatformReport()
+    report.take(exporting(f"exporting manifest {A}", f"exporting attestation manifest {B}"))
+    report.take(exporting(f"exporting manifest list {INDEX}"))
+    assert report.digests(["linux/arm64"], solved()) == {"linux/arm64": A}
+
+
 def test_digests_that_cannot_be_told_apart_are_not_told():
     report = PlatformReport()
     report.take(exporting(f"exporting manifest {A}"))

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from function_builder.builds.record import ContentRecords, Lease
+from function_builder.builds.record import ContentRecords, Lease, _Contents
 from function_builder.contract.archive import ContextEntry
 from tests.unit.function_builder.builds.receiver import BuildKit, announced
 
@@ -298,7 +298,9 @@ class _NoDirectories(ContentRecords):
 
     def lease(self, function, entries, digests):
         for generation in self._idle.get(function, ()):
-            generation.directory_modes.clear()
+            contents = _Contents.unpack(generation.packed)
+            contents.directory_modes.clear()
+            generation.packed = contents.pack()
         return super().lease(function, entries, digests)
 
 
@@ -317,8 +319,10 @@ class _ForgetsVanished(ContentRecords):
         held = super().lease(function, entries, digests)
         generation = held._generation
         assert generation is not None
-        for path in generation.contents.keys() - {entry.path for entry in entries}:
-            del generation.contents[path]
+        contents = _Contents.unpack(generation.packed)
+        for path in contents.contents.keys() - {entry.path for entry in entries}:
+            del contents.contents[path]
+        generation.packed = contents.pack()
         return held
 
 

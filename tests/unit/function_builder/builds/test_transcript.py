@@ -3,6 +3,8 @@
 import hashlib
 import re
 import time
+from collections.abc import Collection, Sequence
+from itertools import islice
 
 import pytest
 from hypothesis import given
@@ -134,15 +136,99 @@ def test_secrets_are_masked_in_names_ids_and_errors():
     assert subject.lines(event) == ["RUN ***", "*** 0"]
 
 
+def test_a_line_of_a_secret_is_masked_with_and_without_its_indentation():
+    mask = Mask({"json": b'{\n  "password": "hunter22"\n\t"x": 1 \r\n}\n'})
+    assert mask.text('  "password": "hunter22"') == "***"
+    assert mask.text('say "password": "hunter22".') == "say ***."
+    assert mask.text('"x": 1|\t"x": 1 |') == "***|***|"
+
+
 def test_a_secret_that_holds_another_is_hidden_whole():
     assert Mask({"a": b"pass", "b": b"password"}).text("password pass") == "*** ***"
 
 
-@given(st.lists(st.text("ab", min_size=4, max_size=7), max_size=20), st.text("ab", max_size=60))
+def plainly_masked(needles: Collection[bytes], data: bytes) -> bytes:
+    """Tried one by one at each byte, the longest first."""
+    masked, start = b"", 0
+    while start < len(data):
+        fit = max((len(each) for each in needles if data.startswith(each, start)), default=0)
+        masked += b"***" if fit else data[start : start + 1]
+        start += fit or 1
+    return masked
+
+
+values = st.lists(
+    st.lists(st.sampled_from([b"ab", b"ba", b"aaa", b"b", b"\xc3\xa9"]), min_size=2, max_size=9)
+    .map(b"".join)
+    .filter(lambda value: len(value) >= 4),
+    max_size=20,
+)
+texts = st.lists(st.sampled_from([b"a", b"b", b"aba", b"\xc3\xa9", b"\xff"]), max_size=80).map(
+    b"".join
+)
+
+
+def mask_of(values: Sequence[bytes]) -> Mask:
+    return Mask({str(number): value for number, value in enumerate(values)})
+
+
+@given(values, texts)
 def test_of_many_secrets_the_longest_that_fits_is_masked(secrets, text):
-    ordered = sorted(secrets, key=len, reverse=True)
-    expected = re.sub("|".join(ordered), "***", text) if secrets else text
-    assert Mask({str(n): s.encode() for n, s in enumerate(secrets)}).text(text) == expected
+    assert mask_of(secrets).output(text) == plainly_masked(secrets, text)
+
+
+@given(values, texts, texts, st.integers(4, 30))
+def test_no_cut_parts_a_secret_whatever_follows(secrets, text, more, size):
+    mask = mask_of(secrets)
+    *pieces, rest = mask.pieces(text, size, ahead=mask.longest)
+    pieces += mask.pieces(rest + more, size)
+    assert b"".join(map(mask.output, pieces)) == plainly_masked(secrets, text + more)
+    assert all(0 < len(piece) <= size + mask.longest for piece in pieces[:-1])
+
+
+A = b"a" * (1 << 20)
+HOSTILE = {
+    "one prefix, but for one": ([b"aaaab", *(b"a" * 690 + b"%04d" % n for n in range(990))], A),
+    "each begins the next": ([b"a" * n for n in range(4, 1000)], A),
+    "each begins the next, and no longest": (
+        [b"a" * n for n in range(4, 1000)],
+        (b"a" * 999 + b"b") * 1000,
+    ),
+    "each ends the next": ([b"b" + b"a" * n for n in range(4, 1000)], A),
+    "long, and another only at the end": ([b"a" * 16_000 + b"b%d" % n for n in range(48)], A),
+    "long, and another in the middle": (
+        [b"a" * 8000 + b"b%d" % n + b"a" * 8000 for n in range(48)],
+        (b"a" * 8000 + b"b1" + b"a" * 7000) * 64,
+    ),
+    "periods that are broken off": ([b"ab" * n + b"c" for n in range(2, 800)], b"ab" * (1 << 19)),
+    "one that the output nearly is": ([b"a" * 700_000 + b"b"], A),
+    "one whose end the output is": ([b"b" + b"a" * 700_000], A),
+}
+
+
+@pytest.mark.parametrize("shape", HOSTILE)
+def test_secrets_and_output_made_for_each_other_do_not_hold_up_the_builder(shape):
+    secrets, text = HOSTILE[shape]
+    began = time.process_time()
+    subject = Transcript(Mask({"x": b"\n".join(secrets)}), prefixes=True)
+    said(subject, *output(*(text[at : at + 4096] for at in range(0, len(text), 4096))))
+    said(subject, *output(text + b"\n"))
+    # Less than one; tried one by one, it was minutes.
+    assert time.process_time() - began < 4
+
+
+def test_a_long_line_that_comes_byte_by_byte_does_not_either():
+    secret = b"s" * 700_000
+    subject = Transcript(Mask({"x": secret}), prefixes=True)
+    began = time.process_time()
+    assert said(subject, *output(secret), *output(*[b"x"] * 20_000)) == ["***", "x" * 20_000]
+    assert time.process_time() - began < 4
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_bytes_that_only_go_on_with_a_character_are_cut_too(end):
+    lines = list(islice(transcript()._output(*output(b"\x80" * 40_000 + end)[0].logs), 3))
+    assert "".join(lines).count("\ufffd") == (40_000 if end else MAX_LINE_BYTES)
 
 
 def test_a_thousand_secrets_do_not_hold_up_the_log():

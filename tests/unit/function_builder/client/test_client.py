@@ -19,6 +19,7 @@ from function_builder.client import (
     Refused,
     Unreachable,
 )
+from function_builder.contract.timestamp import read_timestamp
 from tests.unit.function_builder.scripted_builder import (
     SECRET,
     Answer,
@@ -55,6 +56,29 @@ async def test_a_whole_answer(builder_that: BuilderThat, hello: Path) -> None:
     assert headers["content-type"] == "application/octet-stream"
     assert headers["content-length"] == str(len(builder.bodies[0]))
     assert "transfer-encoding" not in headers
+    signed = headers["x-build-signature"]
+    timestamp = read_timestamp(headers["x-build-timestamp"], signed, [SECRET])
+    assert timestamp is not None
+    assert abs(timestamp.seconds - time.time()) < 60
+
+
+async def test_every_attempt_has_a_timestamp_of_its_own(
+    builder_that: BuilderThat, hello: Path
+) -> None:
+    builder = builder_that(busy(), whole(status="success", image="i"))
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        await client.build(hello, CONFIG)
+    first, second = (sent["x-build-timestamp"] for sent in builder.headers)
+    assert first != second
+    assert builder.headers[0]["x-build-signature"] == builder.headers[1]["x-build-signature"]
+
+
+async def test_without_a_secret_nothing_is_signed(builder_that: BuilderThat, hello: Path) -> None:
+    builder = builder_that(whole(status="success", image="i"))
+    async with AsyncClient(builder.url) as client:
+        with pytest.raises(Refused):
+            await client.build(hello, CONFIG)
+    assert not {"x-build-signature", "x-build-timestamp"} & builder.headers[0].keys()
 
 
 async def test_a_failed_build_is_a_result(builder_that: BuilderThat, hello: Path) -> None:
@@ -173,6 +197,20 @@ async def test_a_busy_builder_is_tried_again_when_it_says(
     assert waits == [(429, 1.0)]
     assert time.monotonic() - began >= 1
     assert builder.bodies[0] == builder.bodies[1]
+
+
+async def test_a_wait_for_a_slot_that_came_to_nothing_is_a_refusal(
+    builder_that: BuilderThat, hello: Path
+) -> None:
+    words = "Concurrent request limit exceeded. Max concurrent requests: 1"
+    builder = builder_that(streamed(progress(*LOG), last("failed", error=words)))
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        async with client.stream(hello, CONFIG) as build:
+            with pytest.raises(Refused, match=words) as caught:
+                await build.result()
+        assert caught.value.status == 429
+        with pytest.raises(Refused, match=words):
+            await follow(client, hello)
 
 
 async def test_patience_is_bounded(builder_that: BuilderThat, hello: Path) -> None:

@@ -53,3 +53,10 @@ def test_a_host_with_authorities_of_its_own_speaks_tls():
         "127.0.0.1:5443": {"http": False, "ca": ["/s t/ca.pem"]},
         "b": {"http": False, "ca": []},
     }
+
+
+def test_steps_are_put_below_a_group_where_there_is_one():
+    config = BuildKitConfig()
+    text = config.toml(root=Path("/r"), socket=Path("/s"), process_sandbox=True, step_group="g")
+    assert tomllib.loads(text)["worker"]["oci"]["defaultCgroupParent"] == "g"
+    assert "defaultCgroupParent" not in written(config)["worker"]["oci"]

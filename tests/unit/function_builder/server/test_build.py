@@ -1,16 +1,21 @@
 """POST /build when the builder itself is at fault: its client is told, nothing is held on to."""
 
+import dataclasses
 import json
+import time
+from unittest.mock import Mock
 
 import httpx2
 import pytest
 from structlog.testing import capture_logs
 
 from function_builder.builds.builder import Builder
-from function_builder.builds.slots import Slots
+from function_builder.builds.slots import NoSlot, Slots
+from function_builder.contract.timestamp import stamp
 from function_builder.server.app import create_app
+from function_builder.server.replays import Replays
 from function_builder.server.service import Service
-from tests.requests import make_tar
+from tests.requests import SECRET, headers, make_tar
 from tests.services import idle_service
 
 BODY = make_tar({"Dockerfile": "FROM scratch\n"}, {"skipPush": True})
@@ -35,10 +40,10 @@ def crashing(monkeypatch):
     """Builds that have begun, then meet a fault of ours."""
 
     async def crash(self, build, mask):
-        build.started.set()
+        build.start()
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Builder, "_attempts", crash)
+    monkeypatch.setattr(Builder, "_placed", crash)
 
 
 async def test_a_build_that_crashes_is_told_of_and_frees_its_slot(service, crashing):
@@ -66,3 +71,23 @@ async def test_a_check_that_crashes_frees_the_slot(service, monkeypatch):
     assert (answer.status_code, answer.json()["status"]) == (500, "failed")
     assert service.slots.taken == 0
     assert service.uploads.taken == 0
+
+
+async def test_a_request_for_which_there_was_no_slot_may_come_again_as_it_is(
+    service, crashing, monkeypatch
+):
+    """curl sends what it has when it tries again."""
+    (service.settings.spool_dir / "payload-secret").write_text(SECRET)
+    service.settings = dataclasses.replace(
+        service.settings, disable_hmac=False, secret_mount_path=service.settings.spool_dir
+    )
+    service.replays = Replays(300)
+    sent = headers(BODY)
+    time_of_it = stamp(SECRET.encode(), sent["X-Build-Signature"], time.time())
+    sent["X-Build-Timestamp"] = time_of_it
+    with monkeypatch.context() as change:
+        # Another one took the last slot while this body was on its way.
+        change.setattr(service.slots, "place", Mock(side_effect=NoSlot(1)))
+        assert (await post(service, **sent)).status_code == 429
+    assert (await post(service, **sent)).json()["error"] == BLAME
+    assert (await post(service, **sent)).status_code == 401

@@ -1,4 +1,4 @@
-"""What a connection may take of the server before it has sent a request's body."""
+"""What a connection may take of the server beside its requests' bodies and their answers."""
 
 import asyncio
 import contextlib
@@ -28,9 +28,9 @@ async def count(scope, receive, send):
 
 
 @asynccontextmanager
-async def connected():
+async def connected(app=count):
     host, port = free_address().split(":")
-    async with _listening(count, (host, int(port))):
+    async with _listening(app, (host, int(port))):
         reader, writer = await asyncio.open_connection(host, int(port))
         try:
             yield reader, writer
@@ -78,6 +78,21 @@ async def test_a_body_may_come_in_the_smallest_of_chunks():
         assert await reader.readexactly(6) == b"100000"
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_an_offer_of_another_protocol_is_ignored(at_once):
+    """As curl --http2 and Java's HttpClient make it."""
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n"
+    pieces = [HEAD + offer + b"Content-Length: 7\r\n\r\n", b"abc", b"defg"]
+    async with connected() as (reader, writer), asyncio.timeout(20):
+        for _ in range(2):
+            for piece in [b"".join(pieces)] if at_once else pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            assert await reader.readexactly(1) == b"7"
+
+
 @pytest.mark.parametrize("sent", [b"", b"G", HEAD], ids=["nothing", "a byte", "half a head"])
 async def test_headers_that_do_not_come_are_not_waited_for(monkeypatch, sent):
     monkeypatch.setattr(http, "HEAD_SECONDS", 0.1)
@@ -95,3 +110,92 @@ async def test_an_upload_may_take_longer_than_its_headers(monkeypatch):
             await writer.drain()
             await asyncio.sleep(0.2)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+
+class Patient:
+    """Answers with the body's length once it is let; notes that its client has gone."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.let = asyncio.Event()
+        self.gone = asyncio.Event()
+
+    async def __call__(self, scope, receive, send):
+        self.begun += 1
+        while (await receive()).get("more_body", False):
+            pass
+        watching = asyncio.create_task(self._watch(receive))
+        letting = asyncio.create_task(self.let.wait())
+        await asyncio.wait([watching, letting], return_when=asyncio.FIRST_COMPLETED)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+        letting.cancel()
+        await watching
+
+    async def _watch(self, receive):
+        assert (await receive())["type"] == "http.disconnect"
+        self.gone.set()
+
+
+REQUEST = HEAD + b"Content-Length: 2\r\n\r\nab"
+BEHIND = [b"G", REQUEST, REQUEST * 100, HEAD + b"Content-Length: 999999\r\n\r\n" + bytes(9999)]
+
+
+@pytest.mark.parametrize("behind", BEHIND, ids=["a byte", "a request", "many", "half a request"])
+async def test_whoever_goes_is_missed_also_with_bytes_behind_the_request(behind):
+    app = Patient()
+    async with connected(app) as (_, writer), asyncio.timeout(20):
+        writer.write(REQUEST)
+        writer.write(behind)
+        await writer.drain()
+        writer.close()
+        await app.gone.wait()
+        assert app.begun == 1
+
+
+async def test_of_two_requests_at_once_the_first_is_answered():
+    app = Patient()
+    async with connected(app) as (reader, writer), asyncio.timeout(20):
+        writer.write(REQUEST * 2)
+        app.let.set()
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.count(b"HTTP/1.1") == 1
+        assert app.begun == 1
+
+
+async def test_bytes_behind_a_request_have_an_end():
+    app = Patient()
+    async with connected(app) as (_, writer), asyncio.timeout(20):
+        assert await sent_until_cut(writer, REQUEST * 1000) < 32 << 20
+        await app.gone.wait()
+
+
+async def test_two_requests_one_after_the_other_are_both_answered():
+    async with connected() as (reader, writer), asyncio.timeout(20):
+        for _ in range(2):
+            writer.write(REQUEST)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            assert await reader.readexactly(1) == b"2"
+
+
+@pytest.mark.parametrize("pieces", [1, 1000], ids=["whole", "stream"])
+async def test_an_answer_that_nobody_reads_is_not_kept(monkeypatch, pieces):
+    monkeypatch.setattr(http, "READ_SECONDS", 0.2)
+    gone = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(pieces):
+            body = bytes((64 << 20) // pieces)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body"})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+
+    async with connected(app) as (reader, writer), asyncio.timeout(20):
+        writer.write(REQUEST)
+        await gone.wait()
+        with contextlib.suppress(ConnectionError):
+            assert len(await reader.read()) < 64 << 20

@@ -17,7 +17,10 @@ from tests.services import idle_service
 UNITS = ("_total", "_seconds", "_bytes", "_info")
 COUNTS = {"ready", "builds_in_progress", "slots_taken", "slots_limit", "uploads_in_progress"} | {
     "buildkit_up",
+    "buildkit_daemons",
+    "builds_waiting",
     "content_record_paths",
+    "tasks",
 }
 
 

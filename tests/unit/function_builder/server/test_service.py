@@ -3,6 +3,8 @@
 import asyncio
 from types import SimpleNamespace
 
+import pytest
+
 from function_builder.builds.build import Build, BuildRequest, Outcome
 from function_builder.contract.config import BuildConfig
 from tests.services import idle_service
@@ -23,9 +25,10 @@ def request() -> BuildRequest:
 async def test_a_build_that_is_cancelled_before_its_first_step_has_an_end(tmp_path):
     service = idle_service(tmp_path)
     build = Build(request())
-    task = service.start(build)
-    service.cancel_builds("the builder is shutting down")
-    await asyncio.wait([task], timeout=5)
+    with service.slots.place() as place:
+        task = service.start(build, place)
+        task.cancel("its client went away")
+        await asyncio.wait([task], timeout=5)
     assert build.result is not None
     assert build.outcome is Outcome.CANCELLED
     assert not service.running
@@ -34,5 +37,26 @@ async def test_a_build_that_is_cancelled_before_its_first_step_has_an_end(tmp_pa
 async def test_a_build_without_buildkit_is_told_so(tmp_path):
     service = idle_service(tmp_path)
     build = Build(request())
-    await asyncio.wait([service.start(build)], timeout=5)
+    with service.slots.place() as place:
+        await asyncio.wait([service.start(build, place)], timeout=5)
     assert build.outcome is Outcome.UNREACHABLE
+
+
+async def test_no_build_is_begun_once_the_service_ends(tmp_path):
+    service = idle_service(tmp_path)
+    build = Build(request())
+    with service.slots.place() as place:
+        task = service.start(build, place)
+        service.end("the builder is shutting down")
+        await asyncio.wait([task], timeout=5)
+    assert build.refusal is not None
+    assert build.refusal.status == 503
+
+
+@pytest.mark.parametrize("ready_when_full", [False, True])
+async def test_readiness_while_every_slot_is_taken(tmp_path, ready_when_full):
+    service = idle_service(tmp_path, max_inflight=1, ready_when_full=ready_when_full)
+    with service.slots.place():
+        because = service.unready_because()
+    # BuildKit is not there, but that is looked at last.
+    assert ("every build slot is taken" in because) is not ready_when_full

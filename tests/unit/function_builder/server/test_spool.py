@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from function_builder.contract.errors import Refusal
 from function_builder.contract.signature import Signature, sign
-from function_builder.server.spool import MEMORY_BYTES, Intake, Spool
+from function_builder.server.spool import MEMORY_BYTES, Intake, Spool, SpoolSpace
 
 
 def channel(chunks: list[bytes], *, end: bool = True):
@@ -29,8 +29,8 @@ def channel(chunks: list[bytes], *, end: bool = True):
     return receive
 
 
-def intake(receive, directory: Path, **changes) -> Intake:
-    limits = {"signature": None, "max_bytes": 1 << 30, "timeout": 60, "directory": directory}
+def intake(receive, **changes) -> Intake:
+    limits = {"signature": None, "max_bytes": 1 << 30, "timeout": 60}
     return Intake(receive, **(limits | changes))
 
 
@@ -43,8 +43,8 @@ def test_a_body_reads_back_whatever_its_pieces(tmp_path, sizes):
     chunks = [os.urandom(size) for size in sizes]
     body = b"".join(chunks)
     signature = Signature([b"key"])
-    spool = Spool()
-    asyncio.run(intake(channel(chunks), tmp_path, signature=signature).into(spool))
+    spool = Spool(SpoolSpace(tmp_path, 0))
+    asyncio.run(intake(channel(chunks), signature=signature).into(spool))
     assert spool.size == len(body)
     assert spool.read(0, len(body) + 10) == body
     assert spool.read(len(body) // 2, 7) == body[len(body) // 2 :][:7]
@@ -55,8 +55,8 @@ def test_a_body_reads_back_whatever_its_pieces(tmp_path, sizes):
 
 
 async def test_a_large_body_leaves_memory(tmp_path):
-    spool = Spool()
-    await intake(channel([bytes(65536)] * 64), tmp_path).into(spool)
+    spool = Spool(SpoolSpace(tmp_path, 0))
+    await intake(channel([bytes(65536)] * 64)).into(spool)
     assert spool.size == 4 << 20
     assert open_files_in(tmp_path) == 1
     spool.close()
@@ -73,17 +73,35 @@ def open_files_in(directory: Path) -> int:
     return sum(str(link).startswith(f"{directory}/") for link in links)
 
 
+async def test_bodies_take_no_more_than_they_may_together(tmp_path):
+    space = SpoolSpace(tmp_path, 5 << 20)
+    large, small = [bytes(1 << 20)] * 3, [b"small"]
+    first, second, third = Spool(space), Spool(space), Spool(space)
+    await intake(channel(large)).into(first)
+    with pytest.raises(Refusal, match="full") as caught:
+        await intake(channel(large)).into(second)
+    assert caught.value.status == 507
+    second.close()
+    # What stays in memory needs no room there.
+    await intake(channel(small)).into(Spool(space))
+    await intake(channel(large[1:])).into(third)
+    third.close()
+    first.close()
+    first.close()
+    assert space.taken == 0
+
+
 async def test_too_much_is_refused_as_soon_as_it_is_too_much(tmp_path):
-    taking = intake(channel([b"x" * 60] * 1000), tmp_path, max_bytes=100)
+    taking = intake(channel([b"x" * 60] * 1000), max_bytes=100)
     with pytest.raises(Refusal) as caught:
-        await taking.into(Spool())
+        await taking.into(Spool(SpoolSpace(tmp_path, 0)))
     assert caught.value.status == 413
     assert not taking.complete
 
 
 async def test_a_client_that_goes_away(tmp_path):
     with pytest.raises(ClientDisconnect):
-        await intake(channel([b"x"], end=False), tmp_path).into(Spool())
+        await intake(channel([b"x"], end=False)).into(Spool(SpoolSpace(tmp_path, 0)))
 
 
 async def test_a_pause_that_is_too_long(tmp_path):
@@ -91,7 +109,7 @@ async def test_a_pause_that_is_too_long(tmp_path):
         await asyncio.Event().wait()
 
     with pytest.raises(Refusal) as caught:
-        await intake(silence, tmp_path, timeout=0.01).into(Spool())
+        await intake(silence, timeout=0.01).into(Spool(SpoolSpace(tmp_path, 0)))
     assert caught.value.status == 408
 
 
@@ -100,8 +118,8 @@ async def test_a_body_that_is_given_up(tmp_path, waiting):
     async def silence():
         await asyncio.Event().wait()
 
-    taking = intake(silence, tmp_path)
-    task = asyncio.create_task(taking.into(Spool()))
+    taking = intake(silence)
+    task = asyncio.create_task(taking.into(Spool(SpoolSpace(tmp_path, 0))))
     if waiting:
         await asyncio.sleep(0)
     taking.give_up()

@@ -1,10 +1,8 @@
 """Which upload makes room."""
 
-from pathlib import Path
-
 import pytest
 
-from function_builder.builds.slots import NoSlotError
+from function_builder.builds.slots import NoSlot
 from function_builder.server import uploads as module
 from function_builder.server.spool import Intake
 from function_builder.server.uploads import Uploads
@@ -27,7 +25,6 @@ class Upload(Intake):
             signature=None,
             max_bytes=1,
             timeout=1,
-            directory=Path(),
         )
         self.received = received
         self.given_up = False
@@ -48,7 +45,7 @@ def test_while_all_have_only_just_begun_another_is_refused(clock):
     with uploads.place(Upload()):
         clock.now += 4
         assert uploads.full
-        with pytest.raises(NoSlotError), uploads.place(Upload()):
+        with pytest.raises(NoSlot), uploads.place(Upload()):
             pass
         assert uploads.taken == 1
     assert uploads.taken == 0

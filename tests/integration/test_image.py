@@ -1,0 +1,213 @@
+"""The builder's image: built by a builder from a base made here, and run as a cluster would."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from tests.builders import RunningBuilder
+from tests.images import Image, pull, unpack
+from tests.requests import SECRET, headers, make_tar
+from tests.support import free_address, served, until
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(os.geteuid() != 0, reason="root alone makes a Debian with debootstrap"),
+]
+
+REPOSITORY = Path(__file__).parents[2]
+NOT_SENT = ignore_patterns(
+    ".*", "__pycache__", "*.egg-info", "node_modules", "tests", "bench", "tools", "build", "dist"
+)
+"""What a clone does not have, or the image's Dockerfile does not look at."""
+NAME = "image-test/function-builder"
+APP = 1000
+
+
+def build(
+    builder: RunningBuilder, directory: Path, image: str, arguments: Mapping[str, str]
+) -> None:
+    """Build a directory with the command line."""
+    flags = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+    secret = builder.secrets / "payload-secret"
+    said = subprocess.run(
+        [
+            *(sys.executable, "-m", "function_builder", "build", directory, f"--image={image}"),
+            *(f"--url={builder.url}", f"--payload-secret={secret}", *flags),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 0, said.stderr
+
+
+@pytest.fixture(scope="module")
+def parts() -> Path:
+    """A Debian with Python, and the wheels of the locks, all from this machine."""
+    made = subprocess.run(
+        [REPOSITORY / "scripts/image-parts"], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return Path(made.stdout.strip())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def image(
+    builder: RunningBuilder, registry: str, parts: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Image:
+    """The image, built by the command line."""
+    root = tmp_path_factory.mktemp("image")
+    base = root / "base"
+    base.mkdir()
+    (base / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
+    os.link(parts / "base.tar", base / "base.tar")
+    python = f"{registry}/image-test/python:3.11"
+    build(builder, base, python, {})
+    sources = root / "sources"
+    copytree(REPOSITORY, sources, ignore=NOT_SENT, symlinks=True)
+    (sources / ".dockerignore").write_bytes((REPOSITORY / ".dockerignore").read_bytes())
+    with served(parts / "wheels") as wheels:
+        build(
+            builder,
+            sources,
+            f"{registry}/{NAME}:1",
+            {
+                "PYTHON_IMAGE": python,
+                "HELPERS": "none",
+                "PIP_NO_INDEX": "1",
+                "PIP_FIND_LINKS": wheels,
+                "SOURCE_DATE_EPOCH": "0",
+            },
+        )
+    return pull(registry, NAME, "1")
+
+
+def container(image: Image, root: Path, mounts: Mapping[str, tuple[Path, str]], **env: str) -> Any:
+    """What runc is told: the image's own words, under what the chart allows it.
+
+    Source: OCI runtime specification, `config.md`.
+    """
+    said = image.config["config"]
+    user, group = said["User"].split(":")
+    bound = [
+        {"destination": where, "type": "bind", "source": str(source), "options": ["rbind", access]}
+        for where, (source, access) in mounts.items()
+    ]
+    return {
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": {"uid": int(user), "gid": int(group)},
+            "args": [*said["Entrypoint"], "-license-file=/var/openfaas/secrets/license"],
+            "env": [*said["Env"], *(f"{name}={value}" for name, value in env.items())],
+            "cwd": said["WorkingDir"],
+            "capabilities": {},
+            "noNewPrivileges": True,
+        },
+        "root": {"path": str(root), "readonly": True},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
+            *bound,
+        ],
+        "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}]},
+    }
+
+
+@asynccontextmanager
+async def running(
+    image: Image, registry: str, buildkit: Path, tmp_path: Path
+) -> AsyncIterator[RunningBuilder]:
+    """The image's container, in the test's network; hold it to a clean end."""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "payload-secret").write_text(SECRET)
+    root = tmp_path / "root"
+    root.mkdir()
+    unpack(registry, NAME, "1", root)
+    listen, metrics = free_address(), free_address()
+    mounts = {
+        "/var/openfaas/secrets": (secrets, "ro"),
+        "/home/app/.local/run/buildkit": (buildkit.parent, "rw"),
+    }
+    told = {
+        "listen": listen,
+        "metrics_listen": metrics,
+        "drain_delay": "0",
+        "buildkit_url": f"unix:///home/app/.local/run/buildkit/{buildkit.name}",
+    }
+    spec = container(image, root, mounts, **told)
+    (tmp_path / "config.json").write_text(json.dumps(spec))
+    log = tmp_path / "log"
+    runc = ["runc", "--root", str(tmp_path / "runc")]
+    name = f"image-{os.getpid()}"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(*runc, "run", "--bundle", str(tmp_path), name), stdout=output, stderr=output
+        )
+        one = RunningBuilder(f"http://{listen}", f"http://{metrics}", process, log, secrets)
+        try:
+            await until(lambda: answers(one))
+            yield one
+            # runc passes signals on.
+            process.terminate()
+            assert await asyncio.wait_for(process.wait(), 30) == 0, log.read_text()
+        finally:
+            end = await asyncio.create_subprocess_exec(*runc, "delete", "--force", name)
+            assert await end.wait() == 0
+            await process.wait()
+
+
+def answers(builder: RunningBuilder) -> bool:
+    """Whether it is ready; that it runs is made sure of."""
+    assert builder.process.returncode is None, builder.log.read_text()
+    try:
+        return httpx2.get(f"{builder.url}/ready", timeout=5).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+async def test_it_is_an_ordinary_users_and_holds_no_tool_for_an_intruder(image):
+    said = image.config["config"]
+    assert said["User"] == f"{APP}:{APP}"
+    assert said["WorkingDir"] == "/home/app"
+    assert image.files["home/app/pro-builder"].mode == 0o755
+    programs = {
+        path
+        for path, file in image.files.items()
+        if file.kind == "file" and "/bin/" in f"/{path}" and file.mode & 0o111
+    }
+    assert programs == {"usr/bin/python3.11", "opt/function-builder/bin/function-builder"}
+    assert not [path for path, file in image.files.items() if file.mode & 0o6000]
+    writable = {
+        path for path, file in image.files.items() if file.kind != "symlink" and file.mode & 0o022
+    }
+    assert writable == {"tmp"}
+
+
+async def test_it_builds_with_a_read_only_root_and_no_rights(
+    image, registry, fresh_buildkitd, tmp_path
+):
+    daemon = await fresh_buildkitd()
+    socket = Path(daemon.address.removeprefix("unix://"))
+    for path in (socket.parent, socket):
+        os.chown(path, APP, APP)
+    async with running(image, registry, socket, tmp_path) as builder:
+        name = f"{registry}/image-test/built:1"
+        body = make_tar({"Dockerfile": "FROM busybox\nRUN echo made > /made\n"}, {"image": name})
+        answer = httpx2.post(
+            f"{builder.url}/build", content=body, headers=headers(body), timeout=100
+        )
+        assert answer.json()["status"] == "success", answer.text
+        assert pull(registry, "image-test/built", "1").text("made") == "made\n"
+        assert "builds_total" in httpx2.get(f"{builder.metrics_url}/metrics").text

@@ -1,0 +1,178 @@
+"""Several BuildKits: each function at home on one, whichever builder it is sent to."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from function_builder.engine import BuildKitDaemon
+from tests.builders import RunningBuilder, running_builder
+from tests.images import pull
+from tests.requests import headers, make_tar
+from tests.support import until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+
+@dataclass
+class Gate:
+    """What RUN steps call and wait at until it opens."""
+
+    port: int
+    waiting: asyncio.Queue[asyncio.StreamWriter] = field(default_factory=asyncio.Queue)
+    is_open: bool = False
+
+    @property
+    def step(self) -> str:
+        """A command that calls and waits; no cached one would."""
+        return f"echo {uuid.uuid4()} | nc 127.0.0.1 {self.port}"
+
+    async def reached(self, number: int) -> None:
+        """Wait until so many steps wait."""
+        await until(lambda: self.waiting.qsize() == number)
+
+    def open(self) -> None:
+        """Let go of all steps, also of those that are to come."""
+        self.is_open = True
+        while not self.waiting.empty():
+            self.waiting.get_nowait().close()
+
+    async def called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A step has come."""
+        await reader.readline()
+        self.waiting.put_nowait(writer)
+        if self.is_open:
+            self.open()
+
+
+@pytest.fixture
+async def gate() -> AsyncIterator[Gate]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        gate = Gate(listener.getsockname()[1])
+        server = await asyncio.start_server(gate.called, sock=listener)
+        yield gate
+        server.close()
+        gate.open()
+
+
+@dataclass
+class Stage:
+    """BuildKits, and builders that use all of them."""
+
+    registry: str
+    daemons: list[BuildKitDaemon]
+    builders: list[RunningBuilder]
+    http: httpx2.AsyncClient
+
+    async def build(self, function: str, step: str, *, builder: int = 0) -> dict[str, Any]:
+        """Build a function; the reply."""
+        body = make_tar(
+            {"Dockerfile": f"FROM busybox\nRUN {step}\n"},
+            {"image": f"{self.registry}/{function}:1"},
+        )
+        answer = await self.http.post(
+            f"{self.builders[builder].url}/build", content=body, headers=headers(body)
+        )
+        reply = answer.json()
+        assert isinstance(reply, dict)
+        return reply
+
+    async def made(self, function: str, *, builder: int = 0) -> str:
+        """Build a function; what its step made, which is something else whenever it runs."""
+        # BuildKit knows no functions: equal steps of two have one cache.
+        step = f"cat /proc/sys/kernel/random/uuid > /made # {function}"
+        reply = await self.build(function, step, builder=builder)
+        assert reply["status"] == "success", reply
+        image = await asyncio.to_thread(pull, self.registry, function, "1")
+        return image.text("made")
+
+    async def until_up(self, number: int) -> None:
+        """Wait until so many BuildKits answer, for all that each builder knows."""
+        sample = 'function_builder_buildkit_daemons{state="up"}'
+        async with asyncio.timeout(60):
+            for builder in range(len(self.builders)):
+                while await self.metric(sample, builder=builder) != number:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+
+    async def metric(self, sample: str, *, builder: int = 0) -> float:
+        """A sample of a builder's metrics."""
+        answer = await self.http.get(f"{self.builders[builder].metrics_url}/metrics")
+        (line,) = (line for line in answer.text.splitlines() if line.startswith(f"{sample} "))
+        return float(line.rpartition(" ")[2])
+
+
+def steps_of(daemon: BuildKitDaemon) -> int:
+    """How many steps a BuildKit runs: each is a child of its own."""
+    found, parents = 0, [daemon.pid]
+    while parents:
+        parent = Path(f"/proc/{parents.pop()}")
+        with contextlib.suppress(OSError):
+            found += (parent / "comm").read_text() == "runc\n"
+            for task in (parent / "task").iterdir():
+                parents += map(int, (task / "children").read_text().split())
+    return found
+
+
+@pytest.fixture
+async def stage(fresh_buildkitd, registry, tmp_path, http) -> AsyncIterator[Stage]:
+    daemons = [await fresh_buildkitd() for _ in range(3)]
+    url = ",".join(daemon.address for daemon in daemons)
+    async with AsyncExitStack() as stack:
+        builders = [
+            await stack.enter_async_context(running_builder(tmp_path / str(number), url))
+            for number in range(2)
+        ]
+        stage = Stage(registry, daemons, builders, http)
+        await stage.until_up(3)
+        yield stage
+
+
+async def test_any_builder_finds_the_cache_of_a_function(stage):
+    functions = [f"pool/{uuid.uuid4().hex}" for _ in range(6)]
+    made = [await stage.made(function) for function in functions]
+    assert len(set(made)) == 6
+    assert [await stage.made(function, builder=1) for function in functions] == made
+    sample = 'function_builder_builds_placed_total{reason="home"}'
+    assert await stage.metric(sample) == await stage.metric(sample, builder=1) == 6
+
+
+async def test_builds_whose_buildkit_dies_begin_again_elsewhere_and_the_others_go_on(stage, gate):
+    functions = [f"pool/{uuid.uuid4().hex}" for _ in range(9)]
+    builds = [asyncio.create_task(stage.build(name, gate.step)) for name in functions]
+    await gate.reached(9)
+    counts = {daemon.address: steps_of(daemon) for daemon in stage.daemons}
+    assert sum(counts.values()) == 9
+    victim = max(stage.daemons, key=lambda daemon: counts[daemon.address])
+    os.killpg(victim.pid, signal.SIGKILL)
+    died = counts[victim.address]
+    await gate.reached(9 + died)
+    gate.open()
+    replies = await asyncio.gather(*builds)
+    assert [reply["status"] for reply in replies] == ["success"] * 9
+    again = [reply for reply in replies if any("begins again" in line for line in reply["log"])]
+    sample = 'function_builder_builds_placed_total{reason="lost"}'
+    assert await stage.metric(sample) == len(again) == died
+
+
+async def test_a_buildkit_that_is_away_is_left_out(stage):
+    away = stage.daemons.pop()
+    os.killpg(away.pid, signal.SIGSTOP)
+    try:
+        await stage.until_up(2)
+        functions = [f"pool/{uuid.uuid4().hex}" for _ in range(6)]
+        assert len({await stage.made(function) for function in functions}) == 6
+        answer = await stage.http.get(f"{stage.builders[0].url}/ready")
+        assert answer.status_code == 200
+    finally:
+        os.killpg(away.pid, signal.SIGCONT)
+    await stage.until_up(3)
