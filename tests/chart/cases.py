@@ -45,7 +45,14 @@ EVERYTHING: dict[str, Any] = {
             }
         }
     },
-    "settings": {"max_body_bytes": 268435456, "build_timeout": "45m", "log_prefixes": False},
+    "settings": {
+        "max_body_bytes": 268435456,
+        "build_timeout": "45m",
+        "log_prefixes": False,
+        "max_queue": 16,
+        "queue_timeout": "10m",
+        "ready_when_full": True,
+    },
     "service": {"annotations": {"a": "b"}},
     "podAnnotations": {"a": "b"},
     "podLabels": {"team": "platform"},
@@ -96,3 +103,19 @@ CASES: dict[str, dict[str, Any]] = {
         "metrics": {"scrapeAnnotations": False},
     },
 }
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """One value, named by its keys with dots between."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def value_of(values: dict[str, Any], path: str) -> Any:
+    """The value that `nested` would set."""
+    found: Any = values
+    for key in path.split("."):
+        found = found[key]
+    return found

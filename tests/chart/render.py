@@ -1,5 +1,6 @@
 """The chart as helm renders it."""
 
+import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from function_builder.engine import find_tool
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "chart" / "function-builder"
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 KUBERNETES = "1.34"
 
 Values = Mapping[str, Any]
@@ -113,8 +115,9 @@ def _rendered(values: str, kubernetes: str) -> Release:
     return Release([each for each in yaml.safe_load_all(result.stdout) if each])
 
 
-def refused(values: Values) -> str:
+def refused(values: Values, *, kubernetes: str = KUBERNETES) -> str:
     """Why helm refuses to render these values."""
-    result = helm("template", "pro-builder", str(CHART), values=values)
+    version = f"--kube-version={kubernetes}"
+    result = helm("template", "pro-builder", str(CHART), version, values=values)
     assert result.returncode != 0, result.stdout
     return result.stderr

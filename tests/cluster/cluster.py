@@ -7,10 +7,8 @@ it is reached from outside, nor reaches out.
 
 import contextlib
 import json
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +36,6 @@ _API: Final = f"{NODE_ADDRESS}:6443"
 _ETCD: Final = "127.0.0.1:2379"
 _PLUGINS: Final = Path("/usr/lib/cni")
 _DNS: Final = Path(__file__).with_name("dns.yaml")
-_CGROUPS: Final = Path("/sys/fs/cgroup")
 
 _IDENTITIES: Final = {
     # user: group; Kubernetes reads them out of a certificate's CN and O.
@@ -98,7 +95,6 @@ class Cluster:
 
     async def _start(self) -> None:
         self._certificates()
-        self._stack.callback(self._remove_cgroups)
         await self._program(
             "etcd",
             f"--data-dir={self.root}/etcd",
@@ -249,6 +245,8 @@ class Cluster:
                 environment={"TMPDIR": str(self.root)},
                 log=self.root / f"{name}.log",
                 start_timeout=120,
+                # Nothing that they would save is wanted; the API server takes a minute for it.
+                stop_timeout=2,
             )
         )
         await program.start()
@@ -352,11 +350,6 @@ class Cluster:
                 with contextlib.suppress(CommandFailed):
                     await run(*ctr, *end, container)
 
-    def _remove_cgroups(self) -> None:
-        """What containers have left: empty directories, inner ones first."""
-        for group in sorted(_CGROUPS.glob("*/k8s.io/**/"), reverse=True):
-            group.rmdir()
-
 
 def make_network() -> None:
     """Give the namespace its node address and let packets through; `lo` is up already."""
@@ -369,18 +362,6 @@ def make_network() -> None:
         subprocess.run(command, check=True)
     for setting in ("net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet"):
         (Path("/proc/sys") / setting).write_text("1")
-
-
-@contextlib.contextmanager
-def short_root() -> Iterator[Path]:
-    """A directory whose path leaves room for a socket's; gone at the end, with all its mounts."""
-    root = Path(tempfile.mkdtemp(prefix="fb-"))
-    yield root
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    # Twice in the list is twice mounted: the kubelet's own directory is bound to itself.
-    for mount in sorted((m for m in mounts if Path(m).is_relative_to(root)), reverse=True):
-        subprocess.run(["umount", "--lazy", mount], check=True)
-    shutil.rmtree(root)
 
 
 async def _healthy(url: str) -> bool:

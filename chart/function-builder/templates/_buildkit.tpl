@@ -54,10 +54,16 @@ imagePullPolicy: {{ .Values.imagePullPolicy }}
 # The kubelet gives the volumes of a pod with an fsGroup the set-group-id bit, and every directory
 # made below inherits it: those of image layers too, so that it would end in the images that are
 # built. A directory without the bit, for BuildKit to live in, stops that.
-command: [sh, -c, mkdir -p /cache/state && chmod g-s /cache/state]
+command:
+  - sh
+  - -c
+  - >-
+    mkdir -p /cache/state && chmod g-s /cache/state ||
+    { echo "this volume's cache is that of another user's BuildKit: delete its claim, then the pod"; exit 1; }
 securityContext:
   runAsUser: {{ $user }}
   runAsGroup: {{ $user }}
+  runAsNonRoot: {{ ne $user 0 }}
   readOnlyRootFilesystem: true
   allowPrivilegeEscalation: false
   capabilities:
@@ -144,7 +150,7 @@ readinessProbe:
 resources:
   {{- toYaml $values.buildkit.resources | nindent 2 }}
 securityContext:
-  {{- mergeOverwrite (include "builder.buildkitSecurityContext" .root | fromYaml) (deepCopy $values.buildkit.securityContext) | toYaml | nindent 2 }}
+  {{- include "builder.overlaid" (dict "base" (include "builder.buildkitSecurityContext" .root) "over" $values.buildkit.securityContext) | nindent 2 }}
 volumeMounts:
   - name: cache
     mountPath: {{ include "builder.buildkitState" .root }}

@@ -1,24 +1,35 @@
+{{/*
+As pro-builder's chart makes it, whose name counts here too. A StatefulSet's pods carry a label of its
+name and a hash of ten characters and a dash, 63 in all.
+*/}}
 {{- define "builder.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name (default .Chart.Name .Values.nameOverride) | trunc 52 | trimSuffix "-" -}}
-{{- end -}}
+{{- $name := default "pro-builder" .Values.nameOverride -}}
+{{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
+{{- default $full .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* A StatefulSet's too, so that the suffix is at the name's cost. */}}
 {{- define "builder.buildkitName" -}}
-{{ include "builder.fullname" . }}-buildkit
+{{ include "builder.fullname" . | trunc 43 | trimSuffix "-" }}-buildkit
 {{- end -}}
 
-{{/* pro-builder's own selector: a Deployment's cannot be changed, so `helm upgrade` needs the same. */}}
+{{/*
+pro-builder's own selector, whatever fullnameOverride says: a Deployment's cannot be changed, so
+`helm upgrade` needs the same. Two releases of one namespace differ in their Service's name.
+*/}}
 {{- define "builder.selector" -}}
-app: {{ default (include "builder.fullname" .) .Values.nameOverride }}
+app: {{ default .Values.service.name .Values.nameOverride }}
 component: pro-builder
 {{- end -}}
 
 {{- define "builder.buildkitSelector" -}}
-app: {{ default (include "builder.fullname" .) .Values.nameOverride }}
+app: {{ default .Values.service.name .Values.nameOverride }}
 component: buildkit
+{{- end -}}
+
+{{- define "builder.testSelector" -}}
+app: {{ default .Values.service.name .Values.nameOverride }}
+component: test
 {{- end -}}
 
 {{/* Of pods: without versions, for a new one of the chart alone is no reason to start them anew. */}}
@@ -60,7 +71,12 @@ ghcr.io/function-builder/function-builder:{{ .Chart.AppVersion }}
 
 {{/* rootless, userns or privileged */}}
 {{- define "builder.buildkitKind" -}}
-{{- if not .Values.buildkit.hostUsers }}userns
+{{- if not .Values.buildkit.hostUsers -}}
+{{- if semverCompare "<1.33-0" .Capabilities.KubeVersion.Version -}}
+{{- /* It would be a privileged container, root on the node, with nobody told. */ -}}
+{{- fail (printf "buildkit.hostUsers: Kubernetes drops the field before 1.33 (this is %s)" .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+userns
 {{- else if .Values.buildkit.rootless }}rootless
 {{- else }}privileged
 {{- end -}}
@@ -89,10 +105,15 @@ ghcr.io/function-builder/function-builder:{{ .Chart.AppVersion }}
 http://{{ .Values.service.name }}.{{ .Release.Namespace }}:8080
 {{- end -}}
 
-{{/* A size such as 50Gi in bytes. */}}
+{{/* A size such as 50Gi, or a plain number, in bytes. */}}
 {{- define "builder.bytes" -}}
 {{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
-{{- mul (regexFind "^[0-9]+" . | int64) (get $units (regexFind "[A-Za-z]*$" .) | int64) -}}
+{{- /* A number of a values file is a float, which would be written with an exponent. */ -}}
+{{- $size := kindIs "float64" . | ternary (int64 .) . | toString -}}
+{{- if not (regexMatch "^[1-9][0-9]*(k|M|G|T|Ki|Mi|Gi|Ti)?$" $size) -}}
+{{- fail (printf "%q is no size: a whole number of bytes, or with one of k, M, G, T, Ki, Mi, Gi, Ti" $size) -}}
+{{- end -}}
+{{- mul (regexFind "^[0-9]+" $size | int64) (get $units (regexFind "[A-Za-z]*$" $size) | int64) -}}
 {{- end -}}
 
 {{- define "builder.spread" -}}
@@ -110,6 +131,9 @@ http://{{ .Values.service.name }}.{{ .Release.Namespace }}:8080
 {{- end -}}
 
 {{- define "builder.egress" -}}
+{{- if .Values.networkPolicy.egress -}}
+{{ toYaml .Values.networkPolicy.egress }}
+{{- else -}}
 - to:
     # By address, and by namespace too: some networks (Cilium) do not count pods among addresses.
     - namespaceSelector: {}
@@ -125,4 +149,21 @@ http://{{ .Values.service.name }}.{{ .Release.Namespace }}:8080
           {{- toYaml . | nindent 10 }}
         {{- end }}
     {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/*
+A container's securityContext (`base`, as YAML) with that of the values (`over`) laid over it. What the
+chart says only for want of rights gives way: Kubernetes refuses it beside the rights that are asked for.
+*/}}
+{{- define "builder.overlaid" -}}
+{{- $base := .base | fromYaml -}}
+{{- $over := .over | default dict -}}
+{{- if $over.privileged -}}
+{{- $base = omit $base "allowPrivilegeEscalation" -}}
+{{- end -}}
+{{- if eq (toString $over.runAsUser) "0" -}}
+{{- $base = omit $base "runAsNonRoot" -}}
+{{- end -}}
+{{- mergeOverwrite $base (deepCopy $over) | toYaml -}}
 {{- end -}}

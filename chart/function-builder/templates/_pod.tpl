@@ -53,7 +53,7 @@ spec:
   {{- end }}
   securityContext:
     {{- $base := dict "fsGroup" 1000 "fsGroupChangePolicy" "OnRootMismatch" }}
-    {{- mergeOverwrite $base (deepCopy .Values.securityContext) | toYaml | nindent 4 }}
+    {{- mergeOverwrite $base (deepCopy (default dict .Values.securityContext)) | toYaml | nindent 4 }}
   {{- if $sidecar }}
   initContainers:
     - {{ include "builder.cacheContainer" . | nindent 6 | trim }}
@@ -67,7 +67,7 @@ spec:
       secret:
         secretName: {{ .Values.payloadSecret }}
         defaultMode: 0440
-        optional: {{ toString .Values.disableHmac }}
+        optional: {{ eq (toString .Values.disableHmac) "true" }}
     - name: registry-secret
       secret:
         secretName: {{ .Values.registrySecret }}
@@ -95,7 +95,9 @@ spec:
     {{- end }}
     - name: spool
       emptyDir:
-        sizeLimit: {{ .Values.proBuilder.spoolSize }}
+        # The builder keeps to it (max_spool_bytes). The kubelet sees what has a name alone, and bodies
+        # have none.
+        sizeLimit: {{ include "builder.bytes" .Values.proBuilder.spoolSize | quote }}
     {{- if $sidecar }}
     {{- include "builder.buildkitVolumes" . | nindent 4 }}
     {{- if eq .Values.buildkit.cache.type "emptyDir" }}
@@ -156,7 +158,7 @@ secret:
 {{- if eq .Values.topology "external" -}}
 {{ required "topology external: buildkit.url has to say where BuildKit is" .Values.buildkit.url }}
 {{- else if eq .Values.topology "pool" -}}
-tcp://{{ include "builder.buildkitName" . }}:1234
+dns://{{ include "builder.buildkitName" . }}:1234
 {{- else -}}
 unix:///home/app/.local/run/buildkit/buildkitd.sock
 {{- end -}}
@@ -175,10 +177,12 @@ env:
   {{- end }}
   - name: max_inflight
     value: {{ .Values.proBuilder.maxInflight | int64 | quote }}
+  - name: max_spool_bytes
+    value: {{ include "builder.bytes" .Values.proBuilder.spoolSize | quote }}
   - name: disable_hmac
-    value: {{ .Values.disableHmac | quote }}
+    value: {{ eq (toString .Values.disableHmac) "true" | quote }}
   - name: enable_lchown
-    value: {{ .Values.enableLchown | quote }}
+    value: {{ eq (toString .Values.enableLchown) "true" | quote }}
   {{- with .Values.buildSecrets }}{{ if .privateKeySecret }}
   - name: build_secrets_private_key_path
     value: {{ printf "%s/%s" .mountPath .privateKeyKey | quote }}
@@ -230,7 +234,7 @@ readinessProbe:
 resources:
   {{- toYaml .Values.proBuilder.resources | nindent 2 }}
 securityContext:
-  {{- mergeOverwrite (include "builder.securityContext" . | fromYaml) (deepCopy .Values.proBuilder.securityContext) | toYaml | nindent 2 }}
+  {{- include "builder.overlaid" (dict "base" (include "builder.securityContext" .) "over" .Values.proBuilder.securityContext) | nindent 2 }}
 volumeMounts:
   - name: payload-secret
     mountPath: /var/openfaas/secrets

@@ -1,0 +1,54 @@
+{{/*
+The maps that pro-builder has too, and `settings`, once more: helm takes a key that is left empty for
+one to delete, its defaults with it, and shows templates nothing else of values.yaml. The tests hold
+the two together.
+*/}}
+{{- define "builder.defaults" -}}
+proBuilder:
+  image: ""
+  maxInflight: 0
+  resources: {requests: {memory: 128Mi, cpu: 100m}}
+  securityContext: {}
+  spoolSize: 20Gi
+  env: []
+  extraVolumeMounts: []
+buildkitRootless:
+  image: moby/buildkit:v0.32.2-rootless
+buildkit:
+  image: moby/buildkit:v0.32.2
+  rootless: true
+  hostUsers: true
+  securityContext: {}
+  resources: {requests: {memory: 2Gi, cpu: 2000m}}
+  cache: {type: persistentVolume, size: 50Gi, storageClassName: ""}
+  maxParallelism: 0
+  registries: {}
+  config: ""
+  env: []
+  extraVolumeMounts: []
+  url: ""
+  serverName: ""
+buildSecrets:
+  privateKeySecret: ""
+  privateKeyKey: key
+  mountPath: /var/secrets/buildkit
+settings:
+  drain_delay: 5
+  drain_timeout: 300
+{{- end -}}
+
+{{/* Gives what is left empty its default. First in each template that reads one of these maps. */}}
+{{- define "builder.fillIn" -}}
+{{- include "builder.fillInMap" (dict "values" .Values "defaults" (include "builder.defaults" . | fromYaml)) -}}
+{{- end -}}
+
+{{- define "builder.fillInMap" -}}
+{{- range $key, $default := .defaults -}}
+{{- if kindIs "invalid" (index $.values $key) -}}
+{{- $_ := set $.values $key $default -}}
+{{- else if kindIs "map" $default -}}
+{{- /* `resources:` is how one asks for none. */ -}}
+{{- include "builder.fillInMap" (dict "values" (index $.values $key) "defaults" (omit $default "resources")) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
