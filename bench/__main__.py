@@ -1,22 +1,17 @@
 """`python -m bench`: measure cases, print tables, write what was measured to `.run/bench`."""
 
 import argparse
-import asyncio
 import json
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from bench.cases import CASES, Case
-from bench.measure import bench
-from bench.report import show
-from function_builder.engine import find_tool
+from bench.command import run
+from bench.measure import Bench, buildkit_and_registry
+from bench.report import machine, show
 
 _RESULTS = Path(".run/bench")
 _FEWEST_ROUNDS = 2
@@ -32,19 +27,16 @@ def main() -> None:
     options = parser.parse_args()
     cases = [case for case in CASES if not options.case or case.name in options.case]
     _RESULTS.mkdir(parents=True, exist_ok=True)
-    root = Path(tempfile.mkdtemp(prefix="bench-"))
-    try:
-        asyncio.run(_measure(cases, options.rounds, root))
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+    run(partial(_measure, cases, options.rounds))
 
 
 async def _measure(cases: list[Case], rounds: int, root: Path) -> None:
     console = Console()
     measured: list[dict[str, object]] = []
-    document = {"machine": _machine(), "rounds": rounds, "cases": measured}
+    document = {"machine": machine(), "rounds": rounds, "cases": measured}
     results = _RESULTS / f"{time.strftime('%Y%m%dT%H%M%S')}.json"
-    async with bench(root) as running:
+    async with buildkit_and_registry(root) as daemon:
+        running = Bench(root, daemon)
         for case in cases:
             outcome = await running.run(case, rounds)
             show(outcome, console)
@@ -52,28 +44,6 @@ async def _measure(cases: list[Case], rounds: int, root: Path) -> None:
             measured.append(outcome.to_json())
             results.write_text(json.dumps(document, indent=1) + "\n")
     console.print(f"written: {results}", highlight=False)
-
-
-def _machine() -> dict[str, object]:
-    info = Path("/proc/cpuinfo").read_text()
-    models = [line.partition(": ")[2] for line in info.splitlines() if "model name" in line]
-    pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    buildctl = [str(find_tool("buildctl")), "--version"]
-    commit = ["git", "describe", "--always", "--dirty"]
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "cpus": os.cpu_count(),
-        "cpu": models[0] if models else platform.machine(),
-        "memory": f"{pages * page / 1e9:.0f} GB",
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "buildkit": subprocess.run(
-            buildctl, check=True, capture_output=True, text=True
-        ).stdout.strip(),
-        "commit": subprocess.run(
-            commit, check=False, capture_output=True, text=True
-        ).stdout.strip(),
-    }
 
 
 def _rounds(text: str) -> int:

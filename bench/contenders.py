@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -58,11 +59,17 @@ class Contender(Protocol):
 
 
 class Server:
-    """A process that answers POST /build."""
+    """A process that answers POST /build.
 
-    def __init__(self, name: str, address: str, pid: int) -> None:
+    Attributes:
+        address: `host:port`.
+        start: seconds from its process's beginning to its first answer on /healthz.
+    """
+
+    def __init__(self, name: str, address: str, pid: int, start: float) -> None:
         self.name = name
-        self._address = address
+        self.address = address
+        self.start = start
         self._pid = pid
         usage.forget_peak(pid)
         self._idle = usage.resident(pid)
@@ -70,12 +77,7 @@ class Server:
     def job(self, context: Context, image: str) -> Job:
         """Make and sign the request."""
         body = context.request(image, _BUILD_ARGS)
-        signature = hmac.new(_SECRET.encode(), body, hashlib.sha256).hexdigest()
-        headers = {
-            "X-Build-Signature": f"sha256={signature}",
-            "Content-Type": "application/octet-stream",
-            "Accept": "application/x-ndjson",
-        }
+        headers = signed(body) | {"Accept": "application/x-ndjson"}
         return lambda: self._post(body, headers)
 
     def cpu(self) -> float:
@@ -91,7 +93,7 @@ class Server:
         return usage.peak(self._pid)
 
     def _post(self, body: bytes, headers: Mapping[str, str]) -> None:
-        connection = http.client.HTTPConnection(self._address, timeout=_LONGEST_BUILD)
+        connection = http.client.HTTPConnection(self.address, timeout=_LONGEST_BUILD)
         try:
             connection.request("POST", "/build", body, headers)
             reply = connection.getresponse().read()
@@ -154,8 +156,10 @@ class Buildctl:
 
 
 @asynccontextmanager
-async def builder(root: Path, buildkit: str, listen: str, metrics: str) -> AsyncIterator[Server]:
-    """This project's: `function-builder serve`, its settings the defaults."""
+async def builder(
+    root: Path, buildkit: str, listen: str, metrics: str, **settings: str
+) -> AsyncIterator[Server]:
+    """This project's: `function-builder serve`, its other settings the defaults unless given."""
     secret = _secret(root)
     environment = _environment(root) | {
         "listen": listen,
@@ -165,6 +169,7 @@ async def builder(root: Path, buildkit: str, listen: str, metrics: str) -> Async
         "spool_dir": str(root),
         "insecure": "true",
         "drain_delay": "0",
+        **settings,
     }
     argv = (sys.executable, "-m", "function_builder", "serve")
     async with _server("ours", argv, environment, listen, root / "log") as server:
@@ -187,6 +192,7 @@ async def go_reference(root: Path, buildkit: str, listen: str) -> AsyncIterator[
 async def _server(
     name: str, argv: tuple[str, ...], environment: Mapping[str, str], listen: str, log: Path
 ) -> AsyncIterator[Server]:
+    begin = time.perf_counter()
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *(str(find_tool("setpriv")), "--pdeathsig", "KILL", "--"),
@@ -200,8 +206,8 @@ async def _server(
             while not await asyncio.to_thread(_healthy, listen):
                 if process.returncode is not None:
                     raise BuildFailed(f"{name} ended at its start: see {log}")
-                await asyncio.sleep(0.02)
-        yield Server(name, listen, process.pid)
+                await asyncio.sleep(0.002)
+        yield Server(name, listen, process.pid, time.perf_counter() - begin)
     finally:
         if process.returncode is None:
             process.terminate()
@@ -211,6 +217,15 @@ async def _server(
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def signed(body: bytes) -> dict[str, str]:
+    """The headers that the servers take this body with."""
+    signature = hmac.new(_SECRET.encode(), body, hashlib.sha256).hexdigest()
+    return {
+        "X-Build-Signature": f"sha256={signature}",
+        "Content-Type": "application/octet-stream",
+    }
 
 
 def _healthy(address: str) -> bool:

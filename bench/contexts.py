@@ -27,21 +27,20 @@ def tiny() -> Files:
     }
 
 
-def many_files() -> Files:
-    """10,000 files, 46 MB as a tar, that compress to about a half."""
+def many_files(number: int = 10_000) -> Files:
+    """Files that compress to about a half; 10,000 are 46 MB as a tar."""
     generator = random.Random(5)
     files = {
-        f"node_modules/package{number // 50:03d}/file{number:05d}.js": _text(generator, 3900)
-        for number in range(9_998)
+        f"node_modules/package{each // 50:03d}/file{each:05d}.js": _text(generator, 3900)
+        for each in range(number - 2)
     }
     return {"Dockerfile": _COPY_ALL, "handler.sh": b"#!/bin/sh\necho hello\n"} | files
 
 
-def one_large_file() -> Files:
-    """One file of 200 MB that compresses to about a quarter, beside the Dockerfile."""
+def one_large_file(size: int = 200_000_000) -> Files:
+    """One file of this many bytes that compresses to about a quarter, beside the Dockerfile."""
     generator = random.Random(5)
     block = b"".join(generator.randbytes(4096) + bytes(12288) for _ in range(61))
-    size = 200_000_000
     return {
         "Dockerfile": _COPY_ALL,
         "handler.sh": b"#!/bin/sh\necho hello\n",

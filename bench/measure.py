@@ -23,8 +23,8 @@ from bench.contexts import Context
 from function_builder.engine import BuildKitConfig, BuildKitDaemon, Registry
 from function_builder.engine.base_image import seed_base_image
 
-_REGISTRY = "127.0.0.1:5000"
-_OURS, _METRICS, _GO = "127.0.0.1:5001", "127.0.0.1:5002", "127.0.0.1:5003"
+REGISTRY = "127.0.0.1:5000"
+OURS, METRICS, GO = "127.0.0.1:5001", "127.0.0.1:5002", "127.0.0.1:5003"
 _WARM_UP = 2
 _LONGEST_CASE = 1800.0
 _MANIFESTS = (
@@ -78,15 +78,15 @@ class Outcome:
 
 
 @asynccontextmanager
-async def bench(root: Path) -> AsyncIterator["Bench"]:
+async def buildkit_and_registry(root: Path) -> AsyncIterator[BuildKitDaemon]:
     """Start BuildKit and a registry with a base image, in `root`."""
-    config = BuildKitConfig(mirrors={"docker.io": [_REGISTRY]}, plain_http=[_REGISTRY])
+    config = BuildKitConfig(mirrors={"docker.io": [REGISTRY]}, plain_http=[REGISTRY])
     async with (
-        Registry(root / "registry", listen=_REGISTRY, log=root / "registry.log"),
-        BuildKitDaemon(root / "bk", config=config, log=root / "buildkitd.log") as buildkit,
+        Registry(root / "registry", listen=REGISTRY, log=root / "registry.log"),
+        BuildKitDaemon(root / "bk", config=config, log=root / "buildkitd.log") as daemon,
     ):
-        await seed_base_image(_REGISTRY)
-        yield Bench(root, buildkit)
+        await seed_base_image(REGISTRY)
+        yield daemon
 
 
 class Bench:
@@ -109,11 +109,11 @@ class Bench:
         root = self._root / case.name
         address = self._buildkit.address
         async with AsyncExitStack() as stack, asyncio.timeout(_LONGEST_CASE):
-            ours = builder(root / "ours", address, _OURS, _METRICS)
+            ours = builder(root / "ours", address, OURS, METRICS)
             contenders: list[Contender] = [
                 await stack.enter_async_context(ours),
                 Buildctl(address, root / "buildctl"),
-                await stack.enter_async_context(go_reference(root / "go", address, _GO)),
+                await stack.enter_async_context(go_reference(root / "go", address, GO)),
             ]
             return await asyncio.to_thread(self._measure, case, contenders, rounds)
 
@@ -167,7 +167,7 @@ class Bench:
     def _forget_all(self) -> None:
         self._buildctl.run(["prune", "--all"])
         # The base image is no part of what is cold.
-        self._buildctl.job(self._base, f"{_REGISTRY}/bench/base:latest")()
+        self._buildctl.job(self._base, f"{REGISTRY}/bench/base:latest")()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +176,11 @@ class _Image:
     tag: str
 
     def __str__(self) -> str:
-        return f"{_REGISTRY}/{self.repository}:{self.tag}"
+        return f"{REGISTRY}/{self.repository}:{self.tag}"
 
     def digest(self) -> str:
         """What the registry holds under this name."""
-        connection = http.client.HTTPConnection(_REGISTRY, timeout=10)
+        connection = http.client.HTTPConnection(REGISTRY, timeout=10)
         try:
             path = f"/v2/{self.repository}/manifests/{self.tag}"
             connection.request("HEAD", path, headers={"Accept": _MANIFESTS})

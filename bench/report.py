@@ -1,12 +1,44 @@
 """Samples in numbers that people read: medians of paired ratios, spread, outliers."""
 
+import os
+import platform
 import statistics
+import subprocess
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from bench.measure import Outcome, Series
+from function_builder.engine import find_tool
+
+
+def machine() -> dict[str, object]:
+    """Where, with what and when a run was made."""
+    info = Path("/proc/cpuinfo").read_text()
+    models = [line.partition(": ")[2] for line in info.splitlines() if "model name" in line]
+    pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    buildctl = [str(find_tool("buildctl")), "--version"]
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "cpus": os.cpu_count(),
+        "cpu": models[0] if models else platform.machine(),
+        "memory": f"{pages * page / 1e9:.0f} GB",
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "buildkit": subprocess.run(
+            buildctl, check=True, capture_output=True, text=True
+        ).stdout.strip(),
+        "commit": commit(),
+    }
+
+
+def commit() -> str:
+    """What was measured, as git names it."""
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
 
 
 def show(outcome: Outcome, console: Console) -> None:
