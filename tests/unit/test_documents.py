@@ -24,3 +24,21 @@ def test_links_lead_somewhere(document: Path) -> None:
         target = document.parent / path if path else document
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_the_image_page_tells_every_argument_of_the_dockerfile() -> None:
+    arguments = set()
+    for line in re.findall(r"^ARG (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE):
+        arguments |= {word.partition("=")[0] for word in line.split()}
+    page = (ROOT / "docs/image.md").read_text()
+    told = {
+        name
+        for row in re.findall(r"^\| (`[A-Z_`, ]+) \|", page, re.MULTILINE)
+        for name in re.findall(r"`([A-Z_]+)`", row)
+    }
+    # BuildKit gives the platforms.
+    assert told == {name for name in arguments if name != "TARGETARCH"}
+    for name, value in re.findall(
+        r"^ARG ([A-Z_]+)=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+    ):
+        assert f"| `{name}` | `{value}` |" in page

@@ -1,0 +1,109 @@
+"""BuildKit dies, stops, says nothing, or has no disk left."""
+
+import asyncio
+import os
+import signal
+
+import httpx2
+import pytest
+
+from function_builder.engine import BuildKitDaemon
+from tests.builders import running_builder
+from tests.faults.asking import ask, is_free, is_whole
+from tests.requests import make_tar
+from tests.support import until
+
+pytestmark = pytest.mark.integration
+
+SKIP = {"skipPush": True}
+
+
+async def test_killed_in_the_middle_of_builds_it_comes_back_and_so_does_the_builder(
+    fresh_buildkitd, tmp_path, http, steps
+):
+    daemon = await fresh_buildkitd()
+    async with running_builder(tmp_path / "b", daemon.address, max_inflight="2") as builder:
+        for turn in ("once", "twice"):
+            names = [f"{turn}-{number}" for number in range(2)]
+            lost = [asyncio.create_task(ask(http, builder, steps.body(name))) for name in names]
+            await steps.reached(*names)
+            os.killpg(daemon.pid, signal.SIGKILL)
+            for reply in await asyncio.gather(*lost):
+                assert reply["status"] == "failed"
+                assert "BuildKit was lost" in reply["error"]
+            await is_whole(http, builder)
+
+
+async def test_stopped_for_a_while_a_build_goes_on(fresh_buildkitd, tmp_path, http, steps):
+    daemon = await fresh_buildkitd()
+    async with running_builder(tmp_path / "b", daemon.address, max_inflight="2") as builder:
+        building = asyncio.create_task(ask(http, builder, steps.body("while")))
+        await steps.reached("while")
+        os.killpg(daemon.pid, signal.SIGSTOP)
+        try:
+            # It has a slot to give, and no BuildKit to give it on.
+            await until(lambda: httpx2.get(f"{builder.url}/ready").status_code == 503)
+        finally:
+            os.killpg(daemon.pid, signal.SIGCONT)
+        await steps.let("while")
+        assert (await building)["status"] == "success"
+        await is_whole(http, builder)
+
+
+async def test_stopped_for_good_it_costs_a_build_its_time(fresh_buildkitd, tmp_path, http, steps):
+    daemon = await fresh_buildkitd()
+    settings = {"max_inflight": "1", "build_timeout": "8s"}
+    async with running_builder(tmp_path / "b", daemon.address, **settings) as builder:
+        building = asyncio.create_task(ask(http, builder, steps.body("good")))
+        await steps.reached("good")
+        os.killpg(daemon.pid, signal.SIGSTOP)
+        try:
+            reply = await building
+            assert reply["status"] == "failed"
+            assert "build_timeout" in reply["error"]
+            await is_free(http, builder)
+            # And whoever comes now is told, in bounded time.
+            assert (await ask(http, builder))["status"] == "failed"
+            await is_free(http, builder)
+        finally:
+            os.killpg(daemon.pid, signal.SIGCONT)
+        await is_whole(http, builder)
+
+
+async def test_one_that_takes_connections_and_says_nothing(tmp_path, http):
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    over = asyncio.Event()
+    async with await asyncio.start_unix_server(silent, tmp_path / "silent"):
+        address = f"unix://{tmp_path}/silent"
+        settings = {"max_inflight": "1", "wait_for": "/healthz"}
+        async with running_builder(tmp_path / "b", address, **settings) as builder:
+            assert httpx2.get(f"{builder.url}/ready").status_code == 503
+            reply = await ask(http, builder)
+            assert reply["status"] == "failed"
+            assert "BuildKit" in reply["error"]
+            await is_free(http, builder)
+        over.set()
+
+
+async def test_its_disk_is_full(small_disk, buildkit_config, tmp_path, http):
+    root = small_disk("full", "48m")
+    ballast = root / "ballast"
+    body = make_tar({"Dockerfile": "FROM scratch\nCOPY . /\n", "b": bytes(10 << 20)}, SKIP)
+    async with (
+        BuildKitDaemon(root / "bk", config=buildkit_config, log=tmp_path / "log") as daemon,
+        running_builder(tmp_path / "b", daemon.address, max_inflight="1") as builder,
+    ):
+        await is_whole(http, builder)
+        for left in (5 << 20, 0):
+            disk = os.statvfs(root)
+            with ballast.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize - left)
+            reply = await ask(http, builder, body)
+            assert reply["status"] == "failed"
+            assert "no space left on device" in reply["error"]
+            assert str(root) not in reply["error"]
+            ballast.unlink()
+            await is_whole(http, builder)
