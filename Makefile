@@ -1,5 +1,5 @@
 # Every target sets up what it needs first. ARGS is passed on: make test ARGS="-k engine".
-.PHONY: help up test cluster-test check bench setup
+.PHONY: help up test cluster-test tenants soak fuzz check audit bench bench-pool setup
 
 help: ## list the targets
 	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,11 +13,26 @@ test: ## run every test (ARGS: for pytest)
 cluster-test: ## install the chart in a Kubernetes made for the test (ARGS: for pytest)
 	@scripts/cluster-test $(ARGS)
 
+tenants: ## builds of many functions at once, each image compared with its tar (BUILDS=2000)
+	@BUILDS=$(or $(BUILDS),2000) scripts/test tests/tenants/test_content.py -s $(ARGS)
+
+soak: ## builds of all kinds at full slots while things break (TIME=30m)
+	@scripts/soak $(if $(TIME),--time=$(TIME)) $(ARGS)
+
+fuzz: ## fuzz what reads strangers' bytes (TIME=60s for each, TARGET= one of them)
+	@scripts/fuzz $(if $(TIME),--time=$(TIME)) $(if $(TARGET),--target=$(TARGET)) $(ARGS)
+
 check: ## lint, types, import contracts, locks
 	@scripts/check
 
-bench: ## measure against buildctl and a Go server (CASE= one case, ROUNDS=15)
+audit: ## look the locked packages up among known vulnerabilities; needs PyPI's advisory service
+	@scripts/audit $(ARGS)
+
+bench: ## measure against buildctl and a Go server (CASE= one case, ROUNDS=15; ARGS=resources or sizes)
 	@scripts/bench $(if $(CASE),--case=$(CASE)) $(if $(ROUNDS),--rounds=$(ROUNDS)) $(ARGS)
+
+bench-pool: ## measure a pool of BuildKits (CASE=warm, moves, loss, rate, traffic, holds, watch or spread)
+	@scripts/bench pool $(if $(CASE),--case=$(CASE)) $(ARGS)
 
 setup: ## install what is missing and build the pinned tools, once
 	@scripts/setup dev >/dev/null

@@ -2,6 +2,7 @@
 # Build a directory with tar, openssl and curl, and push it: build.sh DIR IMAGE
 set -eu
 url=${OPENFAAS_REMOTE_BUILDER:-http://127.0.0.1:8080}
+url=${url%/} url=${url%/build} # old versions of faas-cli want it with /build
 secret=$(cat "${OPENFAAS_PAYLOAD_SECRET:-.run/payload-secret}")
 
 work=$(mktemp -d)

@@ -39,7 +39,9 @@ func main() {
 }
 
 func build(dir, image string, secrets map[string]string, plain bool) error {
-	address, err := url.Parse(env("OPENFAAS_REMOTE_BUILDER", "http://127.0.0.1:8080"))
+	given := env("OPENFAAS_REMOTE_BUILDER", "http://127.0.0.1:8080")
+	// Old versions of faas-cli want it with /build.
+	address, err := url.Parse(strings.TrimSuffix(strings.TrimSuffix(given, "/"), "/build"))
 	if err != nil {
 		return err
 	}

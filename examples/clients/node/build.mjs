@@ -9,7 +9,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import axios from "axios";
 import * as tar from "tar";
 
-const url = process.env.OPENFAAS_REMOTE_BUILDER ?? "http://127.0.0.1:8080";
+const given = process.env.OPENFAAS_REMOTE_BUILDER ?? "http://127.0.0.1:8080";
+const url = given.replace(/\/$/, "").replace(/\/build$/, ""); // old versions of faas-cli want it with /build
 const secretFile = process.env.OPENFAAS_PAYLOAD_SECRET ?? ".run/payload-secret";
 
 async function pack(directory, image) {

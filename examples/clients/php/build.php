@@ -26,7 +26,8 @@ function pack_context(string $directory, string $image): string
 
 function post(string $body): ResponseInterface
 {
-    $url = getenv('OPENFAAS_REMOTE_BUILDER') ?: 'http://127.0.0.1:8080';
+    $given = getenv('OPENFAAS_REMOTE_BUILDER') ?: 'http://127.0.0.1:8080';
+    $url = preg_replace('~(/build)?/?$~D', '', $given, 1); // old versions of faas-cli want it with /build
     $secret = trim(file_get_contents(getenv('OPENFAAS_PAYLOAD_SECRET') ?: '.run/payload-secret'));
     $headers = [
         'X-Build-Signature' => 'sha256=' . hash_hmac('sha256', $body, $secret),

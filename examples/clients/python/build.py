@@ -12,7 +12,8 @@ from pathlib import Path
 
 import requests
 
-URL = os.environ.get("OPENFAAS_REMOTE_BUILDER", "http://127.0.0.1:8080")
+GIVEN = os.environ.get("OPENFAAS_REMOTE_BUILDER", "http://127.0.0.1:8080")
+URL = GIVEN.removesuffix("/").removesuffix("/build")  # old versions of faas-cli want it with /build
 SECRET = Path(os.environ.get("OPENFAAS_PAYLOAD_SECRET", ".run/payload-secret")).read_bytes()
 
 
