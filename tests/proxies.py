@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.servers import serving
+
 
 class Link(NamedTuple):
     """A connection through a proxy: the client's two streams and the daemon's."""
@@ -24,19 +26,18 @@ Pumps = Callable[[Link], Iterable[Coroutine[None, None, None]]]
 async def unix_proxy(daemon: str, path: Path, pumps: Pumps) -> AsyncIterator[str]:
     """Another address for a daemon at `unix://…`: a socket at `path`.
 
-    All connections must be over, by somebody else's doing, within a time after the block. What
-    failed in a pump fails the test.
+    What failed in a pump fails the test.
     """
-    tasks: set[asyncio.Task[None]] = set()
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_unix_connection(daemon.removeprefix("unix://"))
-        tasks.update(map(asyncio.create_task, pumps(Link(reader, writer, there, back))))
+        try:
+            await asyncio.gather(*pumps(Link(reader, writer, there, back)))
+        finally:
+            back.close()
 
-    async with await asyncio.start_unix_server(connect, path):
-        yield f"unix://{path}"
-    async with asyncio.timeout(30):
-        await asyncio.gather(*tasks)
+    async with serving(connect, path=path) as address:
+        yield address
 
 
 async def hand_on(

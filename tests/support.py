@@ -1,6 +1,8 @@
 """What tests share that is no fixture."""
 
 import asyncio
+import contextlib
+import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,10 +16,15 @@ VECTORS = Path(__file__).parent / "vectors"
 
 
 def free_address() -> str:
-    """A loopback `host:port` that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    """A loopback `host:port` that nobody listens on, nor any client can be given meanwhile."""
+    for _ in range(100):
+        # Below where clients' ports begin (ip_local_port_range, ip(7)); not by the tests' own
+        # chance, which begins anew with each of them.
+        port = random.SystemRandom().randrange(10_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
+    raise AssertionError("all ports of 127.0.0.1 are taken")
 
 
 async def until(condition: Callable[[], object], *, timeout: float = 60) -> None:  # noqa: ASYNC109

@@ -98,7 +98,7 @@ class Cutter:
 
 @asynccontextmanager
 async def cutter(buildkit: str, path: Path) -> AsyncIterator[Cutter]:
-    """A proxy at `path`. A builder before it must be gone when this ends."""
+    """A proxy at `path`."""
     one = Cutter()
     async with unix_proxy(buildkit, path, one.pumps) as one.address:
         yield one

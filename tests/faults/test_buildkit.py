@@ -11,6 +11,7 @@ from function_builder.engine import BuildKitDaemon
 from tests.builders import running_builder
 from tests.faults.asking import ask, is_free, is_whole
 from tests.requests import make_tar
+from tests.servers import serving
 from tests.support import until
 
 pytestmark = pytest.mark.integration
@@ -71,13 +72,10 @@ async def test_stopped_for_good_it_costs_a_build_its_time(fresh_buildkitd, tmp_p
 
 
 async def test_one_that_takes_connections_and_says_nothing(tmp_path, http):
-    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await over.wait()
-        writer.close()
+    async def silent(*_: object) -> None:
+        await asyncio.Event().wait()
 
-    over = asyncio.Event()
-    async with await asyncio.start_unix_server(silent, tmp_path / "silent"):
-        address = f"unix://{tmp_path}/silent"
+    async with serving(silent, path=tmp_path / "silent") as address:
         settings = {"max_inflight": "1", "wait_for": "/healthz"}
         async with running_builder(tmp_path / "b", address, **settings) as builder:
             assert httpx2.get(f"{builder.url}/ready").status_code == 503
@@ -85,7 +83,6 @@ async def test_one_that_takes_connections_and_says_nothing(tmp_path, http):
             assert reply["status"] == "failed"
             assert "BuildKit" in reply["error"]
             await is_free(http, builder)
-        over.set()
 
 
 async def test_its_disk_is_full(small_disk, buildkit_config, tmp_path, http):

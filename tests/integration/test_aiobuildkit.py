@@ -35,6 +35,7 @@ from aiobuildkit import (
 )
 from function_builder.engine import find_tool
 from tests import images
+from tests.servers import serving
 from tests.support import free_address, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -222,7 +223,6 @@ async def test_credentials_are_those_of_the_registrys_host(buildkitd, tmp_path):
             # TLS is tried first; being answered like this leads to plain HTTP.
             await reader.read(65536)
             writer.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
-            writer.close()
             return
         request = (first + await reader.readuntil(b"\r\n\r\n")).decode()
         headers = dict(line.lower().split(": ", 1) for line in request.split("\r\n")[1:-2])
@@ -234,24 +234,19 @@ async def test_credentials_are_those_of_the_registrys_host(buildkitd, tmp_path):
                 b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm="test"\r\n'
                 b"Connection: close\r\n\r\n"
             )
-        writer.close()
 
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    attrs = {"name": f"{host}/a/b:1", "push": "true", "registry.insecure": "true"}
-    async with (
-        server,
-        solving(
+    async with serving(refuse) as host:
+        attrs = {"name": f"{host}/a/b:1", "push": "true", "registry.insecure": "true"}
+        async with solving(
             buildkitd,
             tmp_path,
             "FROM busybox\n",
             exporters=[Exporter("image", attrs)],
             attachables=[Auth(lookup)],
-        ) as solve,
-    ):
-        await events_of(solve)
-        with pytest.raises(SolveError, match="403"):
-            await solve.result()
+        ) as solve:
+            await events_of(solve)
+            with pytest.raises(SolveError, match="403"):
+                await solve.result()
     assert host in asked
     assert set(authorizations) == {"Basic " + base64.b64encode(b"user:swordfish").decode()}
 

@@ -389,7 +389,6 @@ async def proxy(address: str, path: Path) -> AsyncIterator[tuple[str, Callable[[
 
     async with unix_proxy(address, path, pumps) as other:
         yield other, cut
-        cut()
 
 
 async def killed(builds: Builds, daemon: BuildKitDaemon) -> None:

@@ -4,11 +4,10 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,47 +21,6 @@ from tests.requests import headers, make_tar
 from tests.support import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
-
-
-@dataclass
-class Gate:
-    """What RUN steps call and wait at until it opens."""
-
-    port: int
-    waiting: asyncio.Queue[asyncio.StreamWriter] = field(default_factory=asyncio.Queue)
-    is_open: bool = False
-
-    @property
-    def step(self) -> str:
-        """A command that calls and waits; no cached one would."""
-        return f"echo {uuid.uuid4()} | nc 127.0.0.1 {self.port}"
-
-    async def reached(self, number: int) -> None:
-        """Wait until so many steps wait."""
-        await until(lambda: self.waiting.qsize() == number)
-
-    def open(self) -> None:
-        """Let go of all steps, also of those that are to come."""
-        self.is_open = True
-        while not self.waiting.empty():
-            self.waiting.get_nowait().close()
-
-    async def called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A step has come."""
-        await reader.readline()
-        self.waiting.put_nowait(writer)
-        if self.is_open:
-            self.open()
-
-
-@pytest.fixture
-async def gate() -> AsyncIterator[Gate]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        gate = Gate(listener.getsockname()[1])
-        server = await asyncio.start_server(gate.called, sock=listener)
-        yield gate
-        server.close()
-        gate.open()
 
 
 @dataclass
@@ -146,17 +104,17 @@ async def test_any_builder_finds_the_cache_of_a_function(stage):
     assert await stage.metric(sample) == await stage.metric(sample, builder=1) == 6
 
 
-async def test_builds_whose_buildkit_dies_begin_again_elsewhere_and_the_others_go_on(stage, gate):
+async def test_builds_whose_buildkit_dies_begin_again_elsewhere_and_the_others_go_on(stage, steps):
     functions = [f"pool/{uuid.uuid4().hex}" for _ in range(9)]
-    builds = [asyncio.create_task(stage.build(name, gate.step)) for name in functions]
-    await gate.reached(9)
+    builds = [asyncio.create_task(stage.build(name, steps.call(name))) for name in functions]
+    await steps.reached(*functions)
     counts = {daemon.address: steps_of(daemon) for daemon in stage.daemons}
     assert sum(counts.values()) == 9
     victim = max(stage.daemons, key=lambda daemon: counts[daemon.address])
     os.killpg(victim.pid, signal.SIGKILL)
     died = counts[victim.address]
-    await gate.reached(9 + died)
-    gate.open()
+    await until(lambda: steps.visits == 9 + died)
+    steps.open()
     replies = await asyncio.gather(*builds)
     assert [reply["status"] for reply in replies] == ["success"] * 9
     again = [reply for reply in replies if any("begins again" in line for line in reply["log"])]

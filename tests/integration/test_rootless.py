@@ -26,6 +26,7 @@ from function_builder.engine import Registry, find_tool
 from function_builder.engine.tools import search_path
 from tests.ordinary_user import OrdinaryUser, ordinary_user
 from tests.requests import SECRET, make_tar, signature
+from tests.servers import serving
 from tests.support import free_address, running, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -319,14 +320,14 @@ async def test_what_a_step_does_to_others_without_a_process_sandbox(sandboxed):
     builder, own = sandboxed
     arrived = asyncio.Event()
 
-    async def come(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def come(*_: object) -> None:
         arrived.set()
-        visitors.append(writer)
+        await over.wait()
 
-    visitors: list[asyncio.StreamWriter] = []
+    over = asyncio.Event()
     word = uuid.uuid4().hex
-    async with await asyncio.start_server(come, "127.0.0.1", 0) as door:
-        port = door.sockets[0].getsockname()[1]
+    async with serving(come) as door:
+        port = door.rpartition(":")[2]
         other = asyncio.create_task(
             builder.post(
                 with_busybox(f"echo hidden > /{word}; /busybox nc 127.0.0.1 {port}; echo alive")
@@ -344,8 +345,7 @@ async def test_what_a_step_does_to_others_without_a_process_sandbox(sandboxed):
             "done; echo tried"
         )
         reply = await builder.post(with_busybox(tries))
-        for visitor in visitors:
-            visitor.close()
+        over.set()
         ended = await other
     said = {line.rpartition(" ")[2] for line in reply["log"] if line.startswith("l:")}
     assert said == ({"tried"} if own else {"tried", "read", "seen", "killable"}), reply

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -151,11 +152,10 @@ async def test_a_state_directory_that_cannot_be_used_is_named(tmp_path):
 @pytest.mark.parametrize("option", ["registry", "builder", "metrics"])
 async def test_a_taken_address_is_named_with_the_option_that_changes_it(engine_root, option):
     one = Up(engine_root / f"taken-{option}")
-    taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    address = f"127.0.0.1:{taken.sockets[0].getsockname()[1]}"
-    setattr(one, option, address)
     flags = {"registry": "registry-listen", "builder": "listen", "metrics": "metrics-listen"}
-    async with taken:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        setattr(one, option, address)
         await one.start()
         assert await one.ended() == 1
     variable = flags[option].replace("-", "_")

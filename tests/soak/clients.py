@@ -144,7 +144,8 @@ class Clients:
     async def _judge(self, ask: Ask, answer: _Answer) -> str:
         status = 200 if ask.streamed and ask.status in (200, 500) else ask.status
         if ask.leaves or answer.status != status:
-            raise WrongAnswerError(f"{answer.status} in place of {status}: {answer.text[:300]}")
+            said = answer.end.get("error") or answer.text[:300]
+            raise WrongAnswerError(f"{answer.status} in place of {status}: {said}")
         if ask.error:
             if answer.end["status"] != "failed" or ask.error not in answer.end["error"]:
                 raise WrongAnswerError(f"not «{ask.error}»: {answer.end}")

@@ -8,8 +8,6 @@ consequence.
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -97,50 +95,32 @@ async def test_one_question_for_a_base_stands_for_both(tenants: Tenants):
     pytest.fail("BuildKit kept them apart: SECURITY.md says that it does not")
 
 
-async def test_a_step_that_both_run_at_once_is_run_once_and_tells_both(tenants: Tenants):
+async def test_a_step_that_both_run_at_once_is_run_once_and_tells_both(tenants: Tenants, steps):
     """What it prints is masked for those who know the secret, and for nobody else."""
     ann, bob = tenants.ann, tenants.bob
     value = f"value-of-ann-{uuid.uuid4().hex}"
-    async with doors() as (port, visitors):
-        call = f"{once()}; echo here | nc 127.0.0.1 {port}"
-        dockerfile = (
-            "FROM busybox\n"
-            f"RUN --mount=type=secret,id=token {call}; cat /run/secrets/token || true\n"
-        )
-        first = asyncio.create_task(
-            ann.build(ann.body(dockerfile, secrets={"token": value}), streamed=True)
-        )
-        opened = [await visitors.get()]
-        begun = asyncio.Event()
+    call = f"{once()}; {steps.call('here')}"
+    dockerfile = (
+        f"FROM busybox\nRUN --mount=type=secret,id=token {call}; cat /run/secrets/token || true\n"
+    )
+    first = asyncio.create_task(
+        ann.build(ann.body(dockerfile, secrets={"token": value}), streamed=True)
+    )
+    await steps.reached("here")
+    begun = asyncio.Event()
 
-        def heard(text: str) -> None:
-            # Once when it is announced, and again when it runs.
-            if text.count("] RUN --mount") >= 2:
-                begun.set()
+    def heard(text: str) -> None:
+        # Once when it is announced, and again when it runs.
+        if text.count("] RUN --mount") >= 2:
+            begun.set()
 
-        second = asyncio.create_task(bob.build(bob.body(dockerfile), streamed=True, heard=heard))
-        await asyncio.wait_for(begun.wait(), 60)
-        if tenants.apart:
-            opened.append(await visitors.get())
-        for visitor in opened:
-            visitor.close()
-        of_ann, of_bob = await first, await second
+    second = asyncio.create_task(bob.build(bob.body(dockerfile), streamed=True, heard=heard))
+    await asyncio.wait_for(begun.wait(), 60)
+    steps.open()
+    of_ann, of_bob = await first, await second
     assert not of_ann.error
     assert not of_bob.error
     assert "***" in of_ann.output
     assert value not in of_ann.text
     assert (value in of_bob.output) is not tenants.apart
-    assert visitors.empty()
-
-
-@asynccontextmanager
-async def doors() -> AsyncIterator[tuple[int, asyncio.Queue[asyncio.StreamWriter]]]:
-    """A port at which steps wait until they are let go, and those who have come."""
-    visitors: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
-
-    async def come(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await visitors.put(writer)
-
-    server = await asyncio.start_server(come, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1], visitors
+    assert steps.visits == 1 + tenants.apart

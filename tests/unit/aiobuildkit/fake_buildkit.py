@@ -14,6 +14,7 @@ from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame
 
 from aiobuildkit.protos.control_pb2 import BytesMessage
+from tests.servers import serving
 
 CONTROL = "/moby.buildkit.v1.Control/"
 Script = Callable[["Call"], Awaitable[None]]
@@ -201,7 +202,6 @@ class FakeBuildKit:
 
     Attributes:
         wires: the connections so far.
-        failures: what went wrong in scripts; looked at when the block is left.
     """
 
     def __init__(self, directory: Path, **scripts: Script) -> None:
@@ -214,7 +214,8 @@ class FakeBuildKit:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        self._server = serving(self._serve, path=self.path)
+        await self._server.__aenter__()
         return self
 
     async def __aexit__(
@@ -223,8 +224,7 @@ class FakeBuildKit:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._server.close()
-        self.drop()
+        await self._server.__aexit__(exc_type, exc, traceback)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 from h2.errors import ErrorCodes
+from h2.exceptions import H2Error
 from h2.settings import SettingCodes
 
 from aiobuildkit import (
@@ -24,6 +25,7 @@ from aiobuildkit import (
 from aiobuildkit.connection import Address, Connection, connect
 from aiobuildkit.protos import control_pb2 as pb
 from aiobuildkit.stream import ClientStream
+from tests.servers import serving
 from tests.support import until
 from tests.unit.aiobuildkit.fake_buildkit import CONTROL, Call, FakeBuildKit, Wire
 
@@ -77,31 +79,17 @@ async def info(call: Call) -> None:
 @asynccontextmanager
 async def listening(handler, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """A TCP server on which anything may happen."""
-    writers: list[asyncio.StreamWriter] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        try:
-            await handler(reader, writer)
-        except (ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.transport.abort()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    port = server.sockets[0].getsockname()[1]
-    try:
-        yield f"tcp://127.0.0.1:{port}"
-    finally:
-        server.close()
-        for writer in writers:
-            writer.transport.abort()
+    async with serving(handler, tls=tls) as address:
+        yield f"tcp://{address}"
 
 
 async def serve_info(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     wire = Wire(writer.write, client=False)
     while data := await reader.read(65536):
-        wire.feed(data)
+        try:
+            wire.feed(data)
+        except H2Error:
+            return
         while not wire.opened.empty():
             call = wire.opened.get_nowait()
             await info(call)

@@ -20,6 +20,7 @@ from function_builder.client import (
     Unreachable,
 )
 from function_builder.contract.timestamp import read_timestamp
+from tests.servers import serving
 from tests.unit.function_builder.scripted_builder import (
     SECRET,
     Answer,
@@ -283,13 +284,10 @@ async def answering(answer: bytes) -> AsyncIterator[str]:
         with suppress(ConnectionError):
             while await reader.read(1 << 16):
                 pass
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
         left.set()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with serving(serve) as address:
+        yield f"http://{address}"
         await asyncio.wait_for(left.wait(), 5)
 
 
