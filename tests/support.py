@@ -50,6 +50,16 @@ def running(words: str) -> list[int]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """The processes that one has begun, and that are there yet.
+
+    Raises:
+        OSError: it is not there itself.
+    """
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
 @contextmanager
 def served(directory: Path, port: int = 0) -> Iterator[str]:
     """A directory's files over HTTP; gives its address, on a free port unless one is named."""

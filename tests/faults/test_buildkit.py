@@ -8,9 +8,9 @@ import httpx2
 import pytest
 
 from function_builder.engine import BuildKitDaemon
-from tests.builders import running_builder
+from tests.builders import RunningBuilder, running_builder
 from tests.faults.asking import ask, is_free, is_whole
-from tests.requests import make_tar
+from tests.requests import headers, make_tar
 from tests.servers import serving
 from tests.support import until
 
@@ -33,6 +33,31 @@ async def test_killed_in_the_middle_of_builds_it_comes_back_and_so_does_the_buil
                 assert reply["status"] == "failed"
                 assert "BuildKit was lost" in reply["error"]
             await is_whole(http, builder)
+
+
+async def test_what_a_killed_one_left_is_met_once_and_costs_no_build(
+    engine_root, buildkit_config, tmp_path, http
+):
+    """A snapshot's directory without its record, in the way of one of the next."""
+    root = engine_root / "leftover"
+    daemon = BuildKitDaemon(root, config=buildkit_config, log=tmp_path / "log")
+
+    async def build(builder: RunningBuilder, number: int) -> list[str]:
+        dockerfile = f"FROM busybox\nRUN echo {number} > /it\nRUN echo {number + 1} > /it\n"
+        body = make_tar({"Dockerfile": dockerfile}, SKIP)
+        answer = await http.post(f"{builder.url}/build", content=body, headers=headers(body))
+        assert answer.status_code == 200, answer.text
+        log = answer.json()["log"]
+        return [line for line in log if "the build begins again" in line]
+
+    async with daemon, running_builder(tmp_path / "b", daemon.address) as builder:
+        assert not await build(builder, 1)
+    (snapshots,) = root.glob("state/*/snapshots/snapshots")
+    latest = max(int(path.name) for path in snapshots.iterdir())
+    (snapshots / str(latest + 3) / "fs").mkdir(parents=True)
+    async with daemon, running_builder(tmp_path / "c", daemon.address) as builder:
+        assert await build(builder, 3)
+        assert not await build(builder, 5)
 
 
 async def test_stopped_for_a_while_a_build_goes_on(fresh_buildkitd, tmp_path, http, steps):

@@ -18,7 +18,7 @@ from function_builder.engine import BuildKitDaemon
 from tests.builders import RunningBuilder, running_builder
 from tests.images import pull
 from tests.requests import headers, make_tar
-from tests.support import until
+from tests.support import children, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -73,11 +73,10 @@ def steps_of(daemon: BuildKitDaemon) -> int:
     """How many steps a BuildKit runs: each is a child of its own."""
     found, parents = 0, [daemon.pid]
     while parents:
-        parent = Path(f"/proc/{parents.pop()}")
+        parent = parents.pop()
         with contextlib.suppress(OSError):
-            found += (parent / "comm").read_text() == "runc\n"
-            for task in (parent / "task").iterdir():
-                parents += map(int, (task / "children").read_text().split())
+            found += Path(f"/proc/{parent}/comm").read_text() == "runc\n"
+            parents += children(parent)
     return found
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from aiobuildkit import BuildKitError, Client
 from function_builder.engine import BuildKitDaemon
 from tests.registries import RESET, Fault, FaultyRegistry, answer
-from tests.support import until
+from tests.support import children, until
 
 _REFUSING_SECONDS = 4.0
 _STOP_SECONDS = 3.0
@@ -57,8 +57,9 @@ class Faults:
         """What was broken at some moment from `begin` (of the monotonic clock) to now."""
         return [window for window in self.windows if window.end >= begin]
 
-    async def run(self, period: float) -> None:
-        """Break one thing in each period, in turn, until cancelled; each is whole again after."""
+    async def run(self, period: float, seconds: float) -> None:
+        """Break one thing in each period, in turn, for so long; each is whole again after."""
+        end = time.monotonic() + seconds
         # The two ends of BuildKit lie 30 s apart in a long run: its supervisor waits longer and
         # longer to restart what keeps dying sooner.
         turns: list[Callable[[], Awaitable[None]]] = [
@@ -69,6 +70,8 @@ class Faults:
             self._buildkit_restarted,
         ]
         for turn in itertools.cycle(turns):
+            if time.monotonic() + period > end:
+                return
             await asyncio.sleep(period)
             await turn()
 
@@ -81,7 +84,9 @@ class Faults:
     async def _buildkit_restarted(self) -> None:
         async with self._broken("buildkitd restarted", _LOST):
             pid = self._daemon.pid
-            os.killpg(pid, signal.SIGTERM)
+            # The daemon alone, not the steps that it runs: as Kubernetes does.
+            for child in children(pid):
+                os.kill(child, signal.SIGTERM)
             # It waits for its clients, who may be long.
             with contextlib.suppress(TimeoutError):
                 await until(lambda: self._daemon.pid != pid, timeout=_STOP_SECONDS)

@@ -83,7 +83,6 @@ async def soak(root: Path, *, seconds: float, seed: int) -> Outcome:
             faults.hang_up = clients.hang_up
             gauges = Gauges(builder, daemon.address)
             before = await gauges.look()
-            # A fault must be over, and forgotten, before the end.
             asks = Mix(faulty.address, seed).asks(seconds)
             await _work(clients, asks, faults, gauges, seconds)
             after = await _at_rest(gauges, before)
@@ -109,18 +108,12 @@ async def soak(root: Path, *, seconds: float, seed: int) -> Outcome:
 async def _work(
     clients: Clients, asks: Iterator[Ask], faults: Faults, gauges: Gauges, seconds: float
 ) -> None:
-    breaking = asyncio.create_task(faults.run(period=min(max(seconds / 7, 6), 20)))
-    watching = asyncio.create_task(gauges.watch(period=min(max(seconds / 120, 0.5), 5)))
-    try:
-        async with asyncio.timeout(seconds + _LATEST_END):
-            await clients.run(CLIENTS, asks)
-    finally:
-        for task in (breaking, watching):
-            task.cancel()
-        ended = await asyncio.gather(breaking, watching, return_exceptions=True)
-    for each in ended:
-        if not isinstance(each, asyncio.CancelledError):
-            raise each  # type: ignore[misc]
+    async with asyncio.timeout(seconds + _LATEST_END), asyncio.TaskGroup() as group:
+        watching = group.create_task(gauges.watch(period=min(max(seconds / 120, 0.5), 5)))
+        async with asyncio.TaskGroup() as working:
+            working.create_task(faults.run(min(max(seconds / 7, 6), 20), seconds))
+            working.create_task(clients.run(CLIENTS, asks))
+        watching.cancel()
 
 
 async def _at_rest(gauges: Gauges, before: Sample) -> Sample:

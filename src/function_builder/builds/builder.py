@@ -34,11 +34,17 @@ from function_builder.builds.platforms import (
 )
 from function_builder.builds.pool import Pool
 from function_builder.builds.record import Lease
+from function_builder.builds.snapshots import leftover_was_met
 from function_builder.builds.transcript import Mask, Transcript
 
 _log = structlog.get_logger(__name__)
 
 _AGAIN = "BuildKit was lost in the middle of the build: it begins again on another one."
+_LEFTOVER = "BuildKit met what its last end had left, and has removed it: the build begins again."
+_NO_FRONTEND = (
+    "WARNING: the image of the syntax directive cannot be had; "
+    "BuildKit's built-in frontend is used instead"
+)
 
 
 class Builder:
@@ -149,16 +155,16 @@ class Builder:
         except SolveError as failure:
             if build.platforms.failed_on_another_machine(failure):
                 await refuse_unlisted(daemon.client, request.config.platforms)
-            if not frontend_is_absent(failure.message):
+            if frontend_is_absent(failure.message):
+                note = _NO_FRONTEND
+                own = {name: value for name, value in attrs.items() if name not in request.frontend}
+                attrs = own | BUILT_IN
+            elif leftover_was_met(failure.message):
+                note = _LEFTOVER
+            else:
                 raise
-            note = transcript.note(
-                "WARNING: the image of the syntax directive cannot be had; "
-                "BuildKit's built-in frontend is used instead"
-            )
-            build.log.append([note])
-        for name in request.frontend:
-            del attrs[name]
-        return await self._solve(build, attrs | BUILT_IN, transcript, daemon)
+        build.log.append([transcript.note(note)])
+        return await self._solve(build, attrs, transcript, daemon)
 
     async def _solve(
         self, build: Build, attrs: Mapping[str, str], transcript: Transcript, daemon: Daemon
