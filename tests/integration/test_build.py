@@ -357,7 +357,7 @@ async def test_a_full_builder_says_429_and_a_client_that_leaves_frees_its_slot(t
             await expect_continue_hears_429_before_it_sends(builder)
             await all_of_a_large_body_may_be_sent_first(builder)
         # The client has gone: its RUN ends, long before its sleep would.
-        await until(lambda: httpx2.get(builder.url + "/ready").status_code == 200, timeout=5)
+        await until(lambda: httpx2.get(builder.url + "/ready").status_code == 200, timeout=30)
         assert (await asyncio.to_thread(post, builder, good())).status_code == 200
         assert "its client went away" in builder.log.read_text()
 
@@ -513,7 +513,7 @@ async def test_payload_secrets_rotate_without_a_restart(tmp_path, buildkitd):
 
 async def test_sigterm_lets_builds_end_and_says_so_to_those_that_cannot(tmp_path, buildkitd):
     async with (
-        running_builder(tmp_path / "b", buildkitd, drain_timeout="1s") as builder,
+        running_builder(tmp_path / "b", buildkitd, drain_timeout="5s") as builder,
         httpx2.AsyncClient(timeout=60) as client,
     ):
         body = slow_body("drain")
@@ -523,7 +523,7 @@ async def test_sigterm_lets_builds_end_and_says_so_to_those_that_cannot(tmp_path
             lines = stream.aiter_lines()
             await begun(lines, "begun-drain")
             builder.terminate()
-            await until(lambda: httpx2.get(builder.url + "/ready").status_code == 503, timeout=5)
+            await until(lambda: httpx2.get(builder.url + "/ready").status_code == 503)
             refused = await client.post(f"{builder.url}/build", content=body, headers=headers(body))
             assert refused.status_code == 503
             last = [json.loads(line) async for line in lines][-1]
