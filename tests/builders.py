@@ -29,6 +29,14 @@ class RunningBuilder:
         """Send SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
 
+    def get(self, path: str) -> httpx2.Response:
+        """Ask for a path; the library's own five seconds are short on a busy machine."""
+        return httpx2.get(self.url + path, timeout=60)
+
+    def metrics(self) -> str:
+        """What it tells Prometheus."""
+        return httpx2.get(f"{self.metrics_url}/metrics", timeout=60).text
+
 
 @asynccontextmanager
 async def running_builder(

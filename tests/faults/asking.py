@@ -72,6 +72,6 @@ def descriptors(pid: int) -> list[str]:
 async def is_whole(http: httpx2.AsyncClient, builder: RunningBuilder) -> None:
     """Nothing is held, the builder says that it is ready, and the next build is built."""
     await is_free(http, builder)
-    await until(lambda: httpx2.get(f"{builder.url}/ready").status_code == 200, timeout=30)
+    await until(lambda: builder.get("/ready").status_code == 200)
     reply = await ask(http, builder)
     assert reply["status"] == "success", reply

@@ -182,7 +182,7 @@ async def test_a_builder_that_is_killed_leaves_nothing_and_starts_again_at_once(
             process.send_signal(signal.SIGKILL)
             await process.wait()
         writer.close()
-        await until(lambda: running(str(state)) == [], timeout=20)
+        await until(lambda: running(str(state)) == [])
         assert list(spool.iterdir()) == []
 
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 
-import httpx2
 import pytest
 
 from function_builder.engine import BuildKitDaemon
@@ -68,7 +67,7 @@ async def test_stopped_for_a_while_a_build_goes_on(fresh_buildkitd, tmp_path, ht
         os.killpg(daemon.pid, signal.SIGSTOP)
         try:
             # It has a slot to give, and no BuildKit to give it on.
-            await until(lambda: httpx2.get(f"{builder.url}/ready").status_code == 503)
+            await until(lambda: builder.get("/ready").status_code == 503)
         finally:
             os.killpg(daemon.pid, signal.SIGCONT)
         await steps.let("while")
@@ -103,7 +102,7 @@ async def test_one_that_takes_connections_and_says_nothing(tmp_path, http):
     async with serving(silent, path=tmp_path / "silent") as address:
         settings = {"max_inflight": "1", "wait_for": "/healthz"}
         async with running_builder(tmp_path / "b", address, **settings) as builder:
-            assert httpx2.get(f"{builder.url}/ready").status_code == 503
+            assert builder.get("/ready").status_code == 503
             reply = await ask(http, builder)
             assert reply["status"] == "failed"
             assert "BuildKit" in reply["error"]

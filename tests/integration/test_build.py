@@ -6,7 +6,6 @@ import json
 import re
 import socket
 import tarfile
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -164,7 +163,8 @@ def test_without_a_push_nothing_is_in_the_registry(builder, registry):
     body = make_tar({"Dockerfile": DOCKERFILE, "who": "me"}, {"image": image, "skipPush": True})
     reply = post(builder, body).json()
     assert reply["status"] == "success"
-    assert httpx2.get(f"http://{registry}/v2/contract/unpushed/tags/list").status_code == 404
+    tags = f"http://{registry}/v2/contract/unpushed/tags/list"
+    assert httpx2.get(tags, timeout=60).status_code == 404
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -279,35 +279,34 @@ def test_a_compressed_body_is_refused_by_its_header(builder):
     [("GET", "/build", 405), ("PUT", "/build", 405), ("GET", "/", 404), ("POST", "/x", 404)],
 )
 def test_other_methods_and_paths(builder, method, path, status):
-    answer = httpx2.request(method, builder.url + path)
+    answer = httpx2.request(method, builder.url + path, timeout=60)
     assert answer.status_code == status
     assert answer.json()["status"] == "failed"
 
 
-def test_probes_and_metrics(builder):
+async def test_probes_and_metrics(builder):
     for method in ("GET", "HEAD"):
-        assert httpx2.request(method, builder.url + "/healthz").status_code == 200
-    assert httpx2.get(builder.url + "/ready").status_code == 200
-    assert httpx2.get(builder.url + "/publickey").status_code == 404
+        assert httpx2.request(method, builder.url + "/healthz", timeout=60).status_code == 200
+    assert builder.get("/ready").status_code == 200
+    assert builder.get("/publickey").status_code == 404
     post(builder, good())
-    scraped = httpx2.get(builder.metrics_url + "/metrics").text
-    assert 'http_requests_total{code="200",method="POST",path="/build"}' in scraped
+    # A request is counted once its answer is sent.
+    counted = 'http_requests_total{code="200",method="POST",path="/build"}'
+    await until(lambda: counted in builder.metrics())
+    scraped = builder.metrics()
     assert "http_request_duration_seconds_bucket" in scraped
     assert "http_requests_in_flight" in scraped
     assert "function_builder_buildkit_up 1.0" in scraped
 
 
-async def test_limits_of_size_and_number(tmp_path, buildkitd):
+async def test_limits_of_size_and_number(tmp_path, buildkitd, http):
     async with running_builder(
         tmp_path / "b", buildkitd, max_body_bytes="20KiB", max_context_entries="4"
     ) as builder:
         big = make_tar({**BASE, "big": bytes(30_000)}, {"skipPush": True})
         announced = await asyncio.to_thread(post, builder, big)
         assert (announced.status_code, announced.headers["connection"]) == (413, "close")
-        async with httpx2.AsyncClient() as client:
-            chunked = await client.post(
-                f"{builder.url}/build", content=chunks(big), headers=headers(big)
-            )
+        chunked = await http.post(f"{builder.url}/build", content=chunks(big), headers=headers(big))
         assert chunked.status_code == 413
         many = make_tar({**BASE, "b": "", "c": "", "d": ""}, {"skipPush": True})
         assert (await asyncio.to_thread(post, builder, many)).status_code == 413
@@ -319,7 +318,7 @@ async def chunks(body: bytes):
         yield body[start : start + 1000]
 
 
-SLOW = "FROM busybox\nARG N\nRUN echo begun-$N; sleep 60\n"
+SLOW = "FROM busybox\nARG N\nRUN echo begun-$N; sleep 600\n"
 
 
 def slow_body(name: str) -> bytes:
@@ -357,7 +356,7 @@ async def test_a_full_builder_says_429_and_a_client_that_leaves_frees_its_slot(t
             await expect_continue_hears_429_before_it_sends(builder)
             await all_of_a_large_body_may_be_sent_first(builder)
         # The client has gone: its RUN ends, long before its sleep would.
-        await until(lambda: httpx2.get(builder.url + "/ready").status_code == 200, timeout=30)
+        await until(lambda: builder.get("/ready").status_code == 200)
         assert (await asyncio.to_thread(post, builder, good())).status_code == 200
         assert "its client went away" in builder.log.read_text()
 
@@ -369,7 +368,7 @@ async def expect_continue_hears_429_before_it_sends(builder: RunningBuilder) -> 
         b"POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
         b"Expect: 100-continue\r\n\r\n"
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await reader.readline() == b"HTTP/1.1 429 Too Many Requests\r\n"
         await reader.read()
     writer.close()
@@ -392,20 +391,22 @@ async def all_of_a_large_body_may_be_sent_first(builder: RunningBuilder) -> None
     assert (await asyncio.to_thread(send_then_read)).startswith(b"HTTP/1.1 429 ")
 
 
-async def test_a_request_that_is_slow_to_check_holds_up_nobody(builder):
+async def test_a_request_that_is_slow_to_check_holds_up_nobody(tmp_path, buildkitd, http):
     secrets = b"".join(b"%x:\n" % number for number in range(130_000))
     body = make_tar({"Dockerfile": "FROM scratch\n"}, {"skipPush": True}, secrets=secrets)
-    longest = 0.0
-    async with httpx2.AsyncClient(timeout=60) as client:
-        post = client.post(f"{builder.url}/build", content=body, headers=headers(body))
-        answered = asyncio.create_task(post)
-        while not answered.done():
-            began = time.monotonic()
-            await client.get(builder.url + "/healthz")
-            longest = max(longest, time.monotonic() - began)
-    assert (await answered).status_code == 400
-    # In the event loop it was two seconds.
-    assert longest < 0.7
+    turns, heard = 3, 0
+    async with running_builder(tmp_path / "b", buildkitd) as builder:
+        for _ in range(turns):
+            post = http.post(f"{builder.url}/build", content=body, headers=headers(body))
+            answered = asyncio.create_task(post)
+            while not answered.done():
+                text = (await http.get(builder.metrics_url + "/metrics")).text
+                # It has its slot while it is checked, which takes half a second at least.
+                heard += "\nfunction_builder_slots_taken 1.0\n" in text
+            assert (await answered).status_code == 400
+    # If the event loop checked it, one question could be under way when that begins, and no other
+    # would be heard before its end.
+    assert heard > turns
 
 
 async def test_a_client_that_was_told_to_go_on_sees_why_not_to(tmp_path, buildkitd):
@@ -446,7 +447,7 @@ async def test_an_upload_that_stalls_is_ended(tmp_path, buildkitd):
         host, port = builder.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await reader.readline() == b"HTTP/1.1 408 Request Timeout\r\n"
         writer.close()
         await writer.wait_closed()
@@ -463,7 +464,7 @@ async def test_a_build_that_takes_too_long_fails(tmp_path, buildkitd):
 async def test_without_buildkit_503_and_unready(tmp_path, registry):
     absent = f"unix://{tmp_path}/absent.sock"
     async with running_builder(tmp_path / "b", absent, wait_for="/healthz") as builder:
-        assert httpx2.get(builder.url + "/ready").status_code == 503
+        assert builder.get("/ready").status_code == 503
         for stream in (False, True):
             answer = await asyncio.to_thread(post, builder, good(), stream=stream)
             assert answer.status_code == 503
@@ -478,7 +479,7 @@ async def test_secrets_are_opened_and_masked(tmp_path, buildkitd):
     async with running_builder(
         tmp_path / "b", buildkitd, build_secrets_private_key_path=str(path)
     ) as builder:
-        told = httpx2.get(builder.url + "/publickey").json()
+        told = builder.get("/publickey").json()
         assert told == {"key_id": key.key_id, "algorithm": "nacl/box", "public_key": key.public}
         body = make_tar(
             {
@@ -513,7 +514,8 @@ async def test_payload_secrets_rotate_without_a_restart(tmp_path, buildkitd):
 
 async def test_sigterm_lets_builds_end_and_says_so_to_those_that_cannot(tmp_path, buildkitd):
     async with (
-        running_builder(tmp_path / "b", buildkitd, drain_timeout="5s") as builder,
+        # Within it, one more is to be refused.
+        running_builder(tmp_path / "b", buildkitd, drain_timeout="20s") as builder,
         httpx2.AsyncClient(timeout=60) as client,
     ):
         body = slow_body("drain")
@@ -523,13 +525,13 @@ async def test_sigterm_lets_builds_end_and_says_so_to_those_that_cannot(tmp_path
             lines = stream.aiter_lines()
             await begun(lines, "begun-drain")
             builder.terminate()
-            await until(lambda: httpx2.get(builder.url + "/ready").status_code == 503)
+            await until(lambda: builder.get("/ready").status_code == 503)
             refused = await client.post(f"{builder.url}/build", content=body, headers=headers(body))
             assert refused.status_code == 503
             last = [json.loads(line) async for line in lines][-1]
         assert last["status"] == "failed"
         assert "shutting down" in last["error"]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await builder.process.wait() == 0
 
 
@@ -556,7 +558,7 @@ async def test_a_client_that_does_not_read_holds_no_slot_when_its_build_has_ende
 
 
 def _gauge(builder: RunningBuilder, name: str) -> float:
-    text = httpx2.get(builder.metrics_url + "/metrics").text
+    text = builder.metrics()
     (value,) = re.findall(rf"^(?:function_builder|http)_{name} (.*)$", text, re.MULTILINE)
     return float(value)
 
@@ -567,7 +569,6 @@ async def upload_across_sigterm(builder: RunningBuilder, body: bytes, *, until_l
 
     async def pieces():
         yield body[:1000]
-        builder.terminate()
         await going_on.wait()
         yield body[1000:]
 
@@ -575,19 +576,21 @@ async def upload_across_sigterm(builder: RunningBuilder, body: bytes, *, until_l
         sent = headers(body, stream=True)
         post = client.post(f"{builder.url}/build", content=pieces(), headers=sent)
         answered = asyncio.create_task(post)
-        await until(lambda: until_log_says in builder.log.read_text(), timeout=9)
+        await until(lambda: _gauge(builder, "uploads_in_progress") == 1)
+        builder.terminate()
+        await until(lambda: until_log_says in builder.log.read_text())
         going_on.set()
         return await answered
 
 
 async def test_an_upload_that_sigterm_interrupts_is_built_to_its_end(tmp_path, buildkitd):
-    async with running_builder(tmp_path / "b", buildkitd, drain_timeout="30s") as builder:
+    async with running_builder(tmp_path / "b", buildkitd, drain_timeout="60s") as builder:
         # Longer than the web server waits for answers of its own accord.
         dockerfile = "FROM busybox\nRUN sleep 8; echo late\n"
         body = make_tar({"Dockerfile": dockerfile}, {"skipPush": True})
         answer = await upload_across_sigterm(builder, body, until_log_says="draining")
         assert lines_of(answer)[-1]["status"] == "success"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await builder.process.wait() == 0
 
 

@@ -128,7 +128,7 @@ async def test_an_interrupt_stops_the_step(command, registry, tmp_path):
     process.send_signal(signal.SIGINT)
     done = await ended(process)
     assert done.code == 130
-    await until(lambda: not running(marker.replace(" ", "\0")), timeout=5)
+    await until(lambda: not running(marker.replace(" ", "\0")))
 
 
 async def test_memory_does_not_grow_with_the_context(command, tmp_path):

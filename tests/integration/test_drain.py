@@ -51,7 +51,7 @@ def last_of(answer) -> dict[str, Any]:
 
 async def until_refused(http, builder: RunningBuilder):
     """Ask for builds until one is refused; how many were built before."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         built = 0
         while (answer := await post(http, builder, QUICK)).status_code == 200:
             built += 1
@@ -62,7 +62,8 @@ async def test_builds_end_within_their_time_and_those_over_it_are_told(starting,
     loop = asyncio.get_running_loop()
     ended = ("stream-1", "stream-2", "whole-1")
     late = ("stream-3", "stream-4", "whole-2")
-    timing = {"drain_delay": "2s", "drain_timeout": "5s"}
+    # Within the delay something has to be built, and within the time after it three builds end.
+    timing = {"drain_delay": "10s", "drain_timeout": "20s"}
     bodies = {name: steps.body(name) for name in ended + late}
     streams = {name: body for name, body in bodies.items() if name.startswith("stream")}
     wholes = {name: body for name, body in bodies.items() if name.startswith("whole")}
@@ -74,13 +75,14 @@ async def test_builds_end_within_their_time_and_those_over_it_are_told(starting,
         await steps.reached(*bodies)
         begun = loop.time()
         builder.terminate()
-        while (ready := await http.get(builder.url + "/ready")).status_code == 200:
-            assert loop.time() - begun < 1
+        async with asyncio.timeout(60):
+            while (ready := await http.get(builder.url + "/ready")).status_code == 200:
+                pass
         assert "shutting down" in ready.text
 
         built, refused = await until_refused(http, builder)
         assert built >= 1
-        assert loop.time() - begun >= 2
+        assert loop.time() - begun >= 10
         assert (refused.status_code, refused.json()["status"]) == (503, "failed")
         assert int(refused.headers["retry-after"]) > 0
         assert (await http.get(builder.url + "/healthz")).status_code == 200
@@ -96,11 +98,11 @@ async def test_builds_end_within_their_time_and_those_over_it_are_told(starting,
             last = last_of(await streaming[name])
             assert last["status"] == "failed"
             assert last["error"].startswith("the build was cancelled: the builder is shutting down")
-        assert loop.time() - begun >= 7
+        assert loop.time() - begun >= 30
         whole = await waiting["whole-2"]
         assert (whole.status_code, whole.json()["status"]) == (500, "failed")
         assert "the builder is shutting down" in whole.json()["error"]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await builder.process.wait() == 0
     with pytest.raises(httpx2.ConnectError):
         await http.get(builder.url + "/healthz")
@@ -115,7 +117,7 @@ async def test_a_second_signal_cancels_at_once(starting, http, steps, drain_dela
     ):
         await steps.reached("a", "b", "c")
         builder.terminate()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await http.get(builder.url + "/ready")).status_code == 200:
                 pass
             builder.process.send_signal(second)
@@ -139,14 +141,14 @@ async def test_an_upload_that_was_taken_is_built_while_others_are_refused(starti
         upload = asyncio.create_task(
             http.post(f"{builder.url}/build", content=slowly(), headers=sent)
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "function_builder_uploads_in_progress 1.0" not in await scraped(http, builder):
                 pass
         builder.terminate()
         await until_refused(http, builder)
         more.set()
         assert last_of(await upload)["status"] == "success"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await builder.process.wait() == 0
 
 
@@ -157,10 +159,13 @@ async def scraped(http, builder: RunningBuilder) -> str:
 
 async def test_an_idle_builder_ends_as_soon_as_its_delay_is_over(starting, http):
     loop = asyncio.get_running_loop()
-    async with starting(drain_delay="1s") as builder:
+    async with starting(drain_delay="1s", drain_timeout="1h") as builder:
         await http.get(builder.url + "/healthz")  # and its connection stays open
         begun = loop.time()
         builder.terminate()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await builder.process.wait() == 0
-    assert 1 <= loop.time() - begun < 5
+    assert loop.time() - begun >= 1
+    # Nor did the web server wait for the connection: it would say that its own time was over.
+    said = [json.loads(line) for line in builder.log.read_text().splitlines()]
+    assert not [line for line in said if line["level"] == "error"]

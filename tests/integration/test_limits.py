@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from function_builder.engine import BuildKitDaemon
@@ -62,7 +61,7 @@ def begin(builder: RunningBuilder, size: int, body: bytes = b"") -> socket.socke
 
 
 def metric(builder: RunningBuilder, line: str) -> bool:
-    return f"\nfunction_builder_{line}\n" in httpx2.get(builder.metrics_url + "/metrics").text
+    return f"\nfunction_builder_{line}\n" in builder.metrics()
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -87,14 +86,14 @@ async def test_a_client_that_leaves_gives_back_what_it_holds(starting, http, ste
     async with starting() as builder:
         with begin(builder, 1000, b"half"):
             await until(lambda: metric(builder, "uploads_in_progress 1.0"))
-        await until(lambda: metric(builder, "uploads_in_progress 0.0"), timeout=10)
+        await until(lambda: metric(builder, "uploads_in_progress 0.0"))
         await is_free(http, builder)
 
         body = steps.body("left")
         with begin(builder, len(body), body):
             await steps.reached("left")
             assert metric(builder, "slots_taken 1.0")
-        await until(lambda: metric(builder, "slots_taken 0.0"), timeout=10)
+        await until(lambda: metric(builder, "slots_taken 0.0"))
         await is_free(http, builder)
 
 
@@ -102,7 +101,7 @@ async def test_an_upload_that_stalls_gives_back_what_it_holds(starting, http):
     async with starting(upload_timeout="0.5s") as builder:
         with begin(builder, 1000, b"half") as connection:
             assert (await asyncio.to_thread(connection.recv, 100)).startswith(b"HTTP/1.1 408 ")
-        await until(lambda: metric(builder, "uploads_in_progress 0.0"), timeout=10)
+        await until(lambda: metric(builder, "uploads_in_progress 0.0"))
         await is_free(http, builder)
 
 
@@ -169,7 +168,7 @@ async def test_strangers_hold_no_slot_and_are_bounded(starting, http):
         assert metric(builder, "uploads_in_progress 16.0")
         for stranger in strangers:
             stranger.close()
-        await until(lambda: metric(builder, "uploads_in_progress 0.0"), timeout=10)
+        await until(lambda: metric(builder, "uploads_in_progress 0.0"))
         await is_free(http, builder)
 
 
@@ -195,11 +194,11 @@ async def test_readiness_goes_with_buildkit_and_comes_back_with_it(
             builder = await stack.enter_async_context(
                 running_builder(tmp_path / "b", first.address, max_inflight="1")
             )
-        await until(lambda: httpx2.get(builder.url + "/ready").status_code == 503, timeout=20)
+        await until(lambda: builder.get("/ready").status_code == 503)
         assert (await post(http, builder)).status_code == 503
         assert metric(builder, "slots_taken 0.0")
         await stack.enter_async_context(daemon())
-        await until(lambda: httpx2.get(builder.url + "/ready").status_code == 200, timeout=20)
+        await until(lambda: builder.get("/ready").status_code == 200)
         await is_free(http, builder)
 
 

@@ -97,7 +97,8 @@ def test_an_index_is_built_pushed_and_run(arm64_builder, base, registry, reposit
         image=f"{registry}/{repository}:1",
         platforms=BOTH,
     )
-    pulled = httpx2.get(f"http://{registry}/v2/{repository}/manifests/1", headers={"Accept": INDEX})
+    url = f"http://{registry}/v2/{repository}/manifests/1"
+    pulled = httpx2.get(url, headers={"Accept": INDEX}, timeout=60)
     assert pulled.headers["docker-content-digest"] == reply["digest"]
     index = {
         f"{each['platform']['os']}/{each['platform']['architecture']}": each["digest"]
@@ -143,7 +144,8 @@ def test_an_image_with_attestations_has_its_own_digest(builder, registry, reposi
         platforms=platforms,
         buildArgs={"BUILDKIT_ATTEST_PROVENANCE": "mode=max"},
     )
-    pulled = httpx2.get(f"http://{registry}/v2/{repository}/manifests/1", headers={"Accept": INDEX})
+    url = f"http://{registry}/v2/{repository}/manifests/1"
+    pulled = httpx2.get(url, headers={"Accept": INDEX}, timeout=60)
     assert pulled.headers["docker-content-digest"] == reply["digest"]
     images = {
         f"{each['platform']['os']}/{each['platform']['architecture']}": each["digest"]

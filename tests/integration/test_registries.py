@@ -198,7 +198,8 @@ def test_a_password(stage):
     host = stage.registries.ann
     stage.configure({"auths": {host: auth("ann")}})
     stage.pushed(f"{host}/fn:password")
-    assert httpx2.get(f"http://{host}/v2/fn/manifests/password").status_code == 401
+    manifest = f"http://{host}/v2/fn/manifests/password"
+    assert httpx2.get(manifest, timeout=60).status_code == 401
 
 
 @pytest.mark.parametrize("key", ["http://{}", "https://{}", "https://{}/v1/", "{}/v2/"])
@@ -321,7 +322,7 @@ def test_tls_with_a_private_ca(stage):
     stage.pushed(f"{host}/fn:tls")
     trust = ssl.create_default_context()
     stage.registries.ca.configure_trust(trust)
-    tags = httpx2.get(f"https://{host}/v2/fn/tags/list", verify=trust)
+    tags = httpx2.get(f"https://{host}/v2/fn/tags/list", verify=trust, timeout=60)
     assert tags.json() == {"name": "fn", "tags": ["tls"]}
 
 

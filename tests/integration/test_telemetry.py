@@ -41,13 +41,18 @@ def post(builder: RunningBuilder, body: bytes, **changes: str) -> httpx2.Respons
     )
 
 
+def streaming(builder: RunningBuilder, body: bytes):
+    sent = headers(body, stream=True)
+    return httpx2.stream("POST", f"{builder.url}/build", content=body, headers=sent, timeout=60)
+
+
 def log_of(builder: RunningBuilder, build_id: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in builder.log.read_text().splitlines()]
     return [line for line in lines if line.get("build") == build_id]
 
 
 def metrics_of(builder: RunningBuilder) -> dict[str, float]:
-    text = httpx2.get(f"{builder.metrics_url}/metrics").text
+    text = builder.metrics()
     return {
         sample.name + "".join(f"|{value}" for value in sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
@@ -56,7 +61,7 @@ def metrics_of(builder: RunningBuilder) -> dict[str, float]:
 
 
 def series_of(builder: RunningBuilder) -> set[str]:
-    lines = httpx2.get(f"{builder.metrics_url}/metrics").text.splitlines()
+    lines = builder.metrics().splitlines()
     return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
 
 
@@ -88,9 +93,7 @@ async def test_each_build_has_an_id_that_leads_to_its_log_lines(own_builder, reg
 
 def test_a_busy_answer_has_an_id_too(own_builder, registry):
     body = request(registry, "sleep 20")
-    with httpx2.stream(
-        "POST", f"{own_builder.url}/build", content=body, headers=headers(body, stream=True)
-    ) as running:
+    with streaming(own_builder, body) as running:
         busy = post(own_builder, request(registry))
         assert (busy.status_code, running.status_code) == (429, 200)
         assert busy.headers["x-build-id"] != running.headers["x-build-id"]
@@ -140,9 +143,7 @@ async def test_what_builds_were_and_took_is_counted(own_builder, registry):
 
 async def test_a_client_that_leaves_is_counted_as_such(own_builder, registry):
     body = request(registry, "sleep 21")
-    with httpx2.stream(
-        "POST", f"{own_builder.url}/build", content=body, headers=headers(body, stream=True)
-    ) as answer:
+    with streaming(own_builder, body) as answer:
         next(answer.iter_lines())
     await until(lambda: metrics_of(own_builder)["function_builder_builds_total|cancelled"] == 1)
     host, port = own_builder.url.removeprefix("http://").split(":")
@@ -154,7 +155,7 @@ async def test_a_client_that_leaves_is_counted_as_such(own_builder, registry):
 
 async def test_every_line_of_the_log_is_json_whoever_wrote_it(own_builder):
     host, port = own_builder.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as peer:
+    with socket.create_connection((host, int(port)), timeout=60) as peer:
         peer.sendall(b"this is no HTTP\r\n\r\n")
         assert peer.recv(100).startswith(b"HTTP/1.1 400")
 
@@ -215,7 +216,7 @@ async def test_spans_of_builder_and_buildkit_are_one_trace(
             assert answer.status_code == 200, answer.text
         # The builder's end sends what is left; BuildKit sends every five seconds.
         solve = "moby.buildkit.v1.Control/Solve"
-        await until(lambda: any(span.name == solve for span in collector.spans), timeout=30)
+        await until(lambda: any(span.name == solve for span in collector.spans))
         ours = {span.name: span for span in collector.spans if span.service == "function-builder"}
         theirs = {span.name: span for span in collector.spans if span.trace_id == TRACE}
         if spans_of_ours:
