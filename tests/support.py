@@ -15,12 +15,17 @@ VECTORS = Path(__file__).parent / "vectors"
 """Requests recorded from real clients, and what opens them."""
 
 
+# Below where clients' ports begin (ip_local_port_range, ip(7)); not by the tests' own chance, which
+# begins anew with each of them.
+_ports = iter(random.SystemRandom().sample(range(10_000, 32_768), 22_768))
+
+
 def free_address() -> str:
-    """A loopback `host:port` that nobody listens on, nor any client can be given meanwhile."""
-    for _ in range(100):
-        # Below where clients' ports begin (ip_local_port_range, ip(7)); not by the tests' own
-        # chance, which begins anew with each of them.
-        port = random.SystemRandom().randrange(10_000, 32_768)
+    """A loopback `host:port` that nobody listens on, nor anybody is given meanwhile.
+
+    Each is given once: who asks for two has no use for one twice.
+    """
+    for port in _ports:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return f"127.0.0.1:{port}"
