@@ -98,11 +98,16 @@ class FaultyRegistry:
     def fail(self, method: bytes, part: bytes, answer: bytes, *, times: int) -> None:
         """Let the next `times` requests of this method, with this in their path, fail."""
         self.failed = 0
+        # Requests come side by side, each in a thread of its own.
+        counting = threading.Lock()
 
         def fault(had_method: bytes, path: bytes) -> bytes | None:
-            if had_method != method or part not in path or self.failed == times:
+            if had_method != method or part not in path:
                 return None
-            self.failed += 1
+            with counting:
+                if self.failed == times:
+                    return None
+                self.failed += 1
             return answer
 
         self.fault = fault
