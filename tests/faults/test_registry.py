@@ -33,7 +33,7 @@ async def test_an_upload_that_is_cut_each_time_fails_its_build(buildkitd, regist
 
 
 async def test_a_silent_one_costs_a_build_its_time(buildkitd, registry, tmp_path, http):
-    settings = {"max_inflight": "1", "insecure": "true", "build_timeout": "5s"}
+    settings = {"max_inflight": "1", "insecure": "true", "build_timeout": "15s"}
     over = threading.Event()
 
     def silent(_method: bytes, _path: bytes) -> bytes:
