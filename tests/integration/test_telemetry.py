@@ -92,7 +92,7 @@ async def test_each_build_has_an_id_that_leads_to_its_log_lines(own_builder, reg
 
 
 def test_a_busy_answer_has_an_id_too(own_builder, registry):
-    body = request(registry, "sleep 20")
+    body = request(registry, "sleep 600")
     with streaming(own_builder, body) as running:
         busy = post(own_builder, request(registry))
         assert (busy.status_code, running.status_code) == (429, 200)
@@ -142,7 +142,7 @@ async def test_what_builds_were_and_took_is_counted(own_builder, registry):
 
 
 async def test_a_client_that_leaves_is_counted_as_such(own_builder, registry):
-    body = request(registry, "sleep 21")
+    body = request(registry, "sleep 601")
     with streaming(own_builder, body) as answer:
         next(answer.iter_lines())
     await until(lambda: metrics_of(own_builder)["function_builder_builds_total|cancelled"] == 1)
@@ -166,7 +166,7 @@ async def test_every_line_of_the_log_is_json_whoever_wrote_it(own_builder):
     assert all(line.keys() >= {"event", "level", "timestamp"} for line in lines())
 
 
-def test_no_request_can_make_a_series_of_its_own(own_builder, registry):
+async def test_no_request_can_make_a_series_of_its_own(own_builder, registry):
     """Whatever is asked for, the labels are those that asking for anything else would have made."""
 
     def strange(http: httpx2.Client, number: int) -> None:
@@ -183,6 +183,9 @@ def test_no_request_can_make_a_series_of_its_own(own_builder, registry):
 
     with httpx2.Client(base_url=own_builder.url, timeout=60) as http:
         strange(http, 1)
+        # A request is counted once its answer is sent.
+        built = 'http_requests_total{code="200",method="POST",path="/build"}'
+        await until(lambda: built in series_of(own_builder))
         series = series_of(own_builder)
         for number in range(2, 5):
             strange(http, number)
