@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from function_builder.engine import (
     AddressTaken,
@@ -28,6 +29,12 @@ from tests.support import free_address
 # A shell without job control starts what it puts into the background deaf to Ctrl-C, and programs
 # inherit that: those that tests start and interrupt must hear it however the tests were started.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes is no property of what is tested: a busy machine makes any slow.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 FreshBuildKit = Callable[[], Awaitable[BuildKitDaemon]]
 

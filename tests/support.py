@@ -48,7 +48,7 @@ def running(words: str) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and words in (entry / "cmdline").read_text():
+            if entry.name.isdigit() and words in (entry / "cmdline").read_text(errors="replace"):
                 found.append(int(entry.name))
         except OSError:
             continue
