@@ -14,8 +14,6 @@ from aiobuildkit.stream import HIGH_WATER, ServedStream
 from aiobuildkit.wire import grpc
 from aiobuildkit.wire.http2 import HTTP2
 
-pytestmark = pytest.mark.timeout(60)
-
 
 async def carry(source: Channel, sink: Channel, size: Callable[[], int]) -> None:
     while data := await source.take():
@@ -89,7 +87,7 @@ def test_calls_side_by_side_echo_whatever_is_sent_however_it_is_cut(calls, sizes
         return sizes[number % len(sizes)] if number < 200 else 1 << 20
 
     async def run() -> None:
-        async with asyncio.timeout(30), Pair(size) as pair:
+        async with Pair(size) as pair:
             echoes = await asyncio.gather(*(pair.echo("/echo", messages) for messages in calls))
             assert echoes == calls
 

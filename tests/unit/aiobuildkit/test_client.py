@@ -17,8 +17,6 @@ from aiobuildkit import (
 from aiobuildkit.protos import control_pb2 as pb
 from tests.unit.aiobuildkit.fake_buildkit import Call, FakeBuildKit
 
-pytestmark = pytest.mark.timeout(20)
-
 RECORD = pb.UsageRecord(
     id="a",
     mutable=True,

@@ -85,7 +85,6 @@ def become_a_fifo(file: Path) -> None:
     os.mkfifo(file)
 
 
-@pytest.mark.timeout(10)
 @pytest.mark.parametrize("change", [become_another, become_newer, become_shorter, become_a_fifo])
 def test_a_file_that_changes_in_mid_transfer_is_an_error(
     tmp_path: Path, change: Callable[[Path], None]

@@ -116,5 +116,5 @@ def running(builder: ScriptedBuilder) -> Iterator[ScriptedBuilder]:
         yield builder
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join()
         listening.close()

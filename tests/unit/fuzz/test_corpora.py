@@ -25,7 +25,7 @@ def test_a_corpus_is_there_and_small(target):
 def test_kept_inputs_find_nothing(target, path):
     began = time.thread_time()
     corpora.runner(target)(path.read_bytes())
-    assert time.thread_time() - began < 5
+    assert time.thread_time() - began < 20
 
 
 @pytest.mark.parametrize("target", corpora.TARGETS)

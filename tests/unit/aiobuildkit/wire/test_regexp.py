@@ -60,4 +60,4 @@ def test_a_hostile_expression_takes_linear_time():
     regexp = Regexp("^" + "[^b]*" * 100 + "b$")
     start = time.process_time()
     assert not regexp.search("a" * 4000)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 10

@@ -12,8 +12,6 @@ from function_builder.builds import daemon as module
 from function_builder.builds.daemon import Daemon
 from tests.support import until
 
-pytestmark = pytest.mark.timeout(20)
-
 
 class BuildKit:
     """Answers as it is told, at once or when asked to."""

@@ -24,13 +24,15 @@ async def test_every_follower_reads_every_line_whenever_it_comes():
     assert await early == await late == await read(log) == ["a", "b", "c"]
 
 
-async def test_lines_that_come_together_are_given_together():
+async def test_lines_that_come_together_are_given_together(monkeypatch):
+    monkeypatch.setattr(log_module, "GATHER_SECONDS", QUIET)
     log = BuildLog()
     follower = log.follow(QUIET)
     first = asyncio.ensure_future(anext(follower))
     for line in "abc":
         await asyncio.sleep(0)
         log.append([line])
+    log.close()
     assert await first == ["a", "b", "c"]
 
 

@@ -96,7 +96,7 @@ def queue():
 async def test_a_follower_sees_its_place_at_once_and_at_each_change(queue):
     _, stacks, places = queue
     positions: list[int] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         follower = asyncio.create_task(seen(places[3], positions))
         for leaving in (1, 0, 2):
             await asyncio.sleep(0)
@@ -123,7 +123,7 @@ async def test_whoever_has_a_slot_at_once_is_told_of_no_place(queue):
 
 async def test_nobody_is_let_in_when_it_is_closed(queue):
     slots, stacks, places = queue
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         followers = [asyncio.create_task(seen(place, [])) for place in places[1:]]
         await asyncio.sleep(0)
         stacks[0].close()  # The first of the queue has the slot, and has not noticed.

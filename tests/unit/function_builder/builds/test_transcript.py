@@ -214,7 +214,7 @@ def test_secrets_and_output_made_for_each_other_do_not_hold_up_the_builder(shape
     said(subject, *output(*(text[at : at + 4096] for at in range(0, len(text), 4096))))
     said(subject, *output(text + b"\n"))
     # Less than one; tried one by one, it was minutes.
-    assert time.process_time() - began < 4
+    assert time.process_time() - began < 20
 
 
 def test_a_long_line_that_comes_byte_by_byte_does_not_either():
@@ -222,7 +222,7 @@ def test_a_long_line_that_comes_byte_by_byte_does_not_either():
     subject = Transcript(Mask({"x": secret}), prefixes=True)
     began = time.process_time()
     assert said(subject, *output(secret), *output(*[b"x"] * 20_000)) == ["***", "x" * 20_000]
-    assert time.process_time() - began < 4
+    assert time.process_time() - began < 20
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
@@ -238,4 +238,4 @@ def test_a_thousand_secrets_do_not_hold_up_the_log():
     for end in (b"\n", b""):
         said(subject, *output(b"0123456789abcdef" * (1 << 16) + end))
     # Tried one by one at each byte, and once more at each cut of the line, it was minutes.
-    assert time.process_time() - began < 3
+    assert time.process_time() - began < 20

@@ -3,7 +3,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from function_builder.cli import main
+from tests.support import free_address
 from tests.unit.function_builder.scripted_builder import (
     SECRET,
     ScriptedBuilder,
@@ -197,8 +197,7 @@ def test_an_unsigned_request_is_told_how_to_sign(
 
 
 def test_nobody_listens(run, hello: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    url = f"http://{free_address()}"
     done = run(hello, "-t", IMAGE, "--url", url)
     assert (done.code, done.out) == (3, "")
     assert done.err == f"error: cannot connect to {url}/build: Connection refused\n"
@@ -251,7 +250,7 @@ def test_an_interrupt_hangs_up_and_says_so(
         while process.stderr.readline() != "  hello\n":
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert err == "error: interrupted; the builder stops the build\n"
-    assert builder.abandoned.wait(5)
+    assert builder.abandoned.wait(60)

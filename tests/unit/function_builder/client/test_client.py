@@ -1,6 +1,5 @@
 import asyncio
 import io
-import socket
 import tarfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +20,7 @@ from function_builder.client import (
 )
 from function_builder.contract.timestamp import read_timestamp
 from tests.servers import serving
+from tests.support import free_address
 from tests.unit.function_builder.scripted_builder import (
     SECRET,
     Answer,
@@ -149,7 +149,8 @@ async def test_a_silent_stream_is_a_failure(builder_that: BuilderThat, hello: Pa
         await asyncio.Event().wait()
 
     builder = builder_that(streamed(progress(*LOG), then=for_ever))
-    async with AsyncClient(builder.url, payload_secret=SECRET, silence=0.2) as client:
+    # Time enough for the answer's beginning, which counts as well.
+    async with AsyncClient(builder.url, payload_secret=SECRET, silence=3) as client:
         _, result = await follow(client, hello)
     assert result.status is BuildStatus.FAILED
     assert "fell silent" in result.error
@@ -178,7 +179,7 @@ async def test_leaving_a_stream_hangs_up(builder_that: BuilderThat, hello: Path)
     async with AsyncClient(builder.url, payload_secret=SECRET) as client:
         async with client.stream(hello, CONFIG) as build:
             await anext(aiter(build))
-        assert await asyncio.to_thread(builder.abandoned.wait, 5)
+        assert await asyncio.to_thread(builder.abandoned.wait, 60)
         assert (await build.result()).status is BuildStatus.FAILED
 
 
@@ -259,10 +260,9 @@ async def test_a_wrong_secret_is_refused(builder_that: BuilderThat, hello: Path)
 
 
 async def test_nobody_listens(hello: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    async with AsyncClient(f"http://127.0.0.1:{port}") as client:
-        with pytest.raises(Unreachable, match=f"127.0.0.1:{port}/build: Connection refused"):
+    address = free_address()
+    async with AsyncClient(f"http://{address}") as client:
+        with pytest.raises(Unreachable, match=f"{address}/build: Connection refused"):
             await client.build(hello, CONFIG)
 
 
@@ -288,7 +288,7 @@ async def answering(answer: bytes) -> AsyncIterator[str]:
 
     async with serving(serve) as address:
         yield f"http://{address}"
-        await asyncio.wait_for(left.wait(), 5)
+        await asyncio.wait_for(left.wait(), 60)
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0\r\n"])

@@ -11,6 +11,7 @@ from function_builder.engine.address import (
     split,
 )
 from function_builder.engine.errors import AddressTaken, EngineError
+from tests.support import free_address
 
 
 @pytest.mark.parametrize(
@@ -28,10 +29,10 @@ def test_what_is_no_address_is_refused(address):
 
 
 def test_a_listener_takes_its_address_and_gives_it_back():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(AddressTaken, match=f"^{address} is taken by another program$"):
-            ensure_free(address)
+    address = free_address()
+    taken = pytest.raises(AddressTaken, match=f"^{address} is taken by another program$")
+    with socket.create_server(split(address)), taken:
+        ensure_free(address)
     ensure_free(address)
 
 

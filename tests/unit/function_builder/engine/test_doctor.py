@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from function_builder.engine import ToolMissing
+from function_builder.engine.address import split
 from function_builder.engine.doctor import Finding, Level, Machine, address, disk, examine
+from tests.support import free_address
 
 FILES = {
     "etc/subuid": "other:100000:65536\napp:165536:65536\n",
@@ -201,8 +203,8 @@ def test_cgroups_that_are_not_delegated(made, monkeypatch):
 
 
 def test_an_address(made):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        where = f"127.0.0.1:{other.getsockname()[1]}"
+    where = free_address()
+    with socket.create_server(split(where)):
         taken = address("listen", where, "choose another")
     free = address("listen", where, "choose another")
     assert (taken.level, taken.remedy) == (Level.NOTE, "choose another")

@@ -28,7 +28,7 @@ async def test_a_build_that_is_cancelled_before_its_first_step_has_an_end(tmp_pa
     with service.slots.place() as place:
         task = service.start(build, place)
         task.cancel("its client went away")
-        await asyncio.wait([task], timeout=5)
+        await asyncio.wait([task], timeout=60)
     assert build.result is not None
     assert build.outcome is Outcome.CANCELLED
     assert not service.running
@@ -38,7 +38,7 @@ async def test_a_build_without_buildkit_is_told_so(tmp_path):
     service = idle_service(tmp_path)
     build = Build(request())
     with service.slots.place() as place:
-        await asyncio.wait([service.start(build, place)], timeout=5)
+        await asyncio.wait([service.start(build, place)], timeout=60)
     assert build.outcome is Outcome.UNREACHABLE
 
 
@@ -48,7 +48,7 @@ async def test_no_build_is_begun_once_the_service_ends(tmp_path):
     with service.slots.place() as place:
         task = service.start(build, place)
         service.end("the builder is shutting down")
-        await asyncio.wait([task], timeout=5)
+        await asyncio.wait([task], timeout=60)
     assert build.refusal is not None
     assert build.refusal.status == 503
 
