@@ -58,7 +58,7 @@ class Faults:
         return [window for window in self.windows if window.end >= begin]
 
     async def run(self, period: float, seconds: float) -> None:
-        """Break one thing in each period, in turn, for so long; each is whole again after."""
+        """Break one thing in each period, in turn, for so long, each at least once."""
         end = time.monotonic() + seconds
         # The two ends of BuildKit lie 30 s apart in a long run: its supervisor waits longer and
         # longer to restart what keeps dying sooner.
@@ -69,11 +69,12 @@ class Faults:
             lambda: self._registry_fails("registry resets", RESET),
             self._buildkit_restarted,
         ]
-        for turn in itertools.cycle(turns):
-            if time.monotonic() + period > end:
-                return
+        for number, turn in enumerate(itertools.cycle(turns)):
+            if number >= len(turns) and time.monotonic() + period > end:
+                break
             await asyncio.sleep(period)
             await turn()
+        await asyncio.sleep(max(end - time.monotonic(), 0))
 
     async def _buildkit_killed(self) -> None:
         async with self._broken("buildkitd killed", _LOST):

@@ -1,7 +1,6 @@
 """What a soak's clients ask for: good and bad builds, each request with the answer it must get."""
 
 import random
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -74,11 +73,10 @@ class Mix:
             self._leaves_building: 6,
         }
 
-    def asks(self, seconds: float) -> Iterator[Ask]:
-        """Make requests for so long; no two have the same content."""
-        end = time.monotonic() + seconds
+    def asks(self, while_: Callable[[], bool]) -> Iterator[Ask]:
+        """Make requests for as long as that holds; no two have the same content."""
         kinds = list(self._kinds)
-        while time.monotonic() < end:
+        while while_():
             self._number += 1
             (kind,) = self._random.choices(kinds, list(self._kinds.values()))
             yield kind()

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.registries import faulty_registry
 from tests.soak.clients import Clients
 from tests.soak.faults import Faults, Window
 from tests.soak.gauges import GAUGES, Gauges, Sample, mean, metrics, summary, third
-from tests.soak.mix import Ask, Mix
+from tests.soak.mix import Mix
 from tests.support import free_address
 
 SLOTS = 4
@@ -83,8 +83,7 @@ async def soak(root: Path, *, seconds: float, seed: int) -> Outcome:
             faults.hang_up = clients.hang_up
             gauges = Gauges(builder, daemon.address)
             before = await gauges.look()
-            asks = Mix(faulty.address, seed).asks(seconds)
-            await _work(clients, asks, faults, gauges, seconds)
+            await _work(clients, Mix(faulty.address, seed), faults, gauges, seconds)
             after = await _at_rest(gauges, before)
             complaints = [
                 *clients.wrong,
@@ -105,14 +104,12 @@ async def soak(root: Path, *, seconds: float, seed: int) -> Outcome:
     )
 
 
-async def _work(
-    clients: Clients, asks: Iterator[Ask], faults: Faults, gauges: Gauges, seconds: float
-) -> None:
+async def _work(clients: Clients, mix: Mix, faults: Faults, gauges: Gauges, seconds: float) -> None:
     async with asyncio.timeout(seconds + _LATEST_END), asyncio.TaskGroup() as group:
         watching = group.create_task(gauges.watch(period=min(max(seconds / 120, 0.5), 5)))
         async with asyncio.TaskGroup() as working:
-            working.create_task(faults.run(min(max(seconds / 7, 6), 20), seconds))
-            working.create_task(clients.run(CLIENTS, asks))
+            breaking = working.create_task(faults.run(min(max(seconds / 7, 6), 20), seconds))
+            working.create_task(clients.run(CLIENTS, mix.asks(lambda: not breaking.done())))
         watching.cancel()
 
 
