@@ -70,7 +70,7 @@ def refusals(builder: RunningBuilder) -> int:
 
 @asynccontextmanager
 async def occupied(builder: RunningBuilder) -> AsyncIterator[None]:
-    """Keep a slot of the builder's taken by a build that does not end by itself."""
+    """Keep the builder's slot taken by a build that does not end by itself, and have it back."""
     dockerfile = f"FROM busybox\nRUN echo begun {uuid.uuid4()}; sleep 100\n"
     body = make_tar({"Dockerfile": dockerfile}, {"skipPush": True})
     sent = headers(body, stream=True)
@@ -83,6 +83,8 @@ async def occupied(builder: RunningBuilder) -> AsyncIterator[None]:
             if '"l: ' in line:
                 break
         yield
+    # The build ends a moment after its client has gone.
+    await until(lambda: httpx2.get(builder.url + "/ready").status_code == 200)
 
 
 async def run_while_busy(command: tuple[str, ...], builder: RunningBuilder, **options) -> Outcome:
