@@ -242,7 +242,8 @@ async def look_at_history(address: str, search: Search) -> None:
 
 
 def look_at_files(place: str, root: Path, search: Search) -> None:
-    for path in root.rglob("*"):
+    # BuildKit tidies up meanwhile: unlike rglob, walk passes over directories that have gone.
+    for path in (Path(folder, name) for folder, _, names in os.walk(root) for name in names):
         with suppress(FileNotFoundError):
             if path.is_file() and not path.is_symlink():
                 content = path.read_bytes()

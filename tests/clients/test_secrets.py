@@ -13,7 +13,7 @@ from tests.builders import RunningBuilder
 from tests.clients.programs import run
 from tests.images import pull
 from tests.requests import headers, make_tar
-from tests.support import VECTORS
+from tests.support import VECTORS, until
 
 pytestmark = pytest.mark.integration
 
@@ -163,7 +163,7 @@ async def test_another_builders_key_is_told(builder, project: Path):
     # faas-cli 0.18 panics on any refusal of a build with secrets; the builder's log tells why.
     assert outcome.code != 0
     other = (project / "other.pub").read_text()[:8]
-    assert f'sealed for key \\"{other}\\"' in builder.log.read_text()
+    await until(lambda: f'sealed for key \\"{other}\\"' in builder.log.read_text())
 
 
 async def test_a_builder_without_a_key_says_so(wide_builder, project: Path):
