@@ -91,7 +91,7 @@ def document(documented: RunningBuilder) -> dict[str, Any]:
 @api.parametrize()
 @BOUNDED
 def test_answers_keep_to_the_document(case, documented):
-    case.call_and_validate(base_url=documented.url, excluded_checks=NOT_OURS)
+    case.call_and_validate(base_url=documented.url, excluded_checks=NOT_OURS, timeout=60)
 
 
 @pytest.mark.integration
@@ -100,7 +100,7 @@ def test_answers_keep_to_the_document(case, documented):
 def test_signed_requests_keep_to_the_document(case, documented):
     if isinstance(case.body, bytes):
         case.headers = {**(case.headers or {}), "X-Build-Signature": signature(case.body)}
-    answer = case.call(base_url=documented.url)
+    answer = case.call(base_url=documented.url, timeout=60)
     case.validate_response(answer, excluded_checks=NOT_OURS)
     if answer.status_code == 500:
         # A build that was begun has a name, and says what BuildKit said.

@@ -187,7 +187,7 @@ async def listener(host: str) -> AsyncIterator[str]:
 
 async def reached(builder: Builder, addresses: list[str]) -> dict[str, bool]:
     """From which of these a RUN step has an answer, all of them speaking HTTP."""
-    ask = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | /busybox nc -w 3 {} | /busybox grep -q ^HTTP"
+    ask = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | /busybox nc -w 10 {} | /busybox grep -q ^HTTP"
     tries = "; ".join(
         f"{ask.format(address.replace(':', ' '))} && echo reached {address}"
         for address in addresses
