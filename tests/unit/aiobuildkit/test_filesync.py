@@ -130,7 +130,7 @@ async def serve(tree: Tree, receiver: Receiver) -> Transfer:
     files = FileSync({"context": tree})
     (handler,) = files.handlers().values()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await handler(receiver)
     finally:
         (transfer,) = files.transfers
@@ -197,7 +197,7 @@ async def fails(tree: Tree, receiver: Receiver) -> tuple[str, Transfer]:
     files = FileSync({"context": tree})
     (handler,) = files.handlers().values()
     with pytest.raises(RPCError) as raised:
-        await asyncio.wait_for(handler(receiver), 20)
+        await asyncio.wait_for(handler(receiver), 60)
     assert receiver.errors == [str(raised.value)]
     (transfer,) = files.transfers
     assert not transfer.finished
