@@ -37,6 +37,12 @@ class RunningBuilder:
         """What it tells Prometheus."""
         return httpx2.get(f"{self.metrics_url}/metrics", timeout=60).text
 
+    def metric(self, sample: str) -> float:
+        """The value of one of its samples, by what follows `function_builder_`."""
+        name = f"function_builder_{sample} "
+        (line,) = (line for line in self.metrics().splitlines() if line.startswith(name))
+        return float(line.removeprefix(name))
+
 
 @asynccontextmanager
 async def running_builder(
@@ -73,7 +79,7 @@ async def running_builder(
         )
     builder = RunningBuilder(f"http://{listen}", f"http://{metrics}", process, log, secrets)
     try:
-        await until(lambda: _answers(builder, wait_for))
+        await until(lambda: answers(builder, wait_for))
         yield builder
     finally:
         if process.returncode is None:
@@ -86,7 +92,8 @@ async def running_builder(
             raise
 
 
-def _answers(builder: RunningBuilder, probe: str) -> bool:
+def answers(builder: RunningBuilder, probe: str = "/ready") -> bool:
+    """Whether a probe answers 200; that the builder runs is made sure of."""
     assert builder.process.returncode is None, builder.log.read_text()
     try:
         return httpx2.get(builder.url + probe, timeout=5).status_code == 200

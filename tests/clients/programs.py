@@ -61,7 +61,7 @@ async def run(
 
 def refusals(builder: RunningBuilder) -> int:
     """How many requests a builder has answered with 429."""
-    text = httpx2.get(builder.metrics_url + "/metrics").text
+    text = builder.metrics()
     found = re.search(
         r'^http_requests_total\{code="429",method="POST",path="/build"\} (\S+)', text, re.MULTILINE
     )
@@ -84,7 +84,7 @@ async def occupied(builder: RunningBuilder) -> AsyncIterator[None]:
                 break
         yield
     # The build ends a moment after its client has gone.
-    await until(lambda: httpx2.get(builder.url + "/ready").status_code == 200)
+    await until(lambda: builder.get("/ready").status_code == 200)
 
 
 async def run_while_busy(command: tuple[str, ...], builder: RunningBuilder, **options) -> Outcome:

@@ -118,7 +118,7 @@ DIGEST = "3d1be468e3ad3f92e2ad12dc489947c81046b82d846b55b37ed54174407b7a92"
 @pytest.mark.parametrize("key", ["fetched", "a file", "an answer's file", "a literal"])
 async def test_faas_cli_brings_its_secrets(key, builder, registry, project: Path, image):
     public = (VECTORS / "build-secrets.key.pub").read_text()
-    answer = httpx2.get(builder.url + "/publickey").text
+    answer = builder.get("/publickey").text
     file = project / "public"
     file.write_text(answer if key == "an answer's file" else public)
     option = {
@@ -200,7 +200,7 @@ async def test_the_key_rotates_without_a_restart(builder, tmp_path: Path):
     key.write_bytes((tmp_path / "new").read_bytes())
     try:
         for path in ("/publickey", "/public-key"):
-            assert httpx2.get(builder.url + path).json() == {
+            assert builder.get(path).json() == {
                 "key_id": public[:8],
                 "algorithm": "nacl/box",
                 "public_key": public,

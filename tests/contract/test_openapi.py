@@ -80,7 +80,7 @@ async def documented(
 
 @pytest.fixture
 def document(documented: RunningBuilder) -> dict[str, Any]:
-    answer = httpx2.get(f"{documented.url}/openapi.yaml")
+    answer = documented.get("/openapi.yaml")
     assert answer.headers["content-type"] == "application/yaml"
     loaded = yaml.safe_load(answer.text)
     assert isinstance(loaded, dict)

@@ -134,7 +134,7 @@ async def test_every_query_and_every_alert_has_its_data(tmp_path, buildkitd, reg
 async def test_promtool_finds_nothing_wrong_with_the_metrics(tmp_path, buildkitd, registry):
     async with running_builder(tmp_path, buildkitd) as builder:
         assert build(builder, registry, "echo lint") == 200
-        metrics = httpx2.get(f"{builder.metrics_url}/metrics").content
+        metrics = builder.metrics().encode()
     lint = ["promtool", "check", "metrics"]
     run = await asyncio.to_thread(subprocess.run, lint, input=metrics, capture_output=True)
     assert (run.returncode, run.stdout, run.stderr) == (0, b"", b"")

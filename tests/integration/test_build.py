@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import re
 import socket
 import tarfile
 from collections.abc import Mapping
@@ -550,17 +549,13 @@ async def test_a_client_that_does_not_read_holds_no_slot_when_its_build_has_ende
             head = {**headers(body, stream=True), "Host": "a", "Content-Length": str(len(body))}
             lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
             client.sendall(f"POST /build HTTP/1.1\r\n{lines}\r\n".encode() + body)
-            await until(lambda: _gauge(builder, "builds_in_progress") == 1)
-            await until(lambda: _gauge(builder, "builds_in_progress") == 0)
-            assert _gauge(builder, "slots_taken") == 0
+            await until(lambda: builder.metric("builds_in_progress") == 1)
+            await until(lambda: builder.metric("builds_in_progress") == 0)
+            assert builder.metric("slots_taken") == 0
             assert "build ended" in builder.log.read_text()
-            assert _gauge(builder, "requests_in_flight") == 1, "all of it fitted into buffers"
-
-
-def _gauge(builder: RunningBuilder, name: str) -> float:
-    text = builder.metrics()
-    (value,) = re.findall(rf"^(?:function_builder|http)_{name} (.*)$", text, re.MULTILINE)
-    return float(value)
+            assert "\nhttp_requests_in_flight 1.0\n" in builder.metrics(), (
+                "all of it fitted into buffers"
+            )
 
 
 async def upload_across_sigterm(builder: RunningBuilder, body: bytes, *, until_log_says: str):
@@ -576,7 +571,7 @@ async def upload_across_sigterm(builder: RunningBuilder, body: bytes, *, until_l
         sent = headers(body, stream=True)
         post = client.post(f"{builder.url}/build", content=pieces(), headers=sent)
         answered = asyncio.create_task(post)
-        await until(lambda: _gauge(builder, "uploads_in_progress") == 1)
+        await until(lambda: builder.metric("uploads_in_progress") == 1)
         builder.terminate()
         await until(lambda: until_log_says in builder.log.read_text())
         going_on.set()

@@ -12,6 +12,7 @@ import pytest
 
 from tests.builders import RunningBuilder, running_builder
 from tests.requests import headers, make_tar
+from tests.support import until
 
 pytestmark = pytest.mark.integration
 
@@ -141,20 +142,13 @@ async def test_an_upload_that_was_taken_is_built_while_others_are_refused(starti
         upload = asyncio.create_task(
             http.post(f"{builder.url}/build", content=slowly(), headers=sent)
         )
-        async with asyncio.timeout(60):
-            while "function_builder_uploads_in_progress 1.0" not in await scraped(http, builder):
-                pass
+        await until(lambda: builder.metric("uploads_in_progress") == 1)
         builder.terminate()
         await until_refused(http, builder)
         more.set()
         assert last_of(await upload)["status"] == "success"
         async with asyncio.timeout(60):
             assert await builder.process.wait() == 0
-
-
-async def scraped(http, builder: RunningBuilder) -> str:
-    answer = await http.get(builder.metrics_url + "/metrics")
-    return str(answer.text)
 
 
 async def test_an_idle_builder_ends_as_soon_as_its_delay_is_over(starting, http):

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from tests.builders import RunningBuilder
+from tests.builders import RunningBuilder, answers
 from tests.images import Image, pull, unpack
 from tests.requests import SECRET, headers, make_tar
 from tests.support import free_address, served, until
@@ -168,15 +168,6 @@ async def running(
             await process.wait()
 
 
-def answers(builder: RunningBuilder) -> bool:
-    """Whether it is ready; that it runs is made sure of."""
-    assert builder.process.returncode is None, builder.log.read_text()
-    try:
-        return httpx2.get(f"{builder.url}/ready", timeout=5).status_code == 200
-    except httpx2.TransportError:
-        return False
-
-
 async def test_it_is_an_ordinary_users_and_holds_no_tool_for_an_intruder(image):
     said = image.config["config"]
     assert said["User"] == f"{APP}:{APP}"
@@ -210,4 +201,4 @@ async def test_it_builds_with_a_read_only_root_and_no_rights(
         )
         assert answer.json()["status"] == "success", answer.text
         assert pull(registry, "image-test/built", "1").text("made") == "made\n"
-        assert "builds_total" in httpx2.get(f"{builder.metrics_url}/metrics").text
+        assert "builds_total" in builder.metrics()

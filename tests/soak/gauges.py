@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import httpx2
-
 from aiobuildkit import BuildKitError, Client
 from tests.builders import RunningBuilder
 
@@ -65,15 +63,9 @@ class Gauges:
             memory=_of(status, "VmRSS:") * 1024 / 1e6,
             descriptors=len(list((process / "fd").iterdir())),
             threads=_of(status, "Threads:"),
-            tasks=_of(await metrics(self._builder), "\nfunction_builder_tasks "),
+            tasks=await asyncio.to_thread(self._builder.metric, "tasks"),
             buildkit_disk=sum(record.size for record in cache) / 1e6,
         )
-
-
-async def metrics(builder: RunningBuilder) -> str:
-    """What the builder tells Prometheus."""
-    async with httpx2.AsyncClient(trust_env=False, timeout=60) as http:
-        return (await http.get(f"{builder.metrics_url}/metrics")).text
 
 
 def _of(text: str, name: str) -> float:

@@ -15,7 +15,7 @@ from tests.builders import RunningBuilder, running_builder
 from tests.registries import faulty_registry
 from tests.soak.clients import Clients
 from tests.soak.faults import Faults, Window
-from tests.soak.gauges import GAUGES, Gauges, Sample, mean, metrics, summary, third
+from tests.soak.gauges import GAUGES, Gauges, Sample, mean, summary, third
 from tests.soak.mix import Mix
 from tests.support import free_address
 
@@ -89,7 +89,7 @@ async def soak(root: Path, *, seconds: float, seed: int) -> Outcome:
                 *clients.wrong,
                 *_flat(gauges.samples),
                 *_rested(before, after),
-                *_accounts(await metrics(builder), clients),
+                *_accounts(await asyncio.to_thread(builder.metrics), clients),
                 *_remains(builder, root),
             ]
     return Outcome(

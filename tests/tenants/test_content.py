@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
-import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -84,7 +83,7 @@ async def test_each_image_holds_what_was_sent_for_it(buildkitd: str, registry: s
 
 def _transfers(builder: RunningBuilder) -> tuple[float, float]:
     """How much was announced to BuildKit, and how much of it BuildKit asked for."""
-    text = httpx2.get(f"{builder.metrics_url}/metrics", trust_env=False).text
+    text = builder.metrics()
     samples = {
         sample.name: sample.value
         for family in text_string_to_metric_families(text)

@@ -79,6 +79,16 @@ class Peer(h2.connection.H2Connection):
         return core.feed(self.data_to_send())
 
 
+def answered() -> tuple[HTTP2, Peer, int]:
+    """A client, its server, and a stream whose response's headers are still to be told."""
+    client = HTTP2(client=True)
+    peer = Peer(client)
+    stream_id = client.open(REQUEST)
+    peer.hear(client)
+    peer.send_headers(stream_id, RESPONSE)
+    return client, peer, stream_id
+
+
 def test_the_settings_are_those_that_grpc_with_buildkit_needs():
     peer = Peer(HTTP2(client=True))
     assert peer.remote_settings[SettingCodes.ENABLE_PUSH] == 0
@@ -165,11 +175,7 @@ def hpack_integer(value: int, prefix_bits: int, flags: int) -> bytes:
 def test_trailers_of_megabytes_arrive(size):
     # In Huffman code, as grpc-go sends them (four times "A" in three bytes), and by hand, for
     # hpack's encoder takes minutes; in frames of 16 KiB, far more than the 64 that h2 takes.
-    client = HTTP2(client=True)
-    peer = Peer(client)
-    stream_id = client.open(REQUEST)
-    peer.hear(client)
-    peer.send_headers(stream_id, RESPONSE)
+    client, peer, stream_id = answered()
     peer.tell(client)
     name = b"grpc-status-details-bin"
     value = bytes([0b10000110, 0b00011000, 0b01100001]) * (size // 4)
@@ -326,11 +332,7 @@ def test_streams_take_turns():
 
 
 def test_windows_are_replenished_by_the_quarter():
-    client = HTTP2(client=True)
-    peer = Peer(client)
-    stream_id = client.open(REQUEST)
-    peer.hear(client)
-    peer.send_headers(stream_id, RESPONSE)
+    client, peer, stream_id = answered()
     quarter = http2.WINDOW // 4
     received = 0
     while received < quarter - 16_384:
@@ -400,11 +402,7 @@ def test_a_reset_drops_what_was_queued():
 
 
 def test_our_reset_is_sent_once_and_what_is_still_on_its_way_ignored():
-    client = HTTP2(client=True)
-    peer = Peer(client)
-    stream_id = client.open(REQUEST)
-    peer.hear(client)
-    peer.send_headers(stream_id, RESPONSE)
+    client, peer, stream_id = answered()
     peer.send_data(stream_id, b"on its way")
     client.reset(stream_id)
     client.reset(stream_id)
@@ -495,11 +493,7 @@ def test_a_client_may_not_open_streams_of_ours(stream_id):
 
 
 def test_padding_counts_for_the_window_and_is_no_data():
-    client = HTTP2(client=True)
-    peer = Peer(client)
-    stream_id = client.open(REQUEST)
-    peer.hear(client)
-    peer.send_headers(stream_id, RESPONSE)
+    client, peer, stream_id = answered()
     peer.send_data(stream_id, b"data", pad_length=10)
     assert peer.tell(client)[-1] == Data(stream_id, b"data", 15)
 
