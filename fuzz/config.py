@@ -1,6 +1,7 @@
 """A request's configuration: any bytes are refused or have one meaning."""
 
-from function_builder.contract.config import BuildConfig, normalise_reference, parse_config
+from function_builder.contract.config import BuildConfig, parse_config
+from function_builder.contract.references import normalise_reference
 from fuzz.refusals import unless_refused
 
 

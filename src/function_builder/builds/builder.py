@@ -127,6 +127,7 @@ class Builder:
         it is this build that ends BuildKits, it has ended two.
         """
         transcript = Transcript(mask, prefixes=self._log_prefixes)
+        build.log.append([transcript.note(note) for note in build.request.config.notes])
         function = _function(build.request) or build.id
         lost: Daemon | None = None
         while True:

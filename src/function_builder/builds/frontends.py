@@ -15,8 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from function_builder.contract.config import split_reference
 from function_builder.contract.errors import Refusal, shown
+from function_builder.contract.references import split_reference
 
 SYNTAX_ARG: Final = "BUILDKIT_SYNTAX"
 BUILT_IN: Final = {"cmdline": ""}

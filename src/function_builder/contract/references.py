@@ -1,0 +1,50 @@
+"""Image references: the grammar, and the parts."""
+
+from __future__ import annotations
+
+import re
+
+from function_builder.contract.errors import Refusal, shown
+
+# The grammar of github.com/distribution/reference, in the parts that a push can use.
+_DOMAIN_LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+_DOMAIN = rf"(?:{_DOMAIN_LABEL}(?:\.{_DOMAIN_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
+_PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"(?:{_DOMAIN}/)?{_PATH_PART}(?:/{_PATH_PART})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_MAX_REPOSITORY = 255
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Split a reference at its tag: `("host:5000/name", "tag")`; no tag: an empty one."""
+    head, colon, tail = reference.rpartition(":")
+    if not colon or "/" in tail:
+        return reference, ""
+    return head, tail
+
+
+def normalise_reference(reference: str) -> str:
+    """Lower-case the repository, keep the tag, and hold the whole to the reference grammar.
+
+    Source: github.com/distribution/reference. A digest is refused: nothing can be pushed to one.
+
+    Raises:
+        Refusal: 400.
+    """
+    name = shown(reference)
+    if "," in reference:
+        raise Refusal(400, f"image {name}: one image is built by a request, so no comma")
+    if "@" in reference:
+        raise Refusal(400, f"image {name}: a digest cannot be pushed to: name a tag instead")
+    repository, tag = split_reference(reference)
+    repository = repository.lower()
+    # Its length first: a megabyte holds up the expression, and that all else, for a second. Some
+    # letters outside of ASCII only look so in lower case: the Kelvin sign's is a k.
+    valid = (
+        reference.isascii()
+        and len(repository) <= _MAX_REPOSITORY
+        and _REPOSITORY.fullmatch(repository)
+    )
+    if not valid or (tag and not _TAG.fullmatch(tag)) or reference.endswith(":"):
+        raise Refusal(400, f"image {name}: not a valid reference, such as host:5000/name:tag")
+    return f"{repository}:{tag}" if tag else repository
