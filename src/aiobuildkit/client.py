@@ -122,13 +122,17 @@ class Client:
         )
         return Solve(self._connect(), session, request, metadata or {})
 
-    async def info(self) -> BuildKitVersion:
+    async def info(self, *, answer_timeout: float | None = None) -> BuildKitVersion:
         """Which BuildKit answers; also the cheapest proof that one does.
+
+        Args:
+            answer_timeout: seconds that a daemon which has accepted the connection may take for
+                its first word, beside ``connect_timeout``; None: that covers both.
 
         Raises:
             BuildKitError: none does, as for every request here.
         """
-        async with self._connect() as connection:
+        async with self._connect(answer_timeout) as connection:
             reply = await calls.unary(
                 connection.channel, f"{CONTROL}/Info", pb.InfoRequest(), pb.InfoResponse
             )
@@ -191,9 +195,12 @@ class Client:
                 yield usage_record(record)
 
     @asynccontextmanager
-    async def _connect(self) -> AsyncIterator[Connection]:
+    async def _connect(self, answer_timeout: float | None = None) -> AsyncIterator[Connection]:
         async with connect(
-            self.address, tls=self._tls, connect_timeout=self._connect_timeout
+            self.address,
+            tls=self._tls,
+            connect_timeout=self._connect_timeout,
+            answer_timeout=answer_timeout,
         ) as connection:
             self._open.add(connection)
             try:

@@ -181,23 +181,33 @@ class Connection(asyncio.Protocol):
 
 @asynccontextmanager
 async def connect(
-    address: str, *, tls: TLSConfig | None = None, connect_timeout: float
+    address: str,
+    *,
+    tls: TLSConfig | None = None,
+    connect_timeout: float,
+    answer_timeout: float | None = None,
 ) -> AsyncIterator[Connection]:
     """Connect, and hear the daemon's first HTTP/2 frame, within ``connect_timeout`` seconds.
 
     Hearing it is what shows that the daemon works, and that it accepts our certificate: with
-    TLS 1.3 a refusal comes only after the handshake.
+    TLS 1.3 a refusal comes only after the handshake. With ``answer_timeout`` the frame has so many
+    seconds of its own, after the socket is connected and TLS has shaken hands.
 
     Raises:
         ConnectionFailed: the daemon is not there, is no HTTP/2 server, or TLS failed.
         ValueError: the address is none.
     """
     where = Address.parse(address)
+    limit = connect_timeout
     try:
-        async with asyncio.timeout(connect_timeout):
-            connection = await _open(where, tls)
+        async with asyncio.timeout(limit) as deadline:
+            connection = await _dial(where, tls)
+            if answer_timeout is not None:
+                limit = answer_timeout
+                deadline.reschedule(asyncio.get_running_loop().time() + limit)
+            await _hear(connection)
     except TimeoutError as error:
-        raise ConnectionFailed(address, f"no answer within {connect_timeout:g} s") from error
+        raise ConnectionFailed(address, f"no answer within {limit:g} s") from error
     except (OSError, BuildKitError) as error:
         raise ConnectionFailed(address, str(error)) from error
     try:
@@ -206,14 +216,13 @@ async def connect(
         await connection.close()
 
 
-async def _open(where: Address, tls: TLSConfig | None) -> Connection:
-    connection = await _dial(where, tls)
+async def _hear(connection: Connection) -> None:
+    """Wait for the daemon's first frame; a connection without one is closed."""
     try:
         await asyncio.shield(connection.channel.ready)
     except BaseException:
         await connection.close()
         raise
-    return connection
 
 
 async def _dial(where: Address, tls: TLSConfig | None) -> Connection:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 
 class SettingsError(ValueError):
@@ -76,6 +77,18 @@ def _bytes(value: str) -> int:
 
 def _words(value: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+Networks: TypeAlias = tuple[IPv4Network | IPv6Network, ...]
+"""Ranges of IP addresses."""
+
+
+def _networks(value: str) -> Networks:
+    try:
+        return tuple(map(ip_network, _words(value)))
+    except ValueError as error:
+        # Its words have the address and what is wrong, such as bits of a host.
+        raise ValueError(f"must be networks such as 10.0.0.0/8: {error}") from error
 
 
 _REPOSITORY = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+")
@@ -197,6 +210,22 @@ class Settings:
         """Whether /ready stays 200 while every build slot is taken, so that a Service goes on
         sending, and clients hear 429 or wait.""",
     )
+    max_uploads: int = _setting(
+        "max_uploads",
+        _count,
+        0,
+        """Bodies that may be on their way at a time; one more is answered 429, unless a slower
+        upload can be ended for it. 0: as many as fill every slot and the whole queue, 4 for each
+        slot, or 16, whichever is most; 256 without `max_inflight`.""",
+    )
+    trusted_proxies: Networks = _setting(
+        "trusted_proxies",
+        _networks,
+        (),
+        """Networks of proxies whose X-Forwarded-For or Forwarded header names the client in the
+        log, comma separated, such as `10.0.0.0/8,fd00::/8`. Empty: the log has the peer's
+        address.""",
+    )
     enable_lchown: bool = _setting(
         "enable_lchown", _flag, False, "Accepted, without effect: nothing is ever unpacked."
     )
@@ -277,6 +306,14 @@ class Settings:
         """Bytes of the largest request that can be taken."""
         return min(self.max_body_bytes, self.max_spool_bytes or self.max_body_bytes)
 
+    @property
+    def most_uploads(self) -> int:
+        """Bodies that may be on their way at a time."""
+        if self.max_uploads or not self.max_inflight:
+            return self.max_uploads or 256
+        # Fewer would refuse bodies that the queue has room for.
+        return max(16, 4 * self.max_inflight, self.max_inflight + self.max_queue)
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], **flags: Any) -> Settings:
         """Read the variables; flags that are not None win.
@@ -289,7 +326,9 @@ class Settings:
             variable = setting.metadata["variable"]
             text = environment.get(variable)
             # pro-builder's charts set variables empty that they leave alone; an empty list is one.
-            if text is None or (not text and setting.metadata["parse"] not in (_text, _words)):
+            if text is None or (
+                not text and setting.metadata["parse"] not in (_text, _words, _networks)
+            ):
                 continue
             try:
                 values[setting.name] = setting.metadata["parse"](text)

@@ -1,6 +1,7 @@
 """Slots and uploads: what is taken is given back, whichever way a request goes."""
 
 import asyncio
+import json
 import os
 import select
 import signal
@@ -48,6 +49,13 @@ async def is_free(http, builder: RunningBuilder) -> None:
     """It holds nothing, and builds."""
     await holds_nothing(http, builder)
     assert (await post(http, builder)).status_code == 200
+
+
+def refusal(builder: RunningBuilder) -> dict[str, str]:
+    """What the builder's log says of the one request that it refused."""
+    (line,) = (line for line in builder.log.read_text().splitlines() if "build refused" in line)
+    told: dict[str, str] = json.loads(line)
+    return told
 
 
 def connect(builder: RunningBuilder) -> socket.socket:
@@ -179,6 +187,49 @@ async def test_strangers_hold_no_slot_and_are_bounded(starting, http):
             stranger.close()
         await until(lambda: builder.metric("uploads_in_progress") == 0)
         await is_free(http, builder)
+
+
+async def test_as_many_may_upload_at_once_as_the_queue_has_room_for(starting, http):
+    async with starting(max_queue="100") as builder:
+        uploads = [begin(builder, 1000, b"half") for _ in range(24)]
+        await until(lambda: builder.metric("uploads_in_progress") == 24)
+        assert not select.select(uploads, [], [], 0)[0]
+        for upload in uploads:
+            upload.close()
+        await until(lambda: builder.metric("uploads_in_progress") == 0)
+        await is_free(http, builder)
+
+
+async def test_one_upload_too_many_is_told_the_limit_that_it_met(starting, http):
+    async with starting(max_queue="100", max_uploads="2") as builder:
+        assert builder.metric("uploads_limit") == 2
+        uploads = [begin(builder, 1000, b"half") for _ in range(2)]
+        await until(lambda: builder.metric("uploads_in_progress") == 2)
+        answer = await post(http, builder)
+        words = "Concurrent request limit exceeded. Max concurrent requests: 2\n"
+        assert (answer.status_code, answer.text) == (429, words)
+        assert int(answer.headers["retry-after"]) > 0
+        line = next(line for line in builder.log.read_text().splitlines() if "refused" in line)
+        told = json.loads(line)
+        assert (told["reason"], told["limit"], told["client"]) == (
+            "busy",
+            "max_uploads",
+            "127.0.0.1",
+        )
+        for upload in uploads:
+            upload.close()
+        await until(lambda: builder.metric("uploads_in_progress") == 0)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "client"), [("", "127.0.0.1"), ("127.0.0.0/8,::1", "2001:db8::9")]
+)
+async def test_a_refusal_names_its_client(starting, http, trusted, client):
+    async with starting(trusted_proxies=trusted) as builder:
+        unsigned = {"X-Forwarded-For": "1.1.1.1, [2001:db8::9]:80"}
+        answer = await http.post(f"{builder.url}/build", content=b"x", headers=unsigned)
+        assert answer.status_code == 401
+        assert refusal(builder)["client"] == client
 
 
 async def test_a_buildkit_that_dies_frees_the_slot(fresh_buildkitd, tmp_path, http, steps):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -21,6 +22,10 @@ _DISK_PATIENCE: Final = 60.0
 """Seconds that it may take for that."""
 
 
+_PATIENCE: Final = 15.0
+"""Seconds that BuildKit may take to answer: a loaded one takes longer than the period at times."""
+
+
 class Daemon:
     """A BuildKit, watched: `reachable` is kept true to life, and `disk_bytes` roughly so.
 
@@ -28,9 +33,14 @@ class Daemon:
     what it had not yet written: the content records are forgotten then, which costs each function
     one full transfer and can never build old content.
 
+    A slow answer is no absence. It comes on the connection on which it was asked for, and a
+    machine that had restarted meanwhile would have lost that connection. So only a connection that
+    cannot be made, or is lost, or stays silent for long, counts.
+
     Args:
         client: of the BuildKit.
         period: seconds between two questions.
+        patience: seconds that an answer may take.
 
     Attributes:
         records: what it holds of each function's context.
@@ -40,13 +50,14 @@ class Daemon:
         disk_bytes: what its cache took when it was last asked; not a number before.
     """
 
-    def __init__(self, client: Client, *, period: float = 5.0) -> None:
+    def __init__(self, client: Client, *, period: float = 5.0, patience: float = _PATIENCE) -> None:
         self.client = client
         self.records = ContentRecords()
         self.identity = client.address
         self.builds = 0
         self.disk_bytes = math.nan
         self._period = period
+        self._patience = patience
         self._answers = asyncio.Event()
         self._doubted = asyncio.Event()
         self._reason = ""
@@ -79,8 +90,9 @@ class Daemon:
 
     async def ask(self) -> None:
         """Ask once."""
+        begun = time.monotonic()
         try:
-            async with asyncio.timeout(self._period):
+            async with asyncio.timeout(self._patience):
                 await self._ask()
         except Exception as error:  # noqa: BLE001 (an end of the watch would go unseen)
             reason = str(error) or "no answer"
@@ -99,10 +111,12 @@ class Daemon:
                 _log.info("BuildKit answers", buildkit=self.address, worker=self.identity)
             self._reason = ""
             self._answers.set()
+            if (took := time.monotonic() - begun) > self._period:
+                _log.warning("BuildKit is slow", buildkit=self.address, seconds=round(took, 1))
 
     async def _ask(self) -> None:
         if self.reachable:
-            await self.client.info()
+            await self.client.info(answer_timeout=self._patience)
             return
         # Whoever was away may be another one now. It tries out its emulators to answer this, so it
         # is not asked each time.

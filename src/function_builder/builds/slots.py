@@ -17,7 +17,12 @@ class NoSlot(Refusal):
     """Every slot is taken, and there was no waiting for one: pro-builder's words and code.
 
     Clients look for these words, in a stream's last line as in an answer of its own.
+
+    Attributes:
+        setting: which limit was met, for the operator: the words do not tell.
     """
+
+    setting = "max_inflight"
 
     def __init__(self, limit: int) -> None:
         super().__init__(429, f"{BUSY} Max concurrent requests: {limit}")

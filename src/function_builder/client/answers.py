@@ -1,6 +1,7 @@
 """What a builder's answer means: pure reading of statuses, headers and bodies."""
 
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from function_builder.client.errors import Refused
@@ -30,17 +31,25 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refuse
     )
 
 
-def retry_delay(refused: Refused, attempt: int) -> float | None:
+def retry_delay(
+    refused: Refused, attempt: int, *, chance: Callable[[], float] = random.random
+) -> float | None:
     """Seconds until a refused request may be sent again; None if waiting would not help.
 
     429 says that nothing was begun and that a slot will be free; 503 says so only when it names a
     time. Without a time the delay doubles from one second, with each ``attempt`` counted from 0.
+    Up to half as much is added by ``chance``, a number from 0 to 1: clients that were refused
+    together come back one by one.
     """
     if refused.status not in (BUSY, UNAVAILABLE):
         return None
     if refused.retry_after is not None:
-        return max(1.0, refused.retry_after)
-    return min(2.0**attempt, _LONGEST_BACK_OFF) if refused.status == BUSY else None
+        delay = max(1.0, refused.retry_after)
+    elif refused.status == BUSY:
+        delay = min(2.0**attempt, _LONGEST_BACK_OFF)
+    else:
+        return None
+    return delay * (1 + chance() / 2)
 
 
 def read_whole(status: int, headers: Mapping[str, str], body: bytes) -> BuildResult:

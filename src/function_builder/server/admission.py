@@ -22,6 +22,7 @@ from function_builder.contract.timestamp import TIMESTAMP_HEADER, Timestamp
 from function_builder.server import keys
 from function_builder.server.service import Phase, Service
 from function_builder.server.spool import Intake, Spool, too_large
+from function_builder.server.uploads import TooManyUploads
 from function_builder.settings import Settings
 
 
@@ -101,7 +102,7 @@ def _refuse_at_sight(request: Request, service: Service) -> None:
     if service.slots.full:
         raise EarlyAnswer(NoSlot(service.slots.limit))
     if service.uploads.full:
-        raise EarlyAnswer(NoSlot(service.slots.limit or service.uploads.limit))
+        raise EarlyAnswer(TooManyUploads(service.uploads.limit))
 
 
 def _timestamp(

@@ -18,11 +18,13 @@ from structlog.contextvars import bound_contextvars
 
 from function_builder.builds.build import Build, Outcome, new_id
 from function_builder.builds.measures import Measures
+from function_builder.builds.slots import NoSlot
 from function_builder.contract.errors import Refusal
 from function_builder.contract.result import BuildStatus, progress_lines
 from function_builder.server.admission import EarlyAnswer, admit
 from function_builder.server.answers import answer_early, refused
 from function_builder.server.metrics import GONE, REASONS, count_build
+from function_builder.server.peers import client_address
 from function_builder.server.service import Service
 from function_builder.server.spool import Spool
 from function_builder.tracing import Trace
@@ -69,22 +71,22 @@ class BuildEndpoint:
             try:
                 asked, place, signed = await admit(request, self._service, spool, held, measures)
             except ClientDisconnect:
-                self._note_refusal(trace, GONE)
+                self._note_refusal(request, trace, Refusal(GONE, ""))
             except EarlyAnswer as early:
-                self._note_refusal(trace, early.refusal.status, early.refusal.reason)
+                self._note_refusal(request, trace, early.refusal)
                 # Not after the rest of the body, which may take long: perhaps the disk is full.
                 spool.close()
                 answer = refused(early.refusal)
                 await answer_early(answer, scope, receive, send, begun=early.begun)
             except Refusal as refusal:
-                self._note_refusal(trace, refusal.status, refusal.reason)
+                self._note_refusal(request, trace, refusal)
                 await refused(refusal)(scope, receive, send)
             else:
                 build = Build(asked, accepted, scope[BUILD_ID], trace.headers, measures)
                 task = self._service.start(build, place, signed)
                 # A client that reads slowly, or not at all, holds the log, but no slot or spool.
                 task.add_done_callback(lambda _: held.close())
-                task.add_done_callback(lambda task: self._note_end(trace, build, task))
+                task.add_done_callback(lambda task: self._note_end(request, trace, build, task))
                 await self._attend(build, task, request, send)
 
     async def _attend(
@@ -100,14 +102,18 @@ class BuildEndpoint:
             task.cancel("it could not be answered")
             await asyncio.wait([task, gone])
 
-    def _note_refusal(self, trace: Trace, code: int, error: str = "") -> None:
-        reason = trace.outcome = REASONS.get(code, "other")
-        _log.info("build refused", reason=reason, error=error)
+    def _note_refusal(self, request: Request, trace: Trace, refusal: Refusal) -> None:
+        reason = trace.outcome = REASONS.get(refusal.status, "other")
+        client = client_address(request, self._service.settings.trusted_proxies)
+        limit = {"limit": refusal.setting} if isinstance(refusal, NoSlot) else {}
+        _log.info("build refused", reason=reason, error=refusal.reason, client=client, **limit)
         self._service.metrics.refusals.labels(reason).inc()
 
-    def _note_end(self, trace: Trace, build: Build, task: asyncio.Task[None]) -> None:
+    def _note_end(
+        self, request: Request, trace: Trace, build: Build, task: asyncio.Task[None]
+    ) -> None:
         if build.refusal is not None:
-            self._note_refusal(trace, build.refusal.status, build.refusal.reason)
+            self._note_refusal(request, trace, build.refusal)
             return
         trace.outcome = build.outcome.value
         if not task.cancelled() and (fault := task.exception()):

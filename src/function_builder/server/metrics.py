@@ -96,6 +96,7 @@ def read_state(service: Service) -> None:
     metrics.slots_taken.set_function(lambda: service.slots.taken)
     metrics.slots_limit.set(service.slots.limit)
     metrics.uploads.set_function(lambda: service.uploads.taken)
+    metrics.uploads_limit.set(service.uploads.limit)
     metrics.spool_available.set_function(lambda: spool().available)
     metrics.spool_size.set_function(lambda: spool().size)
     metrics.record_paths.set_function(lambda: pool.recorded_paths)

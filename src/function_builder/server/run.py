@@ -88,7 +88,7 @@ def _service(settings: Settings) -> Service:
         pool=pool,
         metrics=Metrics(),
         slots=Slots(settings.max_inflight, settings.max_queue),
-        uploads=Uploads(max(16, 4 * settings.max_inflight) if settings.max_inflight else 256),
+        uploads=Uploads(settings.most_uploads),
         space=SpoolSpace(settings.spool_dir, settings.max_spool_bytes),
         replays=Replays(settings.replay_window) if settings.replay_window else None,
     )
@@ -218,6 +218,8 @@ async def _listening(app: ASGIApp, address: tuple[str, int]) -> AsyncIterator[No
             lifespan="off",
             log_config=None,
             access_log=False,
+            # Whom to believe about a client's address is a setting of ours (server/peers.py).
+            proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=int(_LAST_WORDS_SECONDS),
         )

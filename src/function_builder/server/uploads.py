@@ -14,6 +14,12 @@ GRACE_SECONDS: Final = 5.0
 """An upload is left alone for so long, since its speed cannot be told yet."""
 
 
+class TooManyUploads(NoSlot):
+    """As many bodies are on their way as may be; a build slot may be free."""
+
+    setting = "max_uploads"
+
+
 class Uploads:
     """The uploads under way.
 
@@ -44,12 +50,12 @@ class Uploads:
         """Hold a place for an upload; the slowest of the others may lose its own.
 
         Raises:
-            NoSlot: there are too many, and all have only just begun.
+            TooManyUploads: there are too many, and all have only just begun.
         """
         if self.taken >= self.limit:
             slowest = self._slowest()
             if slowest is None:
-                raise NoSlot(self.limit)
+                raise TooManyUploads(self.limit)
             del self._intakes[slowest]
             slowest.give_up()
         self._intakes[intake] = time.monotonic()

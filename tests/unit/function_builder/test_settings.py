@@ -1,6 +1,7 @@
 """Settings, read from the environment as pro-builder's users write it."""
 
 from dataclasses import fields
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,8 @@ def test_an_empty_variable_is_the_default():
         ("insecure", "T", True),
         ("allowed_frontends", "a/b, c/d", ("a/b", "c/d")),
         ("allowed_frontends", "", ()),
+        ("trusted_proxies", "10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1/128"))),
+        ("trusted_proxies", "", ()),
         ("cache_registry", "registry:5000/build/cache/", "registry:5000/build/cache"),
     ],
 )
@@ -67,6 +70,8 @@ def test_forms(variable, text, value):
     [
         ("max_inflight", "many"),
         ("max_inflight", "-1"),
+        ("trusted_proxies", "proxy.internal"),
+        ("trusted_proxies", "10.0.0.1/8"),
         ("insecure", "maybe"),
         ("upload_timeout", "soon"),
         ("upload_timeout", "5 parsecs"),
@@ -87,3 +92,19 @@ def test_nonsense_is_named(variable, text):
 def test_every_setting_explains_itself():
     for setting in fields(Settings):
         assert setting.metadata["doc"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("settings", "most"),
+    [
+        ({}, 256),
+        ({"max_inflight": "1"}, 16),
+        ({"max_inflight": "8"}, 32),
+        # What the queue has room for may be on its way at once.
+        ({"max_inflight": "1", "max_queue": "100"}, 101),
+        ({"max_inflight": "8", "max_queue": "100", "max_uploads": "3"}, 3),
+        ({"max_uploads": "3"}, 3),
+    ],
+)
+def test_the_bound_on_uploads_follows_slots_and_queue_unless_it_is_set(settings, most):
+    assert Settings.from_environment(settings).most_uploads == most

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from aiobuildkit import ConnectionFailed
 from function_builder.builds import daemon as module
 from function_builder.builds.daemon import Daemon
+from function_builder.builds.record import ContentRecords
 from tests.support import until
 
 
@@ -24,9 +25,12 @@ class BuildKit:
         self.sizes: list[int] | None = [1000, 24]
         self.asked = asyncio.Event()
         self.asked_for_disk = 0
+        self.pause = asyncio.Event()
+        self.pause.set()
 
-    async def info(self) -> None:
+    async def info(self, *, answer_timeout: float | None = None) -> None:
         self.asked.set()
+        await self.pause.wait()
         if not self.there:
             raise ConnectionFailed(self.address, "no such file")
 
@@ -46,8 +50,20 @@ async def buildkit() -> BuildKit:
     return BuildKit()
 
 
-def watching(buildkit: BuildKit, *, period: float = 0.01) -> Daemon:
-    return Daemon(buildkit, period=period)  # type: ignore[arg-type]
+def watching(buildkit: BuildKit, *, period: float = 0.01, patience: float = 60) -> Daemon:
+    return Daemon(buildkit, period=period, patience=patience)  # type: ignore[arg-type]
+
+
+class Records(ContentRecords):
+    """Content records that count how often they were forgotten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forgotten = 0
+
+    def forget(self) -> None:
+        super().forget()
+        self.forgotten += 1
 
 
 async def test_it_follows_a_buildkit_that_goes_and_comes(buildkit):
@@ -108,6 +124,37 @@ async def test_it_is_the_same_one_until_another_answers_in_its_place(buildkit):
     assert daemon.identity == "second"
 
 
+async def test_a_slow_answer_leaves_readiness_and_records(buildkit):
+    daemon = watching(buildkit)
+    await daemon.ask()
+    daemon.records = records = Records()
+    buildkit.pause.clear()
+    with capture_logs() as logs:
+        asking = asyncio.create_task(daemon.ask())
+        # Ten periods of the watch.
+        await asyncio.wait([asking], timeout=0.1)
+        assert daemon.reachable
+        buildkit.pause.set()
+        await asking
+    assert daemon.reachable
+    assert records.forgotten == 0
+    assert [line["event"] for line in logs] == ["BuildKit is slow"]
+
+
+async def test_silence_without_end_and_a_lost_connection_count(buildkit):
+    daemon = watching(buildkit, patience=0.01)
+    await daemon.ask()
+    daemon.records = records = Records()
+    buildkit.pause.clear()
+    await daemon.ask()
+    assert (daemon.reachable, records.forgotten) == (False, 1)
+    buildkit.pause.set()
+    await daemon.ask()
+    buildkit.there = False
+    await daemon.ask()
+    assert (daemon.reachable, records.forgotten) == (False, 2)
+
+
 async def test_a_doubt_is_settled_at_once(buildkit):
     daemon = watching(buildkit, period=1000)
     watch = asyncio.create_task(daemon.watch())
@@ -122,7 +169,7 @@ async def test_a_fault_is_told_and_does_not_end_the_watch(buildkit, monkeypatch)
     monkeypatch.setattr(module, "_DISK_PERIOD", 0.01)
     faults = [UnicodeError("a fault")]
 
-    async def faulty() -> None:
+    async def faulty(**_: float) -> None:
         if faults:
             raise faults.pop()
 

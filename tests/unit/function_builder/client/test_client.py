@@ -196,7 +196,10 @@ async def test_a_busy_builder_is_tried_again_when_it_says(
         began = time.monotonic()
         _, result = await follow(client, hello)
     assert result.status is BuildStatus.SUCCESS
-    assert waits == [(429, 1.0)]
+    ((status, delay),) = waits
+    assert status == 429
+    # Retry-After is the least, and chance keeps clients apart.
+    assert 1 <= delay <= 1.5
     assert time.monotonic() - began >= 1
     assert builder.bodies[0] == builder.bodies[1]
 
