@@ -16,6 +16,7 @@ Patterns come from whoever sent the context, so the time that matching takes is 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -33,6 +34,8 @@ __all__ = [
     "MAX_GLOBS",
     "MAX_LENGTH",
     "MAX_RUNS",
+    "SPACES",
+    "Below",
     "Pattern",
     "PatternMatcher",
     "Results",
@@ -58,10 +61,11 @@ _TOGETHER: Final = 2048
 Results: TypeAlias = tuple[bool, ...]
 """What a directory matched, for the paths in it; opaque."""
 
-# What Go's unicode.IsSpace holds to be white space.
-_SPACES: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+SPACES: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
+"""The characters that Go's unicode.IsSpace holds to be white space."""
+
 _WILD: Final = re.compile(r"[*?\[\]\\]")
 _PREFIX: Final = re.compile(r"([^*?\[\]\\]+)\*\*")
 _SUFFIX: Final = re.compile(r"\*\*([^*?\[\]\\]*)")
@@ -105,7 +109,7 @@ class PatternMatcher:
         for glob in globs:
             _hold_to(MAX_GLOB, "a pattern with wildcards", [glob])
         self.patterns = [
-            _parse(stripped) for pattern in patterns if (stripped := pattern.strip(_SPACES))
+            _parse(stripped) for pattern in patterns if (stripped := pattern.strip(SPACES))
         ]
         runs = [
             (exception, [pattern.text for pattern in run])
@@ -154,6 +158,31 @@ class PatternMatcher:
             if hit:
                 matched = not run.exception
         return tuple(results)
+
+
+class Below:
+    """Which directories may hold what patterns of one sign match, as far as their names tell.
+
+    Args:
+        matcher: the patterns.
+        exceptions: whether those that begin with an exclamation mark are meant, or the others.
+    """
+
+    def __init__(self, matcher: PatternMatcher, *, exceptions: bool) -> None:
+        prefixes = [
+            pattern.literal_prefix
+            for pattern in matcher.patterns
+            if pattern.exception is exceptions
+        ]
+        known = [prefix for prefix in prefixes if prefix is not None]
+        self._prefixes = sorted(known) if len(known) == len(prefixes) else None
+
+    def may_match(self, prefix: str) -> bool:
+        """Whether one may match in a directory; ``prefix`` is its path with a slash at the end."""
+        if self._prefixes is None:
+            return True
+        place = bisect_left(self._prefixes, prefix)
+        return place < len(self._prefixes) and self._prefixes[place].startswith(prefix)
 
 
 def _hold_to(bound: int, what: str, patterns: Iterable[str]) -> None:

@@ -11,7 +11,6 @@ count of characters to compare would either refuse long lists of plain patterns 
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Final
@@ -20,7 +19,7 @@ from urllib.parse import unquote_plus
 from aiobuildkit.wire.filepath import BadPattern
 from aiobuildkit.wire.followpaths import Links, outermost
 from aiobuildkit.wire.fsutil import DIRECTORY, Entry
-from aiobuildkit.wire.patterns import PatternMatcher, Results
+from aiobuildkit.wire.patterns import Below, PatternMatcher, Results
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -213,17 +212,8 @@ class _Filter:
     def __init__(self, patterns: Sequence[str], *, keeps: bool) -> None:
         self.keeps = keeps
         self.matcher = PatternMatcher(patterns)
-        prefixes = [
-            pattern.literal_prefix
-            for pattern in self.matcher.patterns
-            if pattern.exception is not keeps
-        ]
-        known = [prefix for prefix in prefixes if prefix is not None]
-        self._prefixes = sorted(known) if len(known) == len(prefixes) else None
+        self._below = Below(self.matcher, exceptions=not keeps)
 
     def goes_on_below(self, kept: bool, prefix: str) -> bool:
         """Whether anything in a directory, kept or not, may be kept."""
-        if kept or self._prefixes is None:
-            return True
-        place = bisect_left(self._prefixes, prefix)
-        return place < len(self._prefixes) and self._prefixes[place].startswith(prefix)
+        return kept or self._below.may_match(prefix)

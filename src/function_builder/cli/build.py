@@ -102,9 +102,9 @@ def build(
 ) -> None:
     """Build a directory into an image on a builder, and push it.
 
-    The whole directory is sent; its .dockerignore decides, there, what the build sees. A terminal
-    shows the steps as they run; pipes, CI and NO_COLOR get plain lines. All of that goes to
-    standard error: standard output has the image with its digest, and nothing else.
+    All of the directory is sent but what its .dockerignore leaves out. A terminal shows the steps
+    as they run; pipes, CI and NO_COLOR get plain lines. All of that goes to standard error:
+    standard output has the image with its digest, and nothing else.
 
     \b
     With the builder that `function-builder up` or `make up` started:

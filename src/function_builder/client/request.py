@@ -4,8 +4,8 @@ The signature covers the whole body and travels in a header, so the body must ex
 byte is sent. It is written once to an unlinked file, hashed on the way: memory stays flat however
 large the directory is, a repeated attempt reads it again, and nothing is left behind.
 
-Everything in the directory is sent; ``.dockerignore`` is BuildKit's to apply, so that a build here
-and a ``docker build`` of the same directory see the same files.
+What `function_builder.client.context` finds in the directory is sent: all that its ignore file does
+not leave out.
 """
 
 import os
@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import Event
 from typing import IO, Self
 
+from function_builder.client.context import FoundEntry, cannot_read, find_entries
 from function_builder.client.errors import ContextError
 from function_builder.contract.config import CONFIG_NAME, BuildConfig
 from function_builder.contract.secrets import SECRETS_NAME
@@ -64,12 +65,10 @@ def pack(
     thread cannot be cancelled.
 
     Raises:
-        ContextError: the directory is none, has no Dockerfile, or holds what cannot be sent.
+        ContextError: the directory is missing, has no Dockerfile, or holds what cannot be sent.
     """
-    if not directory.is_dir():
-        raise ContextError(f"{directory} is no directory")
-    if not any((directory / name).is_file() for name in ("Dockerfile", "dockerfile")):
-        raise ContextError(f"{directory} has no Dockerfile")
+    if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises where it may not look
+        raise ContextError(f"{directory} is not a directory")
     spool = _Spool(payload_secret, abandoned or Event())
     try:
         _write_document(spool, CONFIG_NAME, config.to_json())
@@ -128,72 +127,71 @@ def _write_document(spool: _Spool, name: str, content: bytes) -> None:
 
 def _write_context(spool: _Spool, directory: Path) -> None:
     first_names: dict[tuple[int, int], str] = {}
-    try:
-        for name, path, status in _walk(directory):
-            _write_entry(spool, name, path, status, first_names)
-    except OSError as error:
-        raise ContextError(
-            f"cannot read {error.filename or directory}: {error.strerror}"
-        ) from error
+    for entry in find_entries(directory):
+        try:
+            _write_entry(spool, entry, first_names)
+        except OSError as error:
+            raise cannot_read(entry.path, error) from error
 
 
-def _walk(directory: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
-    """Names in the archive with their paths, parents first, each directory's names sorted."""
-    waiting = [("context", directory)]
-    while waiting:
-        name, path = waiting.pop()
-        status = path.stat() if path is directory else path.lstat()
-        yield name, path, status
-        if stat.S_ISDIR(status.st_mode):
-            children = sorted((child.name for child in path.iterdir()), reverse=True)
-            waiting += [(f"{name}/{child}", path / child) for child in children]
-
-
-def _write_entry(
-    spool: _Spool,
-    name: str,
-    path: Path,
-    status: os.stat_result,
-    first_names: dict[tuple[int, int], str],
-) -> None:
-    info = tarfile.TarInfo(name)
-    info.mode = stat.S_IMODE(status.st_mode)
-    info.mtime = status.st_mtime_ns // 1_000_000_000
+def _write_entry(spool: _Spool, entry: FoundEntry, first_names: dict[tuple[int, int], str]) -> None:
+    status = entry.status
+    if stat.S_ISSOCK(status.st_mode):
+        return  # as tar and docker do
+    info = _info(entry, status)
     first_name = first_names.get((status.st_dev, status.st_ino))
     if stat.S_ISDIR(status.st_mode):
         info.type = tarfile.DIRTYPE
     elif stat.S_ISLNK(status.st_mode):
-        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(path)  # noqa: PTH115 - keeps "./"
+        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(entry.path)  # noqa: PTH115 - "./"
     elif not stat.S_ISREG(status.st_mode):
-        _check_left_out(path, status)
-        return
+        raise ContextError(
+            f"{entry.path} is a device or a fifo, which no build can take: remove it, or leave it"
+            " out with .dockerignore"
+        )
     elif first_name is not None:
         info.type, info.linkname = tarfile.LNKTYPE, first_name
     else:
         if status.st_nlink > 1:
-            first_names[status.st_dev, status.st_ino] = name
-        _write_file(spool, info, path)
+            first_names[status.st_dev, status.st_ino] = info.name
+        _write_file(spool, entry)
         return
     spool.write(_header(info))
 
 
-def _check_left_out(path: Path, status: os.stat_result) -> None:
-    """A socket is left out, as tar and docker do; what else is no file has no place in an image."""
-    if not stat.S_ISSOCK(status.st_mode):
-        raise ContextError(f"{path} is a device or a fifo, which no build can take: remove it")
+def _info(entry: FoundEntry, status: os.stat_result) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(f"context/{entry.name}".removesuffix("/"))
+    info.mode = stat.S_IMODE(status.st_mode)
+    info.mtime = status.st_mtime_ns // 1_000_000_000
+    return info
 
 
-def _write_file(spool: _Spool, info: tarfile.TarInfo, path: Path) -> None:
-    with path.open("rb") as file:
-        info.size = left = os.fstat(file.fileno()).st_size
+def _write_file(spool: _Spool, entry: FoundEntry) -> None:
+    with open(entry.path, "rb", buffering=0, opener=_open_as_it_is) as file:
+        before = os.fstat(file.fileno())
+        if not stat.S_ISREG(before.st_mode):
+            raise _changed(entry)
+        info = _info(entry, before)
+        info.size = left = before.st_size
         spool.write(_header(info))
-        while left:
-            data = file.read(min(left, _CHUNK))
-            if not data:
-                raise ContextError(f"{path} changed while it was read: build again")
+        while left and (data := file.read(min(left, _CHUNK))):
             spool.write(data)
             left -= len(data)
+        after = os.fstat(file.fileno())
+        if left or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise _changed(entry)
     spool.write(bytes(-info.size % _BLOCK))
+
+
+def _open_as_it_is(path: str, flags: int) -> int:
+    """Open what may have taken a file's place: a link is not followed, a fifo not waited for."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _changed(entry: FoundEntry) -> ContextError:
+    return ContextError(
+        f"{entry.path} changed while it was read: build again, or leave it out with .dockerignore"
+    )
 
 
 def _header(info: tarfile.TarInfo) -> bytes:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -19,6 +20,7 @@ from function_builder.client import ContextError
 from function_builder.client.request import pack
 from function_builder.contract.config import BuildConfig, parse_config
 
+AsUser = Callable[[Path], str]
 CONFIG = BuildConfig(image="127.0.0.1:5000/hello:1", build_args={"A": "b"})
 
 
@@ -124,7 +126,7 @@ def test_a_socket_is_left_out(hello: Path) -> None:
     ("spoil", "words"),
     [
         (lambda hello: (hello / "Dockerfile").unlink(), "has no Dockerfile"),
-        (lambda hello: os.mkfifo(hello / "pipe"), "pipe is a device or a fifo"),
+        (lambda hello: os.mkfifo(hello / "pipe"), "pipe is a device or a fifo.*or leave it out"),
         (lambda hello: (hello / os.fsdecode(b"caf\xe9")).touch(), r"caf\\xe9' is not UTF-8"),
         (lambda hello: (hello / "l").symlink_to(os.fsdecode(b"\xff")), r"xff' is not UTF-8"),
     ],
@@ -136,46 +138,124 @@ def test_what_cannot_be_sent_is_named(hello: Path, spoil, words: str) -> None:
 
 
 def test_no_directory_at_all(tmp_path: Path) -> None:
-    with pytest.raises(ContextError, match="is no directory"):
+    with pytest.raises(ContextError, match="is not a directory"):
         packed(tmp_path / "absent")
 
 
-def test_a_file_that_vanishes_or_shrinks_is_named(
-    hello: Path, monkeypatch: pytest.MonkeyPatch
+def truncated(victim: Path) -> None:
+    os.truncate(victim, 10)
+
+
+def grown(victim: Path) -> None:
+    with victim.open("ab") as file:
+        file.write(b"more")
+
+
+def rewritten(victim: Path) -> None:
+    victim.write_bytes(b"x" * 100)
+
+
+@pytest.mark.parametrize("change", [truncated, grown, rewritten])
+def test_a_file_that_changes_while_it_is_read_is_named(
+    hello: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
 ) -> None:
     victim = hello / "victim"
     victim.write_bytes(bytes(100))
-    sizes = os.fstat
+    os.utime(victim, (0, 0))
+    status_of = os.fstat
 
     def before_the_read(descriptor: int) -> os.stat_result:
-        status = sizes(descriptor)
-        if status.st_size == 100:
-            os.truncate(victim, 10)
+        status = status_of(descriptor)
+        if status.st_size == 100 and not status.st_mtime:
+            change(victim)
         return status
 
-    with monkeypatch.context() as patch:
-        patch.setattr("function_builder.client.request.os.fstat", before_the_read)
-        with pytest.raises(ContextError, match="victim changed while it was read"):
-            packed(hello)
-    (hello / "vanished").touch()
-    lstat = Path.lstat
-
-    def before_the_open(path: Path) -> os.stat_result:
-        status = lstat(path)
-        if path.name == "vanished":
-            path.unlink()
-        return status
-
-    monkeypatch.setattr(Path, "lstat", before_the_open)
-    with pytest.raises(ContextError, match=r"cannot read .*vanished: No such file"):
+    monkeypatch.setattr("function_builder.client.request.os.fstat", before_the_read)
+    with pytest.raises(ContextError, match="victim changed while it was read"):
         packed(hello)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file_is_named(hello: Path) -> None:
-    (hello / "secret").touch(mode=0)
-    with pytest.raises(ContextError, match=r"cannot read .*secret: Permission denied"):
+def a_link(victim: Path) -> None:
+    victim.symlink_to("/etc/passwd")
+
+
+def a_directory(victim: Path) -> None:
+    victim.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("kind", "replacement"),
+    [
+        *[("file", None), ("file", a_link), ("file", a_directory), ("file", os.mkfifo)],
+        *[("directory", None), ("directory", a_link), ("directory", os.mkfifo)],
+    ],
+)
+def test_an_entry_that_is_replaced_before_it_is_opened_is_named(
+    hello: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    replacement: Callable[[Path], None] | None,
+) -> None:
+    victim = hello / "victim"
+    if kind == "file":
+        victim.touch()
+    else:
+        victim.mkdir()
+    status_of = os.lstat
+
+    def before_the_open(path: str) -> os.stat_result:
+        status = status_of(path)
+        if path.endswith("victim"):
+            victim.unlink() if kind == "file" else victim.rmdir()
+            if replacement is not None:
+                replacement(victim)
+        return status
+
+    monkeypatch.setattr("function_builder.client.context.os.lstat", before_the_open)
+    with pytest.raises(ContextError, match="victim changed while it was read"):
         packed(hello)
+
+
+def test_a_directory_that_cannot_be_looked_into_is_named(hello: Path, as_user: AsUser) -> None:
+    hello.chmod(0)
+    assert "cannot read" in as_user(hello)
+    hello.chmod(0o755)
+    (hello / "inner").mkdir(mode=0)
+    assert "inner: Permission denied; .dockerignore can leave it out" in as_user(hello)
+
+
+def test_an_unreadable_file_is_named_unless_it_is_left_out(hello: Path, as_user: AsUser) -> None:
+    (hello / "private").touch(mode=0)
+    assert "private: Permission denied; .dockerignore can leave it out" in as_user(hello)
+    (hello / ".dockerignore").write_text("private\n")
+    assert as_user(hello) == ""
+
+
+@pytest.fixture
+def as_user(hello: Path) -> AsUser:
+    """Packs a directory without root's right to read everything; returns what is wrong."""
+    program = """
+import sys
+from pathlib import Path
+from function_builder.client import ContextError
+from function_builder.client.request import pack
+from function_builder.contract.config import BuildConfig
+try:
+    pack(Path(sys.argv[1]), BuildConfig(image="a/b"), b"secret").file.close()
+except ContextError as error:
+    print(error)
+"""
+    drop = "-dac_override,-dac_read_search"
+    as_root = ("setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}")
+
+    def pack_it(directory: Path) -> str:
+        command = [*(as_root if os.geteuid() == 0 else ()), sys.executable, "-c", program]
+        done = subprocess.run(
+            [*command, str(directory)], check=True, capture_output=True, text=True
+        )
+        return done.stdout
+
+    return pack_it
 
 
 def test_a_full_disk_is_said_with_what_helps(hello: Path, monkeypatch: pytest.MonkeyPatch) -> None:

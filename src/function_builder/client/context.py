@@ -1,0 +1,239 @@
+"""What of a directory is sent: everything that its ignore file does not leave out.
+
+BuildKit applies the ignore file to what arrives, so a client need not. But what is left out can be
+most of a directory (``node_modules``), or something that cannot be sent at all: a file without
+permission, a fifo, a name that is not UTF-8. The patterns mean here what they mean to BuildKit
+because the matcher is the one that serves BuildKit, `aiobuildkit.wire.patterns`.
+
+The Dockerfile and the ignore file are always sent, with what they lead to if they are symbolic
+links: BuildKit reads them from the context as well, without the patterns.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from function_builder.client.errors import ContextError
+
+if TYPE_CHECKING:
+    from aiobuildkit.wire.patterns import Below, PatternMatcher, Results
+
+_DOCKERFILES: Final = ("Dockerfile", "dockerfile")
+_IGNORE_FILE: Final = ".dockerignore"
+_MAX_LINKS: Final = 40
+"""Links that Linux follows in one path."""
+
+_GONE: Final = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.ELOOP),
+    *(errno.EISDIR, errno.ENXIO, errno.EINVAL),
+)
+"""What has changed its kind, or is not there, since its directory was listed."""
+
+_DENIED: Final = (errno.EACCES, errno.EPERM)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEntry:
+    """An entry to send.
+
+    Attributes:
+        name: relative to the directory, with slashes; empty for the directory itself.
+        path: where it lies.
+        status: its own, not that of what a link leads to. A regular file may have changed since.
+    """
+
+    name: str
+    path: str
+    status: os.stat_result
+
+
+def find_entries(directory: Path) -> Iterator[FoundEntry]:
+    """Find what to send: parents first, the names of each directory sorted.
+
+    A directory that is left out is not looked into unless an exception (``!``) can match in it.
+
+    Raises:
+        ContextError: there is no Dockerfile, the ignore file cannot be understood, or what may have
+            to be sent cannot be read.
+    """
+    try:
+        always, matcher = _read_rules(directory)
+        yield from _Walk(directory, always, matcher).entries()
+    except OSError as error:
+        raise cannot_read(str(error.filename or directory), error) from error
+
+
+def cannot_read(path: str, error: OSError) -> ContextError:
+    """What is said of an entry that cannot be read."""
+    if error.errno in _GONE:
+        return ContextError(f"{path} changed while it was read: build again")
+    hint = f"; {_IGNORE_FILE} can leave it out" if error.errno in _DENIED else ""
+    return ContextError(f"cannot read {path}: {error.strerror}{hint}")
+
+
+def _read_rules(directory: Path) -> tuple[set[str], PatternMatcher | None]:
+    """The paths that are always sent, and the patterns if there are any."""
+    dockerfile = next((name for name in _DOCKERFILES if (directory / name).is_file()), None)
+    if dockerfile is None:
+        raise ContextError(f"{directory} has no Dockerfile")
+    always = set(_followed(directory, dockerfile))
+    # BuildKit names the first one after `Dockerfile`, however that is written.
+    for name in (f"{_DOCKERFILES[0]}{_IGNORE_FILE}", _IGNORE_FILE):
+        if os.path.lexists(directory / name):
+            followed = list(_followed(directory, name))
+            return always | set(followed), _read_patterns(directory / followed[-1])
+    return always, None
+
+
+def _read_patterns(file: Path) -> PatternMatcher | None:
+    """The patterns of an ignore file; None if there are none."""
+    if not file.is_file() or file.is_symlink():
+        return None  # BuildKit says what is wrong with it, if anything is
+    content = file.read_bytes()
+    if not content:
+        return None
+    # Half of the client's other imports together: paid for where there is an ignore file.
+    from aiobuildkit.wire.filepath import BadPattern  # noqa: PLC0415
+    from aiobuildkit.wire.ignorefile import ignore_matcher  # noqa: PLC0415
+
+    try:
+        return ignore_matcher(content)
+    except BadPattern as error:
+        raise ContextError(f"{file}: {error}") from error
+
+
+def _followed(directory: Path, name: str) -> Iterator[str]:
+    """A name, the links on its way and what they lead to, inside the directory as BuildKit's root.
+
+    The last one is where the name leads.
+    """
+    parts = name.split("/")[::-1]
+    at: list[str] = []
+    links = 0
+    while parts:
+        part = parts.pop()
+        if part == "..":
+            at = at[:-1]
+        elif part not in ("", "."):
+            at.append(part)
+            path = "/".join(at)
+            yield path
+            if (directory / path).is_symlink() and (links := links + 1) <= _MAX_LINKS:
+                target = os.readlink(directory / path)  # noqa: PTH115 - keeps "./"
+                at = [] if target.startswith("/") else at[:-1]
+                parts += target.split("/")[::-1]
+
+
+@dataclass(slots=True)
+class _Directory:
+    """A directory that the walk is in.
+
+    Attributes:
+        entry: the directory itself.
+        parent: the one that holds it.
+        results: what its path matched.
+        given: whether it has been sent.
+    """
+
+    entry: FoundEntry
+    parent: _Directory | None
+    results: Results
+    given: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """A name that a directory holds, not yet looked at."""
+
+    parent: _Directory
+    name: str
+    is_directory: bool
+
+
+class _Walk:
+    """A walk through a directory that gives what is to be sent.
+
+    Args:
+        directory: its root, which may be reached by a link.
+        always: paths that are sent whatever the patterns say.
+        matcher: the patterns; None sends everything.
+    """
+
+    def __init__(self, directory: Path, always: set[str], matcher: PatternMatcher | None) -> None:
+        self._root = directory
+        self._always = always
+        self._matcher = matcher
+        self._below: Below | None = None
+        if matcher is not None:
+            from aiobuildkit.wire.patterns import Below  # noqa: PLC0415
+
+            self._below = Below(matcher, exceptions=True)
+
+    def entries(self) -> Iterator[FoundEntry]:
+        """The directory itself, then what is in it."""
+        entry = FoundEntry("", str(self._root), self._root.stat())
+        yield entry
+        top = self._matcher.top if self._matcher is not None else ()
+        waiting = self._children(_Directory(entry, None, top, given=True))
+        while waiting:
+            child = waiting.pop()
+            parent, name = child.parent, child.name
+            kept = name in self._always or not self._is_ignored(name, parent)
+            if not kept and not (child.is_directory and self._may_keep_below(name)):
+                continue
+            path = os.path.join(self._root, name)  # noqa: PTH118 - once for each file
+            found = FoundEntry(name, path, os.lstat(path))
+            if kept:
+                yield from _give(parent)
+                yield found
+            if stat.S_ISDIR(found.status.st_mode):
+                results = self._results(name, parent)
+                waiting += self._children(_Directory(found, parent, results, given=kept))
+
+    def _is_ignored(self, name: str, parent: _Directory) -> bool:
+        return self._matcher is not None and self._matcher.matches(name, parent.results)
+
+    def _may_keep_below(self, name: str) -> bool:
+        prefix = f"{name}/"
+        below = self._below is None or self._below.may_match(prefix)
+        return below or any(path.startswith(prefix) for path in self._always)
+
+    def _results(self, name: str, parent: _Directory) -> Results:
+        return self._matcher.results(name, parent.results) if self._matcher is not None else ()
+
+    def _children(self, directory: _Directory) -> list[_Child]:
+        """What a directory holds, the first name last."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        if directory.parent is not None:
+            # A link that has taken the directory's place since is not followed.
+            flags |= os.O_NOFOLLOW
+        descriptor = os.open(directory.entry.path, flags)
+        prefix = f"{directory.entry.name}/".removeprefix("/")
+        try:
+            with os.scandir(descriptor) as listing:
+                children = [
+                    _Child(directory, prefix + child.name, child.is_dir(follow_symlinks=False))
+                    for child in listing
+                ]
+        finally:
+            os.close(descriptor)
+        return sorted(children, key=attrgetter("name"), reverse=True)
+
+
+def _give(directory: _Directory) -> Iterator[FoundEntry]:
+    """Directories that were left out themselves, and now have something in them that is not."""
+    missing = []
+    above: _Directory | None = directory
+    while above is not None and not above.given:
+        missing.append(above)
+        above = above.parent
+    for one in reversed(missing):
+        one.given = True
+        yield one.entry
