@@ -14,6 +14,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from function_builder.contract.log import LogPrefixes
+
 
 class SettingsError(ValueError):
     """A setting is wrong; the text says which, and what it should be."""
@@ -73,6 +75,17 @@ def _bytes(value: str) -> int:
     if match is None or match[2].upper() not in _SIZES:
         raise ValueError("must be a size such as 1GiB or 512MB")
     return int(match[1]) * _SIZES[match[2].upper()]
+
+
+def _log_prefixes(value: str) -> LogPrefixes:
+    try:
+        return LogPrefixes(value.strip().lower())
+    except ValueError:
+        pass
+    try:
+        return LogPrefixes.FULL if _flag(value) else LogPrefixes.NONE
+    except ValueError:
+        raise ValueError("must be full, time or none") from None
 
 
 def _words(value: str) -> tuple[str, ...]:
@@ -271,8 +284,13 @@ class Settings:
     drain_timeout: float = _setting(
         "drain_timeout", _seconds, 300.0, "After that: how long running builds may go on."
     )
-    log_prefixes: bool = _setting(
-        "log_prefixes", _flag, True, "Whether log lines begin with their kind and time."
+    log_prefixes: LogPrefixes = _setting(
+        "log_prefixes",
+        _log_prefixes,
+        LogPrefixes.FULL,
+        """What precedes each log line: `full` (kind and time, as pro-builder's API document shows),
+        `time` (as pro-builder 0.5.3 and newer print it) or `none`. `true` means `full`, `false`
+        means `none`.""",
     )
     spool_dir: Path = _setting(
         "spool_dir",

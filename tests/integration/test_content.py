@@ -31,6 +31,7 @@ from function_builder.builds.pool import Pool
 from function_builder.builds.record import ContentRecords, _Contents
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import BuildConfig
+from function_builder.contract.log import LogPrefixes
 from function_builder.contract.result import BuildStatus
 from function_builder.engine import BuildKitDaemon
 from tests.images import File, pull
@@ -155,7 +156,7 @@ class Builds:
             cache=RegistryCache("", insecure=True),
             insecure=True,
             build_timeout=100,
-            log_prefixes=True,
+            log_prefixes=LogPrefixes.FULL,
         )
 
     async def run(

@@ -36,6 +36,7 @@ from function_builder.builds.pool import Pool
 from function_builder.builds.record import Lease
 from function_builder.builds.snapshots import leftover_was_met
 from function_builder.builds.transcript import Mask, Transcript
+from function_builder.contract.log import LogPrefixes
 
 _log = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ class Builder:
         cache: what BuildKits that do not hold a function may take, and leave.
         insecure: push without verifying TLS, or over plain HTTP.
         build_timeout: seconds that a build may take.
-        log_prefixes: whether log lines begin with their kind and time.
+        log_prefixes: what precedes the text of each log line.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Builder:
         cache: RegistryCache,
         insecure: bool,
         build_timeout: float,
-        log_prefixes: bool,
+        log_prefixes: LogPrefixes,
     ) -> None:
         self._pool = pool
         self._credentials = credentials

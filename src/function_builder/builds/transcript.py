@@ -15,6 +15,7 @@ from typing import Final
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 from aiobuildkit import StatusEvent, Vertex, VertexLog, VertexStatus
+from function_builder.contract.log import LogPrefixes
 
 MAX_LINE_BYTES: Final = 32 * 1024
 """Output without a line's end is cut after this many bytes; a reply's line holds them even where
@@ -107,10 +108,10 @@ class Transcript:
 
     Args:
         mask: hides secrets, in output, in names and in ids.
-        prefixes: whether lines begin with their kind and time.
+        prefixes: what precedes the text of each line.
     """
 
-    def __init__(self, mask: Mask, *, prefixes: bool) -> None:
+    def __init__(self, mask: Mask, *, prefixes: LogPrefixes) -> None:
         self._mask = mask
         self._prefixes = prefixes
         self._partial: dict[tuple[str, int], bytearray] = {}
@@ -177,10 +178,11 @@ class Transcript:
         return [line for rest in rests for line in self._pieces(rest, None)]
 
     def _line(self, kind: str, timestamp: int | None, text: str) -> str:
-        if not self._prefixes:
+        if self._prefixes is LogPrefixes.NONE:
             return text
         seconds = int(time.time()) if timestamp is None else timestamp // 10**9
-        return f"{kind}: {_rfc3339(seconds)} {text}"
+        line = f"{_rfc3339(seconds)} {text}"
+        return line if self._prefixes is LogPrefixes.TIME else f"{kind}: {line}"
 
 
 @lru_cache(maxsize=64)

@@ -26,7 +26,7 @@ class StatusLine:
 
 @dataclass(frozen=True, slots=True)
 class OutputLine:
-    """A line that a RUN step wrote; also any line without a prefix (``log_prefixes=false``)."""
+    """A line that a RUN step wrote; also any line without its kind (``log_prefixes=time`` or ``none``)."""
 
     text: str
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from function_builder.contract.log import LogPrefixes
 from function_builder.settings import Settings, SettingsError
 
 
@@ -53,6 +54,11 @@ def test_an_empty_variable_is_the_default():
         ("listen", "127.0.0.1:0", ("127.0.0.1", 0)),
         ("listen", "[::1]:80", ("::1", 80)),
         ("insecure", "T", True),
+        ("log_prefixes", "full", LogPrefixes.FULL),
+        ("log_prefixes", "Time", LogPrefixes.TIME),
+        ("log_prefixes", "none", LogPrefixes.NONE),
+        ("log_prefixes", "true", LogPrefixes.FULL),
+        ("log_prefixes", "0", LogPrefixes.NONE),
         ("allowed_frontends", "a/b, c/d", ("a/b", "c/d")),
         ("allowed_frontends", "", ()),
         ("trusted_proxies", "10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1/128"))),
@@ -73,6 +79,7 @@ def test_forms(variable, text, value):
         ("trusted_proxies", "proxy.internal"),
         ("trusted_proxies", "10.0.0.1/8"),
         ("insecure", "maybe"),
+        ("log_prefixes", "short"),
         ("upload_timeout", "soon"),
         ("upload_timeout", "5 parsecs"),
         ("upload_timeout", "-1"),

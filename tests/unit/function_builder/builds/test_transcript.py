@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from aiobuildkit import StatusEvent, Vertex, VertexLog, VertexStatus
 from function_builder.builds.transcript import MAX_LINE_BYTES, Mask, Transcript
+from function_builder.contract.log import LogPrefixes
 
 NOW = 1_655_975_412 * 10**9
 AT = "2022-06-23T09:10:12Z"
 STEP = Vertex(digest="sha256:1", name="[ship 15/16] RUN npm test", started=NOW)
 
 
-def transcript(*, prefixes: bool = True, **secrets: bytes) -> Transcript:
+def transcript(*, prefixes: LogPrefixes = LogPrefixes.FULL, **secrets: bytes) -> Transcript:
     return Transcript(Mask(secrets), prefixes=prefixes)
 
 
@@ -51,9 +52,17 @@ def test_a_status_tells_its_bytes():
     ]
 
 
-def test_prefixes_can_be_turned_off():
-    subject = transcript(prefixes=False)
-    assert subject.lines(StatusEvent(vertexes=(STEP,))) == ["[ship 15/16] RUN npm test"]
+@pytest.mark.parametrize(
+    ("prefixes", "line"),
+    [
+        (LogPrefixes.FULL, f"v: {AT} [ship 15/16] RUN npm test"),
+        (LogPrefixes.TIME, f"{AT} [ship 15/16] RUN npm test"),
+        (LogPrefixes.NONE, "[ship 15/16] RUN npm test"),
+    ],
+)
+def test_prefixes_can_be_left_out(prefixes, line):
+    subject = transcript(prefixes=prefixes)
+    assert subject.lines(StatusEvent(vertexes=(STEP,))) == [line]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +137,7 @@ def test_a_secret_is_masked_however_output_is_cut(secret, before, cuts):
 def test_secrets_are_masked_in_names_ids_and_errors():
     mask = Mask({"t": b"hunter22\n", "short": b"abc", "empty": b""})
     assert mask.text("RUN echo hunter22 abc") == "RUN echo *** abc"
-    subject = Transcript(mask, prefixes=False)
+    subject = Transcript(mask, prefixes=LogPrefixes.NONE)
     event = StatusEvent(
         vertexes=(Vertex(digest="d", name="RUN hunter22"),),
         statuses=(VertexStatus(id="hunter22", vertex="d"),),
@@ -210,7 +219,7 @@ HOSTILE = {
 def test_secrets_and_output_made_for_each_other_do_not_hold_up_the_builder(shape):
     secrets, text = HOSTILE[shape]
     began = time.process_time()
-    subject = Transcript(Mask({"x": b"\n".join(secrets)}), prefixes=True)
+    subject = Transcript(Mask({"x": b"\n".join(secrets)}), prefixes=LogPrefixes.FULL)
     said(subject, *output(*(text[at : at + 4096] for at in range(0, len(text), 4096))))
     said(subject, *output(text + b"\n"))
     # Less than one; tried one by one, it was minutes.
@@ -219,7 +228,7 @@ def test_secrets_and_output_made_for_each_other_do_not_hold_up_the_builder(shape
 
 def test_a_long_line_that_comes_byte_by_byte_does_not_either():
     secret = b"s" * 700_000
-    subject = Transcript(Mask({"x": secret}), prefixes=True)
+    subject = Transcript(Mask({"x": secret}), prefixes=LogPrefixes.FULL)
     began = time.process_time()
     assert said(subject, *output(secret), *output(*[b"x"] * 20_000)) == ["***", "x" * 20_000]
     assert time.process_time() - began < 20
@@ -233,7 +242,7 @@ def test_bytes_that_only_go_on_with_a_character_are_cut_too(end):
 
 def test_a_thousand_secrets_do_not_hold_up_the_log():
     secrets = {f"s{n}": hashlib.sha256(bytes(n)).hexdigest().encode() for n in range(1000)}
-    subject = Transcript(Mask(secrets), prefixes=True)
+    subject = Transcript(Mask(secrets), prefixes=LogPrefixes.FULL)
     began = time.process_time()
     for end in (b"\n", b""):
         said(subject, *output(b"0123456789abcdef" * (1 << 16) + end))
