@@ -1,5 +1,5 @@
 # Every target sets up what it needs first. ARGS is passed on: make test ARGS="-k engine".
-.PHONY: help up test cluster-test tenants soak fuzz check audit bench bench-pool setup
+.PHONY: help up test test-pythons cluster-test tenants soak fuzz check audit bench bench-pool setup
 
 help: ## list the targets
 	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -9,6 +9,9 @@ up: ## run the whole stack on 127.0.0.1 and build an example; Ctrl-C ends it (AR
 
 test: ## run every test (ARGS: for pytest)
 	@scripts/test $(ARGS)
+
+test-pythons: ## run the core tests on other Pythons, in Debians made for them (PYTHONS="trixie forky")
+	@scripts/test-pythons $(PYTHONS)
 
 cluster-test: ## install the chart in a Kubernetes made for the test (ARGS: for pytest)
 	@scripts/cluster-test $(ARGS)

@@ -72,7 +72,7 @@ async def image(
     base.mkdir()
     (base / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
     os.link(parts / "base.tar", base / "base.tar")
-    python = f"{registry}/image-test/python:3.11"
+    python = f"{registry}/image-test/python:3.13"
     build(builder, base, python, {})
     sources = root / "sources"
     copytree(REPOSITORY, sources, ignore=NOT_SENT, symlinks=True)
@@ -178,7 +178,7 @@ async def test_it_is_an_ordinary_users_and_holds_no_tool_for_an_intruder(image):
         for path, file in image.files.items()
         if file.kind == "file" and "/bin/" in f"/{path}" and file.mode & 0o111
     }
-    assert programs == {"usr/bin/python3.11", "opt/function-builder/bin/function-builder"}
+    assert programs == {"usr/bin/python3.13", "opt/function-builder/bin/function-builder"}
     assert not [path for path, file in image.files.items() if file.mode & 0o6000]
     writable = {
         path for path, file in image.files.items() if file.kind != "symlink" and file.mode & 0o022

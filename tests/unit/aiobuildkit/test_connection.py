@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import itertools
 import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -176,6 +177,45 @@ async def test_mutual_tls(tmp_path):
     authority = Authority(tmp_path)
     async with listening(serve_info, tls=authority.server()) as address:
         version = await Client(address, tls=authority.client()).info()
+    assert version.version == "v1"
+
+
+def openssl(directory: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+
+def certificates_without_key_identifiers(directory: Path) -> None:
+    """An authority, a server's and a client's certificate, as Docker's documentation makes them."""
+    subject = ("-subj", "/CN=authority")
+    openssl(directory, *"req -x509 -newkey rsa:2048 -nodes -days 2".split(), *subject,
+            *"-keyout ca.key -out ca.crt".split())  # fmt: skip
+    for name, extensions in (
+        ("server", "subjectAltName=DNS:buildkitd.test\nextendedKeyUsage=serverAuth\n"),
+        ("client", "extendedKeyUsage=clientAuth\n"),
+    ):
+        (directory / "extensions").write_text(extensions)
+        openssl(directory, *"req -newkey rsa:2048 -nodes".split(), "-subj", f"/CN={name}",
+                "-keyout", f"{name}.key", "-out", f"{name}.csr")  # fmt: skip
+        openssl(directory, *"x509 -req -days 2 -CA ca.crt -CAkey ca.key -CAcreateserial".split(),
+                "-in", f"{name}.csr", "-out", f"{name}.crt", "-extfile", "extensions")  # fmt: skip
+
+
+async def test_certificates_of_dockers_recipe_are_accepted(tmp_path):
+    """Go accepts them; Python 3.13 and newer refuse them by default."""
+    certificates_without_key_identifiers(tmp_path)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    server.load_verify_locations(tmp_path / "ca.crt")
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.set_alpn_protocols(["h2"])
+    tls = TLSConfig(
+        ca=tmp_path / "ca.crt",
+        cert=tmp_path / "client.crt",
+        key=tmp_path / "client.key",
+        server_name="buildkitd.test",
+    )
+    async with listening(serve_info, tls=server) as address:
+        version = await Client(address, tls=tls).info()
     assert version.version == "v1"
 
 
