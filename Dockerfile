@@ -3,8 +3,8 @@
 
 # Any Debian with Python 3.11 or newer.
 ARG PYTHON_IMAGE=python:3.13-slim-bookworm
-# `ecr` has docker-credential-ecr-login in it; `none` spares the Go image and 9 MB.
-ARG HELPERS=ecr
+# `cloud` has the credential helpers of ECR, GCR and ACR in it; `none` needs no Go image.
+ARG HELPERS=cloud
 
 FROM ${PYTHON_IMAGE} AS build
 # Where pip looks, for networks that do not reach PyPI.
@@ -31,11 +31,11 @@ ARG TARGETARCH
 # Where Go looks for modules, and what vouches for them, for networks that do not reach its own.
 ARG GOPROXY GOSUMDB
 WORKDIR /source
-COPY image/ecr-login .
+COPY image/credential-helpers .
 RUN mkdir /helpers && \
     CGO_ENABLED=0 GOARCH=${TARGETARCH} go build -trimpath -ldflags='-s -w' -o /helpers/ tool
 
-FROM scratch AS helpers-ecr
+FROM scratch AS helpers-cloud
 COPY --from=compile /helpers/ /
 
 FROM helpers-${HELPERS} AS helpers

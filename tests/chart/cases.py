@@ -48,7 +48,7 @@ EVERYTHING: dict[str, Any] = {
     "settings": {
         "max_body_bytes": 268435456,
         "build_timeout": "45m",
-        "log_prefixes": False,
+        "log_prefixes": "time",
         "max_queue": 16,
         "queue_timeout": "10m",
         "ready_when_full": True,

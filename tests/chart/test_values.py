@@ -53,6 +53,18 @@ def test_pro_builders_values_reach_what_they_are_for():
     assert buildkit["securityContext"]["privileged"] is True
 
 
+def test_values_of_older_pro_builder_charts_are_accepted_without_effect():
+    older = {
+        "image": "openfaas/pro-builder:0.2.0",
+        "buildkitSecurityContext": {"privileged": True},
+        "buildSecrets": {"keyID": "ZDBir4Ug"},
+        "settings": {"log_prefixes": False},
+    }
+    release = render(older)
+    assert release.environment.pop("log_prefixes") == "false"
+    assert render({}).resources == render({k: v for k, v in older.items() if k != "settings"}).resources
+
+
 def test_pro_builders_secrets_are_found_where_they_were():
     release = render(PRO_BUILDER)
     volumes = {each["name"]: each.get("secret", {}) for each in release.builders["spec"]["volumes"]}
@@ -231,7 +243,7 @@ def test_each_setting_can_be_set_or_is_the_charts_to_decide():
 def test_settings_reach_the_builder_as_it_reads_them():
     settings = render(CASES["everything"]).environment
     assert settings["max_body_bytes"] == "268435456"
-    assert settings["log_prefixes"] == "false"
+    assert settings["log_prefixes"] == "time"
     read = Settings.from_environment(settings)
     assert (read.build_timeout, read.drain_timeout) == (45 * 60, 300)
 

@@ -17,6 +17,8 @@ _COMMANDS: Final = ("up", "build", "serve", "secret", "certs", "doctor")
 """Each is the function, or the group of commands, of its name in the module of its name; in the
 order of a first visit."""
 
+_PRO_BUILDER: Final = "./pro-builder"
+
 _HELP: Final = "An open Function Builder API: a signed tar goes in, a container image comes out."
 
 _EPILOG: Final = (
@@ -47,6 +49,19 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     app(prog_name="function-builder")
+
+
+def pro_builder() -> None:
+    """Run `serve` under pro-builder's name, with the arguments that its users give.
+
+    Compose files name the program in `command`, which follows the image's entry point: a leading
+    `./pro-builder` among the arguments is dropped.
+    """
+    arguments = sys.argv[1:]
+    if arguments[:1] == [_PRO_BUILDER]:
+        del arguments[0]
+    sys.argv = ["function-builder", "serve", *arguments]
+    main()
 
 
 def _show_version(wanted: bool) -> None:
