@@ -52,8 +52,8 @@ class TLSConfig:
             context = ssl.create_default_context(cafile=self.ca)
         except OSError as error:
             raise _unusable(f"the authority's certificate {self.ca}", error) from error
-        # Python 3.13 and newer demand extensions (RFC 5280, section 4.2.1) that certificates of common
-        # recipes lack, Docker's own among them. Go, and so each other client of BuildKit, does not.
+        # Python 3.13 and newer demand extensions (RFC 5280, section 4.2.1) that certificates of
+        # common recipes lack, Docker's own among them. Go and each other client of BuildKit do not.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if self.cert is not None:
             try:

@@ -58,11 +58,13 @@ def test_values_of_older_pro_builder_charts_are_accepted_without_effect():
         "image": "openfaas/pro-builder:0.2.0",
         "buildkitSecurityContext": {"privileged": True},
         "buildSecrets": {"keyID": "ZDBir4Ug"},
-        "settings": {"log_prefixes": False},
     }
-    release = render(older)
-    assert release.environment.pop("log_prefixes") == "false"
-    assert render({}).resources == render({k: v for k, v in older.items() if k != "settings"}).resources
+    assert render(older).resources == render({}).resources
+
+
+@pytest.mark.parametrize(("given", "read"), [(False, "false"), (True, "true"), ("time", "time")])
+def test_log_prefixes_take_the_older_values_too(given, read):
+    assert render({"settings": {"log_prefixes": given}}).environment["log_prefixes"] == read
 
 
 def test_pro_builders_secrets_are_found_where_they_were():

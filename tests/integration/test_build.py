@@ -74,6 +74,15 @@ async def recorded_builder(fresh_buildkitd, tmp_path, registry):
         yield builder
 
 
+def test_the_recorded_request_of_the_python_sdk_builds_and_pushes(recorded_builder):
+    body, sent = recorded("openfaas-python-sdk-build")
+    answer = httpx2.post(recorded_builder.url + "/build", content=body, headers=sent, timeout=110)
+    assert answer.json()["status"] == "success", answer.text
+    image = pull("127.0.0.1:5000", "functions/sdkfn", "0.1.0")
+    assert image.text("greeting") == "bonjour\n"
+    assert image.files["home/app/run"].mode == 0o755
+
+
 def test_the_recorded_publish_builds_and_pushes(recorded_builder):
     body, sent = recorded("faas-cli-publish")
     answer = httpx2.post(recorded_builder.url + "/build", content=body, headers=sent, timeout=110)

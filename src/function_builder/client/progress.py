@@ -26,7 +26,7 @@ class StatusLine:
 
 @dataclass(frozen=True, slots=True)
 class OutputLine:
-    """A line that a RUN step wrote; also any line without its kind (``log_prefixes=time`` or ``none``)."""
+    """A line that a RUN step wrote, or a line without its kind (``log_prefixes``)."""
 
     text: str
 

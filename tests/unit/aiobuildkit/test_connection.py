@@ -180,24 +180,22 @@ async def test_mutual_tls(tmp_path):
     assert version.version == "v1"
 
 
-def openssl(directory: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+def openssl(directory: Path, arguments: str) -> None:
+    subprocess.run(["openssl", *arguments.split()], cwd=directory, check=True, capture_output=True)
 
 
 def certificates_without_key_identifiers(directory: Path) -> None:
     """An authority, a server's and a client's certificate, as Docker's documentation makes them."""
-    subject = ("-subj", "/CN=authority")
-    openssl(directory, *"req -x509 -newkey rsa:2048 -nodes -days 2".split(), *subject,
-            *"-keyout ca.key -out ca.crt".split())  # fmt: skip
+    key = "-newkey rsa:2048 -nodes"
+    openssl(directory, f"req -x509 {key} -subj /CN=authority -keyout ca.key -out ca.crt")
     for name, extensions in (
         ("server", "subjectAltName=DNS:buildkitd.test\nextendedKeyUsage=serverAuth\n"),
         ("client", "extendedKeyUsage=clientAuth\n"),
     ):
         (directory / "extensions").write_text(extensions)
-        openssl(directory, *"req -newkey rsa:2048 -nodes".split(), "-subj", f"/CN={name}",
-                "-keyout", f"{name}.key", "-out", f"{name}.csr")  # fmt: skip
-        openssl(directory, *"x509 -req -days 2 -CA ca.crt -CAkey ca.key -CAcreateserial".split(),
-                "-in", f"{name}.csr", "-out", f"{name}.crt", "-extfile", "extensions")  # fmt: skip
+        openssl(directory, f"req {key} -subj /CN={name} -keyout {name}.key -out {name}.csr")
+        signed = f"-in {name}.csr -out {name}.crt -extfile extensions"
+        openssl(directory, f"x509 -req -CA ca.crt -CAkey ca.key -CAcreateserial {signed}")
 
 
 async def test_certificates_of_dockers_recipe_are_accepted(tmp_path):

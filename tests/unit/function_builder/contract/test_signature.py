@@ -21,7 +21,9 @@ def recorded(name: str) -> tuple[bytes, str]:
     return (VECTORS / f"{name}.tar").read_bytes(), headers["X-Build-Signature"]
 
 
-@pytest.mark.parametrize("name", ["faas-cli-publish", "faas-cli-build-secrets"])
+@pytest.mark.parametrize(
+    "name", ["faas-cli-publish", "faas-cli-build-secrets", "openfaas-python-sdk-build"]
+)
 def test_recorded_signatures_match(name):
     body, header = recorded(name)
     secret = (VECTORS / "payload-secret").read_bytes().strip()
