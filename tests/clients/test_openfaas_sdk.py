@@ -1,7 +1,7 @@
 """OpenFaaS' own Python SDK, where it is installed: PyPI does not have it yet.
 
-`pip install git+https://github.com/openfaas/python-sdk` brings it. What it sends is also recorded in
-tests/vectors, and built by tests/integration/test_build.py wherever the tests run.
+Install it from https://github.com/openfaas/python-sdk. What it sends is also recorded in
+tests/vectors, and tests/integration/test_build.py builds that everywhere.
 """
 
 import asyncio
