@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 from aiobuildkit.channel import Channel
 from aiobuildkit.errors import BuildKitError, ConnectionFailed, ConnectionLost
+from aiobuildkit.hostport import HostPort
 from aiobuildkit.wire.http2 import HTTP2
 
 if TYPE_CHECKING:
@@ -88,9 +88,12 @@ class Address:
         path = address.removeprefix("unix://")
         if path and path != address:
             return cls(path=path)
-        parts = urlsplit(address)
-        if parts.scheme == "tcp" and parts.hostname and parts.port and not parts.path.strip("/"):
-            return cls(host=parts.hostname, port=parts.port)
+        where = address.removeprefix("tcp://")
+        if where != address:
+            with suppress(ValueError):
+                host, port = HostPort.parse(where.rstrip("/"))
+                if host and port:
+                    return cls(host=host.lower(), port=port)
         raise ValueError(f"not an address of BuildKit (unix://PATH or tcp://HOST:PORT): {address}")
 
 
@@ -233,8 +236,7 @@ async def _dial(where: Address, tls: TLSConfig | None) -> Connection:
     if where.path:
         _, connection = await loop.create_unix_connection(Connection, where.path)
         return connection
-    host = f"[{where.host}]" if ":" in where.host else where.host
-    authority = f"{host}:{where.port}"
+    authority = str(HostPort(where.host, where.port))
     if tls is None:
         _, connection = await loop.create_connection(
             partial(Connection, authority=authority), where.host, where.port

@@ -15,9 +15,9 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from aiobuildkit.hostport import HostPort
 from bench.tls import buildkitd_over_tls
 from function_builder.cli.authority import Authority
-from function_builder.engine.address import split
 from tests.builders import RunningBuilder, running_builder
 from tests.requests import headers, make_tar
 from tests.support import free_address
@@ -111,7 +111,7 @@ def test_buildkit_agrees_on_http_2_and_leaves_it_to_us_to_insist(stage, offered,
     context.load_cert_chain(client / "client.crt", client / "client.key")
     context.set_alpn_protocols([offered])
     with (
-        socket.create_connection(split(stage.address), timeout=60) as connection,
+        socket.create_connection(HostPort.parse(stage.address), timeout=60) as connection,
         context.wrap_socket(connection, server_hostname=NAME) as encrypted,
     ):
         assert encrypted.selected_alpn_protocol() == agreed

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from aiobuildkit import Address
+from aiobuildkit.hostport import HostPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +74,20 @@ class Addresses:
         found = list(self.fixed)
         for host, port in self.names:
             answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            for family, *_, where in answers:
-                address = f"[{where[0]}]" if family == socket.AF_INET6 else str(where[0])
-                found.append(Endpoint(f"tcp://{address}:{port}", host))
+            for *_, where in answers:
+                found.append(Endpoint(f"tcp://{HostPort(str(where[0]), port)}", host))
         return found
 
 
-def _name(part: str) -> tuple[str, int]:
-    parts = urlsplit(part)
-    if not parts.hostname or not parts.port or parts.path.strip("/"):
+def _name(part: str) -> HostPort:
+    try:
+        host, port = HostPort.parse(part.removeprefix("dns://").rstrip("/"))
+    except ValueError:
+        host, port = "", 0
+    if not host or not port:
         raise ValueError(f"must be dns://NAME:PORT, not {part}")
-    _check_host(parts.hostname, part)
-    return parts.hostname, parts.port
+    _check_host(host, part)
+    return HostPort(host.lower(), port)
 
 
 def _check_host(host: str, part: str) -> None:

@@ -97,9 +97,8 @@ def _run(command: Sequence[str | Path]) -> str | None:
 
 def _addresses(settings: Settings, registry: str) -> Iterator[Finding]:
     for name in ("listen", "metrics_listen"):
-        host, port = getattr(settings, name)
         remedy = f"function-builder serve --{name.replace('_', '-')} HOST:PORT"
-        yield address(name, f"{host}:{port}", remedy)
+        yield address(name, str(getattr(settings, name)), remedy)
     remedy = "function-builder up --registry-listen HOST:PORT"
     yield address("registry_listen", registry, remedy)
 

@@ -7,44 +7,89 @@ import os
 import socket
 import tempfile
 from pathlib import Path
+from typing import Any, Final
 
+from aiobuildkit.hostport import HostPort
 from function_builder.engine.errors import AddressTaken, EngineError
+
+_BACKLOG: Final = 2048
+"""Connections that wait to be accepted."""
+
+_NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""What Linux says of IPv6 where it was not compiled in, or is switched off for the interface."""
 
 # sun_path holds 108 bytes and ends with a zero byte (unix(7)).
 _LONGEST_SOCKET_PATH = 107
 
 
-def split(address: str) -> tuple[str, int]:
-    """Take `host:port` apart; `[::1]:80` has its brackets removed.
-
-    Raises:
-        ValueError: it is not of that form.
-    """
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal():
-        raise ValueError(f"not host:port: {address!r}")
-    return host.strip("[]"), int(port)
-
-
 def ensure_free(address: str) -> None:
-    """Make sure that nobody listens on `address` (host:port).
+    """Make sure that no program listens on `address` (host:port).
 
     Raises:
-        AddressTaken: somebody does.
-        EngineError: it is no address of this machine, or not for this user.
+        AddressTaken: a program does.
+        EngineError: it is not an address of this machine, or not for this user.
         ValueError: it is not `host:port`.
     """
-    host, port = split(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        # Without it the connections of an earlier run, in TIME_WAIT, would count as a listener.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for listener in listeners(HostPort.parse(address)):
+        listener.close()
+
+
+def listeners(address: HostPort) -> list[socket.socket]:
+    """Listen on an address: on each one that its host has, as Go's net.Listen does for `:8080`.
+
+    IPv4 and IPv6 have a socket each, whatever the system's `bindv6only` says: a single one for both
+    would give the addresses of IPv4 clients as IPv6. A family that the machine does not have is
+    left out.
+
+    Raises:
+        AddressTaken: another program listens there.
+        EngineError: the host is unknown or not this machine's, or the port is not for this user.
+    """
+    try:
+        places = socket.getaddrinfo(
+            # 0.0.0.0 means IPv4 alone, but `::` what an empty host means.
+            None if address.host in ("", "::") else address.host,
+            address.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "no host can have that name"
+        raise EngineError(f"{address} cannot be listened on: {reason}") from error
+    found: list[socket.socket] = []
+    failed: OSError | None = None
+    # IPv4 first: with port 0 the other family takes the port that the first was given.
+    for family, *_, place in sorted(places, key=lambda entry: entry[0]):
+        port = found[0].getsockname()[1] if found else address.port
         try:
-            probe.bind((host, port))
+            found.append(_listener(family, (place[0], port, *place[2:])))
         except OSError as error:
+            if error.errno in _NO_SUCH_FAMILY:
+                failed = error
+                continue
+            for other in found:
+                other.close()
             if error.errno == errno.EADDRINUSE:
-                raise AddressTaken(address) from error
+                raise AddressTaken(str(address)) from error
             raise EngineError(f"{address} cannot be listened on: {error.strerror}") from error
+    if failed is not None and not found:
+        raise EngineError(f"{address} cannot be listened on: {failed.strerror}") from failed
+    return found
+
+
+def _listener(family: int, place: tuple[Any, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Without it the connections of an earlier run, in TIME_WAIT, would count as a listener.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(place)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def ensure_silent(path: Path) -> None:
@@ -63,7 +108,7 @@ def ensure_silent(path: Path) -> None:
 
 async def tcp_answers(address: str) -> bool:
     """Whether a connection to `host:port` is taken."""
-    host, port = split(address)
+    host, port = HostPort.parse(address).local
     try:
         _, writer = await asyncio.open_connection(host, port)
     except OSError:

@@ -271,7 +271,9 @@ def address(subject: str, where: str, remedy: str) -> Finding:
     """Whether `where`, a `host:port`, can be listened on."""
     try:
         ensure_free(where)
-    except (EngineError, ValueError) as error:
+    except ValueError as error:
+        return Finding(subject, Level.NOTE, f"{where} {error}", remedy)
+    except EngineError as error:
         return Finding(subject, Level.NOTE, str(error), remedy)
     return Finding(subject, Level.OK, f"{where} is free")
 

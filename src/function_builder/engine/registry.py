@@ -4,6 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from aiobuildkit.hostport import HostPort
 from function_builder.engine.address import ensure_free, tcp_answers
 from function_builder.engine.process import Program, SupervisedProcess
 from function_builder.engine.tools import find_tool
@@ -28,8 +29,8 @@ class Registry:
 
     @property
     def address(self) -> str:
-        """Where it listens, as `host:port`: what an image's name begins with."""
-        return self._listen
+        """Where this machine reaches it, as `host:port`: what an image's name begins with."""
+        return str(HostPort.parse(self._listen).local)
 
     async def __aenter__(self) -> Self:
         """Start it and wait until it answers.

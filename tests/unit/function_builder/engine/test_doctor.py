@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from aiobuildkit.hostport import HostPort
 from function_builder.engine import ToolMissing
-from function_builder.engine.address import split
 from function_builder.engine.doctor import Finding, Level, Machine, address, disk, examine
 from tests.support import free_address
 
@@ -204,7 +204,7 @@ def test_cgroups_that_are_not_delegated(made, monkeypatch):
 
 def test_an_address(made):
     where = free_address()
-    with socket.create_server(split(where)):
+    with socket.create_server(HostPort.parse(where)):
         taken = address("listen", where, "choose another")
     free = address("listen", where, "choose another")
     assert (taken.level, taken.remedy) == (Level.NOTE, "choose another")
