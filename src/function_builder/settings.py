@@ -8,12 +8,14 @@ are bytes or carry a unit (`1GiB`, `512MB`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from aiobuildkit.hostport import HostPort
 from function_builder.contract.log import LogPrefixes
 
 
@@ -43,9 +45,6 @@ def _count(value: str) -> int:
 
 
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 (as pro-builder does: its Service must reach it)
-"""An empty host means the same, as in Go."""
-
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
 
 
@@ -104,6 +103,46 @@ def _networks(value: str) -> Networks:
         raise ValueError(f"must be networks such as 10.0.0.0/8: {error}") from error
 
 
+def _pairs(value: str) -> tuple[tuple[str, str], ...]:
+    pairs = [word.partition("=") for word in _words(value)]
+    for host, _, other in pairs:
+        if not (_REGISTRY.fullmatch(host) and other):
+            raise ValueError("must be REGISTRY=VALUE,..., such as ghcr.io=mirror.internal:5000")
+    return tuple((host, other) for host, _, other in pairs)
+
+
+def _mirrors(value: str) -> tuple[tuple[str, str], ...]:
+    pairs = _pairs(value)
+    if not all(_MIRROR.fullmatch(mirror) for _, mirror in pairs):
+        raise ValueError("must be REGISTRY=MIRROR,..., such as ghcr.io=mirror.internal:5000")
+    return pairs
+
+
+def _registries(value: str) -> tuple[str, ...]:
+    hosts = _words(value)
+    if not all(map(_REGISTRY.fullmatch, hosts)):
+        raise ValueError("must be HOST:PORT,..., such as registry.internal:5000")
+    return hosts
+
+
+def _addresses(value: str) -> tuple[str, ...]:
+    servers = _words(value)
+    for server in servers:
+        try:
+            ip_address(server)
+        except ValueError:
+            raise ValueError("must be IP addresses, such as 10.0.0.2,10.0.0.3") from None
+    return servers
+
+
+def _log_level(value: str) -> str:
+    if value not in ("debug", "info", "warn", "error"):
+        raise ValueError("must be debug, info, warn or error")
+    return value
+
+
+_REGISTRY = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
+_MIRROR = re.compile(_REGISTRY.pattern + r"(/[a-z0-9._/-]+)?")
 _REPOSITORY = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+")
 
 
@@ -112,13 +151,6 @@ def _repository(value: str) -> str:
     if name and not _REPOSITORY.fullmatch(name):
         raise ValueError("must be REGISTRY/NAME, such as registry.internal:5000/build-cache")
     return name
-
-
-def _address(value: str) -> tuple[str, int]:
-    host, colon, port = value.strip().rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise ValueError("must be HOST:PORT, such as 0.0.0.0:8080")
-    return host.strip("[]") or _EVERYWHERE, int(port)
 
 
 def _setting(variable: str, parse: Callable[[str], Any], default: Any, doc: str) -> Any:
@@ -132,17 +164,26 @@ def _setting(variable: str, parse: Callable[[str], Any], default: Any, doc: str)
 class Settings:
     """What `function-builder serve` goes by; each field's metadata holds its variable and words."""
 
-    listen: tuple[str, int] = _setting(
+    listen: HostPort = _setting(
         "listen",
-        _address,
-        (_EVERYWHERE, 8080),
-        "Where POST /build and the probes are answered.",
+        HostPort.parse,
+        HostPort("", 8080),
+        """Where POST /build and the probes are answered. Without a host, or with `[::]`: on every
+        address of this machine, of IPv4 and of IPv6; `0.0.0.0`: of IPv4 alone.""",
     )
-    metrics_listen: tuple[str, int] = _setting(
+    metrics_listen: HostPort = _setting(
         "metrics_listen",
-        _address,
-        (_EVERYWHERE, 8081),
-        "Where GET /metrics is answered.",
+        HostPort.parse,
+        HostPort("", 8081),
+        "Where GET /metrics is answered, in the same form.",
+    )
+    keep_alive_timeout: float = _setting(
+        "keep_alive_timeout",
+        _seconds,
+        620.0,
+        """How long a connection without a request is kept open. It should be longer than each proxy
+        and client in front keeps one: they meet an error when they send on a connection that the
+        builder closes.""",
     )
     buildkit_url: str = _setting(
         "buildkit_url",
@@ -319,6 +360,54 @@ class Settings:
         without tags. Empty: none, BuildKit's own frontend alone.""",
     )
 
+    buildkit_cache_size: int = _setting(
+        "buildkit_cache_size",
+        _bytes,
+        20 * 10**9,
+        "What the build cache may take of the disk.",
+    )
+    buildkit_log_level: str = _setting(
+        "buildkit_log_level",
+        _log_level,
+        "info",
+        "The least that BuildKit tells: `debug`, `info`, `warn` or `error`.",
+    )
+    registry_mirrors: tuple[tuple[str, str], ...] = _setting(
+        "registry_mirrors",
+        _mirrors,
+        (),
+        """Mirrors that BuildKit asks before the registry itself, comma separated:
+        `docker.io=mirror.internal:5000,ghcr.io=mirror.internal:5000/ghcr`.""",
+    )
+    plain_http_registries: tuple[str, ...] = _setting(
+        "plain_http_registries",
+        _registries,
+        (),
+        """Registries and mirrors that speak plain HTTP, comma separated. Those on 127.0.0.1 need
+        not be named.""",
+    )
+    registry_authorities: tuple[tuple[str, str], ...] = _setting(
+        "registry_authorities",
+        _pairs,
+        (),
+        """PEM files of the authorities that sign registries' certificates, beside the system's,
+        comma separated: `registry.internal:5000=/etc/registry-ca.crt`.""",
+    )
+    run_dns: tuple[str, ...] = _setting(
+        "run_dns",
+        _addresses,
+        (),
+        """DNS servers of RUN steps, comma separated. Empty: those of this host, its own on
+        127.0.0.1 too where steps can reach that.""",
+    )
+    buildkit_config: str = _setting(
+        "buildkit_config",
+        _text,
+        "",
+        """A file with more of `buildkitd.toml`. It wins over the settings above, and may not set
+        what the builder decides.""",
+    )
+
     @property
     def largest_body(self) -> int:
         """Bytes of the largest request that can be taken."""
@@ -344,9 +433,7 @@ class Settings:
             variable = setting.metadata["variable"]
             text = environment.get(variable)
             # pro-builder's charts set variables empty that they leave alone; an empty list is one.
-            if text is None or (
-                not text and setting.metadata["parse"] not in (_text, _words, _networks)
-            ):
+            if text is None or (not text and setting.metadata["parse"] not in _LISTS):
                 continue
             try:
                 values[setting.name] = setting.metadata["parse"](text)
@@ -356,5 +443,41 @@ class Settings:
         return cls(**values)
 
 
+_LISTS: Final = (_text, _words, _networks, _mirrors, _pairs, _registries, _addresses)
+"""What an empty variable is a value of."""
+
+
 def _reason(error: ValueError) -> str:
     return "must be a whole number" if "invalid literal" in str(error) else str(error)
+
+
+def near_misses(environment: Mapping[str, str], others: Iterable[str] = ()) -> dict[str, str]:
+    """Variables that are not read, but look like one that is: `MAX_INFLIGHT`, `max_inflght`.
+
+    Args:
+        environment: its names alone are looked at.
+        others: variables that are read elsewhere.
+
+    Returns:
+        Each such name, and the one that was probably meant.
+    """
+    read = {setting.metadata["variable"] for setting in fields(Settings)} | set(others)
+    plain = {_plain(name): name for name in sorted(read)}
+    # Names in upper case are other programs' too, and have neighbors that are as right as they are.
+    own = {key: name for key, name in plain.items() if name.islower()}
+    found = {}
+    for name in environment.keys() - read:
+        key = _plain(name)
+        near = [key] if key in plain else get_close_matches(key, own, n=1, cutoff=_LIKENESS)
+        if near:
+            found[name] = plain[near[0]]
+    return found
+
+
+_LIKENESS: Final = 0.86
+"""One letter off in a name of seven, two in one of fourteen (difflib's ratio)."""
+
+
+def _plain(name: str) -> str:
+    """A name without its case and its dashes: `maxInflight` and `MAX-INFLIGHT` are alike."""
+    return re.sub(r"[-_.]", "", name).lower()

@@ -90,7 +90,7 @@ async def test_a_wrong_setting_is_named(serve):
     process, _ = await serve("--metrics-listen", "nowhere")
     output, _ = await process.communicate()
     assert process.returncode == 1
-    assert output == b"error: metrics_listen='nowhere': must be HOST:PORT, such as 0.0.0.0:8080\n"
+    assert output.startswith(b"error: metrics_listen='nowhere': must be HOST:PORT, such as ")
 
 
 async def test_its_help_names_every_variable():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from function_builder.server.connections import Connections, readable
 from function_builder.server.upgrades import UpgradeFilter
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -32,7 +33,18 @@ class BoundedHTTP(HttpToolsProtocol):
     A request that is sent behind another, before that one is answered, is not answered at all: the
     connection ends with the first answer, as RFC 9112, 9.3.2, lets a server do. uvicorn would keep
     it, and stop to read; then nobody would notice that the first one's client has gone.
+
+    Its timer of idle connections is replaced: any byte ends that, also one that belongs to no
+    request, and no other timer followed.
+
+    Args:
+        connections: what is known of all connections.
+        arguments: uvicorn's.
     """
+
+    def __init__(self, connections: Connections, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._connections = connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
@@ -40,13 +52,18 @@ class BoundedHTTP(HttpToolsProtocol):
         self._bodiless = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
+        self._resting: asyncio.TimerHandle | None = None
+        self._whole = True
         self._deaf = False
         self._upgrades = UpgradeFilter()
+        self._connections.opened(self)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._head_is_here()
+        self._wake()
+        self._connections.lost(self)
         self._expect_no_reader()
         super().connection_lost(exc)
 
@@ -68,6 +85,8 @@ class BoundedHTTP(HttpToolsProtocol):
             self._deaf = True
             self.cycle.keep_alive = False
         else:
+            self._wake()
+            self._whole = False
             self._expect_head()
         super().on_message_begin()
 
@@ -78,6 +97,8 @@ class BoundedHTTP(HttpToolsProtocol):
         self._bodiless = 0
         self._head_is_here()
         super().on_headers_complete()
+        if self._connections.announcing:
+            self.announce_close()
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""
@@ -100,12 +121,50 @@ class BoundedHTTP(HttpToolsProtocol):
         if self._deaf:
             return
         self._bodiless = 0
+        self._whole = True
         super().on_message_complete()
+        if self.cycle.response_complete:
+            self._rest()
 
     def on_response_complete(self) -> None:
         """All of an answer is written, and maybe not read."""
         super().on_response_complete()
         self._expect_reader()
+        self._unset_keepalive_if_required()
+        if self._whole:
+            self._rest()
+        else:
+            # The rest of a body that the answer did not wait for has as long as headers have.
+            self._expect_head()
+
+    def announce_close(self) -> None:
+        """Let the answer under way, if it has not begun, say that it is the last."""
+        if self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def close_idle(self) -> None:
+        """Close the connection, unless a request has arrived."""
+        self._wake()
+        if self.transport.is_closing():
+            return
+        if readable(self.transport.get_extra_info("socket").fileno()):
+            # It is read next. Bytes that begin no request leave the connection idle.
+            self._resting = self.loop.call_later(1, self.close_idle)
+        else:
+            self.transport.close()
+
+    def _rest(self) -> None:
+        self._head_is_here()
+        self._wake()
+        if not self.transport.is_closing():
+            self._resting = self.loop.call_later(self._connections.keep_alive, self.close_idle)
+            self._connections.idle(self)
+
+    def _wake(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        self._connections.busy(self)
 
     def pause_writing(self) -> None:
         """More is written than the client has taken so far."""

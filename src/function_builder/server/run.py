@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import cast
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from aiobuildkit.hostport import HostPort
 from function_builder.builds.builder import Builder
 from function_builder.builds.caches import RegistryCache
 from function_builder.builds.credentials import RegistryCredentials
 from function_builder.builds.slots import Slots
+from function_builder.engine import EngineError, ensure_free, listeners
 from function_builder.server import keys
 from function_builder.server.app import create_app
 from function_builder.server.buildkits import buildkits
+from function_builder.server.connections import Connections
 from function_builder.server.errors import StartError
 from function_builder.server.heap import keep_freed_memory
 from function_builder.server.http import BoundedHTTP
@@ -49,27 +53,30 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
         StartError: a secret is absent, or a port is taken.
     """
     keep_freed_memory()
-    _check_secrets(settings)
-    _check_spool(settings)
+    check_start(settings)
+    if settings.disable_hmac:
+        _log.warning("disable_hmac is set: ANYBODY who reaches this builder can build and push")
     service = _service(settings)
     read_state(service)
     read_tasks(service.metrics, asyncio.get_running_loop())
     stop = _Signals()
+    connections = Connections(settings.keep_alive_timeout)
     async with contextlib.AsyncExitStack() as stack:
         if settings.otlp_endpoint:
             service.tracing = await stack.enter_async_context(_spans(settings.otlp_endpoint))
         stack.enter_context(stop.caught())
-        await stack.enter_async_context(_listening(create_app(service), settings.listen))
-        await stack.enter_async_context(
-            _listening(metrics_app(service.metrics), settings.metrics_listen)
-        )
+        for app, address in (
+            (create_app(service), settings.listen),
+            (metrics_app(service.metrics), settings.metrics_listen),
+        ):
+            await stack.enter_async_context(_listening(app, address, connections))
         watch = asyncio.create_task(service.pool.watch())
         stack.callback(watch.cancel)
-        _log.info("serving", listen=settings.listen, metrics=settings.metrics_listen)
+        _log.info("serving", listen=str(settings.listen), metrics=str(settings.metrics_listen))
         if on_ready is not None:
             on_ready()
         await stop.first.wait()
-        await _drain(service, stop.second)
+        await _drain(service, connections, stop.second)
     _log.info("stopped")
 
 
@@ -94,6 +101,25 @@ def _service(settings: Settings) -> Service:
     )
 
 
+def check_start(settings: Settings) -> None:
+    """Look for what would keep the builder from its start, before anything else is started.
+
+    Raises:
+        StartError: a secret is absent, `spool_dir` cannot be written to, or a port is taken.
+    """
+    _check_secrets(settings)
+    _check_spool(settings)
+    for address in (settings.listen, settings.metrics_listen):
+        try:
+            ensure_free(str(address))
+        except EngineError as error:
+            raise _not_listening(error) from error
+
+
+def _not_listening(error: EngineError) -> StartError:
+    return StartError(f"{error}: end what uses it, or choose another address")
+
+
 def _check_secrets(settings: Settings) -> None:
     try:
         keys.secrets_key(settings.build_secrets_private_key_path)
@@ -103,8 +129,6 @@ def _check_secrets(settings: Settings) -> None:
         raise StartError(f"{error}: write it there, or set the path") from error
     if settings.disable_hmac and settings.replay_window:
         raise StartError("replay_window needs signatures: unset it, or disable_hmac")
-    if settings.disable_hmac:
-        _log.warning("disable_hmac is set: ANYBODY who reaches this builder can build and push")
 
 
 @contextlib.asynccontextmanager
@@ -137,13 +161,16 @@ def _check_spool(settings: Settings) -> None:
         ) from error
 
 
-async def _drain(service: Service, hurry: asyncio.Event) -> None:
+async def _drain(service: Service, connections: Connections, hurry: asyncio.Event) -> None:
     """Leave in the contract's order; `hurry` cuts every wait short."""
     settings = service.settings
     service.phase = Phase.LEAVING
+    connections.announce_close()
     _log.info("leaving: not ready any more", **_standing(service))
     await _wait(hurry, settings.drain_delay)
     service.phase = Phase.DRAINING
+    # Not before: until then a proxy may send on one, and would meet its end.
+    connections.close_idle()
     if service.taken:
         _log.info("draining: builds may end", **_standing(service))
         ended = asyncio.create_task(_all_answered(service))
@@ -208,12 +235,21 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: ASGIApp, address: tuple[str, int]) -> AsyncIterator[None]:
+async def _listening(
+    app: ASGIApp, address: HostPort, connections: Connections
+) -> AsyncIterator[None]:
     """Serve an application on a port; at the end, wait for the answers under way."""
-    with _bound(address) as listener:
+    try:
+        sockets = listeners(address)
+    except EngineError as error:
+        raise _not_listening(error) from error
+    with contextlib.ExitStack() as stack:
+        for listener in sockets:
+            stack.enter_context(listener)
         config = uvicorn.Config(
             app,
-            http=BoundedHTTP,
+            # uvicorn calls it, and asks for nothing else of a class.
+            http=cast("type[asyncio.Protocol]", partial(BoundedHTTP, connections)),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -224,21 +260,9 @@ async def _listening(app: ASGIApp, address: tuple[str, int]) -> AsyncIterator[No
             timeout_graceful_shutdown=int(_LAST_WORDS_SECONDS),
         )
         server = _Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
+        task = asyncio.create_task(server.serve(sockets=sockets))
         try:
             yield
         finally:
             server.should_exit = True
             await task
-
-
-def _bound(address: tuple[str, int]) -> socket.socket:
-    host, port = address
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise StartError(
-            f"{host}:{port} cannot be listened on: {error.strerror}: end what uses it, "
-            "or choose another address"
-        ) from error

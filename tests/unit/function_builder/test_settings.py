@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from function_builder.contract.log import LogPrefixes
-from function_builder.settings import Settings, SettingsError
+from function_builder.settings import Settings, SettingsError, near_misses
 
 
 def test_what_pro_builders_deployment_sets():
@@ -50,7 +50,17 @@ def test_an_empty_variable_is_the_default():
         ("max_body_bytes", "1000", 1000),
         ("max_body_bytes", "2GiB", 2 << 30),
         ("max_body_bytes", "5 MB", 5_000_000),
-        ("listen", ":8080", ("0.0.0.0", 8080)),
+        ("listen", ":8080", ("", 8080)),
+        (
+            "registry_mirrors",
+            "ghcr.io=m:5000/ghcr, a.b=c",
+            (("ghcr.io", "m:5000/ghcr"), ("a.b", "c")),
+        ),
+        ("registry_mirrors", "", ()),
+        ("plain_http_registries", "a:1,[::1]:5000", ("a:1", "[::1]:5000")),
+        ("registry_authorities", "a:1=/ca.crt", (("a:1", "/ca.crt"),)),
+        ("run_dns", "10.0.0.2, ::1", ("10.0.0.2", "::1")),
+        ("buildkit_log_level", "debug", "debug"),
         ("listen", "127.0.0.1:0", ("127.0.0.1", 0)),
         ("listen", "[::1]:80", ("::1", 80)),
         ("insecure", "T", True),
@@ -86,6 +96,14 @@ def test_forms(variable, text, value):
         ("max_body_bytes", "1XB"),
         ("listen", "8080"),
         ("listen", "host:99999"),
+        ("listen", "::1:80"),
+        ("registry_mirrors", "ghcr.io"),
+        ("registry_mirrors", "https://ghcr.io=m"),
+        ("registry_mirrors", "ghcr.io=https://m"),
+        ("plain_http_registries", "http://a:1"),
+        ("registry_authorities", "/ca.crt"),
+        ("run_dns", "dns.internal"),
+        ("buildkit_log_level", "loud"),
         ("cache_registry", "https://registry/cache"),
         ("cache_registry", "registry/cache:tag"),
         ("cache_registry", "registry"),
@@ -115,3 +133,36 @@ def test_every_setting_explains_itself():
 )
 def test_the_bound_on_uploads_follows_slots_and_queue_unless_it_is_set(settings, most):
     assert Settings.from_environment(settings).most_uploads == most
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MAX_INFLIGHT", "max_inflight"),
+        ("max_inflght", "max_inflight"),
+        ("maxInflight", "max_inflight"),
+        ("max-inflight", "max_inflight"),
+        ("LOG_PREFIX", "log_prefixes"),
+        ("listn", "listen"),
+        ("tls_cert", "tlscert"),
+        ("docker_config", "DOCKER_CONFIG"),
+        ("STATE_DIR", "state_dir"),
+    ],
+)
+def test_a_near_miss_of_a_name_is_found(name, meant):
+    assert near_misses({name: "s3cret", "max_queue": "1"}, ["state_dir"]) == {name: meant}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["PATH", "LISTEN_FDS", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+    + ["BUILDKIT_HOST", "http_proxy", "AWS_REGION", "SSL_CERT_DIR", "DOCKER_CONTEXT", "license"]
+    + [setting.metadata["variable"] for setting in fields(Settings)],
+)
+def test_other_programs_variables_are_not_taken_for_one(name):
+    assert near_misses({name: ""}) == {}
+
+
+def test_an_idle_connection_outlives_those_of_proxies_and_clients():
+    """nginx and AWS 60 s, Go 90 s, Prometheus 5 min, Google's load balancer 10 min."""
+    assert Settings().keep_alive_timeout > 600

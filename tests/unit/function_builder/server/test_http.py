@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from aiobuildkit.hostport import HostPort
 from function_builder.server import http
+from function_builder.server.connections import Connections
 from function_builder.server.run import _listening
-from tests.support import free_address
+from tests.support import free_address, until
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -28,10 +30,10 @@ async def count(scope, receive, send):
 
 
 @asynccontextmanager
-async def connected(app=count):
-    host, port = free_address().split(":")
-    async with _listening(app, (host, int(port))):
-        reader, writer = await asyncio.open_connection(host, int(port))
+async def connected(app=count, connections=None):
+    address = HostPort.parse(free_address())
+    async with _listening(app, address, connections or Connections(620)):
+        reader, writer = await asyncio.open_connection(*address)
         try:
             yield reader, writer
         finally:
@@ -198,3 +200,100 @@ async def test_an_answer_that_nobody_reads_is_not_kept(monkeypatch, pieces):
         await gone.wait()
         with contextlib.suppress(ConnectionError):
             assert len(await reader.read()) < 64 << 20
+
+
+async def test_an_idle_connection_is_closed_after_its_time_and_not_before():
+    async with connected(connections=Connections(0.3)) as (reader, writer), asyncio.timeout(20):
+        for _ in range(3):
+            assert await asked(reader, writer) == b"2"
+            await asyncio.sleep(0.1)
+        assert await reader.read() == b""
+
+
+@pytest.mark.parametrize("late", [b"\r\n", b"\r\n\r\n"])
+async def test_bytes_that_begin_no_request_do_not_keep_a_connection(late):
+    async with connected(connections=Connections(0.2)) as (reader, writer), asyncio.timeout(20):
+        await asked(reader, writer)
+        writer.write(late)
+        assert await reader.read() == b""
+
+
+async def test_a_body_that_an_answer_did_not_wait_for_has_an_end(monkeypatch):
+    async def hasty(scope, receive, send):
+        headers = [(b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 404, "headers": headers})
+        await send({"type": "http.response.body"})
+
+    monkeypatch.setattr(http, "HEAD_SECONDS", 0.2)
+    async with connected(hasty) as (reader, writer), asyncio.timeout(20):
+        writer.write(HEAD + b"Content-Length: 1000000\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 404")
+        writer.write(b"a")
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+
+
+async def test_of_too_many_idle_connections_the_oldest_is_closed():
+    connections = Connections(620, most_idle=2)
+    address = HostPort.parse(free_address())
+    async with _listening(count, address, connections), asyncio.timeout(20):
+        peers = [await asyncio.open_connection(*address) for _ in range(3)]
+        for reader, writer in peers:
+            await asked(reader, writer)
+        assert await peers[0][0].read() == b""
+        for reader, writer in peers[1:]:
+            assert await asked(reader, writer) == b"2"
+        for _, writer in peers:
+            writer.close()
+
+
+async def test_a_request_that_arrives_as_its_connection_is_to_be_closed_is_answered():
+    """The timer of an idle connection runs before the event loop reads what has arrived."""
+    connections = Connections(620)
+    async with connected(connections=connections) as (reader, writer), asyncio.timeout(20):
+        await asked(reader, writer)
+        writer.write(REQUEST)
+        # The kernel has it, and the loop has not run: what is closed now would be lost.
+        connections.close_idle()
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        assert await reader.readexactly(1) == b"2"
+        assert await reader.read() == b""
+
+
+async def test_a_drain_announces_the_end_of_connections_before_it_comes():
+    connections = Connections(620)
+    app = Patient()
+    async with connected(app, connections) as (reader, writer), asyncio.timeout(20):
+        writer.write(REQUEST)
+        await until(lambda: app.begun)
+        connections.announce_close()
+        app.let.set()
+        assert b"connection: close\r\n" in await reader.readuntil(b"\r\n\r\n")
+        assert (await reader.read()).endswith(b"done\r\n0\r\n\r\n")
+
+
+async def test_idle_connections_are_kept_until_a_drain_closes_them():
+    connections = Connections(620)
+    async with connected(connections=connections) as (reader, writer), asyncio.timeout(20):
+        await asked(reader, writer)
+        connections.announce_close()
+        writer.write(REQUEST)
+        assert b"connection: close\r\n" in await reader.readuntil(b"\r\n\r\n")
+    async with connected(connections=connections) as (reader, writer), asyncio.timeout(20):
+        connections.close_idle()
+        # One that has sent nothing yet is not idle: its request is on its way.
+        writer.write(REQUEST)
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+
+
+async def test_without_a_time_each_answer_ends_its_connection():
+    async with connected(connections=Connections(0)) as (reader, writer), asyncio.timeout(20):
+        writer.write(REQUEST)
+        assert b"connection: close\r\n" in await reader.read()
+
+
+async def asked(reader, writer):
+    """Send a request of two bytes; its answer's body, after which the connection is idle."""
+    writer.write(REQUEST)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    return await reader.readexactly(1)

@@ -1,0 +1,139 @@
+"""nginx in front of a builder keeps connections to it; none is closed under a request."""
+
+import asyncio
+import shutil
+from collections import Counter
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.builders import running_builder
+from tests.support import free_address, until
+
+pytestmark = pytest.mark.integration
+
+CLIENTS = 4
+NGINX_KEEPS = 0.4
+"""Seconds; nginx's own default is 60."""
+
+CONFIG = """
+daemon off;
+master_process off;
+pid {root}/nginx.pid;
+error_log {root}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {root}/body;
+    proxy_temp_path {root}/proxy;
+    fastcgi_temp_path {root}/fastcgi;
+    uwsgi_temp_path {root}/uwsgi;
+    scgi_temp_path {root}/scgi;
+    upstream builder {{
+        server {builder};
+        keepalive 32;
+        keepalive_timeout {keeps}ms;
+    }}
+    server {{
+        listen {listen};
+        location / {{
+            proxy_pass http://builder;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+        }}
+    }}
+}}
+"""
+
+
+@asynccontextmanager
+async def nginx(root, builder):
+    """An nginx in front of a builder; gives its URL."""
+    root.mkdir()
+    listen = free_address()
+    config = root / "nginx.conf"
+    address = builder.url.removeprefix("http://")
+    keeps = round(NGINX_KEEPS * 1000)
+    config.write_text(CONFIG.format(root=root, builder=address, listen=listen, keeps=keeps))
+    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+    assert program, "scripts/packages proxies installs nginx"
+    process = await asyncio.create_subprocess_exec(
+        program, "-c", config, "-e", root / "error.log", stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await until(partial(answers, f"http://{listen}/healthz"))
+        yield f"http://{listen}"
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx2.get(url, timeout=5).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+async def posts(url: str, pauses: list[float]) -> Counter[int]:
+    """Send unsigned requests, which a builder answers at once, with pauses; their statuses."""
+    found: Counter[int] = Counter()
+    # The client's own connections to nginx are not what is tried: each request has a new one.
+    async with httpx2.AsyncClient(headers={"Connection": "close"}, timeout=60) as http:
+        for pause in pauses:
+            found[(await http.post(f"{url}/build", content=b"x")).status_code] += 1
+            await asyncio.sleep(pause)
+    return found
+
+
+async def tried(url: str, pauses: list[float]) -> Counter[int]:
+    each = await asyncio.gather(*(posts(url, pauses) for _ in range(CLIENTS)))
+    return sum(each, Counter())
+
+
+@pytest.mark.parametrize(("keeps", "closes_first"), [("30s", False), ("0.1s", True)])
+async def test_the_side_that_keeps_connections_shorter_closes_them(tmp_path, keeps, closes_first):
+    """While that is nginx, it never sends a request on a connection that the builder closes."""
+    # Before, at and after the time at which nginx closes one.
+    pauses = [NGINX_KEEPS * part for part in (0.5, 0.97, 1, 1.03, 0, 0)]
+    async with (
+        running_builder(
+            tmp_path / "b", "unix:///absent", wait_for="/healthz", keep_alive_timeout=keeps
+        ) as builder,
+        nginx(tmp_path / "n", builder) as url,
+    ):
+        statuses = await tried(url, pauses)
+        await until(lambda: connections(builder.url, ESTABLISHED) == 0)
+        assert (connections(builder.url, TIME_WAIT) > 0) is closes_first
+        if not closes_first:
+            assert statuses == {401: CLIENTS * len(pauses)}
+
+
+async def test_a_builder_that_drains_loses_no_request_of_nginx(tmp_path):
+    async with (
+        running_builder(
+            tmp_path / "b", "unix:///absent", wait_for="/healthz", drain_delay="2s"
+        ) as builder,
+        nginx(tmp_path / "n", builder) as url,
+    ):
+        await tried(url, [0])
+        sending = asyncio.create_task(tried(url, [0.05] * 10))
+        builder.terminate()
+        assert await sending == {401: CLIENTS * 10}
+        # Each answer since SIGTERM was its connection's last.
+        await until(lambda: connections(builder.url, ESTABLISHED) == 0)
+        assert builder.process.returncode is None
+
+
+ESTABLISHED, TIME_WAIT = "01", "06"
+"""States in Linux's proc_net_tcp.txt; the side that closes first waits for a minute."""
+
+
+def connections(url: str, state: str) -> int:
+    """How many connections of a builder are in a state, on its own side."""
+    port = int(url.rpartition(":")[2])
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == state for row in rows)
