@@ -4,7 +4,7 @@ import inspect
 import os
 import sys
 import textwrap
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +14,16 @@ import typer
 import uvloop
 
 from function_builder import server
-from function_builder.engine import BuildKitDaemon, EngineError, Network
+from function_builder.engine import (
+    BuildKitConfig,
+    BuildKitDaemon,
+    CacheLimits,
+    EngineError,
+    Network,
+    read_config,
+)
 from function_builder.server import StartError
-from function_builder.settings import Settings, SettingsError
+from function_builder.settings import Settings, SettingsError, near_misses
 from function_builder.telemetry import configure_logging
 
 logger = structlog.get_logger(__name__)
@@ -105,15 +112,60 @@ def run_until_signal(main: Coroutine[None, None, None]) -> None:
 async def _serve(environment: dict[str, str], state: Path, network: Network) -> None:
     configure_logging(json=not sys.stderr.isatty())
     settings = Settings.from_environment(environment)
+    warn_of_near_misses(environment, ("state_dir", "run_network"))
     if settings.buildkit_url:
         await server.serve(settings)
         return
+    # A BuildKit takes seconds to start, and would hide the reason among its own lines.
+    server.check_start(settings)
     if network is Network.HOST:
         logger.warning("RUN steps use this host's network, its 127.0.0.1 included")
     logger.info("starting a BuildKit of its own", state=str(state), network=network.value)
-    async with BuildKitDaemon(state / "buildkit", network=network) as daemon:
+    daemon = BuildKitDaemon(state / "buildkit", config=own_buildkit(settings), network=network)
+    async with daemon:
         own = {**environment, "buildkit_url": daemon.address}
         await server.serve(Settings.from_environment(own))
+
+
+def own_buildkit(
+    settings: Settings, *, mirrored: Sequence[str] = (), registry: str = ""
+) -> BuildKitConfig:
+    """What a BuildKit of our own is told.
+
+    Args:
+        settings: the operator's.
+        mirrored: registries that `registry` stands in for, after the operator's mirrors.
+        registry: one over plain HTTP, as `host:port`.
+
+    Raises:
+        EngineError: `buildkit_config` cannot be used.
+    """
+    mirrors: dict[str, list[str]] = {}
+    for host, mirror in (*settings.registry_mirrors, *((host, registry) for host in mirrored)):
+        mirrors.setdefault(host, []).append(mirror)
+    authorities: dict[str, list[Path]] = {}
+    for host, file in settings.registry_authorities:
+        authorities.setdefault(host, []).append(Path(file).absolute())
+    return BuildKitConfig(
+        mirrors=mirrors,
+        plain_http=[*settings.plain_http_registries, *filter(None, (registry,))],
+        authorities=authorities,
+        cache=CacheLimits(most=str(settings.buildkit_cache_size)),
+        nameservers=settings.run_dns,
+        log_level=settings.buildkit_log_level,
+        extra=read_config(Path(settings.buildkit_config)) if settings.buildkit_config else {},
+    )
+
+
+def warn_of_near_misses(environment: Mapping[str, str], others: Sequence[str]) -> None:
+    """Tell the operator of variables that are not read, and look like one that is.
+
+    Args:
+        environment: what was given.
+        others: variables that the command reads beside the settings.
+    """
+    for name, meant in sorted(near_misses(environment, others).items()):
+        logger.warning("a variable is not a setting, and is ignored", name=name, did_you_mean=meant)
 
 
 def default_state() -> Path:

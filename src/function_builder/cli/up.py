@@ -9,16 +9,16 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
-from function_builder.cli.serve import run_until_signal
+from aiobuildkit.hostport import HostPort
+from function_builder.cli.serve import own_buildkit, run_until_signal, warn_of_near_misses
 from function_builder.cli.view import choose_view
 from function_builder.client import AsyncClient, BuildConfig, BuildStatus
 from function_builder.engine import (
-    BuildKitConfig,
     BuildKitDaemon,
     EngineError,
     Registry,
@@ -28,6 +28,9 @@ from function_builder.engine.base_image import seed_base_image
 from function_builder.server import serve
 from function_builder.settings import Settings
 from function_builder.telemetry import configure_logging
+
+_MIRRORED: Final = ("docker.io", "ghcr.io")
+"""What `up`'s registry stands in for: the base images of OpenFaaS' templates come from both."""
 
 
 def up(
@@ -56,8 +59,9 @@ def up(
 
     Everything listens on 127.0.0.1 and is kept in one directory, which an ordinary user removes
     with `rootlesskit rm -rf .run`, for BuildKit's files there belong to other ids.
-    The registry stands in for Docker Hub too, and has a busybox to build on, so no other registry
-    is needed. `make up` takes options as variables: make up registry_listen=127.0.0.1:5001
+    The registry stands in for Docker Hub and ghcr.io too, and has a busybox to build on, so no
+    other registry is needed. `make up` takes options as variables:
+    make up registry_listen=127.0.0.1:5001
     """
     stack = Stack(
         listen=listen,
@@ -95,12 +99,23 @@ class Stack:
     @property
     def image(self) -> str:
         """What the example becomes."""
-        return f"{self.registry_listen}/{self.example.name}:latest"
+        return f"{self.registry}/{self.example.name}:latest"
+
+    @property
+    def url(self) -> str:
+        """Where this machine reaches the builder."""
+        return f"http://{HostPort.parse(self.listen).local}"
+
+    @property
+    def registry(self) -> str:
+        """The registry's `host:port` in the names of images."""
+        return str(HostPort.parse(self.registry_listen).local)
 
 
 async def _up(stack: Stack) -> None:
     with _only_one_in(stack.state), (stack.state / "builder.log").open("w", buffering=1) as log:
         configure_logging(json=False, file=log)
+        warn_of_near_misses(os.environ, ("state_dir", "registry_listen"))
         _make_secret(stack.secret_file)
         _check_addresses(stack)
         registry = Registry(
@@ -108,12 +123,14 @@ async def _up(stack: Stack) -> None:
         )
         daemon = BuildKitDaemon(
             stack.state / "buildkit",
-            config=BuildKitConfig(
-                mirrors={"docker.io": [stack.registry_listen]}, plain_http=[stack.registry_listen]
+            config=own_buildkit(
+                Settings.from_environment(os.environ),
+                mirrored=_MIRRORED,
+                registry=stack.registry,
             ),
             log=stack.state / "buildkitd.log",
         )
-        _say(f"registry   {stack.registry_listen}")
+        _say(f"registry   {stack.registry}")
         async with registry:
             if await seed_base_image(registry.address):
                 _say("           has a new library/busybox:latest, made of this machine's busybox")
@@ -136,7 +153,8 @@ async def _serve_and_show(stack: Stack, buildkit_url: str) -> None:
             "drain_timeout": "0",
         }
     )
-    _say(f"builder    http://{stack.listen}, its metrics http://{stack.metrics_listen}/metrics")
+    metrics = HostPort.parse(stack.metrics_listen).local
+    _say(f"builder    {stack.url}, its metrics http://{metrics}/metrics")
     ready = asyncio.Event()
     serving = asyncio.create_task(serve(settings, on_ready=ready.set))
     showing = asyncio.create_task(_show(stack, ready))
@@ -159,7 +177,7 @@ async def _show(stack: Stack, ready: asyncio.Event) -> None:
     view = choose_view(Console(stderr=True, highlight=False), f"Building {stack.example}")
     secret = stack.secret_file.read_bytes().strip()
     async with (
-        AsyncClient(f"http://{stack.listen}", payload_secret=secret) as client,
+        AsyncClient(stack.url, payload_secret=secret) as client,
         client.stream(stack.example, BuildConfig(image=stack.image)) as build,
     ):
         with view:
@@ -179,10 +197,10 @@ def _lesson(stack: Stack) -> str:
 Build your own, from another terminal:
 
   mkdir -p request/context && cp -r {example}/. request/context
-  echo '{{"image":"{stack.registry_listen}/mine:latest"}}' > request/com.openfaas.docker.config
+  echo '{{"image":"{stack.registry}/mine:latest"}}' > request/com.openfaas.docker.config
   tar -C request -cf request.tar com.openfaas.docker.config context
   hmac=$(openssl dgst -sha256 -hmac "$(cat {secret})" request.tar | sed 's/.* //')
-  curl -N http://{stack.listen}/build -H "X-Build-Signature: sha256=$hmac" \\
+  curl -N {stack.url}/build -H "X-Build-Signature: sha256=$hmac" \\
     -H "Accept: application/x-ndjson" --data-binary @request.tar
 
 Ctrl-C ends it all; {shlex.quote(str(stack.state))} keeps caches, images and logs.
@@ -222,7 +240,9 @@ def _check_addresses(stack: Stack) -> None:
         flag = f"--{option.replace('_', '-')}"
         try:
             ensure_free(address)
-        except (EngineError, ValueError) as error:
+        except ValueError as error:
+            raise EngineError(f"{flag}={address}: {error}") from None
+        except EngineError as error:
             raise EngineError(
                 f"{error}: {flag} (make up {option}=HOST:PORT) names another"
             ) from None

@@ -5,7 +5,7 @@ to it by its address. `seed_base_image` is imported from `engine.base_image` by 
 for it brings an HTTP client, which a server's start should not wait for.
 """
 
-from function_builder.engine.address import ensure_free
+from function_builder.engine.address import ensure_free, listeners
 from function_builder.engine.buildkit import BuildKitConfig, BuildKitDaemon, CacheLimits
 from function_builder.engine.cgroups import StepLimits
 from function_builder.engine.errors import (
@@ -17,6 +17,7 @@ from function_builder.engine.errors import (
 )
 from function_builder.engine.namespaces import Network
 from function_builder.engine.registry import Registry
+from function_builder.engine.toml import read_config
 from function_builder.engine.tools import find_tool, tools_cache
 
 __all__ = [
@@ -33,5 +34,7 @@ __all__ = [
     "ToolMissing",
     "ensure_free",
     "find_tool",
+    "listeners",
+    "read_config",
     "tools_cache",
 ]

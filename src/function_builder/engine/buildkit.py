@@ -1,22 +1,23 @@
 """An embedded BuildKit: one buildkitd of our own, as root or rootless, kept alive."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
 from function_builder.engine import namespaces
 from function_builder.engine.address import ensure_silent, socket_directory, unix_answers
 from function_builder.engine.cgroups import StepGroup, StepLimits, four_fifths
+from function_builder.engine.dns import step_nameservers
 from function_builder.engine.errors import RootlessRefused
 from function_builder.engine.namespaces import Namespaces, Network
 from function_builder.engine.process import Program, SupervisedProcess
+from function_builder.engine.toml import Table, dumps, merged
 from function_builder.engine.tools import find_plugins, find_tool
 
 logger = structlog.get_logger(__name__)
@@ -55,12 +56,23 @@ class BuildKitConfig:
             beside the system's. Such a host speaks TLS even where BuildKit would take it for
             plain HTTP, which it does on the loopback interface.
         cache: the limits of the build cache.
+        nameservers: the DNS servers of RUN steps; empty: those of this host.
+        log_level: the least that it tells: `debug`, `info`, `warn` or `error`.
+        extra: more of buildkitd.toml, which wins over all of these (`toml.read_config`).
     """
 
     mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict)
     plain_http: Sequence[str] = ()
     authorities: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     cache: CacheLimits = field(default_factory=CacheLimits)
+    nameservers: Sequence[str] = ()
+    log_level: str = "info"
+    extra: Table = field(default_factory=dict)
+
+    @property
+    def names_servers(self) -> bool:
+        """Whether the DNS servers of RUN steps are named."""
+        return bool(self.nameservers or self.extra.get("dns", {}).get("nameservers"))
 
     def toml(
         self,
@@ -70,6 +82,7 @@ class BuildKitConfig:
         process_sandbox: bool,
         plugins: Path | None = None,
         step_group: str = "",
+        json_log: bool = False,
     ) -> str:
         """The text of buildkitd.toml (BuildKit's docs/buildkitd.toml.md).
 
@@ -79,42 +92,50 @@ class BuildKitConfig:
             process_sandbox: whether RUN steps have a PID namespace of their own.
             plugins: the directory of CNI's plugins, for RUN steps with a network of their own.
             step_group: the control group that RUN steps are put below.
+            json_log: whether each line of its log is a JSON object.
+
+        Raises:
+            EngineError: `extra` has a table where BuildKit has a value, or the other way around.
         """
-        lines = [
-            f"root = {_quote(root)}",
-            "[grpc]",
-            f"address = [{_quote(f'unix://{socket}')}]",
-            # By default one for the whole machine, in /run, which another daemon may hold.
-            "[otel]",
-            f"socketPath = {_quote(socket.with_name(_TRACES_SOCKET))}",
-            # No request is ever given a device.
-            "[cdi]",
-            "disabled = true",
-            "[history]",
-            "maxEntries = 50",
-            "[worker.containerd]",
-            "enabled = false",
-            "[worker.oci]",
-            "enabled = true",
-            f"noProcessSandbox = {_quote(not process_sandbox)}",
-            "gc = true",
-            f"reservedSpace = {_quote(self.cache.reserved)}",
-            f"maxUsedSpace = {_quote(self.cache.most)}",
-            f"minFreeSpace = {_quote(self.cache.free)}",
-        ]
+        worker: dict[str, Any] = {
+            "enabled": True,
+            "noProcessSandbox": not process_sandbox,
+            "gc": True,
+            "reservedSpace": self.cache.reserved,
+            "maxUsedSpace": self.cache.most,
+            "minFreeSpace": self.cache.free,
+        }
         if plugins is not None:
-            lines += ['networkMode = "bridge"', f"cniBinaryPath = {_quote(plugins)}"]
+            worker |= {"networkMode": "bridge", "cniBinaryPath": plugins}
         if step_group:
-            lines.append(f"defaultCgroupParent = {_quote(step_group)}")
+            worker["defaultCgroupParent"] = step_group
+        config: dict[str, Any] = {
+            "root": root,
+            "log": {"format": "json" if json_log else "text", "level": self.log_level},
+            "grpc": {"address": [f"unix://{socket}"]},
+            # By default one for the whole machine, in /run, which another daemon may hold.
+            "otel": {"socketPath": socket.with_name(_TRACES_SOCKET)},
+            # No request is ever given a device.
+            "cdi": {"disabled": True},
+            "history": {"maxEntries": 50},
+            "worker": {"containerd": {"enabled": False}, "oci": worker},
+            "registry": self._registries(),
+        }
+        if self.nameservers:
+            config["dns"] = {"nameservers": self.nameservers}
+        return dumps(merged(config, self.extra))
+
+    def _registries(self) -> dict[str, Any]:
+        registries: dict[str, Any] = {}
         for host in sorted({*self.mirrors, *self.plain_http, *self.authorities}):
-            lines.append(f"[registry.{_quote(host)}]")
+            registry = registries[host] = {}
             if host in self.mirrors:
-                lines.append(f"mirrors = {_quote(list(self.mirrors[host]))}")
+                registry["mirrors"] = self.mirrors[host]
             if host in self.plain_http or host in self.authorities:
-                lines.append(f"http = {_quote(host in self.plain_http)}")
+                registry["http"] = host in self.plain_http
             if host in self.authorities:
-                lines.append(f"ca = {_quote([str(path) for path in self.authorities[host]])}")
-        return "\n".join(lines) + "\n"
+                registry["ca"] = self.authorities[host]
+        return registries
 
 
 class BuildKitDaemon:
@@ -127,7 +148,7 @@ class BuildKitDaemon:
         network: what its RUN steps reach; `slirp4netns` needs rootlesskit, `bridge` needs root.
         limits: what its RUN steps may take, all together, where root may make control groups;
             by default four fifths of the memory.
-        log: the file that takes its output; None leaves it on our stderr.
+        log: the file that takes its output; None: each line is one of our log.
     """
 
     def __init__(
@@ -214,13 +235,17 @@ class BuildKitDaemon:
         config = self._root / "buildkitd.toml"
         runtime = self._root / "runtime"
         runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+        told = self._config
+        if not told.names_servers:
+            told = replace(told, nameservers=step_nameservers(self._network))
         config.write_text(
-            self._config.toml(
+            told.toml(
                 root=self._root / "state",
                 socket=socket,
                 process_sandbox=within.own_processes,
                 plugins=find_plugins() if self._network is Network.BRIDGE else None,
                 step_group=self._step_group(),
+                json_log=self._log is None,
             )
         )
         return Program(
@@ -237,8 +262,3 @@ class BuildKitDaemon:
             # The second signal makes buildkitd give up at once.
             signal_group=not within.passes_signals,
         )
-
-
-def _quote(value: object) -> str:
-    """A string, boolean or list of strings in TOML, which writes these as JSON does."""
-    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)

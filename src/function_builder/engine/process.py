@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from function_builder.engine.errors import EngineError, StartFailed
+from function_builder.engine.relay import Relay
 from function_builder.engine.tools import find_tool, search_path
 
 logger = structlog.get_logger(__name__)
@@ -36,6 +37,7 @@ _PASSED_ON = (
 )
 
 _POLL = 0.02
+_LAST_OUTPUT_SECONDS = 1.0
 _FIRST_BACK_OFF = 0.2
 _LONGEST_BACK_OFF = 30.0
 
@@ -56,7 +58,7 @@ class Program:
         ready: tells whether it answers; asked every 20 ms until it does.
         prepare: makes sure that nothing stands in the way; raises an EngineError that says what.
         environment: added to `child_environment()`.
-        log: the file that takes its output, begun afresh; None leaves it on our stderr.
+        log: the file that takes its output, begun afresh; None: each line is one of our log.
         start_timeout: seconds that it may take to become ready.
         stop_timeout: seconds between SIGTERM and SIGKILL.
         signal_group: SIGTERM goes to its process group, not to its first process alone.
@@ -83,6 +85,8 @@ class SupervisedProcess:
         self._program = program
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._relay = Relay(program.name)
+        self._relaying: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
@@ -119,11 +123,14 @@ class SupervisedProcess:
                 *("--pdeathsig", "KILL", "--"),
                 *program.argv,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+                stdout=output or asyncio.subprocess.PIPE,
+                stderr=output or asyncio.subprocess.STDOUT,
                 env=child_environment(program.environment),
                 start_new_session=True,
             )
+        if process.stdout is not None:
+            relaying = self._relay.run(process.stdout)
+            self._relaying = asyncio.create_task(relaying, name=f"relay {program.name}")
         try:
             async with asyncio.timeout(program.start_timeout):
                 await self._until_ready(process)
@@ -142,6 +149,7 @@ class SupervisedProcess:
             while not await self._program.ready():
                 await asyncio.wait((ended,), timeout=_POLL)
                 if ended.done():
+                    await self._until_told()
                     how = f"{self._program.name} ended with {_describe(ended.result())}"
                     raise StartFailed(f"{how}{self._last_words()}")
         finally:
@@ -154,6 +162,7 @@ class SupervisedProcess:
             begun = loop.time()
             status = await process.wait()
             self._signal(signal.SIGKILL, group=True)
+            await self._until_told()
             logger.error("program died", program=self._program.name, how=_describe(status))
             if loop.time() - begun > _LONGEST_BACK_OFF:
                 back_off = _FIRST_BACK_OFF
@@ -184,6 +193,13 @@ class SupervisedProcess:
         finally:
             self._signal(signal.SIGKILL, group=True)
         await self._process.wait()
+        await self._until_told()
+
+    async def _until_told(self) -> None:
+        """Wait for a dead program's last output; a process that it left behind may hold it open."""
+        if self._relaying is not None:
+            await asyncio.wait((self._relaying,), timeout=_LAST_OUTPUT_SECONDS)
+            self._relaying.cancel()
 
     def _signal(self, number: signal.Signals, *, group: bool) -> None:
         send = os.killpg if group else os.kill
@@ -191,14 +207,13 @@ class SupervisedProcess:
             send(self.pid, number)
 
     def _last_words(self) -> str:
-        if self._program.log is None:
-            return "; its output is above"
-        lines = self._program.log.read_text(errors="replace").splitlines()
+        log = self._program.log
+        lines = log.read_text(errors="replace").splitlines() if log else list(self._relay.last)
         # What a Go program dies of it says after its name; a stack trace may follow.
         named = [line for line in lines if line.startswith(f"{self._program.name}: ")]
         said = (named or lines or ["no word"])[-1]
         said = said.removeprefix(f"{self._program.name}: ").strip()
-        return f": {said} (all of it: {self._program.log})"
+        return f": {said} ({f'all of it: {log}' if log else 'its output is above'})"
 
 
 def _describe(status: int) -> str:

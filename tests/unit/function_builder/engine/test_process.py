@@ -96,3 +96,14 @@ def is_gone(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+async def test_output_without_a_file_goes_into_our_log_and_into_the_error():
+    async def never():
+        return False
+
+    code = "import sys; print('one'); print('prog: no luck', file=sys.stderr); sys.exit(3)"
+    process = SupervisedProcess(python(code, ready=never))
+    with pytest.raises(StartFailed) as failed:
+        await process.start()
+    assert str(failed.value) == "prog ended with exit code 3: no luck (its output is above)"
