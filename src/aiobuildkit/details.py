@@ -1,7 +1,7 @@
 """What BuildKit adds to a failed solve's status: JSON in the place of protobuf.
 
-Sources: BuildKit's ``solver/errdefs`` (Source, Vertex) and ``frontend/gateway/pb/exit.go``
-(ExitMessage), encoded by ``util/grpcerrors/grpcerrors.go``.
+Sources: BuildKit's ``solver/errdefs`` (Source, Vertex, Frontend) and
+``frontend/gateway/pb/exit.go`` (ExitMessage), encoded by ``util/grpcerrors/grpcerrors.go``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def solve_error(error: RPCError) -> SolveError:
         source=_source(sources[0]) if sources else None,
         exit_code=_integer(exits[0], "Code") if exits else None,
         vertex=str(vertexes[0].get("digest", "")) or None if vertexes else None,
+        in_frontend=bool(_found(error, "errdefs.Frontend+json")),
     )
 
 

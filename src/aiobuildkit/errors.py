@@ -140,6 +140,7 @@ class SolveError(RPCError):
         source: the instruction at fault, if BuildKit named one.
         exit_code: of the process that failed, if one did.
         vertex: digest of the vertex that failed, if BuildKit named one.
+        in_frontend: whether the frontend failed: it reads the Dockerfile and resolves base images.
     """
 
     def __init__(
@@ -151,8 +152,10 @@ class SolveError(RPCError):
         source: SourceLocation | None = None,
         exit_code: int | None = None,
         vertex: str | None = None,
+        in_frontend: bool = False,
     ) -> None:
         super().__init__(code, message, details)
         self.source = source
         self.exit_code = exit_code
         self.vertex = vertex
+        self.in_frontend = in_frontend

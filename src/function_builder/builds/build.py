@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 
 from aiobuildkit import SolveResult, Transfer
+from function_builder.builds.failures import Failure
 from function_builder.builds.log import BuildLog
 from function_builder.builds.measures import Measures
 from function_builder.builds.platforms import PlatformReport
@@ -17,6 +20,7 @@ from function_builder.builds.pool import Chosen
 from function_builder.contract.archive import ContextEntry
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.errors import Refusal
+from function_builder.contract.findings import BuildWarning, Reason
 from function_builder.contract.reader import Reader
 from function_builder.contract.result import BuildResult, BuildStatus
 
@@ -127,37 +131,51 @@ class Build:
         self.started = True
         self.told.set()
 
-    def succeed(self, result: SolveResult) -> None:
+    def succeed(self, result: SolveResult, warnings: Sequence[BuildWarning] = ()) -> None:
         """The image is built, and pushed if that was asked for."""
         self.outcome = Outcome.SUCCESS
         digests = self.platforms.digests(self.request.config.platforms, result)
-        self._end(BuildStatus.SUCCESS, digest=result.digest or "", digests=digests)
+        self._end(
+            BuildResult(
+                status=BuildStatus.SUCCESS,
+                digest=result.digest or "",
+                digests=digests,
+                warnings=tuple(warnings),
+            )
+        )
 
-    def fail(self, outcome: Outcome, error: str) -> None:
-        """It came to nothing; `error` is for the client."""
+    def fail(
+        self, outcome: Outcome, failure: Failure, warnings: Sequence[BuildWarning] = ()
+    ) -> None:
+        """It came to nothing."""
         self.outcome = outcome
-        self._end(BuildStatus.FAILED, error=error)
+        self._end_failed(failure, warnings)
 
     def refuse(self, refusal: Refusal) -> None:
         """It had no slot, and nothing was begun."""
         self.refusal = refusal
-        self._end(BuildStatus.FAILED, error=refusal.reason)
+        busy = refusal.status == HTTPStatus.TOO_MANY_REQUESTS
+        reason = Reason.BUSY if busy else Reason.SERVICE
+        self._end_failed(Failure(error=refusal.reason, reason=reason, retryable=True))
 
-    def _end(
-        self,
-        status: BuildStatus,
-        *,
-        error: str = "",
-        digest: str = "",
-        digests: Mapping[str, str] | None = None,
-    ) -> None:
-        self.result = BuildResult(
-            status=status,
+    def _end_failed(self, failure: Failure, warnings: Sequence[BuildWarning] = ()) -> None:
+        self._end(
+            BuildResult(
+                status=BuildStatus.FAILED,
+                error=failure.error,
+                reason=failure.reason.value,
+                source=failure.source,
+                step=failure.step,
+                retryable=failure.retryable,
+                warnings=tuple(warnings),
+            )
+        )
+
+    def _end(self, result: BuildResult) -> None:
+        self.result = dataclasses.replace(
+            result,
             image=self.request.config.image,
-            error=error,
             duration=self.elapsed,
-            digest=digest,
-            digests=digests or {},
             build_id=self.id,
         )
         self.log.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import structlog
 
@@ -24,9 +24,19 @@ from function_builder.builds.caches import RegistryCache
 from function_builder.builds.context import BuildContext, trees
 from function_builder.builds.credentials import RegistryCredentials
 from function_builder.builds.daemon import Daemon
-from function_builder.builds.frontends import BUILT_IN, frontend_is_absent
-from function_builder.builds.hostpaths import without_host_paths
+from function_builder.builds.failures import (
+    Failure,
+    Remedy,
+    absent_file,
+    classify,
+    find_remedy,
+    near_miss,
+    without_host_paths,
+)
+from function_builder.builds.findings import Findings
+from function_builder.builds.frontends import BUILT_IN
 from function_builder.builds.loads import ContextLoads
+from function_builder.builds.masking import Mask
 from function_builder.builds.platforms import (
     UnsupportedPlatform,
     refuse_impossible,
@@ -34,17 +44,19 @@ from function_builder.builds.platforms import (
 )
 from function_builder.builds.pool import Pool
 from function_builder.builds.record import Lease
-from function_builder.builds.snapshots import leftover_was_met
-from function_builder.builds.transcript import Mask, Transcript
+from function_builder.builds.transcript import Transcript
+from function_builder.contract.errors import shown
+from function_builder.contract.findings import Reason
 from function_builder.contract.log import LogPrefixes
 
 _log = structlog.get_logger(__name__)
 
 _AGAIN = "BuildKit was lost in the middle of the build: it begins again on another one."
-_LEFTOVER = "BuildKit met what its last end had left, and has removed it: the build begins again."
-_NO_FRONTEND = (
-    "WARNING: the image of the syntax directive cannot be had; "
-    "BuildKit's built-in frontend is used instead"
+_STOPPED_AT = {Reason.TIMEOUT: "Timed out at"}
+_CRASH = Failure(
+    error="the builder failed: this is not the fault of your build",
+    reason=Reason.SERVICE,
+    retryable=True,
 )
 
 
@@ -83,51 +95,42 @@ class Builder:
         Raises:
             asyncio.CancelledError: the build was cancelled, at BuildKit too.
         """
-        mask = Mask({})
-        outcome, error = (
-            Outcome.CRASHED,
-            "the builder failed: this is not the fault of your build",
-        )
+        transcript = Transcript(Mask({}), prefixes=self._log_prefixes)
+        outcome, failure = Outcome.CRASHED, _CRASH
         try:
             async with asyncio.timeout(self._build_timeout):
                 # A megabyte of secrets takes a third of a second to make a mask of.
                 mask = await asyncio.to_thread(Mask, build.request.secrets)
-                result = await self._placed(build, mask)
-            build.succeed(result)
+                transcript = Transcript(mask, prefixes=self._log_prefixes)
+                result = await self._placed(build, transcript)
+            build.succeed(result, transcript.findings.warnings)
         except TimeoutError:
-            outcome = Outcome.TIMEOUT
-            error = (
-                f"the build took longer than the {self._build_timeout:g} s allowed (build_timeout)"
-            )
-        except ConnectionFailed as failure:
-            outcome = Outcome.LOST if build.started else Outcome.UNREACHABLE
-            error = "BuildKit cannot be reached: try again later"
-            _log.warning("BuildKit cannot be reached", reason=str(failure))
-        except UnsupportedPlatform as refusal:
-            outcome = Outcome.UNSUPPORTED
-            error = str(refusal)
-        except RPCError as failure:
-            outcome = Outcome.FAILED
-            error = f"failed to solve: {mask.text(without_host_paths(failure.message))}"
-        except BuildKitError as failure:
-            outcome = Outcome.LOST
-            error = "BuildKit was lost in the middle of the build: try again"
-            _log.warning("BuildKit was lost", reason=str(failure))
+            outcome, failure = Outcome.TIMEOUT, self._timed_out(transcript.findings)
+        except (UnsupportedPlatform, BuildKitError) as error:
+            outcome, failure = _failed(build, error, transcript.findings)
         except asyncio.CancelledError as cancellation:
-            outcome = Outcome.CANCELLED
-            error = f"the build was cancelled{_reason(cancellation)}"
+            outcome, failure = Outcome.CANCELLED, _cancelled(cancellation)
             raise
         finally:
             if build.result is None:
-                build.fail(outcome, error)
+                build.log.append([transcript.note(line) for line in _told(build, failure)])
+                build.fail(outcome, failure, transcript.findings.warnings)
 
-    async def _placed(self, build: Build, mask: Mask) -> SolveResult:
+    def _timed_out(self, findings: Findings) -> Failure:
+        return Failure(
+            error=(
+                f"the build took longer than the {self._build_timeout:g} s allowed (build_timeout)"
+            ),
+            reason=Reason.TIMEOUT,
+            step=findings.running_step(),
+        )
+
+    async def _placed(self, build: Build, transcript: Transcript) -> SolveResult:
         """Build where the function's cache is; once more elsewhere if that BuildKit is lost.
 
         All that a build does, it may do twice: its client would send it again. Not more often: if
         it is this build that ends BuildKits, it has ended two.
         """
-        transcript = Transcript(mask, prefixes=self._log_prefixes)
         build.log.append([transcript.note(note) for note in build.request.config.notes])
         function = _function(build.request) or build.id
         lost: Daemon | None = None
@@ -157,15 +160,13 @@ class Builder:
         except SolveError as failure:
             if build.platforms.failed_on_another_machine(failure):
                 await refuse_unlisted(daemon.client, request.config.platforms)
-            if frontend_is_absent(failure.message):
-                note = _NO_FRONTEND
+            remedy = find_remedy(failure.message)
+            if remedy is None:
+                raise
+            if remedy is Remedy.BUILT_IN_FRONTEND:
                 own = {name: value for name, value in attrs.items() if name not in request.frontend}
                 attrs = own | BUILT_IN
-            elif leftover_was_met(failure.message):
-                note = _LEFTOVER
-            else:
-                raise
-        build.log.append([transcript.note(note)])
+        build.log.append([transcript.note(remedy)])
         return await self._solve(build, attrs, transcript, daemon)
 
     async def _solve(
@@ -225,5 +226,49 @@ def _function(request: BuildRequest) -> str | None:
     return f"{request.trust_domain}/{repository}" if repository else None
 
 
-def _reason(cancellation: asyncio.CancelledError) -> str:
-    return f": {cancellation.args[0]}" if cancellation.args else ""
+def _failed(
+    build: Build, error: UnsupportedPlatform | BuildKitError, findings: Findings
+) -> tuple[Outcome, Failure]:
+    match error:
+        case UnsupportedPlatform():
+            return Outcome.UNSUPPORTED, Failure(error=str(error), reason=Reason.PLATFORM)
+        case RPCError():
+            step = findings.failed_step(error)
+            reason, retryable = classify(error, step)
+            text = findings.mask.text(without_host_paths(error.message))
+            return Outcome.FAILED, Failure(
+                error=f"failed to solve: {text}",
+                reason=reason,
+                retryable=retryable,
+                step=step,
+                source=findings.excerpt(error.source) if isinstance(error, SolveError) else None,
+            )
+        case ConnectionFailed():
+            _log.warning("BuildKit cannot be reached", reason=str(error))
+            text = "BuildKit cannot be reached: try again later"
+            outcome = Outcome.LOST if build.started else Outcome.UNREACHABLE
+        case _:
+            _log.warning("BuildKit was lost", reason=str(error))
+            text = "BuildKit was lost in the middle of the build: try again"
+            outcome = Outcome.LOST
+    return outcome, Failure(error=text, reason=Reason.SERVICE, retryable=True)
+
+
+def _cancelled(cancellation: asyncio.CancelledError) -> Failure:
+    cause = f": {cancellation.args[0]}" if cancellation.args else ""
+    return Failure(error=f"the build was cancelled{cause}", reason=Reason.CANCELLED, retryable=True)
+
+
+def _told(build: Build, failure: Failure) -> Iterator[str]:
+    """What the log says of a failure before it ends, in lines."""
+    if failure.step:
+        yield f"{_STOPPED_AT.get(failure.reason, 'Failed at')} {failure.step}"
+    if failure.source:
+        yield from failure.source.excerpt.split("\n")
+    absent = absent_file(failure.error)
+    if absent and "--from=" not in failure.step:
+        near = near_miss(absent, (entry.path for entry in build.request.context))
+        if near == absent:
+            yield f"The context has {shown(near)}, but its ignore file leaves that out."
+        elif near:
+            yield f"The context has {shown(near)}, but not {shown(absent)}."

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from aiobuildkit import Credentials, RPCError, StatusCode
+from function_builder.builds.failures import BROKEN_CONFIG
 
 HELPER_TIMEOUT: Final = 30.0
 """Seconds that a credential helper may take; it may have to ask a cloud for a token."""
@@ -160,5 +161,5 @@ def _from_helper(program: str, status: int | None, output: bytes) -> Credentials
 def _broken(what: str) -> RPCError:
     return RPCError(
         StatusCode.FAILED_PRECONDITION,
-        f"the builder's registry configuration (config.json) is broken: {what}",
+        f"{BROKEN_CONFIG}: {what}",
     )

@@ -91,17 +91,6 @@ def _refuse_generators(build_args: Mapping[str, str]) -> None:
             )
 
 
-def frontend_is_absent(error: str) -> bool:
-    """Whether a build failed because the named frontend's image cannot be had.
-
-    Args:
-        error: BuildKit's message: the first part is the Dockerfile frontend's, for what fails
-            before the image has run; the second tells why it did not run.
-    """
-    named = error.startswith(f"failed with build-arg:{SYNTAX_ARG} = ")
-    return named and "failed to resolve source metadata for" in error
-
-
 def syntax(dockerfile: bytes) -> str:
     """What the Dockerfile's `syntax` directive says; empty where there is none."""
     text = dockerfile.removeprefix(b"\xef\xbb\xbf")

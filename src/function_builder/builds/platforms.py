@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aiobuildkit import BuildKitError, Client, SolveError, SolveResult, StatusEvent
+from function_builder.builds.failures import NO_MACHINE
 
 _EMULATED: Final = frozenset(
     [
@@ -34,9 +35,6 @@ _OTHER_NAMES: Final = {
 }
 
 _MANIFEST: Final = "exporting manifest sha256:"
-_NO_MACHINE: Final = b"exec format error"
-"""The kernel's ENOEXEC, as runc words it, in the output of the step."""
-
 _ASK_SECONDS: Final = 5.0
 
 
@@ -60,7 +58,7 @@ class PlatformReport:
         for status in event.statuses:
             if status.id.startswith(_MANIFEST):
                 self._manifests[status.id.removeprefix("exporting manifest ")] = None
-        self._of_other_machines.update(log.vertex for log in event.logs if _NO_MACHINE in log.data)
+        self._of_other_machines.update(log.vertex for log in event.logs if NO_MACHINE in log.data)
 
     def digests(self, wanted: Sequence[str], result: SolveResult) -> Mapping[str, str]:
         """The digest of each platform's manifest.

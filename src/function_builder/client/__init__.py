@@ -26,6 +26,7 @@ from function_builder.client.progress import (
 from function_builder.client.stream import BuildStream
 from function_builder.client.sync import Client
 from function_builder.contract.config import BuildConfig
+from function_builder.contract.findings import BuildWarning, Reason, SourceExcerpt
 from function_builder.contract.result import BuildResult, BuildStatus
 
 __all__ = [
@@ -35,12 +36,15 @@ __all__ = [
     "BuildResult",
     "BuildStatus",
     "BuildStream",
+    "BuildWarning",
     "Client",
     "ClientError",
     "ContextError",
     "LogLine",
     "OutputLine",
+    "Reason",
     "Refused",
+    "SourceExcerpt",
     "StatusLine",
     "StepLine",
     "Unreachable",

@@ -11,15 +11,25 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
+
+from function_builder.contract.findings import (
+    BuildWarning,
+    SourceExcerpt,
+    parse_source,
+    parse_warnings,
+)
 
 MAX_LINE_BYTES: Final = 48 * 1024
 """A line of the stream, its newline included, is never longer."""
 
 _ENVELOPE_BYTES = 1024
-"""What a line of the stream holds beside its log or its error, at the most."""
+"""What a line of the stream holds beside its log, at the most."""
 
 _MAX_TEXT_BYTES = MAX_LINE_BYTES - _ENVELOPE_BYTES
+
+_MAX_FINDINGS_BYTES = MAX_LINE_BYTES // 2
+"""What the last line holds beside its error, at the most."""
 
 
 class BuildStatus(StrEnum):
@@ -43,6 +53,11 @@ class BuildResult:
         digest: of the image or the index, as `sha256:<hex>`; empty where there is none.
         digests: platform -> the digest of its image; empty where they are not known.
         build_id: the build's name in the server's log.
+        reason: what failed, a word of `Reason`; empty unless failed.
+        source: the instruction at fault; None where none is known.
+        step: the name of the step at fault; empty where none is known.
+        retryable: whether the same request may succeed later; None where nothing is known.
+        warnings: what BuildKit warned of.
     """
 
     status: BuildStatus
@@ -53,6 +68,11 @@ class BuildResult:
     digest: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
     build_id: str = ""
+    reason: str = ""
+    source: SourceExcerpt | None = None
+    step: str = ""
+    retryable: bool | None = None
+    warnings: Sequence[BuildWarning] = ()
 
     @property
     def ended(self) -> bool:
@@ -76,16 +96,39 @@ class BuildResult:
             document["digests"] = dict(self.digests)
         if self.build_id:
             document["buildId"] = self.build_id
+        document |= self._findings()
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
+    def _findings(self) -> dict[str, object]:
+        document: dict[str, object] = {}
+        if self.reason:
+            document["reason"] = self.reason
+        if self.step:
+            document["step"] = self.step
+        if self.source is not None:
+            document["source"] = self.source.to_document()
+        if self.retryable is not None:
+            document["retryable"] = self.retryable
+        if self.warnings:
+            document["warnings"] = [warning.to_document() for warning in self.warnings]
+        return document
+
     def to_last_line(self) -> bytes:
-        """The stream's last line: without the log, and with the error cut to fit."""
-        last = dataclasses.replace(self, log=(), error=_cut(self.error)[0])
-        line = last.to_json() + b"\n"
-        if len(line) > MAX_LINE_BYTES:
+        """The stream's last line: without the log, and with the rest cut to fit."""
+        last = dataclasses.replace(self, log=(), error="")
+        size = len(last.to_json())
+        if size > _MAX_FINDINGS_BYTES and last.digests:
             # Hundreds of platforms; the index names their images too.
-            line = dataclasses.replace(last, digests={}).to_json() + b"\n"
-        return line
+            last = dataclasses.replace(last, digests={})
+            size = len(last.to_json())
+        while size > _MAX_FINDINGS_BYTES and last.warnings:
+            last = dataclasses.replace(last, warnings=last.warnings[: len(last.warnings) // 2])
+            size = len(last.to_json())
+        if size > _MAX_FINDINGS_BYTES:
+            last = dataclasses.replace(last, source=None, step="")
+            size = len(last.to_json())
+        error = _cut(self.error, MAX_LINE_BYTES - size - len(',"error":\n'))[0]
+        return dataclasses.replace(last, error=error).to_json() + b"\n"
 
 
 def progress_lines(log: Iterable[str], duration: float) -> Iterator[bytes]:
@@ -132,16 +175,28 @@ def parse_result(data: bytes | str) -> BuildResult:
         digest=str(fields.get("digest") or ""),
         digests={str(k): str(v) for k, v in digests.items()} if isinstance(digests, dict) else {},
         build_id=str(fields.get("buildId") or ""),
+        **_findings(fields),
     )
 
 
-def _cut(text: str) -> tuple[str, bytes]:
-    """Shorten a text until its JSON form fits a line; returns both."""
+def _findings(fields: Mapping[str, Any]) -> dict[str, Any]:
+    retryable = fields.get("retryable")
+    return {
+        "reason": str(fields.get("reason") or ""),
+        "source": parse_source(fields.get("source")),
+        "step": str(fields.get("step") or ""),
+        "retryable": retryable if isinstance(retryable, bool) else None,
+        "warnings": parse_warnings(fields.get("warnings")),
+    }
+
+
+def _cut(text: str, room: int = _MAX_TEXT_BYTES) -> tuple[str, bytes]:
+    """Shorten a text until its JSON form fits into `room` bytes; returns both."""
     encoded = json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")
-    if len(encoded) <= _MAX_TEXT_BYTES:
+    if len(encoded) <= room:
         return text, encoded
-    while len(encoded) > _MAX_TEXT_BYTES:
+    while len(encoded) > room:
         # Characters differ in their encoded size, so this may take a few rounds.
-        text = text[: len(text) * _MAX_TEXT_BYTES // len(encoded) - 2]
+        text = text[: len(text) * room // len(encoded) - 2]
         encoded = json.dumps(text + "…", ensure_ascii=False).encode("utf-8", "replace")
     return text + "…", encoded

@@ -12,11 +12,14 @@ import structlog
 
 from function_builder.builds.build import Build, Outcome
 from function_builder.builds.builder import Builder
+from function_builder.builds.failures import Failure
+from function_builder.builds.masking import Mask
 from function_builder.builds.measures import BuildPhase
 from function_builder.builds.pool import Pool
 from function_builder.builds.slots import NoSlot, Place, Slots
-from function_builder.builds.transcript import Mask, Transcript
+from function_builder.builds.transcript import Transcript
 from function_builder.contract.errors import Refusal
+from function_builder.contract.findings import Reason
 from function_builder.contract.timestamp import Timestamp
 from function_builder.server.replays import Replays
 from function_builder.server.spool import SpoolSpace
@@ -167,4 +170,6 @@ class Service:
 def _settle(build: Build) -> None:
     """A task that is cancelled before its first step tells its build nothing."""
     if build.result is None:
-        build.fail(Outcome.CANCELLED, "the build was cancelled before it began")
+        error = "the build was cancelled before it began"
+        failure = Failure(error=error, reason=Reason.CANCELLED, retryable=True)
+        build.fail(Outcome.CANCELLED, failure)

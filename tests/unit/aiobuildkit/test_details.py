@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from aiobuildkit.details import solve_error
 from aiobuildkit.errors import ErrorDetail, RPCError, SourceLocation, SourceRange, StatusCode
 
-KINDS = ("errdefs.Source+json", "errdefs.Vertex+json", "gatewayapi.ExitMessage+json")
+KINDS = (
+    "errdefs.Source+json",
+    "errdefs.Vertex+json",
+    "gatewayapi.ExitMessage+json",
+    "errdefs.Frontend+json",
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
@@ -46,7 +51,12 @@ def test_fields_that_go_leaves_out_are_zero():
     details = [detail(KINDS[0], source), detail(KINDS[2], {})]
     error = solve_error(RPCError(StatusCode.UNKNOWN, "", details))
     assert error.source == SourceLocation("D", (SourceRange(1, 0, 0, 0),), "FROM a\ufffd")
-    assert (error.exit_code, error.vertex) == (0, None)
+    assert (error.exit_code, error.vertex, error.in_frontend) == (0, None, False)
+
+
+def test_a_frontends_error_is_told_from_a_steps():
+    details = [detail(KINDS[3], {"name": "dockerfile.v0"})]
+    assert solve_error(RPCError(StatusCode.UNKNOWN, "", details)).in_frontend
 
 
 def test_a_text_that_cannot_be_decoded_leaves_the_place():

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiobuildkit import StatusEvent, Vertex, VertexLog, VertexStatus
-from function_builder.builds.transcript import MAX_LINE_BYTES, Mask, Transcript
+from function_builder.builds.masking import Mask
+from function_builder.builds.transcript import MAX_LINE_BYTES, Transcript
 from function_builder.contract.log import LogPrefixes
 
 NOW = 1_655_975_412 * 10**9

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from function_builder.contract.findings import BuildWarning, Reason, SourceExcerpt
 from function_builder.contract.result import (
     MAX_LINE_BYTES,
     BuildResult,
@@ -56,6 +57,39 @@ def test_the_last_line_fits_whatever_the_error(error):
     result = parse_result(line)
     assert result.ended
     assert not result.log
+
+
+TEXTS = st.text(max_size=20) | st.text('\x01"é\n😀', max_size=3).map(lambda text: text * 9_000)
+FINDINGS = {
+    "reason": st.sampled_from(["", *Reason]),
+    "step": TEXTS,
+    "source": st.none() | st.builds(SourceExcerpt, TEXTS, st.just(3), st.just(4), TEXTS),
+    "retryable": st.none() | st.booleans(),
+    "warnings": st.lists(
+        st.builds(BuildWarning, TEXTS, TEXTS, TEXTS, TEXTS, st.integers(0, 9)), max_size=8
+    ).map(tuple),
+}
+
+
+@given(st.builds(BuildResult, status=st.just(BuildStatus.FAILED), error=TEXTS, **FINDINGS))
+@settings(max_examples=60, deadline=None)
+def test_findings_come_back_and_never_make_a_line_too_long(result):
+    assert parse_result(result.to_json()) == result
+    line = result.to_last_line()
+    assert len(line) <= MAX_LINE_BYTES
+    assert line.count(b"\n") == 1
+    last = parse_result(line)
+    assert (last.reason, last.retryable) == (result.reason, result.retryable)
+    assert last.error == result.error or result.error.startswith(last.error.removesuffix("…"))
+    assert last.warnings == result.warnings[: len(last.warnings)]
+    if len(result.to_json()) < MAX_LINE_BYTES // 2:
+        assert last == result
+
+
+def test_findings_of_another_form_are_no_findings():
+    odd = '{"status":"failed","reason":null,"source":7,"step":null,"retryable":"no","warnings":{}}'
+    assert parse_result(odd) == BuildResult(status=BuildStatus.FAILED)
+    assert parse_result('{"status":"failed","warnings":[1,null]}').warnings == ()
 
 
 def test_a_whole_reply_is_the_contracts():
