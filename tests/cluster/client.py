@@ -30,7 +30,7 @@ async def build(url: str, secret: str, image: str) -> dict[str, Any]:
     """Build the Dockerfile on standard input, as one build of one client."""
     with context(sys.stdin.read()) as directory:
         async with (
-            AsyncClient(url, payload_secret=secret.encode(), patience=60) as client,
+            AsyncClient(url, payload_secret=secret.encode(), retry_timeout=60) as client,
             client.stream(directory, BuildConfig(image=image)) as stream,
         ):
             log = [line async for progress in stream for line in progress.log]
@@ -75,7 +75,7 @@ async def attempt(url: str, secret: str, image: str) -> str | None:
     """Build once; why it failed, in few words, or None."""
     with context(f"FROM busybox\nRUN echo {image} >/name && sleep 2\n") as directory:
         # Without patience: whoever is told to wait counts as failed.
-        async with AsyncClient(url, payload_secret=secret.encode(), patience=0) as client:
+        async with AsyncClient(url, payload_secret=secret.encode(), retry_timeout=0) as client:
             try:
                 async with client.stream(directory, BuildConfig(image=image)) as stream:
                     result = await stream.result()

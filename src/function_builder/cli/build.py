@@ -5,12 +5,14 @@ import os
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Final
+from ssl import SSLContext
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from function_builder.cli.steps import printable
 from function_builder.cli.view import View, choose_view
 from function_builder.client import (
     DEFAULT_URL,
@@ -22,6 +24,7 @@ from function_builder.client import (
     ContextError,
     Refused,
     Unreachable,
+    tls_context,
 )
 from function_builder.contract.config import parse_config
 from function_builder.contract.errors import Refusal
@@ -95,6 +98,30 @@ def build(
     skip_push: Annotated[
         bool, typer.Option("--skip-push", help="Build only; --image may be left out then.")
     ] = False,
+    cacert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The authorities to trust for https, in PEM. Without it: the system's, or those "
+            "that SSL_CERT_FILE names.",
+        ),
+    ] = None,
+    cert: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A client certificate for https, in PEM."),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Its private key, if --cert does not hold it too."),
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:VALUE",
+            help="A header for a proxy before the builder; may be repeated. @FILE reads a line for "
+            "each header, so that a secret one is not in the list of processes.",
+        ),
+    ] = None,
     wait: Annotated[
         float,
         typer.Option(metavar="SECONDS", min=0, help="How long to wait for a busy builder."),
@@ -129,28 +156,64 @@ def build(
     secret = _secret(payload_secret)
     sealed = _read(secrets, "--secrets") if secrets else None
     view = choose_view(console, f"Building {config.image or directory}")
-    client = _client(url, secret, view, wait)
+    client = _client(
+        view,
+        url,
+        payload_secret=secret,
+        headers=_headers(header or ()),
+        ssl_context=_ssl_context(cacert, cert, key),
+        retry_timeout=wait,
+    )
     try:
         result = asyncio.run(_build(client, view, directory, config, secrets=sealed, stream=stream))
     except KeyboardInterrupt:
         _say(console, "interrupted; the builder stops the build")
         raise typer.Exit(INTERRUPTED) from None
     except ClientError as error:
-        _say(console, f"{error}{_advice(error, url, signed=secret is not None)}")
+        _say(console, printable(f"{error}{_advice(error, url, signed=secret is not None)}"))
         raise typer.Exit(USAGE if isinstance(error, ContextError) else NOT_STARTED) from None
     if result.status is not BuildStatus.SUCCESS:
         raise typer.Exit(FAILED)
-    typer.echo("@".join(part for part in (result.image, result.digest) if part))
+    # One word, whatever answered in a builder's place: a script takes it.
+    image = "@".join(part for part in (result.image, result.digest) if part)
+    typer.echo("".join(printable(image).split()))
 
 
-def _client(url: str, secret: bytes | None, view: View, wait: float) -> AsyncClient:
-    def on_wait(refused: Refused, seconds: float) -> None:
-        view.note(f"{refused}; trying again in {seconds:g} s")
+def _client(view: View, url: str, **settings: Any) -> AsyncClient:
+    def on_retry(refused: Refused, seconds: float) -> None:
+        view.note(f"{refused}; trying again in {seconds:.0f} s")
 
     try:
-        return AsyncClient(url, payload_secret=secret, patience=wait, on_wait=on_wait)
+        return AsyncClient(url, on_retry=on_retry, **settings)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--url") from error
+        raise typer.BadParameter(str(error)) from error
+
+
+def _ssl_context(cacert: Path | None, cert: Path | None, key: Path | None) -> SSLContext | None:
+    if cacert is cert is key is None:
+        return None
+    try:
+        return tls_context(cacert=cacert, cert=cert, key=key)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--cacert, --cert, --key") from error
+
+
+def _headers(texts: Sequence[str]) -> dict[str, str]:
+    lines: list[str] = []
+    for text in texts:
+        if text.startswith("@"):
+            content = _read(Path(text[1:]), "--header").decode("latin-1")
+            lines += filter(str.strip, content.splitlines())
+        else:
+            lines.append(text)
+    headers = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            # Not the text: it may hold a password.
+            raise typer.BadParameter("write NAME:VALUE, or @FILE", param_hint="--header")
+        headers[name.strip()] = value.strip()
+    return headers
 
 
 async def _build(
@@ -230,6 +293,8 @@ def _advice(error: ClientError, url: str, *, signed: bool) -> str:
     """What to do about it, where that is not in the error itself."""
     if isinstance(error, Unreachable) and url == DEFAULT_URL:
         return "; `function-builder up` starts a builder here, --url names another"
+    if isinstance(error, Refused) and not error.from_builder:
+        return ""
     if isinstance(error, Refused) and error.status == HTTPStatus.UNAUTHORIZED:
         if signed:
             return "; is the payload secret the one that this builder has?"

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
+from function_builder.client.sealing import read_public_key
 from function_builder.contract import secrets as sealed
 from function_builder.contract.errors import Refusal
 from function_builder.contract.secrets import SecretsKey
@@ -93,8 +94,8 @@ def seal(
     values |= {name: _read(Path(file)) for name, file in _pairs("--from-file", from_file).items()}
     if not values:
         raise typer.BadParameter("name a secret with --from-literal or --from-file")
-    receiver = _public_key(_read(public_key))
     try:
+        receiver = read_public_key(_read(public_key))
         envelope = sealed.seal(values, receiver)
         _write(output, envelope, 0o600)
     except ValueError as error:
@@ -154,14 +155,6 @@ def _pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
             raise typer.BadParameter("write NAME, an equals sign and the rest", param_hint=option)
         pairs[name] = value
     return pairs
-
-
-def _public_key(text: bytes) -> str:
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        return text.decode(errors="replace").strip()
-    return str(answer.get("public_key", "")) if isinstance(answer, dict) else ""
 
 
 def _read(file: Path) -> bytes:

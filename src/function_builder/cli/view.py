@@ -64,7 +64,7 @@ class PlainView:
 
     def note(self, text: str) -> None:
         """Say something that is not the build's own."""
-        self._line(text)
+        self._line(printable(text))
 
     def progress(self, event: BuildResult) -> None:
         """Show the log's next lines; how many bytes have moved is for live views only."""
@@ -117,7 +117,7 @@ class LiveView:
 
     def note(self, text: str) -> None:
         """Say something that is not the build's own."""
-        self._console.print(Text(text, "yellow"))
+        self._console.print(Text(printable(text), "yellow"))
 
     def progress(self, event: BuildResult) -> None:
         """Take the log's next lines into the picture."""

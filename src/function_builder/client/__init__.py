@@ -3,19 +3,24 @@
 ::
 
     secret = Path(".run/payload-secret").read_bytes().strip()
+    with Client("http://127.0.0.1:8080", payload_secret=secret) as client:
+        result = client.build("hello/", image="127.0.0.1:5000/hello:1").raise_for_status()
+    print(result.image, result.digest)
+
+A build may be followed while it runs, here with asyncio::
+
     async with AsyncClient("http://127.0.0.1:8080", payload_secret=secret) as client:
-        async with client.stream("hello/", BuildConfig(image="127.0.0.1:5000/hello:1")) as build:
+        async with client.stream("hello/", image="127.0.0.1:5000/hello:1") as build:
             async for progress in build:
                 for line in progress.log:
                     print(line)
             result = await build.result()
-    print(result.status, result.image, result.digest)
-
-Without asyncio, ``Client(AsyncClient(...))`` has the same methods.
 """
 
-from function_builder.client.client import DEFAULT_URL, AsyncClient
+from function_builder.client.address import DEFAULT_URL
+from function_builder.client.client import AsyncClient
 from function_builder.client.errors import ClientError, ContextError, Refused, Unreachable
+from function_builder.client.options import BuildOptions, Files
 from function_builder.client.progress import (
     LogLine,
     OutputLine,
@@ -23,16 +28,20 @@ from function_builder.client.progress import (
     StepLine,
     parse_log_line,
 )
+from function_builder.client.sealing import seal_secrets
 from function_builder.client.stream import BuildStream
-from function_builder.client.sync import Client
+from function_builder.client.sync import Client, Stream
+from function_builder.client.tls import tls_context
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.findings import BuildWarning, Reason, SourceExcerpt
-from function_builder.contract.result import BuildResult, BuildStatus
+from function_builder.contract.result import BuildFailed, BuildResult, BuildStatus
 
 __all__ = [
     "DEFAULT_URL",
     "AsyncClient",
     "BuildConfig",
+    "BuildFailed",
+    "BuildOptions",
     "BuildResult",
     "BuildStatus",
     "BuildStream",
@@ -40,6 +49,7 @@ __all__ = [
     "Client",
     "ClientError",
     "ContextError",
+    "Files",
     "LogLine",
     "OutputLine",
     "Reason",
@@ -47,6 +57,9 @@ __all__ = [
     "SourceExcerpt",
     "StatusLine",
     "StepLine",
+    "Stream",
     "Unreachable",
     "parse_log_line",
+    "seal_secrets",
+    "tls_context",
 ]

@@ -4,7 +4,9 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from function_builder.client.address import without_credentials
 from function_builder.client.errors import Refused
+from function_builder.contract.errors import BUSY as BUSY_WORDS
 from function_builder.contract.result import BuildResult, BuildStatus, parse_result
 
 BUSY: Final = 429
@@ -12,23 +14,63 @@ UNAVAILABLE: Final = 503
 _LONGEST_REASON: Final = 500
 _LONGEST_BACK_OFF: Final = 30.0
 
+_FROM_A_PROXY: Final = {
+    401: "it asks for credentials of its own: give them in the URL, or with a header (--header)",
+    413: "it limits a body's size (nginx: client_max_body_size): raise that, or send less by a"
+    " .dockerignore",
+    502: "it has no good answer from the builder: is the builder running, and for how long may a"
+    " request take?",
+    503: "it has no builder to pass the request on to: is the builder running and ready?",
+    504: "it stopped waiting for the builder (nginx: proxy_read_timeout): raise that, and follow"
+    " builds as a stream",
+}
+"""What a status says that is no builder's own."""
+
+_NOT_A_BUILDER: Final = "not a Function Builder response: check the URL"
+_TLS_WANTED: Final = (
+    b"plain HTTP request was sent to HTTPS port",
+    b"HTTP request to an HTTPS server",
+)
+_CERTIFICATE_WANTED: Final = (b"No required SSL certificate was sent", b"SSL certificate error")
+
 
 def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refused:
     """Read an answer that started no build; its words come from JSON, text or the status alone."""
+    text = ""
     try:
-        reason = parse_result(body).error
+        reason = _one_line(parse_result(body).error)
     except ValueError:
-        is_text = headers.get("content-type", "text/plain").startswith("text/plain")
-        reason = body.decode("utf-8", "replace") if is_text else ""
-    reason = " ".join(reason.split())[:_LONGEST_REASON]
-    if not reason and "location" in headers:
-        reason = f"it redirects to {headers['location']}: use that address"
+        if headers.get("content-type", "text/plain").startswith("text/plain"):
+            text = _one_line(body.decode("utf-8", "replace"))
+        reason = text if text.startswith(BUSY_WORDS) else ""
+    from_builder = bool(reason)
     seconds = headers.get("retry-after", "")
     return Refused(
         status,
-        reason or "without a word of a builder's: is this its address?",
+        reason or _not_a_builders(status, headers, body, text),
         retry_after=float(seconds) if seconds.isdecimal() else None,
+        from_builder=from_builder,
     )
+
+
+def _not_a_builders(status: int, headers: Mapping[str, str], body: bytes, text: str) -> str:
+    """What an answer means that no builder gave; ``text`` is its own, if it is readable."""
+    if any(words in body for words in _TLS_WANTED):
+        return "the port speaks TLS: use https://"
+    if any(words in body for words in _CERTIFICATE_WANTED):
+        return "the server requires a client certificate (--cert, --key)"
+    if "location" in headers:
+        return f"it redirects to {without_credentials(headers['location'])}: use that address"
+    if status in _FROM_A_PROXY:
+        name = headers.get("server", "")
+        proxy = f"a proxy ({name})" if name else "a proxy"
+        said = f" ({text})" if text else ""
+        return f"{proxy} answered{said}: {_FROM_A_PROXY[status]}"
+    return f"{text} ({_NOT_A_BUILDER})" if text else _NOT_A_BUILDER
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:_LONGEST_REASON]
 
 
 def retry_delay(
@@ -56,7 +98,7 @@ def read_whole(status: int, headers: Mapping[str, str], body: bytes) -> BuildRes
     """Read a reply that is one JSON object: a build that ended, well (200) or badly (500).
 
     Raises:
-        Refused: it is no build's answer.
+        Refused: it is not a build's answer.
     """
     try:
         result = parse_result(body)

@@ -5,50 +5,58 @@ seconds, so a connection that died is noticed, and no proxy takes a quiet build 
 """
 
 import asyncio
-import os
-import socket
+import re
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import IO, Final, Self
+from typing import IO, Final, Self, Unpack
 
 import httpx2
 
 from function_builder import __version__
+from function_builder.client.address import DEFAULT_URL, Address
 from function_builder.client.answers import read_refusal, read_whole, retry_delay
-from function_builder.client.errors import Refused, Unreachable
+from function_builder.client.errors import Refused
+from function_builder.client.failures import explain
+from function_builder.client.options import BuildOptions, Files, build_config, chosen_context
 from function_builder.client.request import SignedBody, pack
 from function_builder.client.stream import STREAM_TYPE, BuildStream
+from function_builder.client.tls import tls_context
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.result import BuildResult
 from function_builder.contract.signature import SIGNATURE_HEADER
 from function_builder.contract.timestamp import TIMESTAMP_HEADER, stamp
 
-DEFAULT_URL: Final = "http://127.0.0.1:8080"
 _CHUNK: Final = 1024 * 1024
 _LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.1
+_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 class AsyncClient:
     """A client of one builder; an asynchronous context manager.
 
     Args:
-        url: where the builder listens; ``/build`` is added when it has no path.
+        url: where the builder listens; ``/build`` is added when it has no path. A user and a
+            password in it are sent as basic authentication, and never shown.
         payload_secret: what signs requests, without surrounding white space; None for a builder
             that checks no signature.
-        patience: seconds, over all attempts, to spend waiting for a busy builder (429, or 503 with
-            ``Retry-After``) before its refusal is raised.
-        on_wait: called before each such wait with the refusal and the seconds.
+        headers: sent with each request, for a proxy before the builder.
+        ssl_context: for https, such as `tls_context` makes; None trusts what the system trusts.
+        retry_timeout: seconds, over all attempts, to spend waiting for a busy builder (429, or 503
+            with ``Retry-After``) before its refusal is raised.
+        on_retry: called before each such wait with the refusal and the seconds.
         connect_timeout: seconds for a connection to be made.
-        silence: seconds without a byte after which a stream is taken for dead; builders send
+        read_timeout: seconds without a byte after which a stream counts as lost; builders send
             something every 15.
 
     Raises:
-        ValueError: the URL is no http or https address.
+        ValueError: the URL is not an http or https address, a header cannot be sent, or what
+            ``SSL_CERT_FILE`` names cannot be read.
     """
 
     def __init__(
@@ -56,78 +64,105 @@ class AsyncClient:
         url: str = DEFAULT_URL,
         *,
         payload_secret: bytes | None = None,
-        patience: float = 300,
-        on_wait: Callable[[Refused, float], None] | None = None,
+        headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        retry_timeout: float = 300,
+        on_retry: Callable[[Refused, float], None] | None = None,
         connect_timeout: float = 10,
-        silence: float = 60,
+        read_timeout: float = 60,
     ) -> None:
-        self.url = _build_url(url)
+        self._address = Address.parse(url)
         self._payload_secret = payload_secret
-        self._patience = patience
-        self._on_wait = on_wait
+        self._retry_timeout = retry_timeout
+        self._on_retry = on_retry
         self._connect_timeout = connect_timeout
-        self._silence = silence
+        self._read_timeout = read_timeout
+        is_https = self._address.url.scheme == "https"
+        self._ssl_context = (ssl_context or tls_context()) if is_https else None
         self._http = httpx2.AsyncClient(
             headers={
                 "User-Agent": f"function-builder/{__version__}",
                 "Accept-Encoding": "identity",
+                **_checked(headers or {}),
             },
+            auth=self._address.credentials,
             # A proxy from the environment never stands between a machine and itself.
             mounts={f"all://{host}": None for host in _LOCAL_HOSTS},
             # Loading the system's authorities takes 0.15 s, which plain HTTP need not spend.
-            verify=self.url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            verify=self._ssl_context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            # A build takes far longer than a connection. One that is kept may be closed by a proxy
+            # just when it is used again, and a build cannot be sent twice to find out.
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
         )
+
+    @property
+    def url(self) -> str:
+        """Where requests go, without credentials."""
+        return self._address.shown
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; builds that still run are cancelled by their builder."""
         await self._http.aclose()
 
     async def build(
-        self, directory: str | Path, config: BuildConfig, *, secrets: bytes | None = None
+        self,
+        directory: str | Path | None = None,
+        config: BuildConfig | None = None,
+        *,
+        files: Files | None = None,
+        secrets: bytes | None = None,
+        **options: Unpack[BuildOptions],
     ) -> BuildResult:
-        """Build a directory and wait for the whole answer; a failed build is a result too.
+        """Build, and wait for the whole answer; a failed build is a result too.
 
         Args:
-            directory: the build context.
-            config: what to make of it.
-            secrets: sealed build secrets, as ``function-builder secret seal`` writes them.
+            directory: the build context, of which is sent what its ignore file does not leave out.
+            config: what to make of it; or give its fields as ``options``: ``image=…``,
+                ``build_args=…``.
+            files: the build context in the place of a directory: contents by name.
+            secrets: sealed build secrets, as `seal_secrets` makes them.
+            options: the fields of `BuildConfig`.
 
         Raises:
-            ContextError: the directory cannot be sent.
+            ContextError: the context cannot be sent.
             Unreachable: no answer.
             Refused: an answer that starts no build.
         """
+        context = chosen_context(directory, files)
         async with (
-            self._packed(directory, config, secrets) as body,
-            self._posted(body, "application/json", silence=None) as response,
+            self._packed(context, build_config(config, options), secrets) as body,
+            self._posted(body, "application/json", read_timeout=None) as response,
         ):
             try:
                 reply = await response.aread()
             except httpx2.TransportError as error:
-                raise self._unreachable(error) from error
+                raise await self._unreachable(error) from error
             return read_whole(response.status_code, response.headers, reply)
 
     @asynccontextmanager
     async def stream(
-        self, directory: str | Path, config: BuildConfig, *, secrets: bytes | None = None
+        self,
+        directory: str | Path | None = None,
+        config: BuildConfig | None = None,
+        *,
+        files: Files | None = None,
+        secrets: bytes | None = None,
+        **options: Unpack[BuildOptions],
     ) -> AsyncIterator[BuildStream]:
-        """Build a directory and follow the build; leaving the block early cancels it.
+        """Build, and follow the build; leaving the block early cancels it.
 
-        Args:
-            directory: the build context.
-            config: what to make of it.
-            secrets: sealed build secrets, as ``function-builder secret seal`` writes them.
-
-        Raises:
-            ContextError: the directory cannot be sent.
-            Unreachable: no answer.
-            Refused: an answer that starts no build.
+        Arguments and errors are those of `build`.
         """
+        context = chosen_context(directory, files)
         async with (
-            self._packed(directory, config, secrets) as body,
-            self._posted(body, STREAM_TYPE, silence=self._silence) as response,
+            self._packed(context, build_config(config, options), secrets) as body,
+            self._posted(body, STREAM_TYPE, read_timeout=self._read_timeout) as response,
         ):
             stream = BuildStream(response)
             try:
@@ -137,10 +172,10 @@ class AsyncClient:
 
     @asynccontextmanager
     async def _packed(
-        self, directory: str | Path, config: BuildConfig, secrets: bytes | None
+        self, context: Path | Files, config: BuildConfig, secrets: bytes | None
     ) -> AsyncIterator[SignedBody]:
         abandoned = Event()
-        packing = partial(pack, Path(directory), config, self._payload_secret)
+        packing = partial(pack, context, config, self._payload_secret)
         try:
             body = await asyncio.to_thread(packing, secrets=secrets, abandoned=abandoned)
         finally:
@@ -150,14 +185,17 @@ class AsyncClient:
 
     @asynccontextmanager
     async def _posted(
-        self, body: SignedBody, accept: str, *, silence: float | None
+        self, body: SignedBody, accept: str, *, read_timeout: float | None
     ) -> AsyncIterator[httpx2.Response]:
         """Post the body, again while the builder is busy, until something may have been begun.
 
-        A whole answer comes after the build, in a silence of any length: ``silence`` is None then.
+        A whole answer comes after the build, in a silence of any length: ``read_timeout`` is None
+        then.
         """
-        timeouts = httpx2.Timeout(self._silence, connect=self._connect_timeout, read=silence)
-        patience, attempt = self._patience, 0
+        timeouts = httpx2.Timeout(
+            self._read_timeout, connect=self._connect_timeout, read=read_timeout
+        )
+        left, attempt = self._retry_timeout, 0
         while True:
             response = await self._post(body, accept, timeouts)
             try:
@@ -168,12 +206,12 @@ class AsyncClient:
             finally:
                 await response.aclose()
             delay = retry_delay(refused, attempt)
-            if delay is None or delay > patience:
+            if delay is None or delay > left:
                 raise refused
-            if self._on_wait is not None:
-                self._on_wait(refused, delay)
+            if self._on_retry is not None:
+                self._on_retry(refused, delay)
             await asyncio.sleep(delay)
-            patience, attempt = patience - delay, attempt + 1
+            left, attempt = left - delay, attempt + 1
 
     async def _post(
         self, body: SignedBody, accept: str, timeouts: httpx2.Timeout
@@ -188,12 +226,16 @@ class AsyncClient:
             # Each attempt has its own: a builder may take a request once.
             headers[TIMESTAMP_HEADER] = stamp(self._payload_secret, body.signature, time.time())
         request = self._http.build_request(
-            "POST", self.url, content=_chunks(body.file), headers=headers, timeout=timeouts
+            "POST",
+            self._address.url,
+            content=_chunks(body.file),
+            headers=headers,
+            timeout=timeouts,
         )
         try:
             return await self._http.send(request, stream=True)
         except httpx2.TransportError as error:
-            raise self._unreachable(error) from error
+            raise await self._unreachable(error) from error
 
     async def _refused(self, response: httpx2.Response) -> Refused:
         try:
@@ -202,24 +244,16 @@ class AsyncClient:
             body = b""
         return read_refusal(response.status_code, response.headers, body)
 
-    def _unreachable(self, error: httpx2.TransportError) -> Unreachable:
-        if isinstance(error, httpx2.ConnectTimeout):
-            return Unreachable(f"no connection to {self.url} within {self._connect_timeout:g} s")
-        if isinstance(error, httpx2.ConnectError | httpx2.ProxyError):
-            return Unreachable(f"cannot connect to {self.url}: {_system_reason(error)}")
-        if isinstance(error, httpx2.TimeoutException):
-            return Unreachable(f"{self.url} took the connection and fell silent")
-        return Unreachable(f"{self.url} closed the connection without an answer")
+    async def _unreachable(self, error: httpx2.TransportError) -> Exception:
+        return await explain(error, self._address, self._ssl_context, self._connect_timeout)
 
 
-def _build_url(url: str) -> str:
-    try:
-        parsed = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
-        raise ValueError(f"{url!r} is no address: {error}") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ValueError(f"{url!r} is no address of a builder, such as {DEFAULT_URL}")
-    return str(parsed.copy_with(path="/build") if parsed.path == "/" else parsed)
+def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            # Not its value, which may be a password.
+            raise ValueError(f"a header {name!r} cannot be sent: name or value is malformed")
+    return headers
 
 
 async def _chunks(file: IO[bytes]) -> AsyncGenerator[bytes]:
@@ -227,17 +261,3 @@ async def _chunks(file: IO[bytes]) -> AsyncGenerator[bytes]:
     await asyncio.to_thread(file.seek, 0)
     while chunk := await asyncio.to_thread(file.read, _CHUNK):
         yield chunk
-
-
-def _system_reason(error: BaseException) -> str:
-    """The operating system's own words, which the HTTP library keeps in the causes."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ExceptionGroup):  # one for each address that was tried
-            seen = seen.exceptions[0]
-        if isinstance(seen, socket.gaierror):
-            return str(seen.strerror)
-        if isinstance(seen, OSError) and seen.errno:
-            return os.strerror(seen.errno)
-        seen = seen.__cause__ or seen.__context__
-    return str(error)

@@ -25,7 +25,7 @@ from function_builder.client.errors import ContextError
 if TYPE_CHECKING:
     from aiobuildkit.wire.patterns import Below, PatternMatcher, Results
 
-_DOCKERFILES: Final = ("Dockerfile", "dockerfile")
+DOCKERFILES: Final = ("Dockerfile", "dockerfile")
 _IGNORE_FILE: Final = ".dockerignore"
 _MAX_LINKS: Final = 40
 """Links that Linux follows in one path."""
@@ -80,12 +80,12 @@ def cannot_read(path: str, error: OSError) -> ContextError:
 
 def _read_rules(directory: Path) -> tuple[set[str], PatternMatcher | None]:
     """The paths that are always sent, and the patterns if there are any."""
-    dockerfile = next((name for name in _DOCKERFILES if (directory / name).is_file()), None)
+    dockerfile = next((name for name in DOCKERFILES if (directory / name).is_file()), None)
     if dockerfile is None:
         raise ContextError(f"{directory} has no Dockerfile")
     always = set(_followed(directory, dockerfile))
     # BuildKit names the first one after `Dockerfile`, however that is written.
-    for name in (f"{_DOCKERFILES[0]}{_IGNORE_FILE}", _IGNORE_FILE):
+    for name in (f"{DOCKERFILES[0]}{_IGNORE_FILE}", _IGNORE_FILE):
         if os.path.lexists(directory / name):
             followed = list(_followed(directory, name))
             return always | set(followed), _read_patterns(directory / followed[-1])

@@ -19,14 +19,17 @@ from pathlib import Path
 from threading import Event
 from typing import IO, Self
 
-from function_builder.client.context import FoundEntry, cannot_read, find_entries
+from function_builder.client.context import DOCKERFILES, FoundEntry, cannot_read, find_entries
 from function_builder.client.errors import ContextError
+from function_builder.client.options import Files
 from function_builder.contract.config import CONFIG_NAME, BuildConfig
 from function_builder.contract.secrets import SECRETS_NAME
 from function_builder.contract.signature import Signature
 
 _BLOCK = 512
 _CHUNK = 1024 * 1024
+_NO_TIME = 315_619_200
+"""Of files without a time of their own, 2 January 1980: ZIP archives can hold none before 1980."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +54,31 @@ class SignedBody:
 
 
 def pack(
-    directory: Path,
+    context: Path | Files,
     config: BuildConfig,
     payload_secret: bytes | None,
     *,
     secrets: bytes | None = None,
     abandoned: Event | None = None,
 ) -> SignedBody:
-    """Pack ``directory``, ``config`` and sealed secrets into a signed body.
+    """Pack a context, ``config`` and sealed secrets into a signed body.
 
-    It blocks; run it in a thread. The same directory gives the same bytes: entries are
-    sorted, owners are 0:0, times are whole seconds. Setting ``abandoned`` ends it early, since a
-    thread cannot be cancelled.
+    It blocks; run it in a thread. The same context gives the same bytes: entries are sorted, owners
+    are 0:0, times are whole seconds. Setting ``abandoned`` ends it early, since a thread cannot be
+    cancelled.
 
     Raises:
         ContextError: the directory is missing, has no Dockerfile, or holds what cannot be sent.
     """
-    if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises where it may not look
-        raise ContextError(f"{directory} is not a directory")
     spool = _Spool(payload_secret, abandoned or Event())
     try:
         _write_document(spool, CONFIG_NAME, config.to_json())
         if secrets is not None:
             _write_document(spool, SECRETS_NAME, secrets)
-        _write_context(spool, directory)
+        if isinstance(context, Path):
+            _write_directory(spool, context)
+        else:
+            _write_files(spool, context)
         return spool.finish()
     except BaseException:
         with suppress(OSError):  # closing writes what a full disk refused before
@@ -118,14 +122,25 @@ class _Spool:
             ) from error
 
 
-def _write_document(spool: _Spool, name: str, content: bytes) -> None:
+def _write_document(spool: _Spool, name: str, content: bytes, *, mtime: int = 0) -> None:
     info = tarfile.TarInfo(name)
+    info.mtime = mtime
     info.size = len(content)
     spool.write(_header(info))
     spool.write(content + bytes(-len(content) % _BLOCK))
 
 
-def _write_context(spool: _Spool, directory: Path) -> None:
+def _write_files(spool: _Spool, files: Files) -> None:
+    if not any(name in files for name in DOCKERFILES):
+        raise ContextError("the files have no Dockerfile")
+    for name, content in sorted(files.items()):
+        data = content.encode() if isinstance(content, str) else content
+        _write_document(spool, f"context/{name}", data, mtime=_NO_TIME)
+
+
+def _write_directory(spool: _Spool, directory: Path) -> None:
+    if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises where it may not look
+        raise ContextError(f"{directory} is not a directory")
     first_names: dict[tuple[int, int], str] = {}
     for entry in find_entries(directory):
         try:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from function_builder.contract.findings import (
     BuildWarning,
@@ -74,6 +74,16 @@ class BuildResult:
     retryable: bool | None = None
     warnings: Sequence[BuildWarning] = ()
 
+    def raise_for_status(self) -> Self:
+        """Return this result, for one more call on it.
+
+        Raises:
+            BuildFailed: the build failed.
+        """
+        if self.status is BuildStatus.FAILED:
+            raise BuildFailed(self)
+        return self
+
     @property
     def ended(self) -> bool:
         """Whether nothing follows."""
@@ -129,6 +139,18 @@ class BuildResult:
             size = len(last.to_json())
         error = _cut(self.error, MAX_LINE_BYTES - size - len(',"error":\n'))[0]
         return dataclasses.replace(last, error=error).to_json() + b"\n"
+
+
+class BuildFailed(Exception):
+    """A build that ended as failed; ``str()`` is its error.
+
+    Attributes:
+        result: the whole reply.
+    """
+
+    def __init__(self, result: BuildResult) -> None:
+        super().__init__(result.error or "the build failed")
+        self.result = result
 
 
 def progress_lines(log: Iterable[str], duration: float) -> Iterator[bytes]:

@@ -91,7 +91,7 @@ def test_the_answer_of_publickey_is_a_public_key(run) -> None:
         (["seal", "key.pub", "--from-file", "name=absent"], "cannot read absent: No such file"),
         (["seal", "absent", "--from-literal", "a=canary"], "cannot read absent: No such file"),
         (["seal", "sealed", "--from-literal", "a=canary"], "a key must be base64 of 32 bytes"),
-        (["seal", "list.json", "--from-literal", "a=canary"], "a key must be base64"),
+        (["seal", "list.json", "--from-literal", "a=canary"], "it holds no public_key"),
         (["seal", "key.pub", "--from-literal", "a=canary", "-o", "no/x"], "cannot write no/x"),
         (["unseal", "sealed", "--in", "sealed"], "sealed: a key must be base64 of 32 bytes"),
         (["unseal", "key", "--in", "absent"], "cannot read absent"),

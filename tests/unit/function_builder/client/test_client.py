@@ -1,23 +1,31 @@
 import asyncio
+import base64
+import dataclasses
 import io
 import tarfile
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from function_builder.client import (
     AsyncClient,
     BuildConfig,
+    BuildFailed,
+    BuildOptions,
     BuildResult,
     BuildStatus,
-    Client,
     ContextError,
+    Files,
     Refused,
     Unreachable,
 )
+from function_builder.contract.config import CONFIG_NAME, parse_config
 from function_builder.contract.timestamp import read_timestamp
 from tests.servers import serving
 from tests.support import free_address
@@ -150,7 +158,7 @@ async def test_a_silent_stream_is_a_failure(builder_that: BuilderThat, hello: Pa
 
     builder = builder_that(streamed(progress(*LOG), then=for_ever))
     # Time enough for the answer's beginning, which counts as well.
-    async with AsyncClient(builder.url, payload_secret=SECRET, silence=3) as client:
+    async with AsyncClient(builder.url, payload_secret=SECRET, read_timeout=3) as client:
         _, result = await follow(client, hello)
     assert result.status is BuildStatus.FAILED
     assert "fell silent" in result.error
@@ -191,7 +199,7 @@ async def test_a_busy_builder_is_tried_again_when_it_says(
     async with AsyncClient(
         builder.url,
         payload_secret=SECRET,
-        on_wait=lambda refused, delay: waits.append((refused.status, delay)),
+        on_retry=lambda refused, delay: waits.append((refused.status, delay)),
     ) as client:
         began = time.monotonic()
         _, result = await follow(client, hello)
@@ -220,7 +228,7 @@ async def test_a_wait_for_a_slot_that_came_to_nothing_is_a_refusal(
 
 async def test_patience_is_bounded(builder_that: BuilderThat, hello: Path) -> None:
     builder = builder_that(busy("60"))
-    async with AsyncClient(builder.url, payload_secret=SECRET, patience=59) as client:
+    async with AsyncClient(builder.url, payload_secret=SECRET, retry_timeout=59) as client:
         with pytest.raises(Refused, match="Concurrent request limit exceeded") as caught:
             await client.build(hello, CONFIG)
     assert (caught.value.status, caught.value.retry_after) == (429, 60)
@@ -233,8 +241,8 @@ async def test_patience_is_bounded(builder_that: BuilderThat, hello: Path) -> No
         (refusing(400, "image is missing"), 400, "image is missing"),
         (refusing(503, "draining"), 503, "draining"),
         (refusing(307, "", location="http://there"), 307, "redirects to http://there: use that"),
-        (whole(500, oops=True), 500, "without a word of a builder's"),
-        (whole(200, oops=True), 200, "without a word of a builder's"),
+        (whole(500, oops=True), 500, "not a Function Builder response"),
+        (whole(200, oops=True), 200, "not a Function Builder response"),
         (whole(200, status="in_progress"), 200, None),
     ],
 )
@@ -345,20 +353,140 @@ async def test_addresses(given: str, used: str) -> None:
 
 @pytest.mark.parametrize("url", ["builder:8080", "ftp://builder", "http://", "", "http://[::1"])
 def test_no_addresses(url: str) -> None:
-    with pytest.raises(ValueError, match="is no address"):
+    with pytest.raises(ValueError, match="is not an address"):
         AsyncClient(url)
 
 
-def test_without_asyncio(builder_that: BuilderThat, hello: Path) -> None:
-    builder = builder_that(
-        whole(status="success", image="whole"),
-        streamed(progress(LOG[0]), progress(LOG[1]), last("success", image="streamed")),
-        streamed(progress(LOG[0]), last("success", image="skipped")),
+async def test_keywords_are_the_configuration(builder_that: BuilderThat, hello: Path) -> None:
+    builder = builder_that(whole(status="success"))
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        await client.build(hello, image="a/b:1", build_args={"A": "b"}, platforms=["linux/386"])
+        await client.build(hello, CONFIG, skip_push=True)
+        with pytest.raises(TypeError, match="one of both"):
+            await client.build(hello, files={"Dockerfile": ""}, image="a/b:1")
+        with pytest.raises(TypeError, match="one of both"):
+            await client.build(image="a/b:1")
+    first, second = map(config_of, builder.bodies)
+    assert first == BuildConfig(
+        image="a/b:1", build_args={"A": "b"}, platforms=("linux/386",), skip_push=False
     )
-    with Client(AsyncClient(builder.url, payload_secret=SECRET)) as client:
-        assert client.build(hello, CONFIG).image == "whole"
-        with client.stream(hello, CONFIG) as build:
-            assert [line for event in build for line in event.log] == list(LOG)
-            assert build.result().image == "streamed"
-        with client.stream(hello, CONFIG) as build:
-            assert build.result().image == "skipped"
+    assert second == dataclasses.replace(CONFIG, skip_push=True)
+
+
+def config_of(body: bytes) -> BuildConfig:
+    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+        member = archive.extractfile(CONFIG_NAME)
+        assert member is not None
+        return parse_config(member.read())
+
+
+def test_each_keyword_is_a_field_of_the_configuration() -> None:
+    fields = {field.name for field in dataclasses.fields(BuildConfig)}
+    assert BuildOptions.__annotations__.keys() <= fields
+
+
+async def test_a_context_may_be_in_no_directory(builder_that: BuilderThat) -> None:
+    builder = builder_that(whole(status="success"))
+    files: Files = {"sub/é": "é", "Dockerfile": b"FROM scratch\n", ".dockerignore": "sub\n"}
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        await client.build(files=files, image="a/b:1")
+        with pytest.raises(ContextError, match="no Dockerfile"):
+            await client.build(files={"a": ""}, image="a/b:1")
+    with tarfile.open(fileobj=io.BytesIO(builder.bodies[0])) as archive:
+        sent = {member.name: archive.extractfile(member) for member in archive}
+        assert {name: file.read() for name, file in sent.items() if file} == {
+            CONFIG_NAME: BuildConfig(image="a/b:1").to_json(),
+            "context/.dockerignore": b"sub\n",
+            "context/Dockerfile": b"FROM scratch\n",
+            "context/sub/é": "é".encode(),
+        }
+
+
+async def test_a_failed_build_may_be_raised(builder_that: BuilderThat, hello: Path) -> None:
+    builder = builder_that(whole(500, status="failed", error="no"), whole(status="success"))
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        failed = await client.build(hello, CONFIG)
+        with pytest.raises(BuildFailed, match=r"^no$") as caught:
+            failed.raise_for_status()
+        assert caught.value.result is failed
+        succeeded = await client.build(hello, CONFIG)
+        assert succeeded.raise_for_status() is succeeded
+
+
+def answered(status: int, body: str, content_type: str = "text/html", **headers: str) -> Answer:
+    async def answer(_: Request) -> Response:
+        return Response(body, status, headers, content_type)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (answered(413, "<html>", server="nginx"), r"a proxy \(.*nginx\) .*client_max_body_size"),
+        (answered(413, "too large", "text/plain"), r"a proxy .* answered \(too large\): it limits"),
+        (answered(502, "<html>"), "a proxy .* answered: it has no good answer from the builder"),
+        (answered(503, "no upstream", "text/plain"), r"\(no upstream\): it has no builder"),
+        (answered(504, "<html>"), "proxy_read_timeout"),
+        (answered(401, "<html>"), "credentials of its own"),
+        (answered(404, "404 page not found", "text/plain"), "page not found .*check the URL"),
+        (answered(404, "<html>"), r"\(404\): not a Function Builder response: check the URL"),
+        (answered(400, "The plain HTTP request was sent to HTTPS port"), "use https://"),
+        (answered(400, "Client sent an HTTP request to an HTTPS server."), "use https://"),
+        (answered(400, "No required SSL certificate was sent"), "client certificate"),
+        (answered(302, "", location="http://me:hunter2@there/"), "redirects to http://.*@there/"),
+    ],
+)
+async def test_what_a_proxy_says_is_told_from_a_builder(
+    builder_that: BuilderThat, hello: Path, answer: Answer, words: str
+) -> None:
+    builder = builder_that(answer)
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        with pytest.raises(Refused, match=words) as caught:
+            await client.build(hello, CONFIG)
+    assert not caught.value.from_builder
+    assert str(caught.value).startswith("no build was started (")
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_credentials_of_a_url_are_sent_and_never_shown(
+    builder_that: BuilderThat, hello: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    builder = builder_that(whole(status="success"))
+    given = builder.url.replace("//", "//ci:hunter%402@") + "/build?token=hunter2"
+    async with AsyncClient(given, payload_secret=SECRET) as client:
+        await client.build(hello, CONFIG)
+        assert client.url == f"{builder.url}/build"
+        assert "hunter" not in repr(client)
+    basic = base64.b64encode(b"ci:hunter@2").decode()
+    assert builder.headers[0]["authorization"] == f"Basic {basic}"
+    assert "ci:" not in caplog.text
+    async with AsyncClient(f"http://ci:hunter2@{free_address()}") as client:
+        with pytest.raises(Unreachable) as caught:
+            await client.build(hello, CONFIG)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://ci:hunter2@builder", "http://ci:hunter2/x@builder:80", "http://ci:hunter2@[::1"]
+)
+def test_a_wrong_url_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="is not an address") as caught:
+        AsyncClient(url)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_headers_are_sent_but_never_malformed_or_shown(
+    builder_that: BuilderThat, hello: Path
+) -> None:
+    builder = builder_that(whole(status="success"))
+    headers = {"X-Forwarded-User": "me", "User-Agent": "mine", "X-Build-Signature": "mine"}
+    async with AsyncClient(builder.url, payload_secret=SECRET, headers=headers) as client:
+        await client.build(hello, CONFIG)
+    assert builder.headers[0]["x-forwarded-user"] == "me"
+    assert builder.headers[0]["user-agent"] == "mine"
+    for name, value in [("a b", "x"), ("", "x"), ("Token", "hunter2\r\nX: y"), ("T", "hunter2€")]:
+        with pytest.raises(ValueError, match="cannot be sent") as caught:
+            AsyncClient(builder.url, headers={name: value})
+        assert "hunter2" not in str(caught.value)

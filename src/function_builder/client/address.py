@@ -1,0 +1,55 @@
+"""The builder's address as a caller gives it, apart from the credentials that it may hold."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import httpx2
+
+DEFAULT_URL: Final = "http://127.0.0.1:8080"
+_CREDENTIALS: Final = re.compile(r"//.*@", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the builder listens.
+
+    Attributes:
+        url: without credentials, so that no error and no log line holds any.
+        credentials: user and password for HTTP's basic authentication, if the URL had them.
+    """
+
+    url: httpx2.URL
+    credentials: tuple[str, str] | None
+
+    @classmethod
+    def parse(cls, url: str) -> "Address":
+        """Read a URL; ``/build`` is added when it has no path.
+
+        Raises:
+            ValueError: it is no http or https address; the text holds no password.
+        """
+        try:
+            parsed = httpx2.URL(url)
+        except (httpx2.InvalidURL, UnicodeError):
+            parsed = httpx2.URL()
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise ValueError(
+                f"{without_credentials(url)!r} is not an address of a builder, such as"
+                f" {DEFAULT_URL}"
+            )
+        credentials = (parsed.username, parsed.password)
+        bare = parsed.copy_with(
+            username=None, password=None, path=parsed.path if parsed.path != "/" else "/build"
+        )
+        return cls(bare, credentials if parsed.userinfo else None)
+
+    @property
+    def shown(self) -> str:
+        """The address for an error: a query may hold a token, so it is left out."""
+        return str(self.url.copy_with(query=None, fragment=None))
+
+
+def without_credentials(url: str) -> str:
+    """A text that should be a URL, without what stands before its last @."""
+    return _CREDENTIALS.sub("//***@", url)

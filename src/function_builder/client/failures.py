@@ -1,0 +1,101 @@
+"""Why no answer came: the HTTP library's errors as what happened to the connection."""
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Final
+
+import httpx2
+
+from function_builder.client.address import Address
+from function_builder.client.errors import Unreachable
+from function_builder.client.tls import tls_reason
+
+_PROBE_SECONDS: Final = 2.0
+
+
+async def explain(
+    error: httpx2.TransportError,
+    address: Address,
+    context: ssl.SSLContext | None,
+    connect_timeout: float,
+) -> Unreachable:
+    """Say why a request had no answer; asks the server once more where that decides.
+
+    Args:
+        error: how the request ended.
+        address: where it was sent.
+        context: what TLS was spoken with; None for plain HTTP.
+        connect_timeout: seconds that the connection had.
+    """
+    where = address.shown
+    if isinstance(error, httpx2.ConnectTimeout):
+        return Unreachable(f"no connection to {where} within {connect_timeout:g} s")
+    if isinstance(error, httpx2.ProxyError):
+        return Unreachable(
+            f"cannot connect to {where}: the proxy that HTTP_PROXY or HTTPS_PROXY names: {error}"
+        )
+    if isinstance(error, httpx2.ConnectError):
+        return Unreachable(f"cannot connect to {where}: {_reason(error)}")
+    if isinstance(error, httpx2.TimeoutException):
+        return Unreachable(f"{where} accepted the connection and then fell silent")
+    found = await asyncio.to_thread(_handshake, address, context)
+    if found is not None:
+        return Unreachable(f"cannot connect to {where}: {found}")
+    return Unreachable(f"{where} closed the connection without an answer")
+
+
+def _reason(error: BaseException) -> str:
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError):
+            return tls_reason(cause)
+        if isinstance(cause, socket.gaierror):
+            return str(cause.strerror)
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno)
+    return str(error) or "the connection failed"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what led to it; the HTTP library keeps the system's own there."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ExceptionGroup):  # one for each address that was tried
+            seen = seen.exceptions[0]
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _handshake(address: Address, context: ssl.SSLContext | None) -> str | None:
+    """What a TLS handshake with the server tells, where a request met a closed connection.
+
+    A server of TLS closes a connection that begins in plain HTTP; one that requires a client
+    certificate says so (TLS 1.3) after the client's handshake has ended, while the client sends.
+    It blocks, since asyncio's streams show no alert of TLS that comes after the handshake.
+    """
+    url = address.url
+    plain = context is None
+    try:
+        with (
+            socket.create_connection(
+                (url.host, url.port or (80 if plain else 443)), _PROBE_SECONDS
+            ) as connection,
+            (context or _unverified()).wrap_socket(connection, server_hostname=url.host) as secure,
+        ):
+            if plain:
+                return "the port speaks TLS: use https://"
+            secure.recv(1)
+    except ssl.SSLError as error:
+        return None if plain else tls_reason(error)
+    except OSError:
+        return None
+    return None
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
