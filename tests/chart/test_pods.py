@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from function_builder.settings import Settings
 from tests.chart.cases import CASES, EVERYTHING, POOL, PRO_BUILDER
 from tests.chart.render import Release, containers, render
 
@@ -236,7 +237,10 @@ def test_buildkit_has_probes(topology):
     assert all(buildkit[probe]["exec"]["command"][0] == "buildctl" for probe in probes)
 
 
-@pytest.mark.parametrize("key", ["affinity", "nodeSelector", "tolerations"])
+PLACEMENT = ["affinity", "nodeSelector", "tolerations", "runtimeClassName"]
+
+
+@pytest.mark.parametrize("key", PLACEMENT)
 def test_pods_go_where_they_are_told(key):
     sidecar, pool = CASES["everything"], CASES["pool, everything"]
     assert render(sidecar).builders["spec"][key] == sidecar[key]
@@ -277,3 +281,54 @@ def test_prometheus_is_told_where_the_metrics_are():
     )
     silent = render(CASES["bare"]).builders["metadata"]["annotations"]
     assert not any(key.startswith("prometheus.io") for key in silent)
+
+
+@pytest.mark.parametrize("key", ["dnsPolicy", "dnsConfig", "hostAliases"])
+def test_builders_and_buildkits_find_hosts_as_they_are_told(key):
+    release = render(CASES["pool, everything"])
+    for workload in release.workloads:
+        assert workload["spec"]["template"]["spec"][key] == CASES["everything"][key]
+    assert all(key not in pod for pod in render().pods)
+
+
+@pytest.mark.parametrize(
+    ("listen", "port"), [(":8080", 8080), ("[::]:9000", 9000), ("0.0.0.0:80", 80)]
+)
+def test_a_builder_listens_where_its_probes_and_its_service_look(listen, port):
+    release = render({"listen": listen, "metricsListen": ":9100"})
+    read = Settings.from_environment(release.environment)
+    assert str(read.listen) == listen
+    ports = {
+        each["name"]: each["containerPort"] for each in release.container("pro-builder")["ports"]
+    }
+    assert ports == {"http": port, "metrics": read.metrics_listen.port}
+    annotations = release.builders["metadata"]["annotations"]
+    assert annotations["prometheus.io/port"] == str(read.metrics_listen.port)
+    assert release.one("Service")["spec"]["ports"][0]["port"] == 8080
+
+
+def test_a_pools_buildkits_listen_where_builders_ask():
+    release = render({**POOL, "pool": {"listen": "[::]:1299"}})
+    buildkit = release.container("buildkit")
+    assert "--addr=tcp://[::]:1299" in buildkit["args"]
+    assert [each["containerPort"] for each in buildkit["ports"]] == [1299]
+    assert release.environment["buildkit_url"] == "dns://pro-builder-buildkit:1299"
+    (port,) = release.one("Service", "pro-builder-buildkit")["spec"]["ports"]
+    assert port["port"] == 1299
+
+
+def test_by_default_pods_listen_on_ipv4_and_ipv6():
+    release = render(POOL)
+    assert Settings.from_environment(release.environment).listen == Settings().listen
+    assert "--addr=tcp://:1234" in release.container("buildkit")["args"]
+
+
+def test_the_service_has_the_families_it_is_told():
+    for case, families in (("defaults", None), ("pool, everything", ["IPv6", "IPv4"])):
+        release = render(CASES[case])
+        assert release.one("Service", "pro-builder")["spec"].get("ipFamilies") == families
+    policy = {"ipFamilyPolicy": "RequireDualStack"}
+    release = render({**POOL, "service": policy})
+    assert release.one("Service", "pro-builder")["spec"].items() >= policy.items()
+    # An address each: builders take every address of this name for a BuildKit.
+    assert "ipFamilyPolicy" not in release.one("Service", "pro-builder-buildkit")["spec"]

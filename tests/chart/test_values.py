@@ -29,6 +29,14 @@ NOT_SETTINGS = {
     "DOCKER_CONFIG",
     "spool_dir",
     "max_spool_bytes",
+    # Of a BuildKit of the builder's own: the chart's has a buildkitd.toml.
+    "buildkit_cache_size",
+    "buildkit_config",
+    "buildkit_log_level",
+    "plain_http_registries",
+    "registry_authorities",
+    "registry_mirrors",
+    "run_dns",
 }
 
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())

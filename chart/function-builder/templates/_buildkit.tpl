@@ -102,7 +102,7 @@ args:
   - --oci-worker-no-process-sandbox
   {{- end }}
   {{- if .pool }}
-  - --addr=tcp://0.0.0.0:1234
+  - --addr=tcp://{{ $values.pool.listen }}
   - --tlscacert=/var/secrets/certs/ca.crt
   - --tlscert=/var/secrets/certs/server.crt
   - --tlskey=/var/secrets/certs/server.key
@@ -122,7 +122,7 @@ env:
 {{- if .pool }}
 ports:
   - name: buildkit
-    containerPort: 1234
+    containerPort: {{ include "builder.port" $values.pool.listen }}
 {{- end }}
 # Holds back the builder until there is a BuildKit: five minutes, for a large cache is read first.
 startupProbe:

@@ -101,6 +101,11 @@ userns
 {{- default (include "builder.fullname" .) .Values.serviceAccount -}}
 {{- end -}}
 
+{{/* The port of an address such as `:8080` or `[::]:8080`. */}}
+{{- define "builder.port" -}}
+{{- regexFind "[0-9]+$" . -}}
+{{- end -}}
+
 {{- define "builder.url" -}}
 http://{{ .Values.service.name }}.{{ .Release.Namespace }}:8080
 {{- end -}}

@@ -13,7 +13,7 @@ metadata:
     kubectl.kubernetes.io/default-container: pro-builder
     {{- if .Values.metrics.scrapeAnnotations }}
     prometheus.io/scrape: "true"
-    prometheus.io/port: "8081"
+    prometheus.io/port: {{ include "builder.port" .Values.metricsListen | quote }}
     prometheus.io/path: /metrics
     {{- end }}
     {{- if $sidecar }}
@@ -111,10 +111,29 @@ spec:
     {{- end }}
   topologySpreadConstraints:
     {{- include "builder.spread" (dict "constraints" .Values.topologySpreadConstraints "selector" (include "builder.selector" .)) | nindent 4 }}
+  {{- include "builder.names" . | nindent 2 }}
   {{- include "builder.placement" .Values | nindent 2 }}
 {{- end -}}
 
+{{/* How the pods of builders and of BuildKits find hosts by name. */}}
+{{- define "builder.names" -}}
+{{- with .Values.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{- define "builder.placement" -}}
+{{- with .runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
 {{- with .nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
@@ -158,7 +177,7 @@ secret:
 {{- if eq .Values.topology "external" -}}
 {{ required "topology external: buildkit.url has to say where BuildKit is" .Values.buildkit.url }}
 {{- else if eq .Values.topology "pool" -}}
-dns://{{ include "builder.buildkitName" . }}:1234
+dns://{{ include "builder.buildkitName" . }}:{{ include "builder.port" .Values.pool.listen }}
 {{- else -}}
 unix:///home/app/.local/run/buildkit/buildkitd.sock
 {{- end -}}
@@ -169,6 +188,10 @@ name: pro-builder
 image: {{ include "builder.image" . }}
 imagePullPolicy: {{ .Values.imagePullPolicy }}
 env:
+  - name: listen
+    value: {{ .Values.listen | quote }}
+  - name: metrics_listen
+    value: {{ .Values.metricsListen | quote }}
   - name: buildkit_url
     value: {{ include "builder.buildkitUrl" . | quote }}
   {{- with .Values.buildkit.serverName }}
@@ -204,9 +227,9 @@ env:
   {{- end }}
 ports:
   - name: http
-    containerPort: 8080
+    containerPort: {{ include "builder.port" .Values.listen }}
   - name: metrics
-    containerPort: 8081
+    containerPort: {{ include "builder.port" .Values.metricsListen }}
 # Until it has started once the other two wait: they are pro-builder's, and would end a slow start.
 startupProbe:
   httpGet:
