@@ -34,6 +34,17 @@ DEVICE: Final = "is a device or a fifo: leave it out"
 NO_FOLDER: Final = "which is no folder"
 CUT: Final = "is cut short"
 
+MAP: Final = "map that does not fit its data"
+
+
+def _sparse(size: int, *pieces: tuple[int, int]) -> bytes:
+    """The pax header of a sparse file: without pieces, their map is in the file's data."""
+    numbers = b",".join(b"%d,%d" % piece for piece in pieces)
+    version = [(b"GNU.sparse.map", numbers)] if pieces else [(b"GNU.sparse.major", b"1")]
+    minor = [] if pieces else [(b"GNU.sparse.minor", b"0")]
+    return pax(*version, *minor, (b"GNU.sparse.realsize", b"%d" % size))
+
+
 NAMES: Final = {
     "climbs out": refused(LEAVES, file(f"../{MARK}")),
     "climbs out of the context": refused(LEAVES, file(f"context/../../../../tmp/{MARK}")),
@@ -266,13 +277,26 @@ TYPES: Final = {
     "a type that nobody has": refused("only some tars know", file("context/a", flag=b"\xff")),
     "of several volumes": refused("only some tars know", file("context/a", flag=b"M")),
     "a volume's label, beside the context": refused("only some tars know", file("v", flag=b"V")),
-    "a GNU sparse file beside the context": refused("--sparse", file("a", flag=b"S")),
-    "a GNU sparse file": refused("--sparse", file("context/a", flag=b"S")),
-    "a pax sparse file": refused(
-        "--sparse", pax((b"GNU.sparse.major", b"1")), file("context/a", b"1")
+    "a sparse file without its map": refused(MAP, file("context/a", b"1", flag=b"S")),
+    "a GNU sparse file": built(
+        {"a": bytes(999_999) + b"1"}, _sparse(1_000_000, (999_999, 1)), file("context/a", b"1")
+    ),
+    "a pax sparse file without its size": refused(
+        MAP, pax((b"GNU.sparse.major", b"1")), file("context/a", b"1")
     ),
     "a sparse file of an exabyte": refused(
-        "--sparse", pax((b"GNU.sparse.realsize", b"1" + b"0" * 18)), file("context/a", b"1")
+        "their holes count too", _sparse(10**18, (0, 1)), file("context/a", b"1"), status=413
+    ),
+    "a thousand sparse files of 10 MB": refused(
+        "their holes count too",
+        *((_sparse(10_000_000, (0, 1)) + file(f"context/{n}", b"1")) for n in range(1000)),
+        status=413,
+    ),
+    "a sparse file of 200,000 pieces": refused(
+        "pieces", _sparse(10**6) + file("context/a", b"200000\n" + b"1\n0\n" * 200_000), status=413
+    ),
+    "a map whose pieces overlap": refused(
+        MAP, _sparse(10, (0, 2), (1, 2)), file("context/a", b"1234")
     ),
     "a file that is contiguous": built({"a": b"1"}, file("context/a", b"1", flag=b"7")),
     "a file whose name ends in a slash": refused(
@@ -420,8 +444,9 @@ ENDS: Final = {
     "random bytes": refused("not a tar", body=lambda _: [bytes(range(256)) * 40]),
     "a zip": refused("not a tar", body=lambda _: [b"PK\x03\x04" + bytes(600)]),
     "nothing but its end": refused(f"has no {CONFIG}", body=lambda _: [END]),
-    "no end": refused("end-of-archive marker is missing", _GOOD, end=b""),
-    "half an end": refused("end-of-archive marker is missing", _GOOD, end=bytes(BLOCK - 1)),
+    "no end": built({"a": b"1"}, _GOOD, end=b""),
+    "no end, and no padding": built({"a": b"1"}, _GOOD[:-1], end=b""),
+    "half an end": refused(CUT, _GOOD, end=bytes(BLOCK - 1)),
     "one block of it": built({"a": b"1"}, _GOOD, end=bytes(BLOCK)),
     "a megabyte of it": built({"a": b"1"}, _GOOD, end=bytes(1 << 20)),
     "entries after it": refused(
@@ -432,7 +457,7 @@ ENDS: Final = {
         "data after its end-of-archive marker", END, file(CONFIG, b"{}"), _GOOD
     ),
     "cut in a header": refused("", _GOOD[:300], end=b""),
-    "cut in a file": refused(CUT, _GOOD[:-1], end=b""),
+    "cut in a file": refused(CUT, file("context/a", b"12")[: BLOCK + 1], end=b""),
 }
 
 

@@ -1,9 +1,13 @@
 // gotar FORMAT DIRECTORY ARCHIVE writes a directory's content as Go's archive/tar does: as USTAR,
 // PAX or GNU, or in the format that it chooses itself (auto), as OpenFaaS's Go SDK has it.
+// gotar list ARCHIVE prints what Go's archive/tar reads: a JSON object for each entry.
 package main
 
 import (
 	"archive/tar"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"io"
 	"io/fs"
 	"log"
@@ -20,8 +24,14 @@ var formats = map[string]tar.Format{
 
 func main() {
 	log.SetFlags(0)
+	if len(os.Args) == 3 && os.Args[1] == "list" {
+		if err := list(os.Args[2]); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	if len(os.Args) != 4 {
-		log.Fatal("usage: gotar auto|ustar|pax|gnu DIRECTORY ARCHIVE")
+		log.Fatal("usage: gotar auto|ustar|pax|gnu DIRECTORY ARCHIVE, or gotar list ARCHIVE")
 	}
 	format, known := formats[os.Args[1]]
 	if !known {
@@ -29,6 +39,44 @@ func main() {
 	}
 	if err := pack(format, os.Args[2], os.Args[3]); err != nil {
 		log.Fatal(err)
+	}
+}
+
+type found struct {
+	Name   string
+	Type   string
+	Size   int64
+	Target string
+	SHA256 string
+}
+
+func list(archive string) error {
+	in, err := os.Open(archive)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	reader := tar.NewReader(in)
+	out := json.NewEncoder(os.Stdout)
+	for {
+		header, err := reader.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		sum := sha256.New()
+		if _, err := io.Copy(sum, reader); err != nil {
+			return err
+		}
+		err = out.Encode(found{
+			header.Name, string(header.Typeflag), header.Size, header.Linkname,
+			hex.EncodeToString(sum.Sum(nil)),
+		})
+		if err != nil {
+			return err
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from function_builder.contract.config import CONFIG_NAME, MAX_CONFIG_BYTES
 from function_builder.contract.errors import Refusal, shown
+from function_builder.contract.expanded import Expanded
 from function_builder.contract.reader import ReadAhead, Reader
 from function_builder.contract.secrets import MAX_SECRETS_BYTES, SECRETS_NAME
 from function_builder.contract.tar import Kind, Member, index
@@ -40,6 +41,7 @@ _MAX_IGNORE_LINES: Final = 10_000
 _MAX_IGNORE_BYTES: Final = 1 << 20
 # BuildKit reads it with Go's bufio.Scanner, which takes no longer ones.
 _MAX_IGNORE_LINE: Final = (1 << 16) - 1
+_MAX_EXPANDED: Final = 1 << 30
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 
 # Parents without an entry: the mode that tar gives them, and a time that never changes. Before
@@ -88,23 +90,32 @@ class Archive:
         context: the build context, every parent before what is in it, ordered by path component
             as BuildKit wants it; the context's own root is left out.
         dockerfile: the regular file that BuildKit will read as the Dockerfile.
+        reader: what to read the files from: the archive, its sparse files expanded.
     """
 
     config: bytes
     secrets: bytes | None
     context: Sequence[ContextEntry]
     dockerfile: ContextEntry
+    reader: Reader
 
 
-def open_archive(reader: Reader, *, max_entries: int) -> Archive:
+def open_archive(reader: Reader, *, max_entries: int, max_bytes: int = _MAX_EXPANDED) -> Archive:
     """Read the layout of a request's archive; no data but the config and the secrets.
+
+    Args:
+        reader: its bytes.
+        max_entries: how many it may have.
+        max_bytes: how large it may be with its sparse files expanded, where it has any.
 
     Raises:
         Refusal: 400, 413 or 415, as the API's table of refusals has it.
     """
     tree = _Tree(max_entries)
+    expanded = Expanded(reader, max_bytes)
     for member in index(ReadAhead(reader), max_entries=max_entries):
-        tree.add(member)
+        tree.add(member if member.sparse is None else _expanded(member, expanded))
+    reader = expanded.reader
     tree.resolve_links()
     members = tree.members
     if CONFIG_NAME not in members:
@@ -120,6 +131,7 @@ def open_archive(reader: Reader, *, max_entries: int) -> Archive:
         secrets=_document(reader, secrets, MAX_SECRETS_BYTES) if secrets else None,
         context=context,
         dockerfile=_dockerfile(entries),
+        reader=reader,
     )
 
 
@@ -210,6 +222,12 @@ class _Tree:
             path = member.target
         for name in chain:
             self.members[name] = _shared(name, member)
+
+
+def _expanded(member: Member, expanded: Expanded) -> Member:
+    """A sparse file as one that is stored whole."""
+    assert member.sparse is not None
+    return member._replace(offset=expanded.add(member.sparse), sparse=None)
 
 
 def _shared(path: str, found: Member) -> Member:

@@ -19,6 +19,7 @@ from function_builder.contract.findings import (
     parse_source,
     parse_warnings,
 )
+from function_builder.contract.text import dump_json
 
 MAX_LINE_BYTES: Final = 48 * 1024
 """A line of the stream, its newline included, is never longer."""
@@ -107,7 +108,7 @@ class BuildResult:
         if self.build_id:
             document["buildId"] = self.build_id
         document |= self._findings()
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        return dump_json(document)
 
     def _findings(self) -> dict[str, object]:
         document: dict[str, object] = {}
@@ -214,11 +215,11 @@ def _findings(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cut(text: str, room: int = _MAX_TEXT_BYTES) -> tuple[str, bytes]:
     """Shorten a text until its JSON form fits into `room` bytes; returns both."""
-    encoded = json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")
+    encoded = dump_json(text)
     if len(encoded) <= room:
         return text, encoded
     while len(encoded) > room:
         # Characters differ in their encoded size, so this may take a few rounds.
         text = text[: len(text) * room // len(encoded) - 2]
-        encoded = json.dumps(text + "…", ensure_ascii=False).encode("utf-8", "replace")
+        encoded = dump_json(text + "…")
     return text + "…", encoded

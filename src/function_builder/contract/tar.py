@@ -11,14 +11,24 @@ it: memory is proportional to the headers read, never to a number found in one.
 import re
 from collections.abc import Iterator
 from enum import Enum, auto
-from functools import lru_cache
 from typing import Final, NamedTuple
 from zlib import adler32
 
 from function_builder.contract.errors import Refusal, shown
 from function_builder.contract.reader import Reader
+from function_builder.contract.sparse import (
+    FLAG,
+    MAP,
+    MAP_PARTS,
+    Sparse,
+    Stored,
+    is_sparse,
+    joined,
+    read_sparse,
+    true_name,
+)
+from function_builder.contract.tarfields import BLOCK, number, octal, padded_size
 
-BLOCK: Final = 512
 _END: Final = bytes(BLOCK)
 
 # Go's archive/tar allows as much for one extended header or long name.
@@ -28,7 +38,6 @@ _MAX_RECORDS: Final = 100
 _MAX_TIME: Final = (1 << 63) - 1
 _SECOND: Final = 1_000_000_000
 
-_OCTAL: Final = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)
 _PAX_TIME: Final = re.compile(rb"(-?)(\d{1,20})(?:\.(\d*))?")
 _COMPRESSIONS: Final = {
     b"\x1f\x8b": "gzip",
@@ -57,10 +66,11 @@ class Member(NamedTuple):
         name: as written; bytes that are not UTF-8 are surrogates (PEP 383).
         kind: what it is.
         mode: permission bits, set-user-ID, set-group-ID and sticky, at most 0o7777.
-        size: bytes of data in the archive; 0 for all but files.
+        size: bytes of its file; 0 for all but files.
         mtime: nanoseconds since the epoch, clamped to 64 bits, signed.
         target: of a symbolic link, or the name that a hard link shares its file with.
         offset: where in the archive its data starts.
+        sparse: of a file whose holes are left out of the archive, where its data belongs.
     """
 
     name: str
@@ -70,6 +80,7 @@ class Member(NamedTuple):
     mtime: int
     target: str
     offset: int
+    sparse: Sparse | None = None
 
 
 _KINDS: Final = {
@@ -82,9 +93,8 @@ _KINDS: Final = {
     b"4": Kind.BLOCK_DEVICE,
     b"5": Kind.DIRECTORY,
     b"6": Kind.FIFO,
+    FLAG: Kind.FILE,
 }
-_SPARSE: Final = (b"GNU.sparse.", b"SCHILY.realsize", b"SUN.holesdata")
-_SPARSE_FLAG: Final = ord("S")
 _LONG: Final = {b"L": b"path", b"K": b"linkpath"}
 
 _Records = dict[bytes, bytes]
@@ -108,8 +118,7 @@ def index(reader: Reader, *, max_entries: int) -> Iterator[Member]:
                 raise Refusal(400, f"The archive has two '{flag.decode()}' headers for one entry.")
             extensions += flag
             records, offset = _extension(reader, block, offset)
-            if not own.keys().isdisjoint(records):
-                raise Refusal(400, "The archive names one entry twice, in GNU's way and in pax's.")
+            _check_agreement(own, records)
             own |= records
             continue
         count += 1
@@ -119,9 +128,7 @@ def index(reader: Reader, *, max_entries: int) -> Iterator[Member]:
             records, offset = _extension(reader, block, offset)
             shared |= _shared(records)
             continue
-        member, offset = _member(block, offset, shared | own if shared else own)
-        if offset > reader.size:
-            raise _cut_short(shown(member.name))
+        member, offset = _member(reader, block, offset, shared | own if shared else own)
         yield member
         own, extensions = {}, b""
     if extensions:
@@ -130,8 +137,14 @@ def index(reader: Reader, *, max_entries: int) -> Iterator[Member]:
 
 
 def _header(reader: Reader, offset: int) -> bytes:
-    """The header block at `offset`, its checksum found right, or the zeros that end the archive."""
+    """The header block at `offset`, its checksum found right, or the zeros that end the archive.
+
+    An archive may also end without them, after the data of its last entry, as for Go's archive/tar
+    and GNU tar: a body that was cut on its way is known from its signature.
+    """
     block = reader.read(offset, BLOCK)
+    if not block and offset:
+        return _END
     if len(block) == BLOCK and (block == _END or _sums_up(block)):
         return block
     if offset == 0:
@@ -140,7 +153,7 @@ def _header(reader: Reader, offset: int) -> bytes:
                 raise Refusal(415, f"The body is compressed ({name}): send the plain tar.")
         raise Refusal(400, "The body is not a tar archive.")
     if len(block) < BLOCK:
-        raise _cut_short("its end: the end-of-archive marker is missing")
+        raise _cut_short("the header of an entry")
     raise Refusal(400, f"The archive is damaged: bad header checksum at byte {offset}.")
 
 
@@ -150,7 +163,7 @@ def _cut_short(where: str) -> Refusal:
 
 def _sums_up(block: bytes) -> bool:
     """Whether the header's checksum is right, of unsigned bytes or, as old tars had it, signed."""
-    given = _octal(block[148:156])
+    given = octal(block[148:156])
     if not given:
         # The field itself counts as spaces, so that no header sums up to nothing; but compressed
         # zeros are mostly zeros, and their signed bytes may.
@@ -164,64 +177,47 @@ def _sums_up(block: bytes) -> bool:
     return given == unsigned or given == unsigned - 256 * sum(byte > 127 for byte in summed)
 
 
-@lru_cache(maxsize=1024)
-def _octal(field: bytes) -> int | None:
-    """A number field's digits, ended by NUL or space; None where there is something else."""
-    # int() alone would take signs, underscores and prefixes.
-    match = _OCTAL.fullmatch(field)
-    return int(match[1] or b"0", 8) if match else None
-
-
-def _number(field: bytes, what: str, name: str) -> int:
-    """A number field: octal digits, or GNU's base-256, two's complement behind a set first bit."""
-    if not field[0] & 0x80:
-        # The next entry's owner, mode, time and even size are often those of the last.
-        value = _octal(field)
-        if value is None:
-            raise Refusal(400, f"The header of {shown(name)} has no number for its {what}.")
-        return value
-    bits = 8 * len(field) - 1
-    value = int.from_bytes(field, "big") & ((1 << bits) - 1)
-    return value - (1 << bits) if value >> (bits - 1) else value
-
-
 def _text(field: bytes) -> bytes:
     return field.partition(b"\0")[0]
 
 
-def _member(block: bytes, offset: int, records: _Records) -> tuple[Member, int]:
+def _member(reader: Reader, block: bytes, offset: int, records: _Records) -> tuple[Member, int]:
     """The entry whose header is `block`, and where the header after its data starts."""
     name = _name(block, records)
-    kind = _KINDS.get(block[156:157])
-    if block[156] == _SPARSE_FLAG or (records and any(key.startswith(_SPARSE) for key in records)):
-        raise Refusal(
-            400,
-            f"The entry {shown(name)} is stored as a sparse file: make the archive without"
-            " tar's option --sparse (-S; with bsdtar: --no-read-sparse).",
-        )
+    flag = block[156:157]
+    kind = _KINDS.get(flag)
     if kind is None:
         raise Refusal(400, f"The entry {shown(name)} is of a type that only some tars know.")
     start = end = offset + BLOCK
     size = 0
+    sparse = None
+    holes = is_sparse(flag, records, name)
+    if holes and kind is not Kind.FILE:
+        raise Refusal(400, f"The entry {shown(name)} is stored as a sparse file, and is no file.")
     # Data follows the header of a file alone: the size in that of a link or a directory counts
     # nothing, as in Go's archive/tar. Some writers put the size that a directory has on disk there.
     if kind is Kind.FILE:
         size = _size(block, records, name)
-        end = start + -(-size // BLOCK) * BLOCK
+        if start + size > reader.size:
+            raise _cut_short(shown(name))
+        end = start + padded_size(size)
+        if holes:
+            sparse, end = read_sparse(reader, Stored(name, block, records, start, size))
+            size = sparse.size
         if name.endswith("/"):
             # The old format has no type for directories.
             kind = Kind.DIRECTORY
             if size:
                 raise Refusal(400, f"The entry {shown(name)} ends in '/' but holds a file's data.")
     target = _text(records.get(b"linkpath") or block[157:257])
-    mode = _number(block[100:108], "mode", name) & 0o7777
+    mode = number(block[100:108], "mode", name) & 0o7777
     mtime = _mtime(block, records, name)
-    member = Member(name, kind, mode, size, mtime, target.decode("utf-8", "surrogateescape"), start)
-    return member, end
+    decoded = target.decode("utf-8", "surrogateescape")
+    return Member(name, kind, mode, size, mtime, decoded, start, sparse), end
 
 
 def _name(block: bytes, records: _Records) -> str:
-    name = records.get(b"path")
+    name = true_name(records) or records.get(b"path")
     if not name:
         name = _text(block[:100])
         # Only POSIX's magic: GNU tar keeps other things in the prefix's place.
@@ -233,7 +229,7 @@ def _name(block: bytes, records: _Records) -> str:
 def _size(block: bytes, records: _Records, name: str) -> int:
     text = records.get(b"size")
     if not text:
-        size = _number(block[124:136], "size", name)
+        size = number(block[124:136], "size", name)
     else:
         size = int(text) if text.isdigit() and len(text) < 20 else -1
     if size < 0:
@@ -244,7 +240,7 @@ def _size(block: bytes, records: _Records, name: str) -> int:
 def _mtime(block: bytes, records: _Records, name: str) -> int:
     text = records.get(b"mtime")
     if not text:
-        time = _number(block[136:148], "modification time", name) * _SECOND
+        time = number(block[136:148], "modification time", name) * _SECOND
     else:
         match = _PAX_TIME.fullmatch(text)
         if match is None:
@@ -258,7 +254,7 @@ def _mtime(block: bytes, records: _Records, name: str) -> int:
 def _extension(reader: Reader, block: bytes, offset: int) -> tuple[_Records, int]:
     """What a pax header or a GNU long name says, and where the header after it starts."""
     what = "extended header"
-    size = _number(block[124:136], "size", what)
+    size = number(block[124:136], "size", what)
     if not 0 <= size <= _MAX_EXTENSION:
         raise Refusal(400, f"An {what} of the archive is larger than 1 MiB.")
     following = offset + BLOCK + -(-size // BLOCK) * BLOCK
@@ -281,6 +277,7 @@ def _extension(reader: Reader, block: bytes, offset: int) -> tuple[_Records, int
 def _pax_records(data: bytes) -> _Records:
     """The records of a pax header, the later of equal keys; empty values are as if not there."""
     records: _Records = {}
+    sparse_map: list[tuple[bytes, bytes]] = []
     start = 0
     for _ in range(_MAX_RECORDS):
         if start == len(data):
@@ -290,20 +287,37 @@ def _pax_records(data: bytes) -> _Records:
         key, equals, value = data[start + len(digits) + 1 : end - 1].partition(b"=")
         if not key or not equals or data[end - 1 : end] != b"\n":
             raise Refusal(400, "The archive is damaged: a pax header has a malformed record.")
+        if key in MAP_PARTS:
+            sparse_map.append((key, value))
         records[key] = value
         start = end
     else:
         raise Refusal(400, f"A pax header has {_MAX_RECORDS} records or more.")
-    for key in (b"path", b"linkpath"):
+    if sparse_map:
+        records[MAP] = joined(sparse_map)
+    for key in (b"path", b"linkpath", b"GNU.sparse.name"):
         if b"\0" in records.get(key, b""):
             raise Refusal(400, f"A pax header has a {key.decode()} with a NUL in it.")
     return records
 
 
+def _check_agreement(own: _Records, records: _Records) -> None:
+    """Refuse two extended headers that name one entry differently: readers disagree which counts.
+
+    Java's commons-compress writes a name in GNU's way and in pax's, and both are equal.
+    """
+    for key in own.keys() & records.keys():
+        if own[key] != records[key]:
+            one, other = (shown(text[key].decode("utf-8", "replace")) for text in (own, records))
+            raise Refusal(
+                400, f"The archive names one entry twice, and differently: {one} and {other}."
+            )
+
+
 def _shared(records: _Records) -> _Records:
     """What a global header says of the entries after it that counts here: their mtime."""
     for key in records:
-        if key in (b"path", b"linkpath", b"size") or key.startswith(_SPARSE):
+        if key in (b"path", b"linkpath", b"size") or key.startswith(b"GNU.sparse."):
             raise Refusal(400, f"A global pax header gives every entry the same {key.decode()}.")
     # Nothing else is kept, or each entry would cost as much as this header has records.
     return {b"mtime": records[b"mtime"]} if b"mtime" in records else {}

@@ -1,9 +1,10 @@
-"""Text that a request holds: which encoding it has, and where it stops being JSON."""
+"""Text in requests and answers: which encoding it has, and JSON in both directions."""
 
 from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
@@ -14,6 +15,9 @@ _MARKS: Final = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
+_LINE_ENDS: Final = re.compile("[\u0085\u2028\u2029]")
+"""The ends of a line by Unicode (`str.splitlines`) that are not escaped in any JSON."""
+
 _SAMPLE: Final = 1024
 _MAX_DIGITS: Final = 1000
 
@@ -59,6 +63,18 @@ def load_json(data: bytes, pairs: Callable[[list[tuple[str, Any]]], Any]) -> Any
         raise ValueError(f"it is not JSON, at {place}: {error.msg}") from error
     except RecursionError as error:
         raise ValueError("it is not JSON that can be read: nested too deeply") from error
+
+
+def dump_json(document: object) -> bytes:
+    """Write JSON on one line, for readers of any kind of line.
+
+    U+2028, U+2029 and U+0085 are escaped, which JSON does not ask for: some readers of lines, such
+    as Node's readline, end a line there. What is not Unicode (half a surrogate pair) becomes "?".
+    """
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    if not text.isascii():
+        text = _LINE_ENDS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return text.encode("utf-8", "replace")
 
 
 def _place(data: bytes, offset: int) -> tuple[int, int]:

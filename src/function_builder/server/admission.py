@@ -146,7 +146,9 @@ def _check(spool: Spool, settings: Settings, key: SecretsKey | None, domain: str
     Raises:
         Refusal: 400, 413 or 415.
     """
-    archive = open_archive(spool, max_entries=settings.max_context_entries)
+    archive = open_archive(
+        spool, max_entries=settings.max_context_entries, max_bytes=settings.largest_body
+    )
     config = parse_config(archive.config)
     if archive.dockerfile.size > MAX_DOCKERFILE_BYTES:
         raise Refusal(
@@ -154,12 +156,12 @@ def _check(spool: Spool, settings: Settings, key: SecretsKey | None, domain: str
             f"the Dockerfile is larger than {MAX_DOCKERFILE_BYTES} bytes: "
             "COPY what is not an instruction from files of the context",
         )
-    dockerfile = spool.read(archive.dockerfile.offset, archive.dockerfile.size)
+    dockerfile = archive.reader.read(archive.dockerfile.offset, archive.dockerfile.size)
     return BuildRequest(
         config=config,
-        reader=spool,
+        reader=archive.reader,
         context=archive.context,
-        digests=content_digests(spool, archive.context),
+        digests=content_digests(archive.reader, archive.context),
         frontend=frontend_attrs(dockerfile, config.build_args, settings.allowed_frontends),
         secrets={} if archive.secrets is None else unseal(archive.secrets, key),
         trust_domain=domain,

@@ -19,6 +19,25 @@ from tests.support import VECTORS
 LOGS = st.lists(st.text() | st.text('\x01"é\n😀', max_size=5).map(lambda text: text * 9_000))
 
 
+@given(st.text(st.sampled_from("a\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\ud800\r\n\x7f😀")))
+def test_no_character_ends_a_line_of_an_answer(text):
+    result = BuildResult(
+        status=BuildStatus.FAILED,
+        image=text,
+        error=text,
+        log=[text],
+        build_id=text,
+        digests={text: text},
+    )
+    meant = text.encode("utf-8", "replace").decode()
+    for line in (result.to_json(), result.to_last_line(), *progress_lines([text], 0)):
+        assert len(line.decode().splitlines()) == 1
+        read = parse_result(line)
+        assert read.error in (meant, "")
+        assert read.log in ((meant,), ())
+        assert read.error or read.log or not meant
+
+
 @given(LOGS, st.floats(0, 10_000))
 @settings(max_examples=40, deadline=None)
 def test_progress_lines_hold_the_log_in_lines_of_bounded_length(log, duration):
