@@ -87,6 +87,16 @@ def _log_prefixes(value: str) -> LogPrefixes:
         raise ValueError("must be full, time or none") from None
 
 
+def _log_limit(value: str) -> int:
+    """Bytes as BuildKit reads them: -1 is no limit, and what does not fit 32 bits is ignored."""
+    if value.strip() == "-1":
+        return -1
+    size = _bytes(value)
+    if size >= 2**31:
+        raise ValueError("must be less than 2GiB, or -1 for no limit")
+    return size
+
+
 def _words(value: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
@@ -399,6 +409,20 @@ class Settings:
         (),
         """DNS servers of RUN steps, comma separated. Empty: those of this host, its own on
         127.0.0.1 too where steps can reach that.""",
+    )
+    step_log_max_size: int = _setting(
+        "BUILDKIT_STEP_LOG_MAX_SIZE",
+        _log_limit,
+        2 * 2**20,
+        """What is kept of each of a step's two streams of output; beyond it the log says that it
+        is clipped. -1: all.""",
+    )
+    step_log_max_speed: int = _setting(
+        "BUILDKIT_STEP_LOG_MAX_SPEED",
+        _log_limit,
+        -1,
+        """What is kept of it in each second, which BuildKit by itself limits to 200 KiB. -1:
+        all.""",
     )
     buildkit_config: str = _setting(
         "buildkit_config",

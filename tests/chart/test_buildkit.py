@@ -175,3 +175,18 @@ def test_an_external_buildkit_is_all_that_is_needed():
     names = {each["name"] for pod in release.pods for each in pod["containers"]}
     assert names == {"pro-builder", "build"}
     assert not any("initContainers" in pod for pod in release.pods)
+
+
+@pytest.mark.parametrize(
+    ("values", "size", "speed"),
+    [
+        ({}, "2097152", "-1"),
+        ({"maxSize": -1, "maxSpeed": 204800}, "-1", "204800"),
+        ({"maxSize": 2147483647}, "2147483647", "-1"),
+    ],
+)
+def test_what_buildkit_keeps_of_a_steps_output(values, size, speed):
+    container = render({"buildkit": {"stepLog": values}}).container("buildkit")
+    environment = {each["name"]: each["value"] for each in container["env"]}
+    assert environment["BUILDKIT_STEP_LOG_MAX_SIZE"] == size
+    assert environment["BUILDKIT_STEP_LOG_MAX_SPEED"] == speed

@@ -37,6 +37,8 @@ NOT_SETTINGS = {
     "registry_authorities",
     "registry_mirrors",
     "run_dns",
+    "BUILDKIT_STEP_LOG_MAX_SIZE",
+    "BUILDKIT_STEP_LOG_MAX_SPEED",
 }
 
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())

@@ -181,3 +181,18 @@ async def test_the_python_client_hands_the_findings_on(builder, tmp_path):
     assert result.source is not None
     assert (result.source.line, result.retryable) == (3, False)
     assert [each.rule for each in result.warnings] == ["WorkdirRelativePath"]
+
+
+def test_a_step_may_print_fast_and_what_is_clipped_is_said(builder):
+    long = "x" * 400
+    dockerfile = (
+        f"FROM busybox\nRUN seq 1 100000\nRUN yes {long} | head -n 6000; echo the end; exit 1\n"
+    )
+    reply = build(builder, {"Dockerfile": dockerfile}, stream=True)
+    output = [line.split(" ", 2)[2] for line in reply["log"] if line.startswith("l: ")]
+    # The first step's 575 KiB come whole within a second; the second one's are more than 2 MiB.
+    assert output[:100_000] == [str(number) for number in range(1, 100_001)]
+    (clipped,) = [line for line in output if "clipped" in line]
+    assert clipped == "[output clipped, log limit 2MiB reached]"
+    # Of a step that fails BuildKit tells the end all the same.
+    assert "the end" in output[output.index(clipped) :]

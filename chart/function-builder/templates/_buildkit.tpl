@@ -116,6 +116,10 @@ env:
     value: /tmp
   - name: XDG_RUNTIME_DIR
     value: /run
+  - name: BUILDKIT_STEP_LOG_MAX_SIZE
+    value: {{ int64 $values.buildkit.stepLog.maxSize | quote }}
+  - name: BUILDKIT_STEP_LOG_MAX_SPEED
+    value: {{ int64 $values.buildkit.stepLog.maxSpeed | quote }}
   {{- with $values.buildkit.env }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

@@ -22,6 +22,9 @@ buildkit:
   resources: {requests: {memory: 2Gi, cpu: 2000m}}
   cache: {type: persistentVolume, size: 50Gi, storageClassName: ""}
   maxParallelism: 0
+  stepLog:
+    maxSize: 2097152
+    maxSpeed: -1
   registries: {}
   config: ""
   env: []

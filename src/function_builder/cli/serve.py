@@ -20,6 +20,7 @@ from function_builder.engine import (
     CacheLimits,
     EngineError,
     Network,
+    StepLogLimits,
     read_config,
 )
 from function_builder.server import StartError
@@ -153,6 +154,7 @@ def own_buildkit(
         cache=CacheLimits(most=str(settings.buildkit_cache_size)),
         nameservers=settings.run_dns,
         log_level=settings.buildkit_log_level,
+        step_log=StepLogLimits(settings.step_log_max_size, settings.step_log_max_speed),
         extra=read_config(Path(settings.buildkit_config)) if settings.buildkit_config else {},
     )
 

@@ -6,7 +6,12 @@ for it brings an HTTP client, which a server's start should not wait for.
 """
 
 from function_builder.engine.address import ensure_free, listeners
-from function_builder.engine.buildkit import BuildKitConfig, BuildKitDaemon, CacheLimits
+from function_builder.engine.buildkit import (
+    BuildKitConfig,
+    BuildKitDaemon,
+    CacheLimits,
+    StepLogLimits,
+)
 from function_builder.engine.cgroups import StepLimits
 from function_builder.engine.errors import (
     AddressTaken,
@@ -31,6 +36,7 @@ __all__ = [
     "RootlessRefused",
     "StartFailed",
     "StepLimits",
+    "StepLogLimits",
     "ToolMissing",
     "ensure_free",
     "find_tool",

@@ -46,8 +46,33 @@ class CacheLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class StepLogLimits:
+    """What of a RUN step's output BuildKit keeps: bytes of each stream; -1 is no limit.
+
+    Beyond a limit the log has `[output clipped, log limit … reached]`, and, if the step fails, the
+    stream's last 256 KiB (BuildKit's `util/progress/logs/logs.go`).
+
+    Attributes:
+        size: in all.
+        speed: in each second. BuildKit's own default is 200 KiB, which a step that prints 100,000
+            lines at once exceeds.
+    """
+
+    size: int = 2 * 2**20
+    speed: int = -1
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """As buildkitd reads them."""
+        return {
+            "BUILDKIT_STEP_LOG_MAX_SIZE": str(self.size),
+            "BUILDKIT_STEP_LOG_MAX_SPEED": str(self.speed),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class BuildKitConfig:
-    """What an embedded buildkitd is told in its buildkitd.toml.
+    """What an embedded buildkitd is told in its buildkitd.toml and its environment.
 
     Attributes:
         mirrors: registry host -> hosts that are asked before it.
@@ -58,6 +83,7 @@ class BuildKitConfig:
         cache: the limits of the build cache.
         nameservers: the DNS servers of RUN steps; empty: those of this host.
         log_level: the least that it tells: `debug`, `info`, `warn` or `error`.
+        step_log: what it keeps of a step's output.
         extra: more of buildkitd.toml, which wins over all of these (`toml.read_config`).
     """
 
@@ -67,6 +93,7 @@ class BuildKitConfig:
     cache: CacheLimits = field(default_factory=CacheLimits)
     nameservers: Sequence[str] = ()
     log_level: str = "info"
+    step_log: StepLogLimits = field(default_factory=StepLogLimits)
     extra: Table = field(default_factory=dict)
 
     @property
@@ -254,8 +281,11 @@ class BuildKitDaemon:
             ready=lambda: unix_answers(socket),
             # Another daemon's answer would pass for ours; a dead one's socket buildkitd replaces.
             prepare=lambda: ensure_silent(socket),
-            # Where runc keeps its containers' state: /run/runc is root's.
-            environment={"XDG_RUNTIME_DIR": str(runtime)} if self._rootless else {},
+            environment={
+                **self._config.step_log.environment,
+                # Where runc keeps its containers' state: /run/runc is root's.
+                **({"XDG_RUNTIME_DIR": str(runtime)} if self._rootless else {}),
+            },
             log=self._log,
             # It waits for the last client to hang up, which may never be.
             stop_timeout=3,
