@@ -10,7 +10,7 @@ up: ## run the whole stack on 127.0.0.1 and build an example; Ctrl-C ends it (AR
 test: ## run every test (ARGS: for pytest)
 	@scripts/test $(ARGS)
 
-test-pythons: ## run the core tests on other Pythons, in Debians made for them (PYTHONS="trixie forky")
+test-pythons: ## run the core of the tests on other Pythons on PATH (PYTHONS="python3.13")
 	@scripts/test-pythons $(PYTHONS)
 
 cluster-test: ## install the chart in a Kubernetes made for the test (ARGS: for pytest)

@@ -20,6 +20,7 @@ COUNTS = {"ready", "builds_in_progress", "slots_taken", "slots_limit", "uploads_
     "buildkit_daemons",
     "builds_waiting",
     "content_record_paths",
+    "uploads_limit",
     "tasks",
 }
 
