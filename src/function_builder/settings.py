@@ -153,7 +153,7 @@ def _log_level(value: str) -> str:
 
 _REGISTRY = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
 _MIRROR = re.compile(_REGISTRY.pattern + r"(/[a-z0-9._/-]+)?")
-_REPOSITORY = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+")
+_REPOSITORY = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+")
 
 
 def _repository(value: str) -> str:
@@ -473,6 +473,20 @@ _LISTS: Final = (_text, _words, _networks, _mirrors, _pairs, _registries, _addre
 
 def _reason(error: ValueError) -> str:
     return "must be a whole number" if "invalid literal" in str(error) else str(error)
+
+
+OWN_BUILDKIT: Final = (
+    "BUILDKIT_STEP_LOG_MAX_SIZE",
+    "BUILDKIT_STEP_LOG_MAX_SPEED",
+    "buildkit_cache_size",
+    "buildkit_config",
+    "buildkit_log_level",
+    "plain_http_registries",
+    "registry_authorities",
+    "registry_mirrors",
+    "run_dns",
+)
+"""Variables for a BuildKit of the builder's own; with `buildkit_url` they have no effect."""
 
 
 def near_misses(environment: Mapping[str, str], others: Iterable[str] = ()) -> dict[str, str]:

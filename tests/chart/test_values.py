@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from function_builder.settings import Settings
+from function_builder.settings import OWN_BUILDKIT, Settings
 from tests.chart.cases import CASES, PRO_BUILDER, nested, value_of
 from tests.chart.kubernetes import faults
 from tests.chart.render import CHART, SCHEMA, helm, refused, render
@@ -29,16 +29,8 @@ NOT_SETTINGS = {
     "DOCKER_CONFIG",
     "spool_dir",
     "max_spool_bytes",
-    # Of a BuildKit of the builder's own: the chart's has a buildkitd.toml.
-    "buildkit_cache_size",
-    "buildkit_config",
-    "buildkit_log_level",
-    "plain_http_registries",
-    "registry_authorities",
-    "registry_mirrors",
-    "run_dns",
-    "BUILDKIT_STEP_LOG_MAX_SIZE",
-    "BUILDKIT_STEP_LOG_MAX_SPEED",
+    # The chart's BuildKits have a buildkitd.toml.
+    *OWN_BUILDKIT,
 }
 
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())

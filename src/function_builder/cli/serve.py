@@ -24,7 +24,7 @@ from function_builder.engine import (
     read_config,
 )
 from function_builder.server import StartError
-from function_builder.settings import Settings, SettingsError, near_misses
+from function_builder.settings import OWN_BUILDKIT, Settings, SettingsError, near_misses
 from function_builder.telemetry import configure_logging
 
 logger = structlog.get_logger(__name__)
@@ -115,6 +115,8 @@ async def _serve(environment: dict[str, str], state: Path, network: Network) -> 
     settings = Settings.from_environment(environment)
     warn_of_near_misses(environment, ("state_dir", "run_network"))
     if settings.buildkit_url:
+        for name in filter(environment.get, (*OWN_BUILDKIT, "state_dir", "run_network")):
+            logger.warning("a setting has no effect, because buildkit_url is set", name=name)
         await server.serve(settings)
         return
     # A BuildKit takes seconds to start, and would hide the reason among its own lines.

@@ -59,6 +59,7 @@ def test_an_empty_variable_is_the_default():
         ("registry_mirrors", "", ()),
         ("plain_http_registries", "a:1,[::1]:5000", ("a:1", "[::1]:5000")),
         ("registry_authorities", "a:1=/ca.crt", (("a:1", "/ca.crt"),)),
+        ("cache_registry", "[fd00::1]:5000/cache", "[fd00::1]:5000/cache"),
         ("run_dns", "10.0.0.2, ::1", ("10.0.0.2", "::1")),
         ("buildkit_log_level", "debug", "debug"),
         ("BUILDKIT_STEP_LOG_MAX_SIZE", "10MiB", 10 << 20),
