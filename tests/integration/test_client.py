@@ -66,7 +66,7 @@ async def test_the_directory_is_what_the_image_holds(command, registry, tmp_path
     done = await ended(await command(tmp_path, "--image", f"{registry}/client/tree:1"))
     image = pull(registry, "client/tree", "1")
     assert (done.code, done.out) == (0, f"{registry}/client/tree:1@{image.digest}\n")
-    assert "  from a step\n" in done.err
+    assert re.search(r"^#\d+ from a step$", done.err, re.MULTILINE)
     files = {path: file for path, file in image.files.items() if path.startswith("tree/")}
     assert {path: (file.kind, file.mode, file.content) for path, file in files.items()} == {
         "tree/empty": ("dir", 0o750, b""),
@@ -86,7 +86,8 @@ async def test_a_failed_step_fails_the_command(command, registry, tmp_path, stre
     )
     done = await ended(await command(tmp_path, "--image", f"{registry}/client/bad:1", stream))
     assert (done.code, done.out) == (1, "")
-    assert f"  {stream} no such package\n" in done.err
+    step = r"#\d+" if stream == "--stream" else " "
+    assert re.search(rf"^{step} {stream} no such package$", done.err, re.MULTILINE)
     assert done.err.endswith("did not complete successfully: exit code: 3\n")
 
 
@@ -169,3 +170,17 @@ async def test_the_library_follows_a_build(builder, registry, tmp_path):
     assert result.status is BuildStatus.SUCCESS
     assert result.digest == pull(registry, "client/library", "1").digest
     assert result.build_id
+
+
+async def test_plain_output_says_which_steps_ran_and_which_did_not(command, tmp_path):
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox AS a\nRUN echo of a step; sleep 100\n"
+        "FROM busybox\nRUN sleep 1\nCOPY --from=a /x /\nCOPY nothere /\n"
+    )
+    done = await ended(await command(tmp_path, "--skip-push"))
+    assert done.code == 1
+    number = {name: step for step, name in re.findall(r"^(#\d+) (\[.*)$", done.err, re.MULTILINE)}
+    (missing,) = (number[name] for name in number if "nothere" in name)
+    assert f"\n{missing} FAILED after " in done.err
+    assert f"{missing} CACHED" not in done.err
+    assert len(number) == len(set(number.values()))

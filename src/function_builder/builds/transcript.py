@@ -15,7 +15,7 @@ from typing import Final
 from aiobuildkit import StatusEvent, Vertex, VertexLog, VertexStatus
 from function_builder.builds.findings import Findings
 from function_builder.builds.masking import Mask
-from function_builder.contract.log import LogPrefixes
+from function_builder.contract.log import LogPrefixes, StepState, StepText
 
 MAX_LINE_BYTES: Final = 32 * 1024
 """Output without a line's end is cut after this many bytes; a reply's line holds them even where
@@ -39,6 +39,7 @@ class Transcript:
         self._mask = mask
         self._prefixes = prefixes
         self._partial: dict[tuple[str, int], bytearray] = {}
+        self._numbers: dict[str, int] = {}
         self.findings = Findings(mask)
 
     def lines(self, event: StatusEvent) -> list[str]:
@@ -65,10 +66,17 @@ class Transcript:
         text = self._mask.text(vertex.name)
         if vertex.started is not None and vertex.completed is not None:
             text += f" {max(vertex.completed - vertex.started, 0) / 1e9:.2f}s"
-        return self._line("v", vertex.started, text)
+        line = self._line("v", vertex.started, text)
+        return StepText(line, f"{self._number(vertex.digest)} {_state(vertex)}")
 
     def _status(self, status: VertexStatus) -> str:
-        return self._line("s", status.timestamp, f"{self._mask.text(status.id)} {status.current}")
+        text = f"{self._mask.text(status.id)} {status.current}"
+        state = StepState.MOVING if status.completed is None else StepState.MOVED
+        line = self._line("s", status.timestamp, text)
+        return StepText(line, f"{self._number(status.vertex)} {state}")
+
+    def _number(self, vertex: str) -> int:
+        return self._numbers.setdefault(vertex, len(self._numbers) + 1)
 
     def _output(self, log: VertexLog) -> Iterator[str]:
         key = (log.vertex, log.stream)
@@ -79,7 +87,8 @@ class Transcript:
         held += log.data
         start = 0
         for end in list(_LINE_END.finditer(held, searched)):
-            yield from self._pieces(bytes(held[start : end.start()]), log.timestamp)
+            line = bytes(held[start : end.start()])
+            yield from self._pieces(log.vertex, line, log.timestamp)
             start = end.end()
         del held[:start]
         # What may be the beginning of a secret stays behind until its end is known.
@@ -88,20 +97,26 @@ class Transcript:
                 bytes(held), MAX_LINE_BYTES, ahead=self._mask.longest
             )
             for piece in pieces:
-                yield self._text(piece, log.timestamp)
+                yield self._text(log.vertex, piece, log.timestamp)
         if not held:
             del self._partial[key]
 
-    def _pieces(self, line: bytes, timestamp: int | None) -> Iterator[str]:
+    def _pieces(self, vertex: str, line: bytes, timestamp: int | None) -> Iterator[str]:
         for piece in self._mask.pieces(line, MAX_LINE_BYTES):
-            yield self._text(piece, timestamp)
+            yield self._text(vertex, piece, timestamp)
 
-    def _text(self, line: bytes, timestamp: int | None) -> str:
-        return self._line("l", timestamp, self._mask.output(line).decode("utf-8", "replace"))
+    def _text(self, vertex: str, line: bytes, timestamp: int | None) -> str:
+        text = self._mask.output(line).decode("utf-8", "replace")
+        return StepText(self._line("l", timestamp, text), str(self._number(vertex)))
 
     def _flush(self, keys: Iterable[tuple[str, int]]) -> list[str]:
-        rests = [bytes(self._partial.pop(key)).removesuffix(b"\r") for key in list(keys)]
-        return [line for rest in rests for line in self._pieces(rest, None)]
+        return [
+            line
+            for key in list(keys)
+            for line in self._pieces(
+                key[0], bytes(self._partial.pop(key)).removesuffix(b"\r"), None
+            )
+        ]
 
     def _line(self, kind: str, timestamp: int | None, text: str) -> str:
         if self._prefixes is LogPrefixes.NONE:
@@ -109,6 +124,15 @@ class Transcript:
         seconds = int(time.time()) if timestamp is None else timestamp // 10**9
         line = f"{_rfc3339(seconds)} {text}"
         return line if self._prefixes is LogPrefixes.TIME else f"{kind}: {line}"
+
+
+def _state(vertex: Vertex) -> StepState:
+    if vertex.error:
+        cancelled = vertex.error.endswith("context canceled")
+        return StepState.CANCELLED if cancelled else StepState.FAILED
+    if vertex.completed is not None:
+        return StepState.CACHED if vertex.cached else StepState.COMPLETED
+    return StepState.ANNOUNCED if vertex.started is None else StepState.STARTED
 
 
 @lru_cache(maxsize=64)

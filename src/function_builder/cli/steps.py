@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from function_builder.client import LogLine, OutputLine, StatusLine, StepLine
+from function_builder.client import LogLine, OutputLine, StatusLine, StepLine, StepState
 
 _KEPT_OUTPUT: Final = 20
 _NUMBERED = re.compile(r"\[[^]]*\d+/\d+\] ")
@@ -16,19 +16,21 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 @dataclass(slots=True)
 class Step:
-    """One step, which may run more than once: an export does, to write and to push.
+    """One step, which may run more than once: to load an image is to look it up, then to fetch it.
 
     Attributes:
         name: as the log has it.
+        number: in the stream; 0 where the stream has none.
         began: when it began last, by this machine's monotonic clock; None when it does not run.
-        seconds: how long it ran before, by the builder's count.
-        cached: it was announced and ended, but never ran.
+        seconds: how long it ran at most, by the builder's count.
+        outcome: how it ended last; None if that is not known.
     """
 
     name: str
+    number: int = 0
     began: float | None = None
     seconds: float = 0.0
-    cached: bool = False
+    outcome: StepState | None = None
 
     @property
     def running(self) -> bool:
@@ -37,8 +39,10 @@ class Step:
 
     @property
     def took(self) -> str:
-        """How long it ran, for people."""
-        return "cached" if self.cached else f"{self.seconds:.2f}s"
+        """How long it ran, for people, or why it did not; empty where the log leaves both open."""
+        if self.outcome in (StepState.CACHED, StepState.CANCELLED):
+            return str(self.outcome)
+        return f"{self.seconds:.2f}s" if self.outcome or self.seconds else ""
 
     @property
     def command(self) -> str:
@@ -47,23 +51,22 @@ class Step:
 
 
 class Steps:
-    """What is known of a build: its steps by name, its newest output, what it moves at the moment.
+    """What is known of a build: its steps, its newest output, what it moves at the moment.
 
-    BuildKit announces the Dockerfile's steps all at once and in no order, with the same line that
-    says later that one was begun. So a numbered step counts as begun at its second such line, or
-    when it has ended without one, as cached steps do.
-
-    The log does not say which step wrote a line of output, so output belongs to the build.
+    BuildKit announces the Dockerfile's steps all at once and in no order. A stream of ours says so
+    of a line (`StepState`). Other builders print the same line when a step is announced and when it
+    begins, so there a numbered step counts as begun at its second such line, or when it ends
+    without one; whether it was cached, or failed before it ran, is not known then.
 
     Attributes:
-        begun: the steps that were begun, the earliest first.
+        begun: the steps that were begun, the earliest first, by number or by name.
         announced: the names of all numbered steps.
         output: the newest lines.
         activity: what was moved last, while its step runs.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.begun: dict[str, Step] = {}
+        self.begun: dict[int | str, Step] = {}
         self.announced: set[str] = set()
         self.output: tuple[str, ...] = ()
         self.activity: StatusLine | None = None
@@ -72,31 +75,36 @@ class Steps:
     def take(self, line: LogLine) -> Step | None:
         """Take the log's next line in; returns the step that was begun or ended by it."""
         match line:
-            case StepLine(name, None) if _NUMBERED.match(name) and name not in self.announced:
-                self.announced.add(name)
-            case StepLine(name, None):
-                step = self.begun.setdefault(name, Step(name))
-                step.began, step.cached = self._clock(), False
-                self.activity = None
-                return step
-            case StepLine(name, float() as seconds):
-                never_ran = name in self.announced and not seconds
-                step = self.begun.setdefault(name, Step(name, cached=never_ran))
-                step.began, step.seconds = None, step.seconds + seconds
-                self.activity = None
-                return step
+            case StepLine():
+                return self._step(line)
             case StatusLine():
                 self.activity = line
             case OutputLine(text):
                 self.output = (*self.output, printable(text))[-_KEPT_OUTPUT:]
         return None
 
+    def _step(self, line: StepLine) -> Step | None:
+        if _NUMBERED.match(line.name) and line.name not in self.announced:
+            self.announced.add(line.name)
+            if line.state is None and line.seconds is None:
+                return None
+        if line.state is StepState.ANNOUNCED:
+            return None
+        step = self.begun.setdefault(line.step or line.name, Step(line.name, line.step))
+        self.activity = None
+        if line.state is StepState.STARTED or (line.state is None and line.seconds is None):
+            step.began, step.outcome = self._clock(), None
+        else:
+            step.began, step.outcome = None, line.state
+            step.seconds = max(step.seconds, line.seconds or 0)
+        return step
+
     def failing(self, error: str) -> Step | None:
-        """The step whose command a build's error quotes; None if it quotes none."""
-        for step in reversed(self.begun.values()):
-            if step.command and step.command in error:
-                return step
-        return None
+        """The step that failed, or whose command a build's error quotes; None if none is known."""
+        steps = list(reversed(self.begun.values()))
+        known = (step for step in steps if step.outcome is StepState.FAILED)
+        quoted = (step for step in steps if step.command and step.command in error)
+        return next(known, None) or next(quoted, None)
 
 
 def printable(text: str) -> str:

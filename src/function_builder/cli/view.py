@@ -5,6 +5,7 @@ take it.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -17,9 +18,29 @@ from rich.table import Table
 from rich.text import Text
 
 from function_builder.cli.steps import Step, Steps, printable
-from function_builder.client import BuildResult, BuildStatus, OutputLine, parse_log_line
+from function_builder.client import (
+    BuildResult,
+    BuildStatus,
+    OutputLine,
+    StatusLine,
+    StepState,
+    log_lines,
+)
 
 _SHOWN_OUTPUT: Final = 6
+
+_ENDINGS: Final = {
+    StepState.COMPLETED: "DONE SECONDS",
+    StepState.CACHED: "CACHED",
+    StepState.FAILED: "FAILED after SECONDS",
+    StepState.CANCELLED: "CANCELLED",
+}
+
+_ENDS_ONCE: Final = re.compile(r"\[[^]]*\d+/\d+\] (?!FROM )")
+"""Steps of the Dockerfile that run a command or copy. Loads and exports end several times."""
+
+_TRANSFER: Final = "transferring "
+_BLOB: Final = "sha256:"
 
 
 class View(Protocol):
@@ -49,12 +70,19 @@ def choose_view(console: Console, title: str) -> View:
 
 
 class PlainView:
-    """One line for a step begun, one for a step ended, and RUN output between, indented."""
+    """Lines for pipes and CI: each step's name once, then how it ended, with output between.
 
-    def __init__(self, console: Console) -> None:
+    A stream of ours says which step a line belongs to, so lines have its number, as `docker build`
+    prints them: steps that run at once can be told apart. Other builders' lines have none.
+    """
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._clock = clock
         self._steps = Steps()
-        self._named: set[str] = set()
+        self._named: set[int | str] = set()
+        self._held: dict[int | str, Step] = {}
+        self._activities: dict[tuple[int, str], float] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -67,27 +95,72 @@ class PlainView:
         self._line(printable(text))
 
     def progress(self, event: BuildResult) -> None:
-        """Show the log's next lines; how many bytes have moved is for live views only."""
-        for line in map(parse_log_line, event.log):
+        """Show the log's next lines."""
+        for line in log_lines(event):
             step = self._steps.take(line)
             if step is not None:
                 self._step(step)
             elif isinstance(line, OutputLine):
-                self._line(f"  {printable(line.text)}")
+                self._line(f"{_number(line.step)}{printable(line.text)}")
+            elif isinstance(line, StatusLine):
+                self._activity(line)
 
     def finish(self, result: BuildResult) -> None:
         """Say how the build ended."""
+        self._tell_held()
         self._console.print(_ending(result), soft_wrap=True)
 
     def _step(self, step: Step) -> None:
-        if not step.running:
+        key = step.number or step.name
+        if key not in self._named:
+            self._tell_held()
+            self._named.add(key)
+            number = f"#{step.number} " if step.number else ""
+            self._line(f"{number}{printable(step.name)}")
+        if step.running:
+            self._held.pop(key, None)
+        elif step.outcome is StepState.COMPLETED or step.outcome is None:
+            self._held[key] = step
+            if _ENDS_ONCE.match(step.name):
+                self._tell_held()
+        else:
+            self._held.pop(key, None)
+            self._tell(step)
+
+    def _tell_held(self) -> None:
+        """Tell the ends that may not have been the last of their steps, now that others begin."""
+        for step in self._held.values():
+            self._tell(step)
+        self._held = {}
+
+    def _tell(self, step: Step) -> None:
+        took = f"{step.seconds:.2f}s"
+        if step.number and step.outcome is not None:
+            ending = _ENDINGS[step.outcome]
+            self._line(f"#{step.number} {ending}".replace("SECONDS", took))
+        elif step.took:
             self._line(f"{printable(step.name)}  {step.took}")
-        elif step.name not in self._named:
-            self._line(printable(step.name))
-        self._named.add(step.name)
+
+    def _activity(self, line: StatusLine) -> None:
+        """Tell what a step does at length, such as a push, as it begins and once it has ended."""
+        if not line.step or line.name.startswith(_TRANSFER):
+            return
+        key = line.step, line.name
+        name = f"#{line.step} {printable(line.name)}"
+        if key not in self._activities:
+            self._activities[key] = self._clock()
+            if not line.ended and not line.name.startswith(_BLOB):
+                self._line(name)
+        elif line.ended and (took := self._clock() - self._activities[key]) >= 1:
+            moved = f" {decimal(line.current)}" if line.current else ""
+            self._line(f"{name}{moved} {took:.1f}s")
 
     def _line(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
+
+
+def _number(step: int) -> str:
+    return f"#{step} " if step else "  "
 
 
 class LiveView:
@@ -121,8 +194,8 @@ class LiveView:
 
     def progress(self, event: BuildResult) -> None:
         """Take the log's next lines into the picture."""
-        for line in event.log:
-            self._steps.take(parse_log_line(line))
+        for line in log_lines(event):
+            self._steps.take(line)
 
     def finish(self, result: BuildResult) -> None:
         """Replace the picture by the whole of what was done."""
@@ -150,8 +223,9 @@ class LiveView:
         return Group(*picture, Text())
 
     def _headline(self, now: float) -> Text:
-        known = self._steps.announced | self._steps.begun.keys()
-        done = sum(not step.running for step in list(self._steps.begun.values()))
+        begun = list(self._steps.begun.values())
+        known = self._steps.announced | {step.name for step in begun}
+        done = sum(not step.running for step in begun)
         line = Text.assemble((self._title, "bold"), f"  {now - self._began:.1f}s")
         if known:
             line.append(f"  {done}/{len(known)}", "dim")
@@ -184,19 +258,22 @@ def _running_row(step: Step, now: float) -> tuple[Text, Text, Text]:
     name = printable(step.name)
     if step.began is None:
         return Text("✓", "green"), Text(name), Text(step.took, "dim")
-    seconds = step.seconds + now - step.began
+    seconds = now - step.began
     return Text("▶", "cyan"), Text(name, "cyan"), Text(f"{seconds:.1f}s", "cyan")
 
 
 def _ended_row(step: Step, culprit: Step | None, *, failed: bool) -> tuple[Text, Text, Text]:
-    """A failed build's log tells the step that failed from the others only by its error.
+    """A step of a build that has ended.
 
-    One that was stopped before it ran looks as if cached, so no such word is said then.
+    Where the log does not say how a step ended, a failed build leaves that open: a step that was
+    stopped before it ran looks as if it had been cached.
     """
-    mark, style = ("·", "") if failed else ("✓", "green")
+    mark, style = "✓", "green"
     if step is culprit:
         mark, style = "✗", "bold red"
-    took = "" if step.running or (failed and step.cached) else step.took
+    elif failed and step.outcome not in (StepState.COMPLETED, StepState.CACHED):
+        mark, style = "·", ""
+    took = "" if step.running else step.took or ("" if failed else "cached")
     name_style = style if step is culprit else ""
     return Text(mark, style), Text(printable(step.name), name_style), Text(took, "dim")
 

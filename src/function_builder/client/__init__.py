@@ -26,6 +26,7 @@ from function_builder.client.progress import (
     OutputLine,
     StatusLine,
     StepLine,
+    log_lines,
     parse_log_line,
 )
 from function_builder.client.sealing import seal_secrets
@@ -34,6 +35,7 @@ from function_builder.client.sync import Client, Stream
 from function_builder.client.tls import tls_context
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.findings import BuildWarning, Reason, SourceExcerpt
+from function_builder.contract.log import StepState
 from function_builder.contract.result import BuildFailed, BuildResult, BuildStatus
 
 __all__ = [
@@ -57,8 +59,10 @@ __all__ = [
     "SourceExcerpt",
     "StatusLine",
     "StepLine",
+    "StepState",
     "Stream",
     "Unreachable",
+    "log_lines",
     "parse_log_line",
     "seal_secrets",
     "tls_context",

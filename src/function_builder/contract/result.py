@@ -19,6 +19,7 @@ from function_builder.contract.findings import (
     parse_source,
     parse_warnings,
 )
+from function_builder.contract.log import StepText
 from function_builder.contract.text import dump_json
 
 MAX_LINE_BYTES: Final = 48 * 1024
@@ -50,6 +51,7 @@ class BuildResult:
         image: the reference that was asked for.
         error: what went wrong; empty unless failed.
         log: lines without their newline.
+        steps: the step of each line, as `StepText` has it; only streams have them.
         duration: seconds from the request's acceptance.
         digest: of the image or the index, as `sha256:<hex>`; empty where there is none.
         digests: platform -> the digest of its image; empty where they are not known.
@@ -65,6 +67,7 @@ class BuildResult:
     image: str = ""
     error: str = ""
     log: Sequence[str] = ()
+    steps: Sequence[str] = ()
     duration: float = 0.0
     digest: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -162,15 +165,24 @@ def progress_lines(log: Iterable[str], duration: float) -> Iterator[bytes]:
     """
     tail = b'"status":"in_progress","duration":%.3f}\n' % duration
     batch: list[bytes] = []
+    steps: list[bytes] = []
     size = 0
     for text in log:
         encoded = _cut(text)[1]
-        if batch and size + len(encoded) + 1 > _MAX_TEXT_BYTES:
-            yield b'{"log":[%b],%b' % (b",".join(batch), tail)
-            batch, size = [], 0
+        step = b'"%b"' % text.step.encode() if isinstance(text, StepText) else b'""'
+        added = len(encoded) + len(step) + len(",,")
+        if batch and size + added > _MAX_TEXT_BYTES:
+            yield _progress_line(batch, steps, tail)
+            batch, steps, size = [], [], 0
         batch.append(encoded)
-        size += len(encoded) + 1
-    yield b'{"log":[%b],%b' % (b",".join(batch), tail) if batch else b"{" + tail
+        steps.append(step)
+        size += added
+    yield _progress_line(batch, steps, tail) if batch else b"{" + tail
+
+
+def _progress_line(log: Sequence[bytes], steps: Sequence[bytes], tail: bytes) -> bytes:
+    known = b'"steps":[%b],' % b",".join(steps) if any(step != b'""' for step in steps) else b""
+    return b'{"log":[%b],%b%b' % (b",".join(log), known, tail)
 
 
 def parse_result(data: bytes | str) -> BuildResult:
@@ -185,6 +197,7 @@ def parse_result(data: bytes | str) -> BuildResult:
         raise ValueError("not a build's answer: nested too deeply") from error
     fields = document if isinstance(document, dict) else {}
     log = fields.get("log") or ()
+    steps = fields.get("steps")
     duration = fields.get("duration", 0)
     digests = fields.get("digests")
     if not fields or not isinstance(log, list | tuple) or not isinstance(duration, int | float):
@@ -194,6 +207,7 @@ def parse_result(data: bytes | str) -> BuildResult:
         image=str(fields.get("image") or ""),
         error=str(fields.get("error") or ""),
         log=tuple(str(line) for line in log),
+        steps=tuple(str(step) for step in steps) if isinstance(steps, list) else (),
         duration=float(duration),
         digest=str(fields.get("digest") or ""),
         digests={str(k): str(v) for k, v in digests.items()} if isinstance(digests, dict) else {},

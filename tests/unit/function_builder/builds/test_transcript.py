@@ -1,5 +1,6 @@
 """Status events as log lines."""
 
+import dataclasses
 import hashlib
 import re
 import time
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from aiobuildkit import StatusEvent, Vertex, VertexLog, VertexStatus
 from function_builder.builds.masking import Mask
 from function_builder.builds.transcript import MAX_LINE_BYTES, Transcript
-from function_builder.contract.log import LogPrefixes
+from function_builder.contract.log import LogPrefixes, StepText
 
 NOW = 1_655_975_412 * 10**9
 AT = "2022-06-23T09:10:12Z"
@@ -249,3 +250,37 @@ def test_a_thousand_secrets_do_not_hold_up_the_log():
         said(subject, *output(b"0123456789abcdef" * (1 << 16) + end))
     # Tried one by one at each byte, and once more at each cut of the line, it was minutes.
     assert time.process_time() - began < 20
+
+
+def test_each_line_has_its_step():
+    subject = transcript()
+    other = dataclasses.replace(STEP, digest="sha256:2", name="other")
+    ended = dataclasses.replace(STEP, completed=NOW + 1)
+    other_ended = dataclasses.replace(other, completed=NOW + 1)
+    events = [
+        StatusEvent(vertexes=(dataclasses.replace(STEP, started=None), other)),
+        StatusEvent(
+            vertexes=(STEP,),
+            statuses=(
+                VertexStatus(id="a", vertex="sha256:2", timestamp=NOW),
+                VertexStatus(id="a", vertex="sha256:2", timestamp=NOW, completed=NOW),
+            ),
+        ),
+        *output(b"whole\npart"),
+        StatusEvent(
+            vertexes=(
+                ended,
+                dataclasses.replace(other_ended, cached=True),
+                dataclasses.replace(other_ended, error="exit code: 1"),
+                dataclasses.replace(other_ended, error="rpc error: context canceled"),
+            )
+        ),
+    ]
+    lines = [line for event in events for line in subject.lines(event)]
+    assert [line.step for line in lines if isinstance(line, StepText)] == [
+        *("1 announced", "2 started"),
+        *("1 started", "2 moving", "2 moved"),
+        "1",
+        *("1 completed", "2 cached", "2 failed", "2 cancelled", "1"),
+    ]
+    assert not hasattr(subject.note("of our own"), "step")

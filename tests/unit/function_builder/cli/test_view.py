@@ -1,3 +1,4 @@
+import dataclasses
 import io
 from collections.abc import Callable
 
@@ -93,21 +94,22 @@ def test_output_is_shown_while_its_step_runs_and_not_under_the_next() -> None:
     assert not any("noise" in row for row in rows(console, view._picture))
 
 
-def test_a_step_that_begins_anew_runs_again_and_its_times_add_up() -> None:
+def test_a_step_that_begins_anew_runs_again_and_its_longest_time_counts() -> None:
     console, clock = terminal(), Clock()
     view = live(console, clock)
     view.progress(event("v: exporting", "v: exporting 1.25s", "v: exporting"))
     clock.now = 2.0
-    assert rows(console, view._picture)[1].split() == ["▶", "exporting", "3.2s"]
+    assert rows(console, view._picture)[1].split() == ["▶", "exporting", "2.0s"]
     view.progress(event("v: exporting 0.50s"))
-    assert rows(console, view._picture)[1].split() == ["✓", "exporting", "1.75s"]
+    assert rows(console, view._picture)[1].split() == ["✓", "exporting", "1.25s"]
 
 
-def test_a_step_that_ends_without_having_begun_was_cached() -> None:
+def test_a_step_that_ends_without_having_begun_was_cached_if_its_build_ended_well() -> None:
     console, clock = terminal(), Clock()
     view = live(console, clock)
     view.progress(event(f"v: {RUN}", f"v: {RUN} 0.00s"))
-    assert rows(console, view._picture)[1].split()[-1] == "cached"
+    assert rows(console, view._picture)[1] == f"✓ {RUN}"
+    assert shown(console, view, SUCCEEDED)[0].split()[-1] == "cached"
     view.progress(event(f"v: {RUN}"))
     assert rows(console, view._picture)[1].startswith("▶")
 
@@ -173,26 +175,119 @@ def test_an_error_may_have_lines_but_steers_no_terminal() -> None:
     assert left[-2:] == ["Build failed after 4.2s: one", "two"]
 
 
-def test_plain_lines() -> None:
-    console = Console(file=io.StringIO(), width=20, highlight=False)
+def plain(console: Console) -> list[str]:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def pipe() -> Console:
+    return Console(file=io.StringIO(), width=20, highlight=False)
+
+
+def test_plain_lines_of_a_builder_that_tells_no_steps() -> None:
+    console = pipe()
     with PlainView(console) as view:
         view.note("the builder is busy, and this line is longer than the width")
         view.progress(event("v: [internal] load", "v: [internal] load 0.00s"))
         view.progress(event("v: [internal] load", "v: [internal] load 0.03s", *BEGIN))
         view.progress(event("s: transferring context: 28", "l: [red]hello[/]", f"v: {RUN} 1.20s"))
+        view.progress(event("v: [3/3] COPY . .", "v: [3/3] COPY . . 0.00s"))
         view.finish(SUCCEEDED)
         view.finish(failed("no"))
-    assert isinstance(console.file, io.StringIO)
-    assert console.file.getvalue().splitlines() == [
+    assert plain(console) == [
         "the builder is busy, and this line is longer than the width",
         "[internal] load",
-        "[internal] load  0.00s",
         "[internal] load  0.03s",
         "[2/3] RUN npm i",
         "  [red]hello[/]",
         "[2/3] RUN npm i  1.20s",
+        "[3/3] COPY . .",
         "Built in 4.2s",
         "Build failed after 4.2s: no",
+    ]
+
+
+def tagged(*lines: tuple[str, str]) -> BuildResult:
+    """Lines with their steps."""
+    plain_event = event(*(line for line, _ in lines))
+    return dataclasses.replace(plain_event, steps=tuple(step for _, step in lines))
+
+
+FROM, LOAD = "[a 1/2] FROM busybox", "[internal] load build context"
+PARALLEL = (
+    tagged((f"v: {FROM}", "1 announced"), ("v: [a 2/2] RUN x", "2 announced")),
+    tagged((f"v: {FROM}", "1 started"), (f"v: {FROM} 0.01s", "1 completed")),
+    tagged((f"v: {LOAD}", "6 started"), ("s: transferring context: 9", "6 moving")),
+    tagged((f"v: {LOAD} 0.03s", "6 completed"), (f"v: {FROM}", "1 started")),
+    tagged((f"v: {FROM} 0.23s", "1 completed"), ("v: [a 2/2] RUN x", "2 started")),
+    tagged(("v: [b 2/3] RUN sleep 1.50s", "3 started"), ("l: of a", "2"), ("l: of b", "3")),
+    tagged(("v: [b 1/3] COPY nothere .", "4 started"), ("v: [c 2/2] RUN y 0.00s", "5 cached")),
+    tagged(
+        ("v: [b 1/3] COPY nothere . 0.00s", "4 failed"), ("v: [a 2/2] RUN x 1.20s", "2 cancelled")
+    ),
+    tagged(("v: [b 2/3] RUN sleep 1.50s 1.50s", "3 completed"), ("l: a note", "")),
+)
+
+
+def test_plain_lines_have_the_step_that_they_belong_to() -> None:
+    console = pipe()
+    with PlainView(console) as view:
+        for each in PARALLEL:
+            view.progress(each)
+        view.finish(failed("no"))
+    assert plain(console) == [
+        f"#1 {FROM}",
+        "#1 DONE 0.01s",
+        f"#6 {LOAD}",
+        "#6 DONE 0.03s",
+        "#1 DONE 0.23s",
+        "#2 [a 2/2] RUN x",
+        "#3 [b 2/3] RUN sleep 1.50s",
+        "#2 of a",
+        "#3 of b",
+        "#4 [b 1/3] COPY nothere .",
+        "#5 [c 2/2] RUN y",
+        "#5 CACHED",
+        "#4 FAILED after 0.00s",
+        "#2 CANCELLED",
+        "#3 DONE 1.50s",
+        "  a note",
+        "Build failed after 4.2s: no",
+    ]
+
+
+def test_a_bad_end_knows_which_steps_were_cached_failed_or_cancelled() -> None:
+    console, clock = terminal(), Clock()
+    view = live(console, clock)
+    for each in PARALLEL:
+        view.progress(each)
+    left = [row.split() for row in shown(console, view, failed("no"))]
+    marks = {row[1] + row[2]: (row[0], row[-1]) for row in left if len(row) > 3}
+    assert marks["[b1/3]"] == ("✗", "0.00s")
+    assert marks["[c2/2]"] == ("✓", "cached")
+    assert marks["[a2/2]"] == ("·", "cancelled")
+    assert marks["[b2/3]"] == ("✓", "1.50s")
+
+
+def test_a_long_push_is_told_as_it_begins_and_once_it_has_ended() -> None:
+    console, clock = pipe(), Clock()
+    with PlainView(console, clock=clock) as view:
+        view.progress(tagged(("v: exporting to image", "7 started")))
+        view.progress(tagged(("s: exporting layers 0", "7 moving"), ("s: sha256:ab 9", "7 moving")))
+        clock.now = 0.5
+        view.progress(tagged(("s: exporting layers 0", "7 moved"), ("s: pushing 0", "7 moving")))
+        clock.now = 4.0
+        view.progress(tagged(("s: pushing 0", "7 moved"), ("s: sha256:ab 1500000", "7 moved")))
+        view.progress(tagged(("v: exporting to image 4.00s", "7 completed")))
+        view.finish(SUCCEEDED)
+    assert plain(console) == [
+        "#7 exporting to image",
+        "#7 exporting layers",
+        "#7 pushing",
+        "#7 pushing 3.5s",
+        "#7 sha256:ab 1.5 MB 4.0s",
+        "#7 DONE 4.00s",
+        "Built in 4.2s",
     ]
 
 

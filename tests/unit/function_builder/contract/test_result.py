@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from function_builder.contract.findings import BuildWarning, Reason, SourceExcerpt
+from function_builder.contract.log import StepText
 from function_builder.contract.result import (
     MAX_LINE_BYTES,
     BuildResult,
@@ -38,9 +39,15 @@ def test_no_character_ends_a_line_of_an_answer(text):
         assert read.error or read.log or not meant
 
 
-@given(LOGS, st.floats(0, 10_000))
+STEPS = st.sampled_from(["", "7", "1 started", "123456 announced"])
+
+
+@given(LOGS, st.floats(0, 10_000), st.lists(STEPS))
 @settings(max_examples=40, deadline=None)
-def test_progress_lines_hold_the_log_in_lines_of_bounded_length(log, duration):
+def test_progress_lines_hold_the_log_in_lines_of_bounded_length(log, duration, steps):
+    steps = (steps + [""] * len(log))[: len(log)]
+    log = [StepText(text, step) if step else text for text, step in zip(log, steps, strict=True)]
+    told: list[str] = []
     lines = list(progress_lines(log, duration))
     assert lines
     shown: list[str] = []
@@ -52,10 +59,20 @@ def test_progress_lines_hold_the_log_in_lines_of_bounded_length(log, duration):
         assert result.status is BuildStatus.IN_PROGRESS
         assert result.duration == round(duration, 3)
         shown += result.log
+        assert len(result.steps) in (0, len(result.log))
+        told += result.steps or [""] * len(result.log)
+    assert told == steps
     assert len(shown) == len(log)
     for said, meant in zip(shown, log, strict=True):
         meant_utf8 = meant.encode("utf-8", "replace").decode()
         assert said == meant_utf8 or (said.endswith("…") and meant_utf8.startswith(said[:-1]))
+
+
+def test_steps_are_told_where_there_are_any():
+    (line,) = progress_lines([StepText("v: RUN x", "3 started"), "l: a note"], 0)
+    assert line.startswith(b'{"log":["v: RUN x","l: a note"],"steps":["3 started",""],"status":')
+    (line,) = progress_lines(["l: a note"], 0)
+    assert b"steps" not in line
 
 
 def test_a_heartbeat_is_an_object_without_a_log():
