@@ -373,7 +373,7 @@ class Settings:
     buildkit_cache_size: int = _setting(
         "buildkit_cache_size",
         _bytes,
-        20 * 10**9,
+        20 * 2**30,
         "What the build cache may take of the disk.",
     )
     buildkit_log_level: str = _setting(

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from function_builder.engine import find_tool
+from tests.builders import running_builder
 from tests.support import free_address, running, until
 
 pytestmark = pytest.mark.integration
@@ -166,3 +167,18 @@ async def test_steps_ask_the_hosts_dns_server_on_its_loopback_interface(serve, t
     assert "nameserver 127.0.0.1" in said
     assert "search corp.internal" in said
     assert said.count("nameserver 1") == said.count("nameserver ")
+
+
+async def test_settings_that_have_no_effect_are_named(tmp_path):
+    """`buildkit_url` names a BuildKit that is run elsewhere."""
+    ignored = {"run_dns": "10.0.0.2", "registry_mirrors": "ghcr.io=mirror", "run_network": "bridge"}
+    absent = "unix:///absent"
+    async with running_builder(
+        tmp_path / "b", absent, wait_for="/healthz", MAX_QUEUE="1", **ignored
+    ) as builder:
+        lines = [json.loads(line) for line in builder.log.read_text().splitlines()]
+    named = {line["name"]: line["event"] for line in lines if "name" in line}
+    assert named.keys() == {"MAX_QUEUE", *ignored}
+    assert {event for name, event in named.items() if name in ignored} == {
+        "a setting has no effect, because buildkit_url is set"
+    }

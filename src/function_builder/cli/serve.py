@@ -153,7 +153,7 @@ def own_buildkit(
         mirrors=mirrors,
         plain_http=[*settings.plain_http_registries, *filter(None, (registry,))],
         authorities=authorities,
-        cache=CacheLimits(most=str(settings.buildkit_cache_size)),
+        cache=CacheLimits.within(settings.buildkit_cache_size),
         nameservers=settings.run_dns,
         log_level=settings.buildkit_log_level,
         step_log=StepLogLimits(settings.step_log_max_size, settings.step_log_max_speed),

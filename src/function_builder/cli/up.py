@@ -29,7 +29,7 @@ from function_builder.server import serve
 from function_builder.settings import Settings
 from function_builder.telemetry import configure_logging
 
-_MIRRORED: Final = ("docker.io", "ghcr.io")
+MIRRORED: Final = ("docker.io", "ghcr.io")
 """What `up`'s registry stands in for: the base images of OpenFaaS' templates come from both."""
 
 
@@ -125,7 +125,7 @@ async def _up(stack: Stack) -> None:
             stack.state / "buildkit",
             config=own_buildkit(
                 Settings.from_environment(os.environ),
-                mirrored=_MIRRORED,
+                mirrored=MIRRORED,
                 registry=stack.registry,
             ),
             log=stack.state / "buildkitd.log",

@@ -44,6 +44,11 @@ class CacheLimits:
     most: str = "20GB"
     free: str = "10%"
 
+    @classmethod
+    def within(cls, size: int) -> Self:
+        """Limits for a cache of `size` bytes, of which at most a fifth is never collected."""
+        return cls(reserved=str(min(2 * 2**30, size // 5)), most=str(size))
+
 
 @dataclass(frozen=True, slots=True)
 class StepLogLimits:

@@ -30,6 +30,11 @@ def test_only_the_oci_worker_runs_and_its_cache_is_limited():
     }
 
 
+def test_a_small_cache_can_be_collected():
+    assert CacheLimits.within(10**9) == CacheLimits(reserved="200000000", most="1000000000")
+    assert CacheLimits.within(100 * 2**30).reserved == str(2 * 2**30)
+
+
 def test_the_process_sandbox_can_be_done_without():
     read = written(BuildKitConfig(), process_sandbox=False)
     assert read["worker"]["oci"]["noProcessSandbox"] is True
