@@ -32,11 +32,16 @@ class TokenService:
         url: its realm.
         grants: who was given what.
         failures: status codes with which the next requests are answered.
+        refused: by method, the status of every request with a password; BuildKit by itself begins
+            with GET.
+        deaf_to: whose requests are cut, by a part of their User-Agent.
     """
 
     url: str = ""
     grants: list[tuple[str, str]] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
+    refused: dict[str, int] = field(default_factory=dict)
+    deaf_to: str = ""
     _key: ec.EllipticCurvePrivateKey = field(
         default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
     )
@@ -86,10 +91,12 @@ class TokenService:
         r, s = decode_dss_signature(self._key.sign(signed.encode(), ec.ECDSA(SHA256())))
         return f"{signed}.{_b64(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
 
-    def answer(self, user: str, scopes: list[str]) -> tuple[int, dict[str, Any]]:
+    def answer(self, method: str, user: str, scopes: list[str]) -> tuple[int, dict[str, Any]]:
         """What a request is told; an empty user is unknown."""
         if self.failures:
             return self.failures.pop(0), {}
+        if method in self.refused and user != "identity":
+            return self.refused[method], {}
         if not user:
             return 401, {"errors": [{"code": "UNAUTHORIZED"}]}
         self.grants += [(user, scope) for scope in scopes]
@@ -111,11 +118,18 @@ def running_token_service() -> Iterator[TokenService]:
 
         def do_POST(self) -> None:
             form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            user = "identity" if form.get("refresh_token") == [IDENTITY_TOKEN] else ""
+            user = form.get("username", [""])[0]
+            if form.get("refresh_token") == [IDENTITY_TOKEN]:
+                user = "identity"
+            elif form.get("password") != [USERS.get(user, ("",))[0]]:
+                user = ""
             self._reply(user, _scopes(form))
 
         def _reply(self, user: str, scopes: list[str]) -> None:
-            status, document = service.answer(user, scopes)
+            if service.deaf_to and service.deaf_to in self.headers.get("User-Agent", ""):
+                self.close_connection = True
+                return
+            status, document = service.answer(self.command, user, scopes)
             body = json.dumps(document).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

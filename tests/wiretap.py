@@ -22,6 +22,7 @@ _END_HEADERS, _PADDED_OR_PRIORITY = 0x4, 0x28
 SESSION = "/moby.buildkit.v1.Control/Session"
 _SOLVE = "/moby.buildkit.v1.Control/Solve"
 _DIFF_COPY = "/moby.filesync.v1.FileSync/DiffCopy"
+_AUTH = "/moby.filesync.v1.Auth/"
 _HEALTH = "/grpc.health.v1.Health/Check"
 
 Heard = Callable[[str, bool, bytes], None]
@@ -37,6 +38,7 @@ class Tap:
             for by the clock.
         packets: of file transfers, by their kind: STAT, REQ, DATA, FIN.
         content: bytes of files in them.
+        auth: messages of BuildKit's questions for credentials and tokens, and of their answers.
         frames: HTTP/2 frames to BuildKit that carry data.
         sent: bytes to BuildKit.
     """
@@ -44,6 +46,7 @@ class Tap:
     def __init__(self) -> None:
         self.packets: Counter[str] = Counter()
         self.content = 0
+        self.auth: list[bytes] = []
         self.sent = 0
         self._outer = _HTTP2(self._hear)
         self._inner = _HTTP2(self._hear_in_session)
@@ -82,6 +85,8 @@ class Tap:
 
     def _hear_in_session(self, path: str, by_client: bool, message: bytes) -> None:
         del by_client  # a packet's kind says who sent it
+        if path.startswith(_AUTH):
+            self.auth.append(message)
         if path == _DIFF_COPY:
             packet = Packet.FromString(message)
             self.packets[Packet.Type.Name(packet.type)] += 1

@@ -12,7 +12,7 @@
             result = await solve.result()
 """
 
-from aiobuildkit.auth import Auth, Credentials
+from aiobuildkit.auth import Auth
 from aiobuildkit.client import Client
 from aiobuildkit.connection import Address, TLSConfig
 from aiobuildkit.directory import LocalDirectory
@@ -47,6 +47,7 @@ from aiobuildkit.model import (
 from aiobuildkit.secrets import Secrets
 from aiobuildkit.session import Attachable, Handler, ServerStream
 from aiobuildkit.solve import Solve
+from aiobuildkit.tokens import Credentials, HTTPRequest, HTTPResponse, Tokens
 from aiobuildkit.wire.fsutil import Entry, file_mode
 
 __all__ = [
@@ -65,6 +66,8 @@ __all__ = [
     "Exporter",
     "FileSync",
     "FileTree",
+    "HTTPRequest",
+    "HTTPResponse",
     "Handler",
     "Health",
     "LocalDirectory",
@@ -81,6 +84,7 @@ __all__ = [
     "StatusCode",
     "StatusEvent",
     "TLSConfig",
+    "Tokens",
     "Transfer",
     "UsageRecord",
     "Vertex",

@@ -163,9 +163,12 @@ def _repository(value: str) -> str:
     return name
 
 
-def _setting(variable: str, parse: Callable[[str], Any], default: Any, doc: str) -> Any:
+def _setting(
+    variable: str, parse: Callable[[str], Any], default: Any, doc: str, *, secret: bool = False
+) -> Any:
     return field(
         default=default,
+        repr=not secret,
         metadata={"variable": variable, "parse": parse, "doc": " ".join(doc.split())},
     )
 
@@ -310,6 +313,14 @@ class Settings:
         Path,
         Path("~/.docker"),
         "The directory of `config.json`, which holds the registries' credentials.",
+    )
+    docker_auth_config: str = _setting(
+        "DOCKER_AUTH_CONFIG",
+        _text,
+        "",
+        """The same as JSON in a variable, such as `{"auths": {"HOST": {"auth": "…"}}}`; its
+        entries come first.""",
+        secret=True,
     )
     max_body_bytes: int = _setting(
         "max_body_bytes", _bytes, 2**30, "The largest request that is taken; beyond it: 413."

@@ -27,6 +27,7 @@ NOT_SETTINGS = {
     "build_secrets_private_key_path",
     "secret_mount_path",
     "DOCKER_CONFIG",
+    "DOCKER_AUTH_CONFIG",
     "spool_dir",
     "max_spool_bytes",
     # The chart's BuildKits have a buildkitd.toml.

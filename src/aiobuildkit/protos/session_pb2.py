@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n aiobuildkit/protos/session.proto\x12\x13\x61iobuildkit.session\"\"\n\x12\x43redentialsRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"7\n\x13\x43redentialsResponse\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x1e\n\x10GetSecretRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"!\n\x11GetSecretResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x14\n\x12HealthCheckRequest\"\x88\x01\n\x13HealthCheckResponse\x12\x46\n\x06status\x18\x01 \x01(\x0e\x32\x36.aiobuildkit.session.HealthCheckResponse.ServingStatus\")\n\rServingStatus\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07SERVING\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n aiobuildkit/protos/session.proto\x12\x13\x61iobuildkit.session\"\"\n\x12\x43redentialsRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\"7\n\x13\x43redentialsResponse\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\"d\n\x11\x46\x65tchTokenRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\r\n\x05realm\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\"J\n\x12\x46\x65tchTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x03\x12\x11\n\tissued_at\x18\x03 \x01(\x03\"6\n\x18GetTokenAuthorityRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\"/\n\x19GetTokenAuthorityResponse\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\"J\n\x1bVerifyTokenAuthorityRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x0c\n\x04salt\x18\x03 \x01(\x0c\".\n\x1cVerifyTokenAuthorityResponse\x12\x0e\n\x06signed\x18\x01 \x01(\x0c\"\x1e\n\x10GetSecretRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"!\n\x11GetSecretResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x14\n\x12HealthCheckRequest\"\x88\x01\n\x13HealthCheckResponse\x12\x46\n\x06status\x18\x01 \x01(\x0e\x32\x36.aiobuildkit.session.HealthCheckResponse.ServingStatus\")\n\rServingStatus\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07SERVING\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,14 +35,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREDENTIALSREQUEST']._serialized_end=91
   _globals['_CREDENTIALSRESPONSE']._serialized_start=93
   _globals['_CREDENTIALSRESPONSE']._serialized_end=148
-  _globals['_GETSECRETREQUEST']._serialized_start=150
-  _globals['_GETSECRETREQUEST']._serialized_end=180
-  _globals['_GETSECRETRESPONSE']._serialized_start=182
-  _globals['_GETSECRETRESPONSE']._serialized_end=215
-  _globals['_HEALTHCHECKREQUEST']._serialized_start=217
-  _globals['_HEALTHCHECKREQUEST']._serialized_end=237
-  _globals['_HEALTHCHECKRESPONSE']._serialized_start=240
-  _globals['_HEALTHCHECKRESPONSE']._serialized_end=376
-  _globals['_HEALTHCHECKRESPONSE_SERVINGSTATUS']._serialized_start=335
-  _globals['_HEALTHCHECKRESPONSE_SERVINGSTATUS']._serialized_end=376
+  _globals['_FETCHTOKENREQUEST']._serialized_start=150
+  _globals['_FETCHTOKENREQUEST']._serialized_end=250
+  _globals['_FETCHTOKENRESPONSE']._serialized_start=252
+  _globals['_FETCHTOKENRESPONSE']._serialized_end=326
+  _globals['_GETTOKENAUTHORITYREQUEST']._serialized_start=328
+  _globals['_GETTOKENAUTHORITYREQUEST']._serialized_end=382
+  _globals['_GETTOKENAUTHORITYRESPONSE']._serialized_start=384
+  _globals['_GETTOKENAUTHORITYRESPONSE']._serialized_end=431
+  _globals['_VERIFYTOKENAUTHORITYREQUEST']._serialized_start=433
+  _globals['_VERIFYTOKENAUTHORITYREQUEST']._serialized_end=507
+  _globals['_VERIFYTOKENAUTHORITYRESPONSE']._serialized_start=509
+  _globals['_VERIFYTOKENAUTHORITYRESPONSE']._serialized_end=555
+  _globals['_GETSECRETREQUEST']._serialized_start=557
+  _globals['_GETSECRETREQUEST']._serialized_end=587
+  _globals['_GETSECRETRESPONSE']._serialized_start=589
+  _globals['_GETSECRETRESPONSE']._serialized_end=622
+  _globals['_HEALTHCHECKREQUEST']._serialized_start=624
+  _globals['_HEALTHCHECKREQUEST']._serialized_end=644
+  _globals['_HEALTHCHECKRESPONSE']._serialized_start=647
+  _globals['_HEALTHCHECKRESPONSE']._serialized_end=783
+  _globals['_HEALTHCHECKRESPONSE_SERVINGSTATUS']._serialized_start=742
+  _globals['_HEALTHCHECKRESPONSE_SERVINGSTATUS']._serialized_end=783
 # @@protoc_insertion_point(module_scope)

@@ -17,6 +17,7 @@ from aiobuildkit import (
     Secrets,
     SolveError,
     SolveResult,
+    Tokens,
 )
 from function_builder.builds import attributes
 from function_builder.builds.build import Build, BuildRequest, Outcome
@@ -44,6 +45,7 @@ from function_builder.builds.platforms import (
 )
 from function_builder.builds.pool import Pool
 from function_builder.builds.record import Lease
+from function_builder.builds.token_service import TokenServiceHTTP
 from function_builder.builds.transcript import Transcript
 from function_builder.contract.errors import shown
 from function_builder.contract.findings import Reason
@@ -52,6 +54,10 @@ from function_builder.contract.log import LogPrefixes
 _log = structlog.get_logger(__name__)
 
 _AGAIN = "BuildKit was lost in the middle of the build: it begins again on another one."
+_LEFT_TO_BUILDKIT = (
+    "The builder could fetch no token for a registry, so BuildKit is to fetch it: "
+    "the build begins again."
+)
 _STOPPED_AT = {Reason.TIMEOUT: "Timed out at"}
 _CRASH = Failure(
     error="the builder failed: this is not the fault of your build",
@@ -84,6 +90,7 @@ class Builder:
     ) -> None:
         self._pool = pool
         self._credentials = credentials
+        self._tokens = Tokens(TokenServiceHTTP().send)
         self._cache = cache
         self._insecure = insecure
         self._build_timeout = build_timeout
@@ -155,8 +162,9 @@ class Builder:
         request = build.request
         attrs = attributes.frontend_attrs(request, os.environ)
         await refuse_impossible(daemon.client, request.config.platforms)
+        auth = self._auth(request)
         try:
-            return await self._solve(build, attrs, transcript, daemon)
+            return await self._authorised(build, attrs, transcript, daemon, auth)
         except SolveError as failure:
             if build.platforms.failed_on_another_machine(failure):
                 await refuse_unlisted(daemon.client, request.config.platforms)
@@ -167,10 +175,52 @@ class Builder:
                 own = {name: value for name, value in attrs.items() if name not in request.frontend}
                 attrs = own | BUILT_IN
         build.log.append([transcript.note(remedy)])
-        return await self._solve(build, attrs, transcript, daemon)
+        return await self._authorised(build, attrs, transcript, daemon, auth)
+
+    def _auth(self, request: BuildRequest) -> Auth:
+        image = request.config.image
+        credentials = self._credentials.for_build([image] if image else [])
+        return Auth(
+            credentials.lookup,
+            tokens=self._tokens,
+            scoped_lookup=credentials.lookup_scopes,
+            describe=credentials.describe_push,
+        )
+
+    async def _authorised(
+        self,
+        build: Build,
+        attrs: Mapping[str, str],
+        transcript: Transcript,
+        daemon: Daemon,
+        auth: Auth,
+    ) -> SolveResult:
+        """Solve; again where the builder could fetch no token, as BuildKit may be able to.
+
+        Each registry is met so once: in the next solve BuildKit is given its credentials.
+        """
+        while True:
+            try:
+                return await self._solve(build, attrs, transcript, daemon, auth)
+            except SolveError:
+                if not auth.failures:
+                    raise
+            for host, reason in auth.failures.items():
+                _log.warning(
+                    "no token could be fetched: BuildKit is given the credentials",
+                    registry=host,
+                    reason=reason,
+                )
+            auth.failures.clear()
+            build.log.append([transcript.note(_LEFT_TO_BUILDKIT)])
 
     async def _solve(
-        self, build: Build, attrs: Mapping[str, str], transcript: Transcript, daemon: Daemon
+        self,
+        build: Build,
+        attrs: Mapping[str, str],
+        transcript: Transcript,
+        daemon: Daemon,
+        auth: Auth,
     ) -> SolveResult:
         request = build.request
         function = _function(request)
@@ -185,7 +235,7 @@ class Builder:
                 exporters=attributes.exporters(request, insecure=self._insecure),
                 cache_imports=self._cache.imports(function),
                 cache_exports=self._cache.exports(function, secret=bool(request.secrets)),
-                attachables=[files, Auth(self._credentials.lookup), Secrets(request.secrets)],
+                attachables=[files, auth, Secrets(request.secrets)],
                 shared_key=lease.shared_key,
                 # History keeps output as it came, with the secrets that a RUN step prints; and to
                 # write it costs a tenth of a cached build's time (docs/performance.md).

@@ -1,165 +1,173 @@
-"""Registry credentials from Docker's `config.json`, read afresh for each question.
+"""Registry credentials as docker finds them, read afresh for each question.
 
-Source: github.com/docker/cli, `cli/config/configfile` and `cli/config/credentials`; the helpers'
-protocol is that of github.com/docker/docker-credential-helpers.
+First `DOCKER_AUTH_CONFIG`, then the file's credential helpers, then its `auths`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-from collections.abc import Mapping
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
-from aiobuildkit import Credentials, RPCError, StatusCode
-from function_builder.builds.failures import BROKEN_CONFIG
+import structlog
 
-HELPER_TIMEOUT: Final = 30.0
-"""Seconds that a credential helper may take; it may have to ask a cloud for a token."""
+from aiobuildkit import Credentials
+from function_builder.builds.credential_helpers import CredentialHelpers
+from function_builder.builds.docker_config import FILE, HUB_KEY, ConfigError, DockerConfig
+from function_builder.contract.errors import shown
+from function_builder.contract.references import split_reference
 
-_HUB_KEY = "https://index.docker.io/v1/"
-_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
-_HELPER_TOKEN_USER = "<token>"  # noqa: S105 (the helpers' mark of an identity token)
+_log = structlog.get_logger(__name__)
+
+FILES: Final = (FILE, ".dockerconfigjson", ".dockercfg")
+"""Docker's file, and the keys of Kubernetes' two types of Secret; the first one there counts."""
+
+HELPERS_OF_A_BUILD: Final = 2
+"""Helpers that run at a time for one build: it must not take every turn from others."""
+
+HELD_SECONDS: Final = 270.0
+"""How long a build holds a helper's answer: Google's tokens last for five minutes."""
+
+_HUB: Final = "registry-1.docker.io"
+_HUB_NAMES: Final = frozenset({"docker.io", "index.docker.io", _HUB})
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,300}")
+
+Ask: TypeAlias = Callable[[str, str], Awaitable[Credentials | None]]
+"""Asks the helper of a name for a registry."""
 
 
 class RegistryCredentials:
     """Answers BuildKit's questions for the credentials of a registry.
 
     Args:
-        directory: where `config.json` lies; the file may be absent.
+        directory: where `config.json` lies, or a Secret is mounted; it may be absent.
+        variable: what `DOCKER_AUTH_CONFIG` holds; one that is broken is ignored, as by docker.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "config.json"
+    def __init__(self, directory: Path, variable: str = "") -> None:
+        self._directory = directory
+        self._helpers = CredentialHelpers()
+        self._variable: DockerConfig | None = None
+        if variable.strip():
+            try:
+                self._variable = DockerConfig(variable.encode(), "DOCKER_AUTH_CONFIG")
+            except ConfigError as error:
+                _log.warning("DOCKER_AUTH_CONFIG is ignored", reason=error.what)
 
-    async def lookup(self, host: str) -> Credentials | None:
+    def for_build(self, images: Iterable[str]) -> BuildCredentials:
+        """The same for one build, which asks a helper once for each registry.
+
+        Args:
+            images: what the build pushes; they choose among entries with a path.
+        """
+        return BuildCredentials(self, self._helpers.ask, images)
+
+    async def lookup(
+        self, host: str, repositories: Sequence[str] = (), *, ask: Ask | None = None
+    ) -> Credentials | None:
         """The credentials for a registry's `host[:port]`; None where none are configured.
 
+        Args:
+            host: as BuildKit names it.
+            repositories: what is wanted there, for entries with a path.
+            ask: asks a credential helper.
+
         Raises:
-            RPCError: the file or a helper is broken; BuildKit passes the text on to the client,
-                so that it names neither a path nor a secret.
+            ConfigError: the configuration or a helper is broken.
         """
-        config = self._read()
-        key = _HUB_KEY if host in _HUB_HOSTS else host
-        helper = _find(_mapping(config, "credHelpers"), host) or config.get("credsStore")
-        if helper is not None and not isinstance(helper, str):
-            raise _broken("a credential helper's name must be a string")
-        if helper:
-            found = await _ask_helper(helper, key)
+        if self._variable is not None:
+            found = self._variable.entry(host, repositories)
             if found is not None:
                 return found
-        entry = _find(_mapping(config, "auths"), host)
-        return _from_entry(entry, host) if entry else None
-
-    def _read(self) -> Mapping[str, object]:
-        try:
-            text = self._path.read_text("utf-8")
-        except FileNotFoundError:
-            return {}
-        except (OSError, UnicodeDecodeError) as error:
-            raise _broken("it cannot be read") from error
-        if not text.strip():
-            raise _broken("it is empty")
-        try:
-            config = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise _broken("it is not JSON") from error
-        if not isinstance(config, dict):
-            raise _broken("it is not a JSON object")
-        return config
-
-
-def hostname(key: str) -> str:
-    """A key of `auths` as the registry's host: `https://r:5000/v1/` becomes `r:5000`."""
-    return key.removeprefix("http://").removeprefix("https://").partition("/")[0]
-
-
-def _find(entries: Mapping[str, object], host: str) -> object:
-    hosts = _HUB_HOSTS if host in _HUB_HOSTS else {host}
-    if host in entries:
-        return entries[host]
-    return next((value for key, value in entries.items() if hostname(key) in hosts), None)
-
-
-def _mapping(config: Mapping[str, object], key: str) -> Mapping[str, object]:
-    value = config.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise _broken(f"{key} is not an object")
-    return value
-
-
-def _from_entry(entry: object, host: str) -> Credentials | None:
-    if not isinstance(entry, dict):
-        raise _broken(f"the entry of auths for {host} is not an object")
-    token = entry.get("identitytoken")
-    if isinstance(token, str) and token:
-        return Credentials(username="", secret=token)
-    encoded = entry.get("auth")
-    if isinstance(encoded, str) and encoded:
-        try:
-            username, colon, password = base64.b64decode(encoded).decode().partition(":")
-        except ValueError as error:
-            raise _broken(f"the auth of {host} is not base64 of user:password") from error
-        if not colon:
-            raise _broken(f"the auth of {host} is not base64 of user:password")
-        return Credentials(username=username, secret=password.rstrip("\0"))
-    user, secret = entry.get("username"), entry.get("password")
-    if isinstance(user, str) and isinstance(secret, str):
-        return Credentials(username=user, secret=secret)
-    return None
-
-
-async def _ask_helper(name: str, server: str) -> Credentials | None:
-    program = f"docker-credential-{name}"
-    if "/" in name:
-        raise _broken("a credential helper's name must not hold a slash")
-    try:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            "get",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-    except OSError as error:
-        raise _broken(
-            f"it points to the keychain program {program}, which is not there: "
-            "install it, or put the credentials into auths"
-        ) from error
-    try:
-        async with asyncio.timeout(HELPER_TIMEOUT):
-            output, _ = await process.communicate(server.encode())
-    except TimeoutError as error:
-        raise _broken(f"{program} gave no answer within {HELPER_TIMEOUT:.0f} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return _from_helper(program, process.returncode, output)
-
-
-def _from_helper(program: str, status: int | None, output: bytes) -> Credentials | None:
-    if status != 0:
-        # The helpers' own word for «none here», which is no fault.
-        if b"credentials not found" in output:
+        config = self._read()
+        if config is None:
             return None
-        raise _broken(f"{program} failed with status {status}")
-    try:
-        answer = json.loads(output)
-        username, secret = answer["Username"], answer["Secret"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _broken(f"{program} answered something else than credentials") from error
-    if username == _HELPER_TOKEN_USER:
-        username = ""
-    return Credentials(username=username, secret=secret)
+        if helper := config.helper(host):
+            server = HUB_KEY if host in _HUB_NAMES else host
+            found = await (ask or self._helpers.ask)(helper, server)
+            if found is not None:
+                return found
+        return config.entry(host, repositories)
+
+    def _read(self) -> DockerConfig | None:
+        for name in FILES:
+            try:
+                data = (self._directory / name).read_bytes()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                _log.warning("a registry configuration cannot be read", reason=str(error))
+                raise ConfigError("it cannot be read", name) from error
+            return DockerConfig(data, name)
+        return None
 
 
-def _broken(what: str) -> RPCError:
-    return RPCError(
-        StatusCode.FAILED_PRECONDITION,
-        f"{BROKEN_CONFIG}: {what}",
-    )
+class BuildCredentials:
+    """One build's questions."""
+
+    def __init__(self, credentials: RegistryCredentials, ask: Ask, images: Iterable[str]) -> None:
+        self._credentials = credentials
+        self._ask_helper = ask
+        self._turns = asyncio.Semaphore(HELPERS_OF_A_BUILD)
+        self._asking: dict[tuple[str, str], asyncio.Lock] = {}
+        self._answers: dict[tuple[str, str], tuple[float, Credentials | None]] = {}
+        self._absent: set[str] = set()
+        self._images = {_split(image): image for image in images}
+        self._pushed: dict[str, list[str]] = {}
+        for host, repository in self._images:
+            self._pushed.setdefault(host, []).append(repository)
+
+    async def lookup(self, host: str) -> Credentials | None:
+        """The credentials for a registry, of the entry for what the build pushes there."""
+        return await self._find(host, self._pushed.get(host, []))
+
+    async def lookup_scopes(self, host: str, scopes: Sequence[str]) -> Credentials | None:
+        """The credentials for a token's scopes; what is pushed comes first."""
+        repositories = _repositories(scopes) or self._pushed.get(host, [])
+        return await self._find(host, repositories)
+
+    def describe_push(self, host: str, scopes: Sequence[str]) -> str:
+        """Which push has failed where there is no token for these scopes, in BuildKit's words."""
+        names = ((host, repository) for repository in _repositories(scopes))
+        pushed = next((self._images[name] for name in names if name in self._images), "")
+        return pushed and f"failed to push {pushed}"
+
+    async def _find(self, host: str, repositories: Sequence[str]) -> Credentials | None:
+        found = await self._credentials.lookup(host, repositories, ask=self._ask)
+        if found is None and host not in self._absent:
+            self._absent.add(host)
+            name = host if _HOST.fullmatch(host) else shown(host)
+            _log.info(f"no credentials for {name}")
+        return found
+
+    async def _ask(self, name: str, server: str) -> Credentials | None:
+        key = (name, server)
+        async with self._asking.setdefault(key, asyncio.Lock()):
+            known = self._answers.get(key)
+            if known is not None and time.monotonic() - known[0] < HELD_SECONDS:
+                return known[1]
+            async with self._turns:
+                found = await self._ask_helper(name, server)
+            self._answers[key] = (time.monotonic(), found)
+            return found
+
+
+def _repositories(scopes: Sequence[str]) -> list[str]:
+    """The repositories of scopes such as `repository:a/b:pull,push`; what is pushed comes first."""
+    parts = [scope.split(":", 1)[1].rpartition(":") for scope in scopes if ":" in scope]
+    parts.sort(key=lambda part: "push" not in part[2].split(","))
+    return [name for name, _, _ in parts]
+
+
+def _split(image: str) -> tuple[str, str]:
+    """A reference's registry, as BuildKit names it, and its repository."""
+    name, _ = split_reference(image)
+    first, slash, rest = name.partition("/")
+    if not slash or not (first == "localhost" or "." in first or ":" in first):
+        first, rest = _HUB, name
+    if first in _HUB_NAMES:
+        return _HUB, rest if "/" in rest else f"library/{rest}"
+    return first, rest

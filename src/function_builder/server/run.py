@@ -86,7 +86,9 @@ def _service(settings: Settings) -> Service:
         settings=settings,
         builder=Builder(
             pool,
-            credentials=RegistryCredentials(settings.docker_config.expanduser()),
+            credentials=RegistryCredentials(
+                settings.docker_config.expanduser(), settings.docker_auth_config
+            ),
             cache=RegistryCache(settings.cache_registry, insecure=settings.insecure),
             insecure=settings.insecure,
             build_timeout=settings.build_timeout,

@@ -1,0 +1,342 @@
+"""Registry tokens: what a token service is asked, and how its answers are read.
+
+The network is the caller's: ``Send`` makes one HTTP request. Sources: distribution,
+``docs/content/spec/auth/`` (token, oauth, scope); BuildKit, ``session/auth/authprovider``, which
+does the same for ``buildctl``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import os
+import time
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit, urlunsplit
+
+from aiobuildkit.errors import RPCError, StatusCode
+
+if TYPE_CHECKING:
+    from nacl.signing import SigningKey
+
+__all__ = ["Credentials", "HTTPRequest", "HTTPResponse", "Send", "TokenRequest", "Tokens"]
+
+FETCH_SECONDS: Final = 40.0
+"""For one token, all requests together; BuildKit waits 60 s for it (``session/auth/auth.go``)."""
+
+UNREACHABLE_SECONDS: Final = 3600.0
+"""How long a host whose token service was out of reach is left to BuildKit."""
+
+MAX_TOKEN_BYTES: Final = 64 * 1024
+"""It becomes a header of BuildKit's."""
+
+_PAUSES: Final = (0.5, 1.0, 2.0)
+"""Seconds before each further try, where the service has a bad moment."""
+
+_LONGEST_PAUSE: Final = 5.0
+_BAD_MOMENTS: Final = frozenset({429, 500, 502, 503, 504})
+_DEFAULT_LIFETIME: Final = 60
+_SHORTEST_LIFETIME: Final = 10
+_LONGEST_LIFETIME: Final = 24 * 3600
+_SHOWN: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user of a registry.
+
+    Attributes:
+        username: with an empty one, ``secret`` is an identity token (OAuth's refresh token).
+        secret: the password.
+        registry_token: a bearer token that the registry takes as it is, in place of all else.
+    """
+
+    username: str
+    secret: str = field(repr=False)
+    registry_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """What a registry's challenge asks for; ``scopes`` are such as ``repository:a/b:pull,push``."""
+
+    host: str
+    realm: str
+    service: str
+    scopes: tuple[str, ...]
+    client_id: str = "buildkit-client"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token, and the seconds for which it is valid."""
+
+    value: str = field(repr=False)
+    expires_in: int = _DEFAULT_LIFETIME
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPRequest:
+    """A request to a token service; headers and body hold secrets."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPResponse:
+    """Its answer. A body beyond what a token may take may be cut anywhere."""
+
+    status: int
+    body: bytes = field(default=b"", repr=False)
+    retry_after: float | None = None
+
+
+Send: TypeAlias = Callable[[HTTPRequest], Awaitable[HTTPResponse]]
+"""Makes one HTTP request, in bounded time, or raises OSError where no answer came.
+
+It must not repeat a POST elsewhere, because the body holds the password: a redirect is an answer.
+"""
+
+
+class Tokens:
+    """Fetches tokens, so that BuildKit gets these in place of passwords; shared by sessions.
+
+    Args:
+        send: makes an HTTP request; None: there are no tokens but registry tokens.
+    """
+
+    def __init__(self, send: Send | None = None) -> None:
+        self._send = send
+        self._seed = os.urandom(32)
+        self._unreachable: dict[str, float] = {}
+
+    def serves(self, host: str, credentials: Credentials | None) -> bool:
+        """Whether BuildKit should ask here for tokens; otherwise it asks for credentials.
+
+        It does not for a registry without credentials: there is no password to keep from it, and
+        where a token is fetched is then the word of a registry that nobody trusts.
+        """
+        if credentials is None:
+            return False
+        if credentials.registry_token:
+            return True
+        if self._send is None or not credentials.secret:
+            return False
+        return self._unreachable.get(host, 0.0) < time.monotonic()
+
+    def leave(self, host: str) -> None:
+        """Leave a host's tokens to BuildKit for a time: its token service is out of reach here."""
+        self._unreachable[host] = time.monotonic() + UNREACHABLE_SECONDS
+
+    def authority(self, host: str, salt: bytes, credentials: Credentials) -> SigningKey:
+        """The key by which BuildKit knows sessions that may share a host's tokens.
+
+        Other credentials give another key, so that no token outlives a rotated password.
+        """
+        from nacl.signing import SigningKey  # noqa: PLC0415 (only builds with tokens need it)
+
+        words = (credentials.username, credentials.secret, credentials.registry_token)
+        parts = [salt, *(word.encode() for word in (host, *words))]
+        sized = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+        return SigningKey(hmac.digest(self._seed, sized, "sha256"))
+
+    async def fetch(self, request: TokenRequest, credentials: Credentials | None) -> Token:
+        """Get a token from the service.
+
+        None is held here: BuildKit holds them, for pulls over all sessions of one authority, and
+        asks again where a registry does not take one any more.
+
+        Args:
+            request: what BuildKit asks for.
+            credentials: of the registry; None: anonymous.
+
+        Raises:
+            RPCError: the service refuses, or its answer holds no token; no secret is in the text.
+            OSError: the service did not answer.
+        """
+        if credentials is not None and credentials.registry_token:
+            return Token(credentials.registry_token)
+        if self._send is None:
+            raise RPCError(StatusCode.UNIMPLEMENTED, "no token service is asked from here")
+        _check_realm(request)
+        async with asyncio.timeout(FETCH_SECONDS):
+            return await _fetch(self._send, request, credentials)
+
+
+async def _fetch(send: Send, request: TokenRequest, credentials: Credentials | None) -> Token:
+    """Ask the service: with credentials by POST (OAuth 2), and by GET where that is not served."""
+    if credentials is None or not credentials.secret:
+        return await _ask(send, _get(request, None), None)
+    try:
+        return await _ask(send, _post(request, credentials), credentials)
+    except _Refused as refused:
+        if not _get_may_serve(refused.status, credentials):
+            raise
+    return await _ask(send, _get(request, credentials), credentials)
+
+
+class _Refused(RPCError):
+    """An answer without a token."""
+
+    def __init__(self, status: int, message: str) -> None:
+        # With any other code BuildKit drops its own words around these, such as what was pushed.
+        super().__init__(StatusCode.UNKNOWN, message)
+        self.status = status
+
+
+def _get_may_serve(status: int, credentials: Credentials) -> bool:
+    """Whether a service that answered a POST so may give a token by GET.
+
+    Google answers 404, JFrog 401, others 405 or with a page of the web, or they fail. An identity
+    token is for POST alone, but JFrog's: a GET may be answered as an anonymous one.
+    """
+    return bool(credentials.username) or status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
+
+
+def _check_realm(request: TokenRequest) -> None:
+    try:
+        realm = urlsplit(request.realm)
+        usable = realm.scheme in ("http", "https") and bool(realm.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise RPCError(
+            StatusCode.FAILED_PRECONDITION,
+            f"the registry {request.host} names a token service that is no http(s) address",
+        )
+
+
+def _post(request: TokenRequest, credentials: Credentials) -> HTTPRequest:
+    form = {"service": request.service, "client_id": request.client_id}
+    if request.scopes:
+        form["scope"] = " ".join(request.scopes)
+    if credentials.username:
+        form |= {"grant_type": "password", "username": credentials.username}
+        form["password"] = credentials.secret
+    else:
+        form |= {"grant_type": "refresh_token", "refresh_token": credentials.secret}
+    headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+    return HTTPRequest("POST", request.realm, headers, urlencode(form).encode())
+
+
+def _get(request: TokenRequest, credentials: Credentials | None) -> HTTPRequest:
+    realm = urlsplit(request.realm)
+    query = parse_qsl(realm.query, keep_blank_values=True)
+    if request.service:
+        query.append(("service", request.service))
+    query += [("scope", scope) for scope in request.scopes]
+    headers = {}
+    if credentials is not None:
+        pair = f"{credentials.username}:{credentials.secret}".encode()
+        headers["Authorization"] = f"Basic {b64encode(pair).decode()}"
+    return HTTPRequest("GET", urlunsplit(realm._replace(query=urlencode(query))), headers)
+
+
+async def _ask(send: Send, request: HTTPRequest, credentials: Credentials | None) -> Token:
+    response = await _patiently(send, request)
+    if 200 <= response.status < 300:
+        token = _read(response.body)
+        if token is not None:
+            return token
+        what = "no token in the answer"
+    else:
+        what = "unexpected status"
+    realm = urlsplit(request.url)
+    # Without what the registry may have put before the host or behind the path.
+    where = f"{realm.scheme}://{realm.netloc.rpartition('@')[2]}{realm.path}"
+    text = f"failed to fetch oauth token: {what} from {request.method} request to {where}"
+    raise _Refused(response.status, f"{text}: {_words(response, credentials)}")
+
+
+async def _patiently(send: Send, request: HTTPRequest) -> HTTPResponse:
+    for pause in _PAUSES:
+        try:
+            response = await send(request)
+        except TimeoutError:
+            raise
+        except OSError:
+            # A reset, as a rule; what cannot be reached at all is so the second time too.
+            await asyncio.sleep(_PAUSES[0])
+            return await send(request)
+        if response.status not in _BAD_MOMENTS:
+            return response
+        asked = pause if response.retry_after is None else response.retry_after
+        await asyncio.sleep(min(asked, _LONGEST_PAUSE))
+    return await send(request)
+
+
+def _read(body: bytes) -> Token | None:
+    document = _object(body)
+    token = document.get("access_token") or document.get("token")
+    if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN_BYTES:
+        return None
+    if not (token.isascii() and token.isprintable()):
+        return None
+    return Token(token, _lifetime(document.get("expires_in"), document.get("issued_at")))
+
+
+def _lifetime(expires_in: object, issued_at: object) -> int:
+    """Seconds for which BuildKit may keep a token.
+
+    BuildKit is told no ``issued_at``: it keeps a token for ever that seems to have expired already,
+    as one does where clocks differ (``util/resolver/authorizer.go``).
+    """
+    try:
+        seconds = int(expires_in)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        seconds = 0
+    lifetime: int = seconds if seconds > 0 else _DEFAULT_LIFETIME
+    try:
+        issued = datetime.fromisoformat(str(issued_at)).timestamp()
+        lifetime -= max(0, int(time.time() - issued))
+    except (ValueError, OverflowError):
+        pass
+    return min(max(lifetime, _SHORTEST_LIFETIME), _LONGEST_LIFETIME)
+
+
+def _object(body: bytes) -> Mapping[str, object]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _words(response: HTTPResponse, credentials: Credentials | None) -> str:
+    """The status and what the service says, as OAuth's errors and the registry's are written."""
+    try:
+        status = f"{response.status} {HTTPStatus(response.status).phrase}"
+    except ValueError:
+        status = str(response.status)
+    document = _object(response.body)
+    errors = document.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else document
+    said = []
+    if isinstance(first, dict):
+        keys = ("error", "error_description", "code", "message", "details")
+        said = [word for key in keys if isinstance(word := first.get(key), str)]
+        if isinstance(code := first.get("code"), str):
+            # As docker writes such codes: UNAUTHORIZED.
+            said[said.index(code)] = code.lower().replace("_", " ")
+    text = " ".join(": ".join(said).split())
+    for secret in _forms(credentials):
+        text = text.replace(secret, "***")
+    text = "".join(letter for letter in text if letter.isprintable())[:_SHOWN]
+    return f"{status}: {text}" if text else status
+
+
+def _forms(credentials: Credentials | None) -> Sequence[str]:
+    """What the service was sent of the secret, which it might repeat."""
+    if credentials is None or not credentials.secret:
+        return ()
+    pair = f"{credentials.username}:{credentials.secret}".encode()
+    return b64encode(pair).decode(), quote_plus(credentials.secret), credentials.secret
