@@ -219,6 +219,42 @@ async def test_the_wrapper_hands_a_failure_on(faas_cli, builder, project, image)
     assert outcome.output.count("[0] > Building fn0") == 1
 
 
+async def test_the_wrapper_repeats_what_was_refused_and_nothing_else(
+    faas_cli, builder, project, image
+):
+    """One slot, four functions at once, of which one fails and one is not asked for."""
+    images = [f"{image}-{number}" for number in range(5)]
+    for number, name in enumerate(images):
+        add_function(project, name, name if number != 1 else "bad")
+    (project / "template" / "shell" / "Dockerfile").write_text(
+        "FROM busybox\nCOPY . .\nRUN sh function/handler.sh | grep -v bad >/said\n"
+    )
+    outcome = await run(
+        (*wrapped(faas_cli), "publish", "--parallel", "4", "--regex=fn[0-3]", *remote(builder)),
+        directory=project,
+        environment={"RETRY_DELAY": "0.1"},
+    )
+    assert outcome.code == 1, outcome.output
+    assert "fn1 failure while building or pushing image" in outcome.output.splitlines()[-1]
+    assert busy_said(faas_cli, outcome)
+    assert "Building fn4." not in outcome.output
+    for number in (0, 2, 3):
+        assert said(images[number]) == f"{images[number]}\n"
+        assert len(re.findall(f"fn{number} success building", outcome.output)) == 1
+
+
+async def test_the_wrapper_gives_up(faas_cli, builder, project, image):
+    add_function(project, image, "one")
+    async with occupied(builder):
+        outcome = await run(
+            (*wrapped(faas_cli), "publish", *remote(builder)),
+            directory=project,
+            environment={"RETRY_DELAY": "0.1", "RETRY_ROUNDS": "3"},
+        )
+    assert outcome.code == 1
+    assert outcome.output.count("> Building fn0.") == 3
+
+
 async def test_a_wrong_secret_is_told(faas_cli, builder, project, image, tmp_path):
     add_function(project, image, "one")
     wrong = tmp_path / "wrong"
