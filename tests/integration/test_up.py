@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import socket
 import sys
@@ -91,11 +92,19 @@ async def test_it_builds_its_example_teaches_how_to_build_another_and_ends_by_ct
     assert (first.state / "payload-secret").stat().st_mode & 0o777 == 0o600
 
     lesson = await asyncio.create_subprocess_exec(
-        *("sh", "-euc", first.lesson()), cwd=tmp_path, stdout=asyncio.subprocess.PIPE
+        *("sh", "-euc", first.lesson()),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
-    output, _ = await lesson.communicate()
-    last = json.loads(output.splitlines()[-1])
-    assert (last["status"], last["image"]) == ("success", f"{first.registry}/mine:latest")
+    output, shown = await lesson.communicate()
+    *_, last, sealed, image = output.decode().splitlines()
+    result = json.loads(last)
+    assert (result["status"], result["image"]) == ("success", f"{first.registry}/mine:latest")
+    assert sealed.startswith("Sealed 1 secret(s)")
+    assert image.startswith(f"{first.registry}/mine:sealed@sha256:")
+    assert re.search(rb"^#\d+ 6 /run/secrets/token$", shown, re.MULTILINE)
+    assert (first.state / "build-secrets.key").stat().st_mode & 0o777 == 0o600
     assert manifest(first.registry, "mine").status_code == 200
 
     first.process.send_signal(signal.SIGINT)

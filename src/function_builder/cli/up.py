@@ -18,6 +18,7 @@ from aiobuildkit.hostport import HostPort
 from function_builder.cli.serve import own_buildkit, run_until_signal, warn_of_near_misses
 from function_builder.cli.view import choose_view
 from function_builder.client import AsyncClient, BuildConfig, BuildStatus
+from function_builder.contract.secrets import SecretsKey
 from function_builder.engine import (
     BuildKitDaemon,
     EngineError,
@@ -97,6 +98,11 @@ class Stack:
         return self.state / "payload-secret"
 
     @property
+    def secrets_key_file(self) -> Path:
+        """The private key that opens build secrets; the public one has .pub after it."""
+        return self.state / "build-secrets.key"
+
+    @property
     def image(self) -> str:
         """What the example becomes."""
         return f"{self.registry}/{self.example.name}:latest"
@@ -117,6 +123,7 @@ async def _up(stack: Stack) -> None:
         configure_logging(json=False, file=log)
         warn_of_near_misses(os.environ, ("state_dir", "registry_listen"))
         _make_secret(stack.secret_file)
+        _make_key(stack.secrets_key_file)
         _check_addresses(stack)
         registry = Registry(
             stack.state / "registry", listen=stack.registry_listen, log=stack.state / "registry.log"
@@ -143,6 +150,7 @@ async def _up(stack: Stack) -> None:
 async def _serve_and_show(stack: Stack, buildkit_url: str) -> None:
     settings = Settings.from_environment(
         {
+            "build_secrets_private_key_path": str(stack.secrets_key_file),
             **os.environ,
             "listen": stack.listen,
             "metrics_listen": stack.metrics_listen,
@@ -191,8 +199,9 @@ async def _show(stack: Stack, ready: asyncio.Event) -> None:
 
 
 def _lesson(stack: Stack) -> str:
-    """How to build another with nothing but tar, openssl and curl."""
+    """How to build another with nothing but tar, openssl and curl; then how to send a secret."""
     example, secret = shlex.quote(str(stack.example)), shlex.quote(str(stack.secret_file))
+    key = shlex.quote(str(stack.secrets_key_file))
     return f"""
 Build your own, from another terminal:
 
@@ -202,6 +211,14 @@ Build your own, from another terminal:
   hmac=$(openssl dgst -sha256 -hmac "$(cat {secret})" request.tar | sed 's/.* //')
   curl -N {stack.url}/build -H "X-Build-Signature: sha256=$hmac" \\
     -H "Accept: application/x-ndjson" --data-binary @request.tar
+
+The same with a build secret, sealed so that only this builder can open it:
+
+  echo 'RUN --mount=type=secret,id=token,mode=0444 wc -c /run/secrets/token' \\
+    >> request/context/Dockerfile
+  function-builder secret seal {key}.pub --from-literal token=s3cr3t -o request/sealed
+  function-builder build request/context --image {stack.registry_listen}/mine:sealed \\
+    --secrets request/sealed --url {stack.url} --payload-secret {secret}
 
 Ctrl-C ends it all; {shlex.quote(str(stack.state))} keeps caches, images and logs.
 """
@@ -229,9 +246,20 @@ def _only_one_in(state: Path) -> Iterator[None]:
 
 def _make_secret(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32))
+        _write_private(path, secrets.token_urlsafe(32).encode())
+
+
+def _make_key(path: Path) -> None:
+    with contextlib.suppress(FileExistsError):
+        key = SecretsKey.generate()
+        _write_private(path, key.to_text())
+        path.with_name(f"{path.name}.pub").write_text(key.public)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
 
 
 def _check_addresses(stack: Stack) -> None:
