@@ -44,7 +44,7 @@ def header(
 def with_checksum(block: bytes, *, signed: bool = False) -> bytes:
     """The header block with the right checksum; `signed` as old tars made it."""
     summed = block[:148] + b" " * 8 + block[156:]
-    total = sum(byte - 256 if signed and byte > 127 else byte for byte in summed)
+    total = sum(memoryview(summed).cast("b") if signed else summed)
     return block[:148] + b"%06o\0 " % total + block[156:]
 
 

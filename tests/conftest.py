@@ -25,6 +25,7 @@ from function_builder.engine import (
 from function_builder.engine.base_image import seed_base_image
 from tests.gate import Gate, gate
 from tests.support import free_address
+from tests.workers import enter_own_network, longest_first, number_of_workers
 
 # A shell without job control starts what it puts into the background deaf to Ctrl-C, and programs
 # inherit that: those that tests start and interrupt must hear it however the tests were started.
@@ -35,6 +36,21 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return number_of_workers(config)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput") and os.geteuid() == 0:
+        enter_own_network()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = longest_first(items)
+
 
 FreshBuildKit = Callable[[], Awaitable[BuildKitDaemon]]
 

@@ -102,11 +102,13 @@ def _configured(**keys: object) -> bytes:
 CONFIGS: Final = {
     "not JSON": refused("not JSON", config=b"image: a"),
     "empty": refused("not JSON", file(CONFIG), config=None),
-    "not UTF-8": refused("not JSON", config='{"image": "a"}'.encode("utf-16")),
+    "not UTF-8": refused("it is UTF-16 text", config='{"image": "a"}'.encode("utf-16")),
     "no object": refused("must be a JSON object", config=b"[1]"),
     "nested for a megabyte": refused("not JSON", config=b"[" * 1_000_000),
     "nested objects for a megabyte": refused("not JSON", config=b'{"a":' * 200_000),
-    "a number of a million digits": refused("not JSON", config=b'{"x": ' + b"1" * 1_000_000 + b"}"),
+    "a number of a million digits": refused(
+        "image is missing", config=b'{"x": ' + b"1" * 1_000_000 + b"}"
+    ),
     "more than a megabyte": refused("larger than 1048576 bytes", config=b" " * (1 << 20) + b"{}"),
     "a megabyte of keys": built(None, config=_configured(**{f"{n}": n for n in range(60_000)})),
     "an image that is a list": refused("image must be a string", config=b'{"image": ["a"]}'),

@@ -4,9 +4,11 @@ docs/reliability.md has the table. What a RUN step reaches over the network, in 
 by trying in tests/integration/test_rootless.py; a step without a process sandbox there as well.
 """
 
+import asyncio
 import re
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -25,14 +27,17 @@ pytestmark = pytest.mark.integration
 LIMITS = StepLimits(memory=64 << 20, tasks=64)
 """So low that what exceeds them harms nobody here."""
 
+TIMEOUT = "15 s"
+"""Of a build: long enough for a step to begin on a busy machine."""
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def confined(engine_root, tmp_path_factory, registry: str) -> AsyncIterator[RunningBuilder]:
-    """A builder of two slots whose BuildKit's steps are held to `LIMITS`, builds to 20 s."""
+    """A builder of five slots whose BuildKit's steps are held to `LIMITS`, builds to `TIMEOUT`."""
     config = BuildKitConfig(mirrors={"docker.io": [registry]}, plain_http=[registry])
     root = engine_root / "confined"
     daemon = BuildKitDaemon(root, config=config, limits=LIMITS, log=root.with_suffix(".log"))
-    settings = {"max_inflight": "2", "build_timeout": "20s"}
+    settings = {"max_inflight": "5", "build_timeout": TIMEOUT.replace(" ", "")}
     directory = tmp_path_factory.mktemp("confined")
     async with daemon, running_builder(directory / "b", daemon.address, **settings) as builder:
         yield builder
@@ -69,41 +74,68 @@ async def builds(builder: RunningBuilder) -> None:
 # What a step takes
 
 
-@pytest.mark.parametrize(
-    "step",
-    ["yes", "cat /dev/zero", "yes ''", "yes $(seq 2000) | tr -d '\\n'"],
-    ids=["lines", "one line", "empty lines", "one long line"],
-)
-async def test_output_without_end_is_bounded_and_so_is_its_time(confined, step):
+@dataclass(frozen=True)
+class Endless:
+    """What became of steps without end, which were built at the same time.
+
+    Attributes:
+        replies: by the steps' names.
+        words: what the command lines of each step's processes hold.
+        grown: megabytes that the builder's memory grew by.
+    """
+
+    replies: Mapping[str, dict[str, Any]]
+    words: Mapping[str, str]
+    grown: float
+
+
+OUTPUTS = {
+    "lines": "yes",
+    "one line": "cat /dev/zero",
+    "empty lines": "yes ''",
+    "one long line": "yes $(seq 2000) | tr -d '\\n'",
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def endless(confined) -> Endless:
+    words = {name: uuid.uuid4().hex for name in (*OUTPUTS, "silence")}
+    steps = {name: f": {words[name]}; {step}; : over" for name, step in OUTPUTS.items()}
+    # In a session of its own, deaf to what a terminal's end would tell it.
+    deaf = f'trap \\"\\" HUP TERM INT; while :; do sleep 60; : {words["silence"]}; done'
+    steps["silence"] = f'setsid sh -c "{deaf}" & sleep 6000; : {words["silence"]}'
     await builds(confined)
     before = usage.resident(confined.process.pid)
-    name = uuid.uuid4().hex
-    reply = await run(confined, f": {name}; {step}; : over")
+    replies = await asyncio.gather(*(run(confined, step) for step in steps.values()))
+    grown = usage.resident(confined.process.pid) - before
+    return Endless(dict(zip(steps, replies, strict=True)), words, grown)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+async def test_output_without_end_is_bounded_and_so_is_its_time(confined, endless, name):
+    reply = endless.replies[name]
     assert reply["status"] == "failed"
-    assert "longer than the 20 s allowed (build_timeout)" in reply["error"]
+    assert f"longer than the {TIMEOUT} allowed (build_timeout)" in reply["error"]
     assert sum(map(len, reply["log"])) < MAX_LOG_CHARS
     assert any("output clipped, log limit" in line for line in said(reply)), said(reply)[-3:]
-    assert usage.resident(confined.process.pid) - before < 100
-    await until(lambda: running(name) == [])
+    assert endless.grown < 100
+    await until(lambda: running(endless.words[name]) == [])
     await builds(confined)
 
 
-async def test_a_step_without_end_is_ended_with_all_that_it_began(confined):
-    name = uuid.uuid4().hex
-    # In a session of its own, deaf to what a terminal's end would tell it.
-    deaf = f'trap \\"\\" HUP TERM INT; while :; do sleep 60; : {name}; done'
-    reply = await run(confined, f'setsid sh -c "{deaf}" & sleep 6000; : {name}')
-    assert "build_timeout" in reply["error"]
-    await until(lambda: running(name) == [])
+async def test_a_step_without_end_is_ended_with_all_that_it_began(confined, endless):
+    assert "build_timeout" in endless.replies["silence"]["error"]
+    await until(lambda: running(endless.words["silence"]) == [])
     await builds(confined)
 
 
 async def test_processes_without_end_find_none_left_and_only_among_steps(confined):
     """A fork bomb, of a size that would do no harm without a limit either."""
-    reply = await run(confined, "for i in $(seq 300); do sleep 600 & done; echo all")
+    word = f"600.{uuid.uuid4().int}"
+    reply = await run(confined, f"for i in $(seq 300); do sleep {word} & done; echo all")
     assert "exit code: 2" in reply["error"]
     assert "can't fork: Resource temporarily unavailable" in " ".join(said(reply))
-    await until(lambda: running("sleep\x00600") == [])
+    await until(lambda: running(word) == [])
     await builds(confined)
 
 

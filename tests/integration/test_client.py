@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,7 +122,7 @@ async def test_sealed_secrets_reach_the_step_that_mounts_them(buildkitd, tmp_pat
 
 
 async def test_an_interrupt_stops_the_step(command, registry, tmp_path):
-    marker = "sleep 98765.4321"
+    marker = f"sleep 98765.{uuid.uuid4().int}"
     (tmp_path / "Dockerfile").write_text(f"FROM busybox\nRUN echo going; {marker}\n")
     process = await command(tmp_path, "--image", f"{registry}/client/slow:1")
     while b"going" not in (line := await process.stderr.readline()) or b"RUN" in line:

@@ -1,0 +1,68 @@
+"""How the tests are divided among processes of pytest-xdist, and what each of these has of its own.
+
+Many tests wait: for a timeout, for BuildKit, for a program's start. Several processes wait at the
+same time. Each has a BuildKit and a registry of its own, because those are session fixtures, and
+as root a network of its own, so that its registry is at 127.0.0.1:5000 too.
+"""
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterable
+
+import pytest
+
+from function_builder.engine import find_tool
+
+WORKERS_PER_CPU = 2
+"""Tests wait for about half of their time."""
+
+CLONE_NEWNET = 0x40000000
+"""Source: unshare(2); Python has `os.unshare` only since 3.12."""
+
+
+def number_of_workers(config: pytest.Config) -> int:
+    """How many processes run the tests; 0 runs them in pytest's own.
+
+    Part of the tests runs in one process: several would start as many BuildKits for it.
+    """
+    selects = ("keyword", "markexpr", "lf", "collectonly")
+    is_part = config.args_source is not config.ArgsSource.TESTPATHS or any(
+        config.getoption(option, False) for option in selects
+    )
+    # An ordinary user's workers would all want port 5000 of one network.
+    if is_part or os.geteuid() != 0:
+        return 0
+    return WORKERS_PER_CPU * len(os.sched_getaffinity(0))
+
+
+def enter_own_network() -> None:
+    """Move this process into a new network namespace that has a loopback interface alone.
+
+    Raises:
+        OSError: this process may not.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    subprocess.run([find_tool("busybox"), "ip", "link", "set", "lo", "up"], check=True)
+
+
+def longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The files whose tests may take longest come first, so that none is left over at the end.
+
+    The order is otherwise kept, and is random (pytest-randomly).
+    """
+
+    def bound(item: pytest.Item) -> tuple[float, bool]:
+        return max(_timeouts(item), default=0), item.get_closest_marker("integration") is not None
+
+    bounds: dict[object, tuple[float, bool]] = {}
+    for item in items:
+        bounds[item.path] = max(bounds.get(item.path, (0.0, False)), bound(item))
+    return sorted(items, key=lambda item: bounds[item.path], reverse=True)
+
+
+def _timeouts(item: pytest.Item) -> Iterable[float]:
+    return (float(mark.args[0]) for mark in item.iter_markers("timeout"))
