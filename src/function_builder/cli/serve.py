@@ -141,13 +141,16 @@ def own_buildkit(
         registry: one over plain HTTP, as `host:port`.
 
     Raises:
-        EngineError: `buildkit_config` cannot be used.
+        EngineError: `buildkit_config`, or a file of `registry_authorities`, cannot be used.
     """
     mirrors: dict[str, list[str]] = {}
     for host, mirror in (*settings.registry_mirrors, *((host, registry) for host in mirrored)):
         mirrors.setdefault(host, []).append(mirror)
     authorities: dict[str, list[Path]] = {}
     for host, file in settings.registry_authorities:
+        if not os.access(file, os.R_OK):
+            # BuildKit would say so in each build that needs the registry, and not before.
+            raise EngineError(f"registry_authorities: {file}, for {host}, cannot be read")
         authorities.setdefault(host, []).append(Path(file).absolute())
     return BuildKitConfig(
         mirrors=mirrors,

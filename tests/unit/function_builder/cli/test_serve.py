@@ -6,15 +6,19 @@ import pytest
 
 from function_builder.cli.serve import own_buildkit
 from function_builder.cli.up import MIRRORED, Stack
+from function_builder.engine import EngineError
 from function_builder.settings import Settings
 
 
-def test_an_own_buildkit_is_told_what_the_settings_say():
+def test_an_own_buildkit_is_told_what_the_settings_say(tmp_path):
+    one, two = (tmp_path / name for name in ("one.crt", "two.crt"))
+    for file in (one, two):
+        file.touch()
     settings = Settings.from_environment(
         {
             "registry_mirrors": "ghcr.io=mirror:5000/ghcr,quay.io=mirror:5000",
             "plain_http_registries": "mirror:5000",
-            "registry_authorities": "a.internal=/one.crt,a.internal=/two.crt",
+            "registry_authorities": f"a.internal={one},a.internal={two}",
             "run_dns": "10.0.0.2",
             "buildkit_cache_size": "5GiB",
             "buildkit_log_level": "warn",
@@ -28,10 +32,16 @@ def test_an_own_buildkit_is_told_what_the_settings_say():
         "docker.io": ["127.0.0.1:5000"],
     }
     assert config.plain_http == ["mirror:5000", "127.0.0.1:5000"]
-    assert config.authorities == {"a.internal": [Path("/one.crt"), Path("/two.crt")]}
+    assert config.authorities == {"a.internal": [one, two]}
     assert list(config.nameservers) == ["10.0.0.2"]
     assert config.log_level == "warn"
     assert config.cache.most == str(5 * 2**30)
+
+
+def test_an_authority_that_cannot_be_read_is_named():
+    settings = Settings.from_environment({"registry_authorities": "a.internal:5000=/absent.crt"})
+    with pytest.raises(EngineError, match=r"/absent\.crt, for a\.internal:5000, cannot be read"):
+        own_buildkit(settings)
 
 
 @pytest.mark.parametrize(
