@@ -6,7 +6,8 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from function_builder.contract.archive import Archive, ContextEntry, open_archive
+from function_builder.contract.archive import open_archive
+from function_builder.contract.context import Context, ContextEntry, read_context
 from function_builder.contract.tar import Kind, Member, index
 from fuzz.refusals import unless_refused
 from tests.archives import BLOCK, Bytes, with_checksum
@@ -29,9 +30,9 @@ _KINDS = {
 def run(data: bytes) -> None:
     """Read `data` as the body of a request."""
     reader = Bytes(data)
-    archive = unless_refused(lambda: open_archive(reader, max_entries=MAX_ENTRIES), 400, 413, 415)
-    if archive is not None:
-        _check(archive, data)
+    context = unless_refused(lambda: _read(reader), 400, 413, 415)
+    if context is not None:
+        _check(context, data)
     assert reader.largest <= _LARGEST_READ
     members: list[Member] = []
     # What comes before a refusal counts too: members are handed out one by one.
@@ -59,8 +60,12 @@ def mend(data: bytes) -> bytes:
     return bytes(mended)
 
 
-def _check(archive: Archive, data: bytes) -> None:
-    context = {entry.path: entry for entry in archive.context}
+def _read(reader: Bytes) -> Context:
+    return read_context(open_archive(reader, max_entries=MAX_ENTRIES))
+
+
+def _check(found: Context, data: bytes) -> None:
+    context = {entry.path: entry for entry in found.entries}
     assert [*context] == sorted(context, key=lambda path: path.split("/"))
     for path, entry in context.items():
         parts = path.split("/")
@@ -73,9 +78,9 @@ def _check(archive: Archive, data: bytes) -> None:
         else:
             assert entry.link_group == 0
             assert stat.S_ISDIR(entry.mode) or entry.target.encode()
-    assert context[archive.dockerfile.path] is archive.dockerfile
-    assert stat.S_ISREG(archive.dockerfile.mode)
-    for first, second in _shared(archive.context):
+    assert context[found.dockerfile.path] is found.dockerfile
+    assert stat.S_ISREG(found.dockerfile.mode)
+    for first, second in _shared(found.entries):
         assert first._replace(path="") == second._replace(path="")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from aiobuildkit import Client, FileSync, FileTree, SolveError, StatusEvent
 from function_builder.builds.context import BuildContext
 from function_builder.contract.archive import open_archive
+from function_builder.contract.context import read_context
 from function_builder.engine import find_tool
 
 
@@ -118,7 +119,7 @@ class FileReader:
 def tree_of(archive: Path) -> FileTree:
     """The context in an archive, as a request's is served."""
     reader = FileReader(archive)
-    entries = open_archive(reader, max_entries=10_000).context
+    entries = read_context(open_archive(reader, max_entries=10_000)).entries
     return BuildContext(reader, entries, [entry.mtime for entry in entries])
 
 

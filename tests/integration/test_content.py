@@ -31,6 +31,7 @@ from function_builder.builds.pool import Pool
 from function_builder.builds.record import ContentRecords, _Contents
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import BuildConfig
+from function_builder.contract.context import read_context
 from function_builder.contract.log import LogPrefixes
 from function_builder.contract.result import BuildStatus
 from function_builder.engine import BuildKitDaemon
@@ -190,13 +191,13 @@ class Builds:
 
     def _build(self, tree: Tree, function: str) -> tuple[Build, Spool]:
         spool = Spool(tree.tar())
-        archive = open_archive(spool, max_entries=20_000)
+        context = read_context(open_archive(spool, max_entries=20_000)).entries
         image = f"{self.registry}/content/{self.name}/{function}:{uuid.uuid4().hex}"
         request = BuildRequest(
             config=BuildConfig(image=image),
             reader=spool,
-            context=archive.context,
-            digests=content_digests(spool, archive.context),
+            context=context,
+            digests=content_digests(spool, context),
             frontend={},
             secrets={},
             trust_domain="test",

@@ -17,8 +17,8 @@ from function_builder.builds.log import BuildLog
 from function_builder.builds.measures import Measures
 from function_builder.builds.platforms import PlatformReport
 from function_builder.builds.pool import Chosen
-from function_builder.contract.archive import ContextEntry
 from function_builder.contract.config import BuildConfig
+from function_builder.contract.context import ContextEntry
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import BuildWarning, Reason
 from function_builder.contract.reader import Reader

@@ -10,7 +10,7 @@ from typing import Final
 
 from aiobuildkit import Entry, FileTree, file_mode
 from aiobuildkit.wire.fsutil import order
-from function_builder.contract.archive import ContextEntry
+from function_builder.contract.context import ContextEntry
 from function_builder.contract.reader import ReadAhead, Reader
 
 _PIECE: Final = 256 * 1024

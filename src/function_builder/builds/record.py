@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
-from function_builder.contract.archive import ContextEntry
+from function_builder.contract.context import ContextEntry
 
 # The least time that ext4 and xfs can store, and the largest that BuildKit's protocol carries.
 _EARLIEST: Final = -(1 << 31) * 1_000_000_000

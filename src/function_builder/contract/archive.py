@@ -7,13 +7,9 @@ link shares the file that has the name at that moment. What an extraction would 
 follow a symbolic link for, is refused; only a hard link may come before its target.
 """
 
-import re
-import stat
-from codecs import BOM_UTF8
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from function_builder.contract.config import CONFIG_NAME, MAX_CONFIG_BYTES
 from function_builder.contract.errors import Refusal, shown
@@ -23,61 +19,18 @@ from function_builder.contract.secrets import MAX_SECRETS_BYTES, SECRETS_NAME
 from function_builder.contract.tar import Kind, Member, index
 
 CONTEXT: Final = "context"
-_INSIDE: Final = CONTEXT + "/"
 
-# Linux's NAME_MAX and PATH_MAX, the final NUL counted: BuildKit could not store more.
-_MAX_COMPONENT: Final = 255
-_MAX_PATH: Final = 4095
-# BuildKit's time for a path grows with nearly the cube of its depth: half a second for so many
-# folders in one another, half a minute for the two thousand that a path can hold.
-_MAX_DEPTH: Final = 256
+# Linux's PATH_MAX, the final NUL counted: BuildKit could not store more.
+MAX_PATH: Final = 4095
 # All names and targets together, parents that have no entry included: an archive of deep paths
 # must not cost a thousand times its own size.
 _MAX_NAMES: Final = 64 << 20
-# Linux's limit of symbolic links followed in one path.
-_MAX_LINKS: Final = 40
-# An ignore file has dozens of lines; those that were written for whole organisations, hundreds.
-_MAX_IGNORE_LINES: Final = 10_000
-_MAX_IGNORE_BYTES: Final = 1 << 20
-# BuildKit reads it with Go's bufio.Scanner, which takes no longer ones.
-_MAX_IGNORE_LINE: Final = (1 << 16) - 1
+# What an archive with sparse files may take, unless the caller says: a body's own limit.
 _MAX_EXPANDED: Final = 1 << 30
-_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
-
 # Parents without an entry: the mode that tar gives them, and a time that never changes. Before
 # 1980 zip archives made of them in a RUN step would fail.
 _PARENT_MODE: Final = 0o755
 _PARENT_MTIME: Final = 315_532_800 * 1_000_000_000
-
-_TYPES: Final = {
-    Kind.DIRECTORY: stat.S_IFDIR,
-    Kind.FILE: stat.S_IFREG,
-    Kind.SYMLINK: stat.S_IFLNK,
-}
-# A tuple is searched by identity; the hash of an enumeration's member is Python code.
-_ALLOWED: Final = (*_TYPES, Kind.HARDLINK)
-
-
-class ContextEntry(NamedTuple):
-    """One file, directory or symbolic link of the build context.
-
-    Attributes:
-        path: relative to the context, clean, `/` between components; UTF-8.
-        mode: as `st_mode` has it, type bits included.
-        size: bytes; of a symbolic link, those of its target; of a directory, 0.
-        mtime: nanoseconds since the epoch.
-        target: of a symbolic link, as written.
-        link_group: not 0 for names that share one file; equal for those that share the same.
-        offset: where in the archive a file's data starts.
-    """
-
-    path: str
-    mode: int
-    size: int
-    mtime: int
-    target: str
-    link_group: int
-    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +40,14 @@ class Archive:
     Attributes:
         config: the build's config, JSON, not yet parsed.
         secrets: the sealed secrets, YAML, not yet parsed; None without any.
-        context: the build context, every parent before what is in it, ordered by path component
-            as BuildKit wants it; the context's own root is left out.
-        dockerfile: the regular file that BuildKit will read as the Dockerfile.
-        reader: what to read the files from: the archive, its sparse files expanded.
+        members: all entries by their clean names, every parent included; names that share a file
+            hold the same member.
+        reader: what to read files from: the archive's bytes, its sparse files expanded.
     """
 
     config: bytes
     secrets: bytes | None
-    context: Sequence[ContextEntry]
-    dockerfile: ContextEntry
+    members: Mapping[str, Member]
     reader: Reader
 
 
@@ -122,15 +73,11 @@ def open_archive(reader: Reader, *, max_entries: int, max_bytes: int = _MAX_EXPA
         raise Refusal(400, f"The archive has no {CONFIG_NAME}.")
     if CONTEXT not in members:
         raise Refusal(400, f"The archive has no {CONTEXT}/ folder.")
-    context = _context(members)
-    entries = {entry.path: entry for entry in context}
-    _check_ignore_files(reader, entries)
     secrets = members.get(SECRETS_NAME)
     return Archive(
         config=_document(reader, members[CONFIG_NAME], MAX_CONFIG_BYTES),
         secrets=_document(reader, secrets, MAX_SECRETS_BYTES) if secrets else None,
-        context=context,
-        dockerfile=_dockerfile(entries),
+        members=members,
         reader=reader,
     )
 
@@ -150,7 +97,7 @@ class _Tree:
         self._names = 0
 
     def add(self, member: Member) -> None:
-        if max(len(member.name), len(member.target)) > 2 * _MAX_PATH:
+        if max(len(member.name), len(member.target)) > 2 * MAX_PATH:
             raise Refusal(400, f"The entry {shown(member.name)} has too long a name or target.")
         self._hold(len(member.name) + len(member.target))
         path = _clean(member.name, member.name)
@@ -158,7 +105,7 @@ class _Tree:
             if member.kind is not Kind.DIRECTORY:
                 raise Refusal(400, f"The entry {shown(member.name)} has no name of its own.")
             return
-        _check(path, member)
+        _check_kind(path, member.kind)
         if path not in self.members:
             self._make_parents(path)
         elif path == CONFIG_NAME:
@@ -253,140 +200,14 @@ def _clean(name: str, entry: str) -> str:
     return "/".join([part for part in parts if part not in ("", ".")])
 
 
-def _check(path: str, member: Member) -> None:
-    """Refuse what BuildKit must not get, or could not store."""
-    if path in (CONFIG_NAME, SECRETS_NAME) and member.kind is not Kind.FILE:
+def _check_kind(path: str, kind: Kind) -> None:
+    if path in (CONFIG_NAME, SECRETS_NAME) and kind is not Kind.FILE:
         raise Refusal(400, f"{path} must be a regular file.")
-    if path == CONTEXT and member.kind is not Kind.DIRECTORY:
+    if path == CONTEXT and kind is not Kind.DIRECTORY:
         raise Refusal(400, f"{CONTEXT} must be a folder.")
-    if not path.startswith(_INSIDE):
-        return
-    if member.kind not in _ALLOWED:
-        raise Refusal(400, f"The entry {shown(path)} is a device or a fifo: leave it out.")
-    encoded = _encoded(path.removeprefix(_INSIDE), path)
-    too_long = len(encoded) > _MAX_COMPONENT and (
-        len(encoded) > _MAX_PATH or max(map(len, encoded.split(b"/"))) > _MAX_COMPONENT
-    )
-    if too_long or (member.kind is Kind.SYMLINK and len(member.target) > _MAX_PATH):
-        raise Refusal(400, f"The entry {shown(path)} has a longer name or target than Linux takes.")
-    if len(encoded) > _MAX_DEPTH and encoded.count(b"/") > _MAX_DEPTH:
-        raise Refusal(400, f"The entry {shown(path)} lies in more than {_MAX_DEPTH} folders.")
-    if member.kind is Kind.SYMLINK and not _encoded(member.target, path):
-        raise Refusal(400, f"The symbolic link {shown(path)} has no target.")
-
-
-def _encoded(text: str, path: str) -> bytes:
-    """The UTF-8 of a name: BuildKit's protocol carries no other bytes."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise Refusal(
-            400, f"The entry {shown(path)} has a name or target that is not UTF-8: rename it."
-        ) from None
 
 
 def _document(reader: Reader, member: Member, limit: int) -> bytes:
     if member.size > limit:
         raise Refusal(400, f"{shown(member.name)} is larger than {limit} bytes.")
     return reader.read(member.offset, member.size)
-
-
-def _context(members: Mapping[str, Member]) -> list[ContextEntry]:
-    """The members below `context/`, in BuildKit's order."""
-    paths = [path for path in members if path.startswith(_INSIDE)]
-    # The order of components, not of characters: "a/b" comes before "a.b".
-    paths.sort(key=lambda path: path.replace("/", "\0"))
-    names = Counter(id(members[path]) for path in paths)
-    groups: dict[int, int] = {}
-    entries = []
-    for path in paths:
-        member = members[path]
-        group = 0
-        if names[id(member)] > 1:
-            group = groups.setdefault(id(member), len(groups) + 1)
-        entries.append(_entry(path.removeprefix(_INSIDE), member, group))
-    return entries
-
-
-def _entry(path: str, member: Member, group: int) -> ContextEntry:
-    symlink = member.kind is Kind.SYMLINK
-    return ContextEntry(
-        path,
-        # Linux gives every symbolic link this mode.
-        _TYPES[member.kind] | (0o777 if symlink else member.mode),
-        len(member.target.encode()) if symlink else member.size,
-        member.mtime,
-        member.target if symlink else "",
-        0 if symlink else group,
-        member.offset,
-    )
-
-
-def _check_ignore_files(reader: Reader, entries: Mapping[str, ContextEntry]) -> None:
-    """Refuse an ignore file that nobody wrote by hand, or that cannot be sent back.
-
-    BuildKit sends each of its lines back as a header of one request, and a hundred thousand headers
-    take seconds to decode, in which nothing else is served. Headers hold no control characters.
-    """
-    for name in (".dockerignore", "Dockerfile.dockerignore", "dockerfile.dockerignore"):
-        entry = _follow(entries, name)
-        if entry is None or not stat.S_ISREG(entry.mode):
-            continue
-        text = reader.read(entry.offset, min(entry.size, _MAX_IGNORE_BYTES))
-        if entry.size > _MAX_IGNORE_BYTES or text.count(b"\n") >= _MAX_IGNORE_LINES:
-            raise Refusal(
-                400,
-                f"{CONTEXT}/{name} has {_MAX_IGNORE_LINES} lines or {_MAX_IGNORE_BYTES} bytes,"
-                " or more: use fewer and wider patterns.",
-            )
-        lines = text.split(b"\n")
-        if len(max(lines, key=len)) > _MAX_IGNORE_LINE:
-            raise Refusal(
-                400,
-                f"{CONTEXT}/{name} has a line of more than {_MAX_IGNORE_LINE} bytes,"
-                " which BuildKit does not read: use shorter patterns.",
-            )
-        lines[0] = lines[0].removeprefix(BOM_UTF8)
-        for number, line in enumerate(lines, 1):
-            if _CONTROL.search(line.strip()) and not line.startswith(b"#"):
-                raise Refusal(
-                    400, f"{CONTEXT}/{name} has a control character in line {number}: remove it."
-                )
-
-
-def _dockerfile(entries: Mapping[str, ContextEntry]) -> ContextEntry:
-    """The file that BuildKit reads: it tries the second name where the first gives nothing."""
-    for name in ("Dockerfile", "dockerfile"):
-        entry = _follow(entries, name)
-        if entry and stat.S_ISREG(entry.mode):
-            return entry
-    raise Refusal(
-        400,
-        f"{CONTEXT}/ has no Dockerfile (or dockerfile) that is a regular file,"
-        f" or a symbolic link to one inside {CONTEXT}/.",
-    )
-
-
-def _follow(entries: Mapping[str, ContextEntry], path: str) -> ContextEntry | None:
-    """What `path` leads to with the context as the file system's root; None for nothing."""
-    entry = None
-    current: list[str] = []
-    ahead = [path]
-    links = 0
-    while ahead:
-        part = ahead.pop()
-        if part in ("", ".", ".."):
-            current = current[:-1] if part == ".." else current
-            continue
-        entry = entries.get("/".join([*current, part]))
-        if entry is None or (ahead and stat.S_ISREG(entry.mode)):
-            return None
-        if stat.S_ISLNK(entry.mode):
-            links += 1
-            if links > _MAX_LINKS:
-                return None
-            current = [] if entry.target.startswith("/") else current
-            ahead += reversed(entry.target.split("/"))
-        else:
-            current.append(part)
-    return entries.get("/".join(current))

@@ -15,6 +15,7 @@ from function_builder.builds.measures import BuildPhase, Measures
 from function_builder.builds.slots import Closed, NoSlot, Place
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import parse_config
+from function_builder.contract.context import read_context
 from function_builder.contract.errors import Refusal
 from function_builder.contract.secrets import SecretsKey, unseal
 from function_builder.contract.signature import SIGNATURE_HEADER, Signature
@@ -150,18 +151,19 @@ def _check(spool: Spool, settings: Settings, key: SecretsKey | None, domain: str
         spool, max_entries=settings.max_context_entries, max_bytes=settings.largest_body
     )
     config = parse_config(archive.config)
-    if archive.dockerfile.size > MAX_DOCKERFILE_BYTES:
+    context = read_context(archive)
+    if context.dockerfile.size > MAX_DOCKERFILE_BYTES:
         raise Refusal(
             400,
             f"the Dockerfile is larger than {MAX_DOCKERFILE_BYTES} bytes: "
             "COPY what is not an instruction from files of the context",
         )
-    dockerfile = archive.reader.read(archive.dockerfile.offset, archive.dockerfile.size)
+    dockerfile = archive.reader.read(context.dockerfile.offset, context.dockerfile.size)
     return BuildRequest(
         config=config,
         reader=archive.reader,
-        context=archive.context,
-        digests=content_digests(archive.reader, archive.context),
+        context=context.entries,
+        digests=content_digests(archive.reader, context.entries),
         frontend=frontend_attrs(dockerfile, config.build_args, settings.allowed_frontends),
         secrets={} if archive.secrets is None else unseal(archive.secrets, key),
         trust_domain=domain,

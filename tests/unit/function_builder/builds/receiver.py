@@ -20,7 +20,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
-from function_builder.contract.archive import ContextEntry
+from function_builder.contract.context import ContextEntry
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aiobuildkit import Entry, FileTree
 from aiobuildkit.wire.fsutil import DIRECTORY, SYMLINK, order
 from function_builder.builds.context import BuildContext, DockerfileTree, content_digests, trees
-from function_builder.contract.archive import ContextEntry
+from function_builder.contract.context import ContextEntry
 
 
 class Spool:

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from function_builder.builds.record import ContentRecords, Lease, _Contents
-from function_builder.contract.archive import ContextEntry
+from function_builder.contract.context import ContextEntry
 from tests.unit.function_builder.builds.receiver import BuildKit, announced
 
 EARLIEST = -(2**31) * 10**9
