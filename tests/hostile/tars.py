@@ -266,6 +266,13 @@ TYPES: Final = {
     "a block device": refused(DEVICE, file("context/a", flag=b"4")),
     "a fifo": refused(DEVICE, file("context/a", flag=b"6")),
     "a fifo as Dockerfile": refused(DEVICE, file("context/Dockerfile", flag=b"6"), dockerfile=None),
+    "devices that .dockerignore leaves out": built(
+        None,
+        file("context/.dockerignore", b"data"),
+        file("context/data/null", flag=b"3"),
+        file("context/data/pipe", flag=b"6"),
+        file("context/data/" + "n" * 300),
+    ),
     "a fifo as .dockerignore": refused(DEVICE, file("context/.dockerignore", flag=b"6")),
     "a fifo as config": refused("must be a regular file", file(CONFIG, flag=b"6"), config=None),
     "a folder as Dockerfile": refused(

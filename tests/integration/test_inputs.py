@@ -1,20 +1,25 @@
 """What a request's config and files mean to a real BuildKit, and the words for what is wrong."""
 
+import json
+import tarfile
 from collections.abc import Mapping
 from typing import Any
 
 import httpx2
 import pytest
 
+from tests.archives import padded
 from tests.builders import RunningBuilder
+from tests.images import pull
 from tests.requests import headers, make_tar
+from tests.sparse import entry
 
 pytestmark = pytest.mark.integration
 
+Files = Mapping[str, bytes | str | tarfile.TarInfo]
 
-def reply_to(
-    builder: RunningBuilder, files: Mapping[str, bytes | str], **config: Any
-) -> dict[str, Any]:
+
+def reply_to(builder: RunningBuilder, files: Files, **config: Any) -> dict[str, Any]:
     """Build without a push; the whole reply."""
     body = make_tar(files, {"skipPush": True} | config)
     answer = httpx2.post(f"{builder.url}/build", content=body, headers=headers(body), timeout=110)
@@ -34,3 +39,57 @@ def test_unknown_keys_are_named_at_the_logs_beginning(builder):
     assert reply["status"] == "success"
     assert '"build_args"' in reply["log"][0]
     assert reply["log"][0].endswith("Did you mean buildArgs?")
+
+
+def test_the_ignore_file_that_buildkit_does_not_read_may_hold_anything(builder):
+    files = {
+        "Dockerfile": "FROM scratch\nCOPY . /c/\n",
+        "Dockerfile.dockerignore": "junk\n",
+        ".dockerignore": "node_modules\t# installed\n[a-\n",
+        "junk/x": "1",
+    }
+    assert reply_to(builder, files)["status"] == "success"
+
+
+def test_an_ignored_device_fails_no_build(builder):
+    device = tarfile.TarInfo("context/data/null")
+    device.type = tarfile.CHRTYPE
+    dockerfile = "FROM scratch\nCOPY . /c/\n"
+    files: Files = {"Dockerfile": dockerfile, ".dockerignore": "data", "null": device}
+    assert reply_to(builder, files)["status"] == "success"
+    assert reply_to(builder, {**files, ".dockerignore": "other"})["code"] == 400
+
+
+def test_a_wrong_pattern_is_refused_before_the_build(builder):
+    files = {"Dockerfile": "FROM scratch\nCOPY . /c/\n", ".dockerignore": "*.md\n[a-\n"}
+    reply = reply_to(builder, files)
+    assert reply["code"] == 400
+    for word in ("context/.dockerignore", "line 2", "[a-"):
+        assert word in reply["error"]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", ".dockerignore"])
+def test_utf_16_is_called_that(builder, name):
+    files: Files = {"Dockerfile": "FROM scratch\n", name: "FROM scratch\r\n".encode("utf-16")}
+    reply = reply_to(builder, files)
+    assert reply["code"] == 400
+    assert "UTF-16" in reply["error"]
+
+
+def test_a_sparse_files_holes_are_zeros_in_the_image(builder, registry):
+    files = {"Dockerfile": "FROM scratch\nCOPY disk /disk\n"}
+    body = make_tar(files, {"image": f"{registry}/inputs/sparse:1"}).rstrip(b"\0")
+    body = padded(body) + entry("old", [(700_000, 3)], 1 << 20, b"abc", b"context/disk")
+    answer = httpx2.post(f"{builder.url}/build", content=body, headers=headers(body), timeout=110)
+    assert answer.json()["status"] == "success", answer.text
+    content = pull(registry, "inputs/sparse", "1").files["disk"].content
+    assert content == bytes(700_000) + b"abc" + bytes((1 << 20) - 700_003)
+
+
+def test_no_character_of_the_output_ends_a_line_of_the_stream(builder):
+    printed = "a\\342\\200\\250b\\342\\200\\251c\\302\\205d\\n"
+    body = make_tar({"Dockerfile": f"FROM busybox\nRUN printf '{printed}'\n"}, {"skipPush": True})
+    sent = headers(body, stream=True)
+    answer = httpx2.post(f"{builder.url}/build", content=body, headers=sent, timeout=110)
+    objects = [json.loads(line) for line in answer.text.splitlines()]
+    assert any("a\u2028b\u2029c\x85d" in line for item in objects for line in item.get("log", ()))

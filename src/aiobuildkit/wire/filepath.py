@@ -18,11 +18,13 @@ class BadPattern(ValueError):
 
     Attributes:
         reason: which of these it is; the whole text holds the pattern's beginning too.
+        pattern: all of it.
     """
 
     def __init__(self, reason: str, pattern: str) -> None:
         super().__init__(f"{reason}: {pattern[:_SHOWN]}")
         self.reason = reason
+        self.pattern = pattern
 
 
 def clean(path: str) -> str:

@@ -17,6 +17,7 @@ from typing import Final
 
 from function_builder.contract.errors import Refusal, shown
 from function_builder.contract.references import split_reference
+from function_builder.contract.text import foreign_encoding
 
 SYNTAX_ARG: Final = "BUILDKIT_SYNTAX"
 BUILT_IN: Final = {"cmdline": ""}
@@ -56,6 +57,8 @@ def frontend_attrs(
         Refusal: 400: an image is named that is not allowed.
     """
     _refuse_generators(build_args)
+    if encoding := foreign_encoding(dockerfile):
+        raise Refusal(400, f"the Dockerfile is {encoding} text: save it as UTF-8")
     named = build_args.get(SYNTAX_ARG, "").strip() or syntax(dockerfile)
     if not named:
         return BUILT_IN
@@ -74,6 +77,11 @@ def frontend_attrs(
             "from strangers: use docker/dockerfile:1, or leave it out",
         )
     return {f"build-arg:{SYNTAX_ARG}": named}
+
+
+def is_pinned(attrs: Mapping[str, str]) -> bool:
+    """Whether `frontend_attrs` names an image by its digest, which may be of any age."""
+    return "@" in attrs.get(f"build-arg:{SYNTAX_ARG}", "").partition(" ")[0]
 
 
 def _refuse_generators(build_args: Mapping[str, str]) -> None:

@@ -109,9 +109,11 @@ async def refuse_unlisted(client: Client, wanted: Sequence[str]) -> None:
     known = {_machine(platform) for platform in ["linux", *listed]}
     unlisted = [platform for platform in wanted if _machine(platform) not in known]
     if unlisted:
+        emulated = any(map(_possible, unlisted))
+        more = "; QEMU beside BuildKit adds more" if emulated else ", and no emulator adds these"
         raise UnsupportedPlatform(
             f"this builder cannot run the steps of {', '.join(unlisted)}: "
-            f"it can build for {', '.join(listed)}; QEMU beside BuildKit adds more"
+            f"it can build for {', '.join(listed)}{more}"
         )
 
 

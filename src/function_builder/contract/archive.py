@@ -70,9 +70,9 @@ def open_archive(reader: Reader, *, max_entries: int, max_bytes: int = _MAX_EXPA
     tree.resolve_links()
     members = tree.members
     if CONFIG_NAME not in members:
-        raise Refusal(400, f"The archive has no {CONFIG_NAME}.")
+        raise Refusal(400, f"The archive has no {CONFIG_NAME}.{_backslashes(members)}")
     if CONTEXT not in members:
-        raise Refusal(400, f"The archive has no {CONTEXT}/ folder.")
+        raise Refusal(400, f"The archive has no {CONTEXT}/ folder.{_backslashes(members)}")
     secrets = members.get(SECRETS_NAME)
     return Archive(
         config=_document(reader, members[CONFIG_NAME], MAX_CONFIG_BYTES),
@@ -205,6 +205,12 @@ def _check_kind(path: str, kind: Kind) -> None:
         raise Refusal(400, f"{path} must be a regular file.")
     if path == CONTEXT and kind is not Kind.DIRECTORY:
         raise Refusal(400, f"{CONTEXT} must be a folder.")
+
+
+def _backslashes(members: Mapping[str, Member]) -> str:
+    """What to do where a program on Windows has written its own paths into the archive."""
+    odd = next((name for name in members if "\\" in name and "/" not in name), "")
+    return f" The name {shown(odd)} has backslashes: write '/' between folders." if odd else ""
 
 
 def _document(reader: Reader, member: Member, limit: int) -> bytes:

@@ -6,14 +6,14 @@ names. Other entries of the archive are ignored, whatever they are.
 
 import re
 import stat
-from codecs import BOM_UTF8
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from function_builder.contract.archive import CONTEXT, MAX_PATH, Archive
+from function_builder.contract.dockerignore import IGNORE_FILE, MAX_IGNORE_BYTES, IgnoreFile
 from function_builder.contract.errors import Refusal, shown
-from function_builder.contract.reader import Reader
 from function_builder.contract.tar import Kind, Member
 
 DOCKERFILE: Final = "Dockerfile"
@@ -26,12 +26,13 @@ _MAX_COMPONENT: Final = 255
 _MAX_DEPTH: Final = 256
 # Linux's limit of symbolic links followed in one path.
 _MAX_LINKS: Final = 40
-# An ignore file has dozens of lines; those that were written for whole organisations, hundreds.
-_MAX_IGNORE_LINES: Final = 10_000
-_MAX_IGNORE_BYTES: Final = 1 << 20
-# BuildKit reads it with Go's bufio.Scanner, which takes no longer ones.
-_MAX_IGNORE_LINE: Final = (1 << 16) - 1
-_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
+_BUDGET_SECONDS: Final = 10.0
+"""Processor time to find out which of the entries that are refused are ignored."""
+
+_LIKE_DOCKERFILE: Final = re.compile(
+    r"(docker|container)[-_ ]?file([-_. ][^/]*)?(?<!ignore)|[^/]*[.](docker|container)file",
+    re.IGNORECASE,
+)
 
 _TYPES: Final = {
     Kind.DIRECTORY: stat.S_IFDIR,
@@ -85,16 +86,17 @@ def read_context(archive: Archive, dockerfile: str = DOCKERFILE) -> Context:
         dockerfile: the path of the Dockerfile in the context, clean.
 
     Raises:
-        Refusal: 400: BuildKit must not get an entry, or could not store it; or there is no
-            Dockerfile.
+        Refusal: 400: BuildKit must not get an entry, or could not store it, and the ignore file
+            does not leave it out; the ignore file is wrong; or there is no Dockerfile.
     """
-    context = _entries(archive.members, CONTEXT)
+    context, faults = _entries(archive.members, CONTEXT)
     entries = {entry.path: entry for entry in context}
     # BuildKit tries the second name where the first gives nothing.
     folder, slash, name = dockerfile.rpartition("/")
     names = [dockerfile, *([folder + slash + name.lower()] if name == DOCKERFILE else [])]
-    for name in (".dockerignore", *(f"{name}.dockerignore" for name in names)):
-        _check_ignore_file(archive.reader, entries, CONTEXT, name)
+    own = f"{dockerfile}{IGNORE_FILE}"
+    in_use = own if _file(entries, own) else IGNORE_FILE
+    _refuse_unless_ignored(archive, faults, _ignored(archive, CONTEXT, entries, in_use))
     return Context(context, _dockerfile(entries, names))
 
 
@@ -107,11 +109,52 @@ def read_folder(archive: Archive, folder: str) -> Sequence[ContextEntry]:
     root = archive.members.get(folder)
     if root is None or root.kind is not Kind.DIRECTORY:
         raise Refusal(400, f"The archive has no {shown(folder)} folder, which the config names.")
-    entries = _entries(archive.members, folder)
-    _check_ignore_file(
-        archive.reader, {entry.path: entry for entry in entries}, folder, ".dockerignore"
-    )
-    return entries
+    context, faults = _entries(archive.members, folder)
+    entries = {entry.path: entry for entry in context}
+    _refuse_unless_ignored(archive, faults, _ignored(archive, folder, entries, IGNORE_FILE))
+    return context
+
+
+def check_spare_ignore_file(
+    archive: Archive, context: Context, dockerfile: str = DOCKERFILE, *, pinned: bool
+) -> None:
+    """Check `.dockerignore` too, where a frontend's image may read it beside the Dockerfile's own.
+
+    Where the own file is empty, any image does: gRPC carries an empty file as none.
+
+    Args:
+        archive: the request's.
+        context: its context.
+        dockerfile: the path of the Dockerfile.
+        pinned: the image is named by a digest, and may be too old to know an own file.
+
+    Raises:
+        Refusal: 400: the file is wrong.
+    """
+    entries = {entry.path: entry for entry in context.entries}
+    own = _file(entries, f"{dockerfile}{IGNORE_FILE}")
+    if own is not None and (pinned or not own.size):
+        _ignored(archive, CONTEXT, entries, IGNORE_FILE)
+
+
+def _ignored(
+    archive: Archive, folder: str, entries: Mapping[str, ContextEntry], name: str
+) -> IgnoreFile:
+    entry = _file(entries, name)
+    if entry is None:
+        return IgnoreFile(b"", f"{folder}/{name}")
+    # One byte more than is allowed is enough to see that it is too large.
+    content = archive.reader.read(entry.offset, min(entry.size, MAX_IGNORE_BYTES + 1))
+    return IgnoreFile(content, f"{folder}/{name}")
+
+
+def _refuse_unless_ignored(archive: Archive, faults: Sequence[str], ignored: IgnoreFile) -> None:
+    """Refuse the first entry that is wrong and that the ignore file does not leave out."""
+    began = time.thread_time()
+    for path in faults:
+        name = path.partition("/")[2]
+        if time.thread_time() - began > _BUDGET_SECONDS or not ignored.leaves_out(name):
+            _check(path, name, archive.members[path])
 
 
 def _check(path: str, name: str, member: Member) -> None:
@@ -146,24 +189,34 @@ def _encoded(text: str, path: str) -> bytes:
         ) from None
 
 
-def _entries(members: Mapping[str, Member], folder: str) -> list[ContextEntry]:
-    """The members below a top-level folder, checked, in BuildKit's order."""
+def _entries(members: Mapping[str, Member], folder: str) -> tuple[list[ContextEntry], list[str]]:
+    """The members below a top-level folder, in BuildKit's order, and the paths of those refused.
+
+    What is in a folder that is refused is refused too: its name is at fault.
+    """
     inside = folder + "/"
     paths = [path for path in members if path.startswith(inside)]
     # The order of components, not of characters: "a/b" comes before "a.b".
     paths.sort(key=lambda path: path.replace("/", "\0"))
-    names = Counter(id(members[path]) for path in paths)
+    faults: list[str] = []
+    good: list[str] = []
+    for path in paths:
+        try:
+            _check(path, path.removeprefix(inside), members[path])
+        except Refusal:
+            faults.append(path)
+        else:
+            good.append(path)
+    names = Counter(id(members[path]) for path in good)
     groups: dict[int, int] = {}
     entries = []
-    for path in paths:
+    for path in good:
         member = members[path]
         group = 0
         if names[id(member)] > 1:
             group = groups.setdefault(id(member), len(groups) + 1)
-        name = path.removeprefix(inside)
-        _check(path, name, member)
-        entries.append(_entry(name, member, group))
-    return entries
+        entries.append(_entry(path.removeprefix(inside), member, group))
+    return entries, faults
 
 
 def _entry(path: str, member: Member, group: int) -> ContextEntry:
@@ -180,50 +233,37 @@ def _entry(path: str, member: Member, group: int) -> ContextEntry:
     )
 
 
-def _check_ignore_file(
-    reader: Reader, entries: Mapping[str, ContextEntry], folder: str, name: str
-) -> None:
-    """Refuse an ignore file that nobody wrote by hand, or that cannot be sent back.
-
-    BuildKit sends each of its lines back as a header of one request, and a hundred thousand headers
-    take seconds to decode, in which nothing else is served. Headers hold no control characters.
-    """
-    entry = _follow(entries, name)
-    if entry is None or not stat.S_ISREG(entry.mode):
-        return
-    path = f"{folder}/{name}"
-    text = reader.read(entry.offset, min(entry.size, _MAX_IGNORE_BYTES))
-    if entry.size > _MAX_IGNORE_BYTES or text.count(b"\n") >= _MAX_IGNORE_LINES:
-        raise Refusal(
-            400,
-            f"{path} has {_MAX_IGNORE_LINES} lines or {_MAX_IGNORE_BYTES} bytes,"
-            " or more: use fewer and wider patterns.",
-        )
-    lines = text.split(b"\n")
-    if len(max(lines, key=len)) > _MAX_IGNORE_LINE:
-        raise Refusal(
-            400,
-            f"{path} has a line of more than {_MAX_IGNORE_LINE} bytes,"
-            " which BuildKit does not read: use shorter patterns.",
-        )
-    lines[0] = lines[0].removeprefix(BOM_UTF8)
-    for number, line in enumerate(lines, 1):
-        if _CONTROL.search(line.strip()) and not line.startswith(b"#"):
-            raise Refusal(400, f"{path} has a control character in line {number}: remove it.")
-
-
 def _dockerfile(entries: Mapping[str, ContextEntry], names: Sequence[str]) -> ContextEntry:
     """The file that BuildKit reads: the first of the names that gives one."""
     for name in names:
-        entry = _follow(entries, name)
-        if entry and stat.S_ISREG(entry.mode):
+        entry = _file(entries, name)
+        if entry is not None:
             return entry
     wanted = "Dockerfile (or dockerfile)" if DOCKERFILE in names else shown(names[0])
     raise Refusal(
         400,
         f"{CONTEXT}/ has no {wanted} that is a regular file,"
-        f" or a symbolic link to one inside {CONTEXT}/.",
+        f" or a symbolic link to one inside {CONTEXT}/.{_look_alike(entries, names[0])}",
     )
+
+
+def _look_alike(entries: Mapping[str, ContextEntry], wanted: str) -> str:
+    """Name a file that may be meant as the Dockerfile: beside it, or in a folder further down."""
+    folder, slash, name = wanted.rpartition("/")
+    inside = folder + slash
+    for path in entries:
+        beside = path.startswith(inside) and _LIKE_DOCKERFILE.fullmatch(path, len(inside))
+        if beside and _file(entries, path):
+            return f" There is {shown(path)}: rename it to {shown(name)}."
+    below = [path for path in entries if path.endswith(f"/{name}") and _file(entries, path)]
+    found = min(below, key=len, default="")
+    return f" There is {shown(found)}: send its folder as {CONTEXT}/." if found else ""
+
+
+def _file(entries: Mapping[str, ContextEntry], path: str) -> ContextEntry | None:
+    """The regular file that a path leads to."""
+    entry = _follow(entries, path)
+    return entry if entry and stat.S_ISREG(entry.mode) else None
 
 
 def _follow(entries: Mapping[str, ContextEntry], path: str) -> ContextEntry | None:

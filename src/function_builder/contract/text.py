@@ -33,7 +33,7 @@ def foreign_encoding(data: bytes) -> str:
             return name
     sample = data[:_SAMPLE]
     zeros = sorted((sample[::2].count(0), sample[1::2].count(0)))
-    return "UTF-16" if not zeros[0] and zeros[1] > len(sample) // 16 else ""
+    return "UTF-16" if not zeros[0] and zeros[1] > max(1, len(sample) // 16) else ""
 
 
 def load_json(data: bytes, pairs: Callable[[list[tuple[str, Any]]], Any]) -> Any:

@@ -10,12 +10,17 @@ from starlette.requests import Request
 
 from function_builder.builds.build import BuildRequest
 from function_builder.builds.context import content_digests
-from function_builder.builds.frontends import MAX_DOCKERFILE_BYTES, frontend_attrs
+from function_builder.builds.frontends import (
+    BUILT_IN,
+    MAX_DOCKERFILE_BYTES,
+    frontend_attrs,
+    is_pinned,
+)
 from function_builder.builds.measures import BuildPhase, Measures
 from function_builder.builds.slots import Closed, NoSlot, Place
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import parse_config
-from function_builder.contract.context import read_context
+from function_builder.contract.context import check_spare_ignore_file, read_context
 from function_builder.contract.errors import Refusal
 from function_builder.contract.secrets import SecretsKey, unseal
 from function_builder.contract.signature import SIGNATURE_HEADER, Signature
@@ -159,12 +164,15 @@ def _check(spool: Spool, settings: Settings, key: SecretsKey | None, domain: str
             "COPY what is not an instruction from files of the context",
         )
     dockerfile = archive.reader.read(context.dockerfile.offset, context.dockerfile.size)
+    frontend = frontend_attrs(dockerfile, config.build_args, settings.allowed_frontends)
+    if frontend != BUILT_IN:
+        check_spare_ignore_file(archive, context, pinned=is_pinned(frontend))
     return BuildRequest(
         config=config,
         reader=archive.reader,
         context=context.entries,
         digests=content_digests(archive.reader, context.entries),
-        frontend=frontend_attrs(dockerfile, config.build_args, settings.allowed_frontends),
+        frontend=frontend,
         secrets={} if archive.secrets is None else unseal(archive.secrets, key),
         trust_domain=domain,
     )

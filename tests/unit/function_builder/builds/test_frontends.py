@@ -2,7 +2,7 @@
 
 import pytest
 
-from function_builder.builds.frontends import BUILT_IN, frontend_attrs, syntax
+from function_builder.builds.frontends import BUILT_IN, frontend_attrs, is_pinned, syntax
 from function_builder.contract.errors import Refusal
 
 ALLOWED = ("docker/dockerfile", "docker/dockerfile-upstream")
@@ -108,3 +108,18 @@ def test_no_generator_may_be_named(name, value):
 def test_attestations_without_one_are_as_buildkit_makes_them():
     args = {"BUILDKIT_ATTEST_SBOM": "", "BUILDKIT_ATTEST_PROVENANCE": "mode=max", "generator": "x"}
     assert frontend_attrs(b"FROM x", args, ALLOWED) == BUILT_IN
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_dockerfile_in_utf_16_is_called_that(encoding):
+    with pytest.raises(Refusal, match="UTF-16"):
+        frontend_attrs("FROM scratch\r\nCOPY f /f\r\n".encode(encoding), {}, ["docker/dockerfile"])
+
+
+@pytest.mark.parametrize(
+    ("named", "pinned"),
+    [("docker/dockerfile:1", False), (f"docker/dockerfile@sha256:{'0' * 64} x", True), ("", False)],
+)
+def test_an_image_with_a_digest_is_pinned(named, pinned):
+    head = f"# syntax={named}\n".encode() if named else b""
+    assert is_pinned(frontend_attrs(head + b"FROM scratch", {}, ["docker/dockerfile"])) is pinned

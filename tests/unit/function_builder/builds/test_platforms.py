@@ -131,13 +131,13 @@ async def test_what_none_runs_is_refused_with_what_this_one_does():
         await refuse_impossible(BuildKit(), ["linux/arm64", "windows/amd64", "amiga"])
     assert str(refusal.value) == (
         "this builder cannot run the steps of windows/amd64, amiga: "
-        "it can build for linux/amd64, linux/amd64/v2; QEMU beside BuildKit adds more"
+        "it can build for linux/amd64, linux/amd64/v2, and no emulator adds these"
     )
 
 
 async def test_names_of_one_machine_are_one():
     await refuse_unlisted(BuildKit(), ["linux/x86_64", "amd64", "linux", "linux/amd64/v3"])
-    with pytest.raises(UnsupportedPlatform, match="steps of aarch64:"):
+    with pytest.raises(UnsupportedPlatform, match=r"of aarch64:.*QEMU beside BuildKit adds"):
         await refuse_unlisted(BuildKit(), ["aarch64", "linux/amd64"])
 
 

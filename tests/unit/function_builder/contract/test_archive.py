@@ -514,3 +514,27 @@ def test_white_space_around_patterns_and_anything_in_comments_is_taken():
 
 def test_a_long_ignore_file_is_taken():
     assert ".dockerignore" in layout(file("context/.dockerignore", b"node_modules\n" * 9_999))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Containerfile", '"Containerfile"'),
+        ("DockerFile", '"DockerFile"'),
+        ("Dockerfile.txt", '"Dockerfile.txt"'),
+        ("app.Dockerfile", '"app.Dockerfile"'),
+        ("Dockerfile ", '"Dockerfile "'),
+        ("app/Dockerfile", 'There is "app/Dockerfile": send its folder'),
+        ("Dockerfile.dockerignore", "context/."),
+        ("docker/file", "context/."),
+    ],
+)
+def test_a_file_that_may_be_meant_as_the_dockerfile_is_named(name: str, told: str):
+    reason = refused(file(f"context/{name}"), needed=NEEDED[:1]).reason
+    assert told in reason
+    assert ("There is" in reason) is not told.startswith("context")
+
+
+def test_backslashes_between_folders_are_told_of():
+    reason = refused(file("context\\Dockerfile"), needed=NEEDED[:1]).reason
+    assert "backslashes" in reason
