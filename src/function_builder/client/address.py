@@ -7,6 +7,9 @@ from typing import Final
 import httpx2
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
+LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
+"""A proxy from the environment never stands between a machine and itself."""
+
 _CREDENTIALS: Final = re.compile(r"//.*@", re.DOTALL)
 
 

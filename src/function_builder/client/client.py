@@ -18,7 +18,7 @@ from typing import IO, Final, Self, Unpack
 import httpx2
 
 from function_builder import __version__
-from function_builder.client.address import DEFAULT_URL, Address
+from function_builder.client.address import DEFAULT_URL, LOCAL_HOSTS, Address
 from function_builder.client.answers import read_refusal, read_whole, retry_delay
 from function_builder.client.errors import Refused
 from function_builder.client.failures import explain
@@ -32,7 +32,6 @@ from function_builder.contract.signature import SIGNATURE_HEADER
 from function_builder.contract.timestamp import TIMESTAMP_HEADER, stamp
 
 _CHUNK: Final = 1024 * 1024
-_LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.1
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
@@ -55,8 +54,8 @@ class AsyncClient:
             something every 15.
 
     Raises:
-        ValueError: the URL is not an http or https address, a header cannot be sent, or what
-            ``SSL_CERT_FILE`` names cannot be read.
+        ValueError: the URL, or the environment's proxy, is not an http or https address, a header
+            cannot be sent, or what ``SSL_CERT_FILE`` names cannot be read.
     """
 
     def __init__(
@@ -77,23 +76,33 @@ class AsyncClient:
         self._on_retry = on_retry
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
+        extra = _checked(headers or {})
         is_https = self._address.url.scheme == "https"
         self._ssl_context = (ssl_context or tls_context()) if is_https else None
-        self._http = httpx2.AsyncClient(
-            headers={
-                "User-Agent": f"function-builder/{__version__}",
-                "Accept-Encoding": "identity",
-                **_checked(headers or {}),
-            },
-            auth=self._address.credentials,
-            # A proxy from the environment never stands between a machine and itself.
-            mounts={f"all://{host}": None for host in _LOCAL_HOSTS},
-            # Loading the system's authorities takes 0.15 s, which plain HTTP need not spend.
-            verify=self._ssl_context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            # A build takes far longer than a connection. One that is kept may be closed by a proxy
-            # just when it is used again, and a build cannot be sent twice to find out.
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
-        )
+        try:
+            self._http = httpx2.AsyncClient(
+                headers={
+                    "User-Agent": f"function-builder/{__version__}",
+                    "Accept-Encoding": "identity",
+                    **extra,
+                },
+                auth=self._address.credentials,
+                mounts={
+                    f"all://[{host}]" if ":" in host else f"all://{host}": None
+                    for host in LOCAL_HOSTS
+                },
+                # Loading the system's authorities takes 0.15 s, which plain HTTP need not spend.
+                verify=self._ssl_context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+                # A kept connection may be closed by a proxy just when it is used again, and a
+                # build must not be sent twice to find out.
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
+            )
+        except (httpx2.InvalidURL, ImportError, ValueError):
+            # Not the error: it may hold a part of the proxy's password.
+            raise ValueError(
+                "the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY) is not"
+                " an http or https address"
+            ) from None
 
     @property
     def url(self) -> str:

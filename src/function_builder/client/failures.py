@@ -6,10 +6,11 @@ import socket
 import ssl
 from collections.abc import Iterator
 from typing import Final
+from urllib.request import getproxies_environment, proxy_bypass
 
 import httpx2
 
-from function_builder.client.address import Address
+from function_builder.client.address import LOCAL_HOSTS, Address, without_credentials
 from function_builder.client.errors import Unreachable
 from function_builder.client.tls import tls_reason
 
@@ -30,13 +31,11 @@ async def explain(
         context: what TLS was spoken with; None for plain HTTP.
         connect_timeout: seconds that the connection had.
     """
-    where = address.shown
+    where = address.shown + _proxied(address)
     if isinstance(error, httpx2.ConnectTimeout):
         return Unreachable(f"no connection to {where} within {connect_timeout:g} s")
     if isinstance(error, httpx2.ProxyError):
-        return Unreachable(
-            f"cannot connect to {where}: the proxy that HTTP_PROXY or HTTPS_PROXY names: {error}"
-        )
+        return Unreachable(f"cannot connect to {where}: the proxy answered: {error}")
     if isinstance(error, httpx2.ConnectError):
         return Unreachable(f"cannot connect to {where}: {_reason(error)}")
     if isinstance(error, httpx2.TimeoutException):
@@ -45,6 +44,16 @@ async def explain(
     if found is not None:
         return Unreachable(f"cannot connect to {where}: {found}")
     return Unreachable(f"{where} closed the connection without an answer")
+
+
+def _proxied(address: Address) -> str:
+    """Which proxy of the environment stands before the builder, for an error."""
+    proxies = getproxies_environment()
+    proxy = proxies.get(address.url.scheme) or proxies.get("all")
+    host = address.url.host
+    if not proxy or host in LOCAL_HOSTS or proxy_bypass(host):
+        return ""
+    return f" through the proxy {without_credentials(proxy)}"
 
 
 def _reason(error: BaseException) -> str:

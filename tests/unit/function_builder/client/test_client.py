@@ -490,3 +490,22 @@ async def test_headers_are_sent_but_never_malformed_or_shown(
         with pytest.raises(ValueError, match="cannot be sent") as caught:
             AsyncClient(builder.url, headers={name: value})
         assert "hunter2" not in str(caught.value)
+
+
+async def test_a_proxy_is_named_without_its_password(
+    hello: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = free_address()
+    monkeypatch.setenv("http_proxy", f"http://me:hunter2@{proxy}")
+    async with AsyncClient("http://builder.example") as client:
+        with pytest.raises(Unreachable) as caught:
+            await client.build(hello, CONFIG)
+    assert str(caught.value) == (
+        "cannot connect to http://builder.example/build through the proxy"
+        f" http://***@{proxy}: Connection refused"
+    )
+    for wrong in ("http://me:hunter2/x@h:port", "ftp://me:hunter2@h", "socks5://me:hunter2@h"):
+        monkeypatch.setenv("http_proxy", wrong)
+        with pytest.raises(ValueError, match="HTTP_PROXY") as refused:
+            AsyncClient("http://builder.example")
+        assert "hunter2" not in "".join(traceback.format_exception(refused.value))
