@@ -93,3 +93,10 @@ def test_no_character_of_the_output_ends_a_line_of_the_stream(builder):
     answer = httpx2.post(f"{builder.url}/build", content=body, headers=sent, timeout=110)
     objects = [json.loads(line) for line in answer.text.splitlines()]
     assert any("a\u2028b\u2029c\x85d" in line for item in objects for line in item.get("log", ()))
+
+
+def test_a_source_with_a_line_break_is_told_in_words(builder):
+    files = {"Dockerfile": "FROM scratch\nARG FILES\nCOPY $FILES /\n", "a": ""}
+    reply = reply_to(builder, files, buildArgs={"FILES": "a\nb"})
+    assert reply["code"] == 500
+    assert "a source with a line break" in reply["error"]

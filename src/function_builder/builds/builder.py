@@ -32,6 +32,7 @@ from function_builder.builds.failures import (
     classify,
     find_remedy,
     near_miss,
+    with_meaning,
     without_host_paths,
 )
 from function_builder.builds.findings import Findings
@@ -285,7 +286,7 @@ def _failed(
         case RPCError():
             step = findings.failed_step(error)
             reason, retryable = classify(error, step)
-            text = findings.mask.text(without_host_paths(error.message))
+            text = findings.mask.text(with_meaning(without_host_paths(error.message)))
             return Outcome.FAILED, Failure(
                 error=f"failed to solve: {text}",
                 reason=reason,

@@ -54,6 +54,9 @@ _LEFTOVER: Final = re.compile(
     r": failed to rename: rename \S+/snapshots/new-[0-9]+ \S+/snapshots/[0-9]+: file exists\Z"
 )
 
+_NO_HEADER: Final = 'header key "followpaths" contains value with non-printable'
+"""BuildKit asks for the sources of COPY in a header, which holds no control characters."""
+
 _HOST_PATHS: Final = re.compile(
     r"/(?:cachemounts/buildkit[0-9]+|runc-[a-z-]+(?:/snapshots/snapshots/[0-9]+/fs)?)"
 )
@@ -149,6 +152,16 @@ def near_miss(absent: str, paths: Iterable[str]) -> str | None:
         elif elsewhere is None and f"/{lower}".endswith(ending):
             elsewhere = path
     return other_case or elsewhere
+
+
+def with_meaning(text: str) -> str:
+    """Add what an error of BuildKit's protocol means to the author of a Dockerfile."""
+    if _NO_HEADER not in text:
+        return text
+    return (
+        f"{text}: a COPY or ADD has a source with a line break or another control character: "
+        "look at the build arguments that it uses"
+    )
 
 
 def without_host_paths(text: str) -> str:
