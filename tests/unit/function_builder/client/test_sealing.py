@@ -18,6 +18,7 @@ ANSWER = {"key_id": KEY.key_id, "algorithm": "nacl/box", "public_key": KEY.publi
         KEY.public,
         f"{KEY.public}\n".encode(),
     ],
+    ids=["answer", "JSON", "bytes of JSON", "key", "bytes of a key"],
 )
 def test_secrets_are_sealed_to_what_the_builder_tells(public_key) -> None:
     sealed = seal_secrets({"text": "é", "bytes": b"\xff\0"}, public_key)
