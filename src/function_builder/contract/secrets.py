@@ -19,6 +19,7 @@ from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
 
 from function_builder.contract.errors import Refusal, shown
+from function_builder.contract.text import foreign_encoding
 
 SECRETS_NAME: Final = "com.openfaas.secrets"
 """The entry's name in the tar."""
@@ -155,6 +156,8 @@ def _open(box: Box, name: object, value: object, sealed_for: str, key: SecretsKe
 def _load(data: bytes) -> dict[str, object]:
     if len(data) > MAX_SECRETS_BYTES:
         raise Refusal(400, f"{SECRETS_NAME}: larger than {MAX_SECRETS_BYTES} bytes")
+    if encoding := foreign_encoding(data):
+        raise Refusal(400, f"{SECRETS_NAME}: it is {encoding} text: save it as UTF-8")
     try:
         if any(line.startswith("%") for line in data.decode("utf-8-sig").splitlines()):
             raise ValueError("a directive")  # noqa: TRY301 (libyaml's time is their number squared)

@@ -117,3 +117,11 @@ def test_more_lines_than_can_be_hidden_are_refused():
     with pytest.raises(Refusal, match="more than 1000 lines") as caught:
         unseal(seal({**values, "one": b"more"}, KEY.public), KEY)
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_sealed_secrets_in_utf_16_are_called_that(encoding):
+    key = SecretsKey.generate()
+    sealed = seal({"a": b"value"}, key.public).decode().encode(encoding)
+    with pytest.raises(Refusal, match="UTF-16"):
+        unseal(sealed, key)
