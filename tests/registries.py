@@ -1,6 +1,7 @@
 """Registries as users have them: with passwords, with tokens, behind TLS, and with bad days."""
 
 import contextlib
+import http.server
 import json
 import socket
 import socketserver
@@ -209,3 +210,40 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(1 << 16):
             target.sendall(data)
+
+
+@contextmanager
+def web_page() -> Iterator[tuple[str, list[str]]]:
+    """A host that answers each request with 200 and a page; its `host:port`, and what it was asked.
+
+    A sign-on proxy does so for who has not signed on.
+    """
+    asked: list[str] = []
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            asked.append(f"{self.command} {self.path}")
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            page = b"<html>please sign in</html>"
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(page)
+
+        def log_message(self, *_: object) -> None:
+            """Tests read what was asked."""
+
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH"):
+        setattr(Page, f"do_{method}", Page.answer)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            serving.join()

@@ -10,6 +10,7 @@ from aiobuildkit import calls
 from aiobuildkit.connection import Address, Connection, TLSConfig, connect
 from aiobuildkit.errors import ConnectionLost
 from aiobuildkit.health import Health
+from aiobuildkit.llb import image_source
 from aiobuildkit.protos import control_pb2 as pb
 from aiobuildkit.session import Session
 from aiobuildkit.solve import CONTROL, Solve, solve_request
@@ -121,6 +122,33 @@ class Client:
             internal=internal,
         )
         return Solve(self._connect(), session, request, metadata or {})
+
+    async def resolve_image(
+        self, reference: str, *, attachables: Iterable[Attachable] = ()
+    ) -> None:
+        """Let BuildKit ask a registry for an image; its layers are not fetched.
+
+        Args:
+            reference: in full and with a tag: ``docker.io/library/busybox:latest``.
+            attachables: such as Auth.
+
+        Raises:
+            SolveError: the registry has no such image, or BuildKit cannot tell.
+        """
+        session = Session((Health(), *attachables), shared_key="")
+        request = solve_request(
+            ref=uuid4().hex,
+            session=session.id,
+            frontend="",
+            frontend_attrs={},
+            exporters=(),
+            cache_imports=(),
+            cache_exports=(),
+            internal=True,
+            definition=image_source(reference),
+        )
+        async with Solve(self._connect(), session, request, {}) as solve:
+            await solve.result()
 
     async def info(self, *, answer_timeout: float | None = None) -> BuildKitVersion:
         """Which BuildKit answers; also the cheapest proof that one does.

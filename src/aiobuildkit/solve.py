@@ -202,6 +202,7 @@ def solve_request(
     cache_imports: Sequence[CacheEntry],
     cache_exports: Iterable[CacheEntry],
     internal: bool,
+    definition: pb.Definition | None = None,
 ) -> pb.SolveRequest:
     """The request of a solve, as BuildKit's ``client/solve.go`` makes it."""
     attrs = dict(frontend_attrs)
@@ -211,6 +212,7 @@ def solve_request(
         attrs["cache-imports"] = json.dumps(entries)
     return pb.SolveRequest(
         ref=ref,
+        definition=definition,
         session=session,
         frontend=frontend,
         frontend_attrs=attrs,

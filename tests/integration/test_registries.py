@@ -26,6 +26,7 @@ from tests.registries import (
     faulty_registry,
     htpasswd,
     running_registry,
+    web_page,
 )
 from tests.requests import headers, make_tar
 from tests.token_service import IDENTITY_TOKEN, TokenService, running_token_service
@@ -424,3 +425,57 @@ def test_a_token_service_that_has_a_bad_moment_is_asked_again(stage, status):
     service.failures = [status, status]
     stage.pushed(f"{host}/team/fn:again", content=str(status))
     assert service.failures == []
+
+
+def test_a_host_that_answers_everything_with_a_page_has_no_image(stage):
+    with web_page() as (host, asked):
+        for _ in range(2):
+            reply = stage.build(f"{host}/fn:1").json()
+            assert reply["status"] == "failed"
+            assert reply["error"].startswith(
+                f"failed to solve: failed to push {host}/fn:1: its host"
+            )
+            assert (reply["reason"], reply["retryable"]) == ("push", False)
+    assert "PUT /v2/fn/manifests/1" in asked
+
+
+def manifests_asked(faulty: FaultyRegistry, status: str, *, times: int) -> None:
+    """Let BuildKit's questions for manifests fail. The first one of a build is the push's own."""
+    faulty.fail(b"HEAD", b"/manifests/", answer(status), times=times)
+
+
+@pytest.mark.parametrize(("times", "status"), [(2, "success"), (100, "failed")])
+def test_a_registry_that_does_not_have_what_it_took(stage, times, status):
+    faulty = stage.registries.faulty
+    manifests_asked(faulty, "404 Not Found", times=times)
+    reply = push_to_faulty(stage).json()
+    assert reply["status"] == status
+    # Three questions after the push's own; the second one is answered well, or none is.
+    assert faulty.failed == min(times, 4)
+    assert (status == "success") is ("does not have it" not in reply.get("error", ""))
+
+
+def test_a_registry_that_does_not_let_the_builder_read_has_the_image_all_the_same(stage):
+    faulty = stage.registries.faulty
+    asked = []
+
+    def fault(method: bytes, path: bytes) -> bytes | None:
+        if method != b"HEAD" or b"/manifests/" not in path:
+            return None
+        asked.append(path)
+        return answer("403 Forbidden") if len(asked) > 1 else None
+
+    faulty.fault = fault
+    assert push_to_faulty(stage).json()["status"] == "success"
+    assert len(asked) == 2
+
+
+def test_a_repository_is_asked_about_once_and_then_trusted_for_a_while(stage):
+    faulty = stage.registries.faulty
+    asked = []
+    faulty.fault = lambda method, path: asked.append(method + b" " + path)
+    name = uuid.uuid4().hex
+    for tag in ("1", "2", "2"):
+        assert stage.build(f"{faulty.address}/{name}:{tag}").json()["status"] == "success"
+    heads = [line for line in asked if b"HEAD" in line and b"/manifests/" in line]
+    assert [line.rpartition(b"/")[2] for line in heads] == [b"1", b"1", b"2", b"2"]

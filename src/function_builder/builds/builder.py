@@ -45,6 +45,7 @@ from function_builder.builds.platforms import (
     refuse_unlisted,
 )
 from function_builder.builds.pool import Pool
+from function_builder.builds.pushes import Pushes
 from function_builder.builds.record import Lease
 from function_builder.builds.token_service import TokenServiceHTTP
 from function_builder.builds.transcript import Transcript
@@ -94,6 +95,7 @@ class Builder:
         self._tokens = Tokens(TokenServiceHTTP().send)
         self._cache = cache
         self._insecure = insecure
+        self._pushes = Pushes(Auth(credentials.lookup))
         self._build_timeout = build_timeout
         self._log_prefixes = log_prefixes
 
@@ -146,7 +148,7 @@ class Builder:
             with self._pool.place(function, lost=lost) as (daemon, reason):
                 build.placed.append(reason)
                 try:
-                    return await self._attempts(build, transcript, daemon)
+                    return await self._pushed(build, transcript, daemon)
                 except RPCError:
                     raise
                 except BuildKitError as failure:
@@ -158,6 +160,12 @@ class Builder:
                     _log.warning("BuildKit was lost", buildkit=daemon.address, reason=str(failure))
             if build.started:
                 build.log.append([transcript.note(_AGAIN)])
+
+    async def _pushed(self, build: Build, transcript: Transcript, daemon: Daemon) -> SolveResult:
+        result = await self._attempts(build, transcript, daemon)
+        exporters = attributes.exporters(build.request, insecure=self._insecure)
+        await self._pushes.check(daemon.client, exporters)
+        return result
 
     async def _attempts(self, build: Build, transcript: Transcript, daemon: Daemon) -> SolveResult:
         request = build.request

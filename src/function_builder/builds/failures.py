@@ -50,6 +50,11 @@ _TRANSIENT: Final = re.compile(
 )
 """A registry's bad moment, or the network's, as Go's net and containerd word them."""
 
+_NOT_A_MANIFEST: Final = "unexpected media type "
+"""`util/pull/pull.go`, where a registry's answer for a tag is of another kind, such as HTML."""
+
+_NOT_THERE: Final = re.compile(r"failed to load cache key: \S+: not found\Z")
+
 _LEFTOVER: Final = re.compile(
     r": failed to rename: rename \S+/snapshots/new-[0-9]+ \S+/snapshots/[0-9]+: file exists\Z"
 )
@@ -126,6 +131,26 @@ def classify(error: RPCError, step: str) -> tuple[Reason, bool]:
         return reason, True
     of_registry = reason in (Reason.PUSH, Reason.BASE_IMAGE, Reason.CREDENTIAL)
     return reason, of_registry and _TRANSIENT.search(error.message) is not None
+
+
+class Doubt(StrEnum):
+    """What an image's registry says that BuildKit has pushed it to; the value is for the client."""
+
+    NO_REGISTRY = (
+        "its host answers as if it had taken the image, but not as a registry: is it a login page?"
+    )
+    ABSENT = "the registry has taken the image, but says that it does not have it"
+
+
+def doubt_of_push(message: str) -> Doubt | None:
+    """What is wrong with a push that went well; None: nothing that is known for certain.
+
+    Args:
+        message: BuildKit's, asked for the image's tag after the push.
+    """
+    if _NOT_A_MANIFEST in message:
+        return Doubt.NO_REGISTRY
+    return Doubt.ABSENT if _NOT_THERE.match(message) else None
 
 
 def absent_file(message: str) -> str | None:

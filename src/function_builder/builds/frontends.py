@@ -63,7 +63,7 @@ def frontend_attrs(
     if not named:
         return BUILT_IN
     image = named.split()[0]
-    if _repository(image) not in {_repository(name) for name in allowed}:
+    if full_repository(image) not in {full_repository(name) for name in allowed}:
         raise Refusal(
             400,
             f"the syntax {shown(image)} is not allowed on this builder: "
@@ -132,7 +132,7 @@ def _json_directive(text: bytes) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-def _repository(image: str) -> str:
+def full_repository(image: str) -> str:
     """An image's repository in full: `docker/dockerfile:1` is `docker.io/docker/dockerfile`."""
     repository = split_reference(image.partition("@")[0])[0].lower()
     first, slash, _ = repository.partition("/")

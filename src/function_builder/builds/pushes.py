@@ -1,0 +1,109 @@
+"""Whether a registry has what BuildKit pushed.
+
+BuildKit takes any 2xx for a registry's consent. From a host that answers each request with 200 and
+a web page, such as a sign-on proxy, it concludes that all layers are there and that the manifest
+was stored. So the registry is asked for the tag after the push, and an answer that is no manifest
+fails the build.
+
+BuildKit asks, and not the builder: it has the network, the proxies, the authorities and the mirrors
+with which it pushed, and gets the credentials from the session. It asks by tag, since of a digest
+that it has just pushed it would answer from its own store.
+
+To ask costs a solve of some 20 ms, a quarter of a small cached build. So each repository is asked
+about once in `TRUST_SECONDS`, through each BuildKit: such a proxy answers for a host, and not for
+one push. An answer that proves nothing fails no build.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import structlog
+
+from aiobuildkit import Auth, BuildKitError, Client, Exporter, SolveError, StatusCode
+from function_builder.builds.failures import Doubt, doubt_of_push
+from function_builder.builds.frontends import full_repository
+from function_builder.contract.references import split_reference
+
+_log = structlog.get_logger(__name__)
+
+TRUST_SECONDS: Final = 600.0
+MAX_TRUSTED: Final = 10_000
+"""Repositories that are remembered; a builder with more asks more often."""
+
+ANSWER_SECONDS: Final = 10.0
+RETRY_DELAYS: Final = (0.0, 1.0, 2.0)
+"""Seconds before each question: a registry of several replicas may not know a new tag at once."""
+
+
+class Pushes:
+    """Asks registries for what was pushed to them, and remembers those that answered.
+
+    Args:
+        auth: credentials for the registries.
+        clock: seconds.
+    """
+
+    def __init__(self, auth: Auth, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._auth = auth
+        self._clock = clock
+        self._asked: dict[tuple[str, str], float] = {}
+
+    async def check(self, client: Client, exporters: Iterable[Exporter]) -> None:
+        """Ask for the images that were pushed, unless their repositories were asked about lately.
+
+        Args:
+            client: of the BuildKit that pushed.
+            exporters: of the build.
+
+        Raises:
+            SolveError: a registry does not have an image, in the words of a failed push.
+        """
+        for name in _pushed(exporters):
+            key = (client.address, full_repository(name))
+            asked = self._asked.pop(key, None)
+            if asked is None or self._clock() - asked > TRUST_SECONDS:
+                await self._check(client, name)
+                asked = self._clock()
+            # Put at the end: the first ones are those that were not pushed to for longest.
+            self._asked[key] = asked
+            if len(self._asked) > MAX_TRUSTED:
+                del self._asked[next(iter(self._asked))]
+
+    async def _check(self, client: Client, name: str) -> None:
+        tag = split_reference(name)[1] or "latest"
+        doubt: Doubt | None = None
+        for delay in RETRY_DELAYS:
+            await asyncio.sleep(delay)
+            doubt = await self._ask(client, f"{full_repository(name)}:{tag}")
+            if doubt is not Doubt.ABSENT:
+                break
+        if doubt:
+            raise SolveError(StatusCode.UNKNOWN, f"failed to push {name}: {doubt}")
+
+    async def _ask(self, client: Client, reference: str) -> Doubt | None:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await client.resolve_image(reference, attachables=[self._auth])
+        except SolveError as error:
+            doubt = doubt_of_push(error.message)
+            if doubt is None:
+                _log.info("a push could not be confirmed", image=reference, reason=error.message)
+            return doubt
+        except (BuildKitError, TimeoutError) as error:
+            reason = str(error) or f"no answer within {ANSWER_SECONDS:.0f} s"
+            _log.info("a push could not be confirmed", image=reference, reason=reason)
+        return None
+
+
+def _pushed(exporters: Iterable[Exporter]) -> Sequence[str]:
+    return [
+        name
+        for exporter in exporters
+        if exporter.attrs.get("push") == "true"
+        for name in exporter.attrs.get("name", "").split(",")
+        if name
+    ]
