@@ -95,7 +95,7 @@ class Builder:
         self._tokens = Tokens(TokenServiceHTTP().send)
         self._cache = cache
         self._insecure = insecure
-        self._pushes = Pushes(Auth(credentials.lookup))
+        self._pushes = Pushes()
         self._build_timeout = build_timeout
         self._log_prefixes = log_prefixes
 
@@ -162,16 +162,18 @@ class Builder:
                 build.log.append([transcript.note(_AGAIN)])
 
     async def _pushed(self, build: Build, transcript: Transcript, daemon: Daemon) -> SolveResult:
-        result = await self._attempts(build, transcript, daemon)
+        auth = self._auth(build.request)
+        result = await self._attempts(build, transcript, daemon, auth)
         exporters = attributes.exporters(build.request, insecure=self._insecure)
-        await self._pushes.check(daemon.client, exporters)
+        await self._pushes.check(daemon.client, exporters, auth)
         return result
 
-    async def _attempts(self, build: Build, transcript: Transcript, daemon: Daemon) -> SolveResult:
+    async def _attempts(
+        self, build: Build, transcript: Transcript, daemon: Daemon, auth: Auth
+    ) -> SolveResult:
         request = build.request
         attrs = attributes.frontend_attrs(request, os.environ)
         await refuse_impossible(daemon.client, request.config.platforms)
-        auth = self._auth(request)
         try:
             return await self._authorised(build, attrs, transcript, daemon, auth)
         except SolveError as failure:

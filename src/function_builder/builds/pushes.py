@@ -43,21 +43,20 @@ class Pushes:
     """Asks registries for what was pushed to them, and remembers those that answered.
 
     Args:
-        auth: credentials for the registries.
         clock: seconds.
     """
 
-    def __init__(self, auth: Auth, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._auth = auth
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._asked: dict[tuple[str, str], float] = {}
 
-    async def check(self, client: Client, exporters: Iterable[Exporter]) -> None:
+    async def check(self, client: Client, exporters: Iterable[Exporter], auth: Auth) -> None:
         """Ask for the images that were pushed, unless their repositories were asked about lately.
 
         Args:
             client: of the BuildKit that pushed.
             exporters: of the build.
+            auth: credentials for the registries.
 
         Raises:
             SolveError: a registry does not have an image, in the words of a failed push.
@@ -66,28 +65,28 @@ class Pushes:
             key = (client.address, full_repository(name))
             asked = self._asked.pop(key, None)
             if asked is None or self._clock() - asked > TRUST_SECONDS:
-                await self._check(client, name)
+                await self._check(client, name, auth)
                 asked = self._clock()
             # Put at the end: the first ones are those that were not pushed to for longest.
             self._asked[key] = asked
             if len(self._asked) > MAX_TRUSTED:
                 del self._asked[next(iter(self._asked))]
 
-    async def _check(self, client: Client, name: str) -> None:
+    async def _check(self, client: Client, name: str, auth: Auth) -> None:
         tag = split_reference(name)[1] or "latest"
         doubt: Doubt | None = None
         for delay in RETRY_DELAYS:
             await asyncio.sleep(delay)
-            doubt = await self._ask(client, f"{full_repository(name)}:{tag}")
+            doubt = await self._ask(client, f"{full_repository(name)}:{tag}", auth)
             if doubt is not Doubt.ABSENT:
                 break
         if doubt:
             raise SolveError(StatusCode.UNKNOWN, f"failed to push {name}: {doubt}")
 
-    async def _ask(self, client: Client, reference: str) -> Doubt | None:
+    async def _ask(self, client: Client, reference: str, auth: Auth) -> Doubt | None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await client.resolve_image(reference, attachables=[self._auth])
+                await client.resolve_image(reference, attachables=[auth])
         except SolveError as error:
             doubt = doubt_of_push(error.message)
             if doubt is None:
