@@ -114,9 +114,10 @@ class PlainView:
         key = step.number or step.name
         if key not in self._named:
             self._tell_held()
-            self._named.add(key)
-            number = f"#{step.number} " if step.number else ""
-            self._line(f"{number}{printable(step.name)}")
+            if step.number or step.running:
+                self._named.add(key)
+                number = f"#{step.number} " if step.number else ""
+                self._line(f"{number}{printable(step.name)}")
         if step.running:
             self._held.pop(key, None)
         elif step.outcome is StepState.COMPLETED or step.outcome is None:
@@ -138,8 +139,9 @@ class PlainView:
         if step.number and step.outcome is not None:
             ending = _ENDINGS[step.outcome]
             self._line(f"#{step.number} {ending}".replace("SECONDS", took))
-        elif step.took:
-            self._line(f"{printable(step.name)}  {step.took}")
+        elif step.took or step.name not in self._named:
+            self._named.add(step.name)
+            self._line(f"{printable(step.name)}  {step.took}".rstrip())
 
     def _activity(self, line: StatusLine) -> None:
         """Tell what a step does at length, such as a push, as it begins and once it has ended."""
@@ -257,7 +259,9 @@ def _table(rows: Iterator[tuple[Text, Text, Text]]) -> Table:
 def _running_row(step: Step, now: float) -> tuple[Text, Text, Text]:
     name = printable(step.name)
     if step.began is None:
-        return Text("✓", "green"), Text(name), Text(step.took, "dim")
+        failed = step.outcome is StepState.FAILED
+        mark = Text("✗", "bold red") if failed else Text("✓", "green")
+        return mark, Text(name), Text(step.took, "dim")
     seconds = now - step.began
     return Text("▶", "cyan"), Text(name, "cyan"), Text(f"{seconds:.1f}s", "cyan")
 

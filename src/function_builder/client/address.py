@@ -30,7 +30,7 @@ class Address:
         """Read a URL; ``/build`` is added when it has no path.
 
         Raises:
-            ValueError: it is no http or https address; the text holds no password.
+            ValueError: it is not an http or https address; the text holds no password.
         """
         try:
             parsed = httpx2.URL(url)

@@ -24,7 +24,7 @@ _FROM_A_PROXY: Final = {
     504: "it stopped waiting for the builder (nginx: proxy_read_timeout): raise that, and follow"
     " builds as a stream",
 }
-"""What a status says that is no builder's own."""
+"""What a status means that a proxy gave."""
 
 _NOT_A_BUILDER: Final = "not a Function Builder response: check the URL"
 _TLS_WANTED: Final = (

@@ -21,7 +21,7 @@ _MOVES = (StepState.MOVING, StepState.MOVED)
 
 @dataclass(frozen=True, slots=True)
 class StepLine:
-    """A step was begun, or begun anew (``seconds`` is None), or has ended after ``seconds``.
+    """A step has started, perhaps again (``seconds`` is None), or has ended after ``seconds``.
 
     Attributes:
         name: as the Dockerfile has it, with its number.

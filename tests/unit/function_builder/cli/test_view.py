@@ -192,6 +192,7 @@ def test_plain_lines_of_a_builder_that_tells_no_steps() -> None:
         view.progress(event("v: [internal] load", "v: [internal] load 0.03s", *BEGIN))
         view.progress(event("s: transferring context: 28", "l: [red]hello[/]", f"v: {RUN} 1.20s"))
         view.progress(event("v: [3/3] COPY . .", "v: [3/3] COPY . . 0.00s"))
+        view.progress(event("v: exporting to image 0.50s"))
         view.finish(SUCCEEDED)
         view.finish(failed("no"))
     assert plain(console) == [
@@ -202,6 +203,7 @@ def test_plain_lines_of_a_builder_that_tells_no_steps() -> None:
         "  [red]hello[/]",
         "[2/3] RUN npm i  1.20s",
         "[3/3] COPY . .",
+        "exporting to image  0.50s",
         "Built in 4.2s",
         "Build failed after 4.2s: no",
     ]
@@ -261,6 +263,7 @@ def test_a_bad_end_knows_which_steps_were_cached_failed_or_cancelled() -> None:
     view = live(console, clock)
     for each in PARALLEL:
         view.progress(each)
+    assert any(row.startswith("✗ [b 1/3]") for row in rows(console, view._picture))
     left = [row.split() for row in shown(console, view, failed("no"))]
     marks = {row[1] + row[2]: (row[0], row[-1]) for row in left if len(row) > 3}
     assert marks["[b1/3]"] == ("✗", "0.00s")
