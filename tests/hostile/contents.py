@@ -197,7 +197,7 @@ SEALED: Final = {
     "random bytes": _secrets(_PLAIN, bytes(range(256))),
     "a list": _secrets("must be a YAML mapping", b"- a"),
     "not closed": _secrets(_PLAIN, b"{a: 'b"),
-    "UTF-16": _secrets(_PLAIN, _sealed().decode().encode("utf-16")),
+    "UTF-16": _secrets("it is UTF-16 text", _sealed().decode().encode("utf-16")),
     "an alias": _secrets(_PLAIN, b"a: &a b\nc: *a\n"),
     "aliases that multiply": _secrets(_PLAIN, b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"),
     "an object of Python's": _secrets(

@@ -65,7 +65,7 @@ def test_the_key_id_is_a_hint_that_may_be_absent_or_wrong():
         (b"", "plain"),
         (b"- a", "mapping"),
         (b"{", "not YAML"),
-        (b"\xff\xfe\xff", "not YAML"),
+        (b"\xff\xff\xfe", "not YAML"),
         (b"{[]: 1}", "not YAML"),
         (b"!!python/object/apply:os.system [id]", "mapping"),
         (b"[" * 500_000, "not YAML"),
