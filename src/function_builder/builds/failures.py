@@ -47,6 +47,7 @@ _TRANSIENT: Final = re.compile(
     r": (?:429|5\d\d) [A-Z]|toomanyrequests|connection refused|connection reset|broken pipe"
     r"|i/o timeout|TLS handshake timeout|unexpected EOF|: EOF\b|network is unreachable"
     r"|no route to host|server misbehaving|context deadline exceeded"
+    r"|token service of \S+ cannot be reached"
 )
 """A registry's bad moment, or the network's, as Go's net and containerd word them."""
 
@@ -222,5 +223,7 @@ def _reason(error: RPCError, step: str) -> Reason:
         return Reason.CREDENTIAL
     if reason is Reason.BASE_IMAGE and _NOT_THERE_OR_REFUSED in message:
         return reason
-    of_registry = reason in (Reason.PUSH, Reason.BASE_IMAGE)
-    return Reason.CREDENTIAL if of_registry and _REFUSED.search(message) else reason
+    if reason in (Reason.PUSH, Reason.BASE_IMAGE) and not _TRANSIENT.search(message):
+        # A token service that is away has refused nothing.
+        return Reason.CREDENTIAL if _REFUSED.search(message) else reason
+    return reason

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from aiobuildkit import RPCError, SolveError, StatusCode
 from function_builder.builds.failures import (
     BROKEN_CONFIG,
+    Doubt,
     Remedy,
     absent_file,
     classify,
@@ -25,6 +26,8 @@ MET = (
 )
 HEAD = "unexpected status from HEAD request to http://r/v2/a/b/blobs/sha256:f1: "
 BASE = "r/a/base:1: failed to resolve source metadata for r/a/base:1: "
+TOKEN = "failed to authorize: failed to fetch oauth token: unexpected status from POST request: "
+NO_TOKEN = "the token service of r cannot be reached from here"
 PULL = "pull access denied, repository does not exist or may require authorization: "
 
 
@@ -68,6 +71,16 @@ METADATA = "[internal] load metadata for r/a/base:1"
         (failed("failed to push r/a/b:1: denied: no"), EXPORT, Reason.CREDENTIAL, False),
         (failed("failed to push r/a/b:1: x: connection refused"), EXPORT, Reason.PUSH, True),
         (failed("failed to push r/a/b:1: " + HEAD + "404 Not Found"), EXPORT, Reason.PUSH, False),
+        (
+            failed(f"failed to push r/a:1: {TOKEN}401 Unauthorized"),
+            EXPORT,
+            Reason.CREDENTIAL,
+            False,
+        ),
+        (failed(f"failed to push r/a:1: {TOKEN}503 Slow Down"), EXPORT, Reason.PUSH, True),
+        (failed(f"failed to push r/a:1: {NO_TOKEN}"), EXPORT, Reason.PUSH, True),
+        (failed(f"failed to push r/a:1: {Doubt.NO_REGISTRY}"), "", Reason.PUSH, False),
+        (failed(f"failed to push r/a:1: {Doubt.ABSENT}"), "", Reason.PUSH, False),
         (failed(f"{BROKEN_CONFIG}: it is empty"), EXPORT, Reason.CREDENTIAL, False),
         (in_frontend(f"{BASE}{BROKEN_CONFIG}: it is empty"), METADATA, Reason.CREDENTIAL, False),
         (failed("failed to load LLB: security.insecure is not allowed"), "", Reason.POLICY, False),
