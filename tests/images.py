@@ -16,7 +16,8 @@ import httpx2
 
 _ACCEPT = (
     "application/vnd.oci.image.manifest.v1+json,"
-    "application/vnd.docker.distribution.manifest.v2+json"
+    "application/vnd.docker.distribution.manifest.v2+json,"
+    "application/vnd.oci.image.index.v1+json"
 )
 
 
@@ -56,6 +57,18 @@ def pull(registry: str, repository: str, reference: str) -> Image:
         for layer in manifest["layers"]:
             _lay(files, _blob(http, layer["digest"]))
     return Image(digest, config, files)
+
+
+def manifest(registry: str, repository: str, reference: str) -> dict[str, Any]:
+    """A manifest or an index as it is, checked."""
+    with _repository(registry, repository) as http:
+        return _manifest(http, reference)[1]
+
+
+def blob(registry: str, repository: str, digest: str) -> bytes:
+    """A blob, checked."""
+    with _repository(registry, repository) as http:
+        return _blob(http, digest)
 
 
 def unpack(registry: str, repository: str, reference: str, root: Path) -> None:

@@ -380,6 +380,28 @@ class Settings:
         """Images that a `# syntax=` line or BUILDKIT_SYNTAX may name, comma separated,
         without tags. Empty: none, BuildKit's own frontend alone.""",
     )
+    allowed_caches: tuple[str, ...] = _setting(
+        "allowed_caches",
+        _words,
+        (),
+        """Repositories that a request's `cacheFrom` and `cacheTo` may name, with all below them,
+        comma separated; `*` allows every one. What is in a cache is built without a second look,
+        and a BuildKit that others share keeps it for them too. Empty: none.""",
+    )
+    allowed_context_images: tuple[str, ...] = _setting(
+        "allowed_context_images",
+        _words,
+        (),
+        """Repositories of images that a request's named contexts may be, with all below them, comma
+        separated; `*` allows every one. Empty: none, folders of the request alone.""",
+    )
+    sbom_generator: str = _setting(
+        "sbom_generator",
+        _text,
+        "",
+        """The image that makes SBOMs, where a request asks for one with `attest`, such as
+        `docker.io/docker/buildkit-syft-scanner:stable-1`. Empty: none are made.""",
+    )
 
     buildkit_cache_size: int = _setting(
         "buildkit_cache_size",

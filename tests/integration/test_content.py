@@ -24,9 +24,9 @@ from function_builder.builds import builder as builder_module
 from function_builder.builds.addresses import Addresses
 from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.builder import Builder
-from function_builder.builds.caches import RegistryCache
 from function_builder.builds.context import content_digests
 from function_builder.builds.credentials import RegistryCredentials
+from function_builder.builds.options import RegistryCache
 from function_builder.builds.pool import Pool
 from function_builder.builds.record import ContentRecords, _Contents
 from function_builder.contract.archive import open_archive

@@ -52,9 +52,12 @@ class BuildRequest:
         config: what to build.
         reader: the request's tar.
         context: the build context's entries in it.
-        digests: the entries' content, as `content_digests` gives it.
+        folders: the entries of each named context that is a folder of the tar, by its name.
+        digests: the content of all those entries, in the order of `recorded_entries`, as
+            `content_digests` gives it.
         frontend: the attributes that fix the Dockerfile's frontend.
         secrets: build secrets, opened.
+        sbom_generator: the image that makes an SBOM, if one is asked for.
         trust_domain: requests of one payload secret share caches, and with no other.
     """
 
@@ -65,6 +68,8 @@ class BuildRequest:
     frontend: Mapping[str, str]
     secrets: Mapping[str, bytes]
     trust_domain: str
+    folders: Mapping[str, Sequence[ContextEntry]] = field(default_factory=dict)
+    sbom_generator: str = ""
 
 
 def new_id() -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 import structlog
 
@@ -19,10 +20,9 @@ from aiobuildkit import (
     SolveResult,
     Tokens,
 )
-from function_builder.builds import attributes
+from function_builder.builds import options
 from function_builder.builds.build import Build, BuildRequest, Outcome
-from function_builder.builds.caches import RegistryCache
-from function_builder.builds.context import BuildContext, trees
+from function_builder.builds.context import BuildContext, recorded_entries, trees
 from function_builder.builds.credentials import RegistryCredentials
 from function_builder.builds.daemon import Daemon
 from function_builder.builds.failures import (
@@ -39,6 +39,7 @@ from function_builder.builds.findings import Findings
 from function_builder.builds.frontends import BUILT_IN
 from function_builder.builds.loads import ContextLoads
 from function_builder.builds.masking import Mask
+from function_builder.builds.options import RegistryCache
 from function_builder.builds.platforms import (
     UnsupportedPlatform,
     refuse_impossible,
@@ -49,6 +50,7 @@ from function_builder.builds.pushes import Pushes
 from function_builder.builds.record import Lease
 from function_builder.builds.token_service import TokenServiceHTTP
 from function_builder.builds.transcript import Transcript
+from function_builder.contract.context import DOCKERFILE, ContextEntry
 from function_builder.contract.errors import shown
 from function_builder.contract.findings import Reason
 from function_builder.contract.log import LogPrefixes
@@ -164,7 +166,7 @@ class Builder:
     async def _pushed(self, build: Build, transcript: Transcript, daemon: Daemon) -> SolveResult:
         auth = self._auth(build.request)
         result = await self._attempts(build, transcript, daemon, auth)
-        exporters = attributes.exporters(build.request, insecure=self._insecure)
+        exporters = options.exporters(build.request, insecure=self._insecure)
         await self._pushes.check(daemon.client, exporters, auth)
         return result
 
@@ -172,7 +174,7 @@ class Builder:
         self, build: Build, transcript: Transcript, daemon: Daemon, auth: Auth
     ) -> SolveResult:
         request = build.request
-        attrs = attributes.frontend_attrs(request, os.environ)
+        attrs = options.frontend_attrs(request, os.environ)
         await refuse_impossible(daemon.client, request.config.platforms)
         try:
             return await self._authorised(build, attrs, transcript, daemon, auth)
@@ -235,17 +237,19 @@ class Builder:
     ) -> SolveResult:
         request = build.request
         function = _function(request)
-        lease, context = await asyncio.to_thread(_prepare, daemon, function, request)
-        files = FileSync(trees(context, built_in=BUILT_IN.items() <= attrs.items()))
-        loads = ContextLoads()
+        built_in = BUILT_IN.items() <= attrs.items()
+        lease, files = await asyncio.to_thread(_prepare, daemon, function, request, built_in)
+        loads = ContextLoads(options.context_trees(request.config))
         ended = False
         build.platforms.begin()
         try:
             async with daemon.client.solve(
                 frontend_attrs=attrs,
-                exporters=attributes.exporters(request, insecure=self._insecure),
-                cache_imports=self._cache.imports(function),
-                cache_exports=self._cache.exports(function, secret=bool(request.secrets)),
+                exporters=options.exporters(request, insecure=self._insecure),
+                cache_imports=self._cache.imports(function, request.config.cache_from),
+                cache_exports=self._cache.exports(
+                    function, request.config.cache_to, secret=bool(request.secrets)
+                ),
                 attachables=[files, auth, Secrets(request.secrets)],
                 shared_key=lease.shared_key,
                 # History keeps output as it came, with the secrets that a RUN step prints; and to
@@ -274,11 +278,23 @@ class Builder:
 
 
 def _prepare(
-    daemon: Daemon, function: str | None, request: BuildRequest
-) -> tuple[Lease, BuildContext]:
+    daemon: Daemon, function: str | None, request: BuildRequest, built_in: bool
+) -> tuple[Lease, FileSync]:
     """What is announced of the context, and under which key; it takes a while for many files."""
-    lease = daemon.records.lease(function, request.context, request.digests)
-    return lease, BuildContext(request.reader, request.context, lease.mtimes)
+    entries = recorded_entries(request.context, request.folders)
+    lease = daemon.records.lease(function, entries, request.digests)
+    mtimes = iter(lease.mtimes)
+
+    def tree(entries: Sequence[ContextEntry]) -> BuildContext:
+        return BuildContext(request.reader, entries, list(islice(mtimes, len(entries))))
+
+    context = tree(request.context)
+    names = options.folder_trees(request.config)
+    folders = {names[name]: tree(entries) for name, entries in request.folders.items()}
+    dockerfile = request.config.dockerfile or DOCKERFILE
+    return lease, FileSync(
+        trees(context, built_in=built_in, dockerfile=dockerfile, folders=folders)
+    )
 
 
 def _function(request: BuildRequest) -> str | None:

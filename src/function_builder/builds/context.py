@@ -6,11 +6,13 @@ import stat
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Final
 
 from aiobuildkit import Entry, FileTree, file_mode
 from aiobuildkit.wire.fsutil import order
-from function_builder.contract.context import ContextEntry
+from function_builder.builds.loads import CONTEXT_TREE
+from function_builder.contract.context import DOCKERFILE, ContextEntry
 from function_builder.contract.reader import ReadAhead, Reader
 
 _PIECE: Final = 256 * 1024
@@ -20,9 +22,6 @@ _PART: Final = 4 << 20
 """Bytes of a large file that one thread digests."""
 
 _IGNORE_FILE: Final = ".dockerignore"
-_DOCKERFILES_OWN: Final = "Dockerfile.dockerignore"
-"""The ignore file beside the Dockerfile: BuildKit takes it in the place of the other."""
-
 _DIGESTING: Final = ThreadPoolExecutor(
     min(len(os.sched_getaffinity(0)), 8), thread_name_prefix="digest"
 )
@@ -85,22 +84,26 @@ class DockerfileTree:
 
     Args:
         context: the build context.
+        dockerfile: the Dockerfile's path there; the ignore file of its own lies beside it.
     """
 
-    def __init__(self, context: BuildContext) -> None:
+    def __init__(self, context: BuildContext, dockerfile: str = DOCKERFILE) -> None:
         self._context = context
         self._alias: Entry | None = None
         self._ignore_file = context.entry(_IGNORE_FILE)
-        if context.entry(_DOCKERFILES_OWN) is None and _is_file_or_none(self._ignore_file):
+        own = f"{dockerfile}{_IGNORE_FILE}"
+        parent = context.entry(own.rpartition("/")[0])
+        beside = "/" not in own or (parent is not None and parent.is_directory)
+        if beside and context.entry(own) is None and _is_file_or_none(self._ignore_file):
             size = self._ignore_file.size if self._ignore_file else 0
-            self._alias = Entry(_DOCKERFILES_OWN, 0o644, size)
+            self._alias = Entry(own, 0o644, size)
 
     def entries(self) -> Sequence[Entry]:
         """Return all entries of the context, and that one."""
         entries = self._context.entries()
         if self._alias is None:
             return entries
-        place = _place(entries, _DOCKERFILES_OWN)
+        place = _place(entries, self._alias.path)
         return [*entries[:place], self._alias, *entries[place:]]
 
     def read(self, entry: Entry, offset: int, size: int) -> bytes:
@@ -110,14 +113,48 @@ class DockerfileTree:
         return self._context.read(self._ignore_file, offset, size) if self._ignore_file else b""
 
 
-def trees(context: BuildContext, *, built_in: bool) -> Mapping[str, FileTree]:
+def recorded_entries(
+    context: Sequence[ContextEntry], folders: Mapping[str, Sequence[ContextEntry]]
+) -> Sequence[ContextEntry]:
+    """The entries of all contexts as one list, of which a record of content is kept.
+
+    BuildKit keeps each named context apart, by its name. So the path of an entry begins with that
+    name here, and with a NUL, which no path has.
+    """
+    if not folders:
+        return context
+    entries = list(context)
+    groups = max((entry.link_group for entry in entries), default=0)
+    for name, folder in folders.items():
+        # Names that share a file are numbered in each folder from 1.
+        entries += [
+            entry._replace(
+                path=f"{name}\0{entry.path}",
+                link_group=entry.link_group and entry.link_group + groups,
+            )
+            for entry in folder
+        ]
+        groups += max((entry.link_group for entry in folder), default=0)
+    return entries
+
+
+def trees(
+    context: BuildContext,
+    *,
+    built_in: bool,
+    dockerfile: str = DOCKERFILE,
+    folders: Mapping[str, FileTree] = MappingProxyType({}),
+) -> Mapping[str, FileTree]:
     """The directories that the Dockerfile frontend asks for, by name.
 
     Args:
         context: the build context.
         built_in: whether the frontend is BuildKit's own.
+        dockerfile: the Dockerfile's path in the context.
+        folders: the named contexts that are folders.
     """
-    return {"dockerfile": DockerfileTree(context) if built_in else context, "context": context}
+    own = DockerfileTree(context, dockerfile) if built_in else context
+    return {"dockerfile": own, CONTEXT_TREE: context, **folders}
 
 
 def _is_file_or_none(entry: Entry | None) -> bool:

@@ -15,8 +15,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from function_builder.contract.config import ATTEST_ARG
 from function_builder.contract.errors import Refusal, shown
-from function_builder.contract.references import split_reference
+from function_builder.contract.references import full_repository, split_reference
 from function_builder.contract.text import foreign_encoding
 
 SYNTAX_ARG: Final = "BUILDKIT_SYNTAX"
@@ -30,7 +31,6 @@ Measured with v0.32.2: BuildKit holds one of 100 MiB five times over in its memo
 it too long for its own messages; 50,000 short instructions in 800 KiB cost it 42 s.
 """
 
-_ATTEST: Final = "BUILDKIT_ATTEST_"
 _GENERATOR: Final = "generator"
 
 _WITHOUT_CACHE_NAMESPACES = re.compile(r"(?:0(?:\.\d+)*|1\.0(?:\.\d+)?|1\.1\.[01])(?:-.*)?")
@@ -91,7 +91,7 @@ def _refuse_generators(build_args: Mapping[str, str]) -> None:
     value is CSV, of which there are many readings.
     """
     for name, value in build_args.items():
-        if name.startswith(_ATTEST) and _GENERATOR in value:
+        if name.startswith(ATTEST_ARG) and _GENERATOR in value:
             raise Refusal(
                 400,
                 f"the build argument {shown(name)} may not name a generator on this builder: "
@@ -130,12 +130,3 @@ def _json_directive(text: bytes) -> str:
         return ""
     value = document.get("syntax") if isinstance(document, dict) else None
     return value.strip() if isinstance(value, str) else ""
-
-
-def full_repository(image: str) -> str:
-    """An image's repository in full: `docker/dockerfile:1` is `docker.io/docker/dockerfile`."""
-    repository = split_reference(image.partition("@")[0])[0].lower()
-    first, slash, _ = repository.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
-        return re.sub(r"^(index|registry-1)\.docker\.io/", "docker.io/", repository)
-    return f"docker.io/{repository if slash else 'library/' + repository}"

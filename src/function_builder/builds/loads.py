@@ -7,12 +7,12 @@ from typing import Final
 
 from aiobuildkit import StatusEvent, Transfer
 
-# What `source/local/source.go` calls the progress of a transfer from the tree of that name.
-_TRANSFERRING: Final = "transferring context:"
+CONTEXT_TREE: Final = "context"
+"""The directory of a session that holds the build context."""
 
 
 class ContextLoads:
-    """Follows a build's status for the loads of its context.
+    """Follows a build's status for the loads of its context, and of its named contexts.
 
     That a transfer was finished (FIN exchanged) does not say that BuildKit has stored what goes
     with the files: their checksums are written some ten milliseconds later. A BuildKit that is
@@ -21,16 +21,22 @@ class ContextLoads:
 
     A vertex completes twice: once its cache key is known, and once it was run. Only the second
     encloses the transfer's progress.
+
+    Args:
+        trees: the directories of the session that hold them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, trees: Iterable[str] = (CONTEXT_TREE,)) -> None:
+        self._trees = frozenset(trees)
+        # What `source/local/source.go` calls the progress of a transfer from such a directory.
+        self._transferring = frozenset(f"transferring {tree}:" for tree in self._trees)
         self._began: dict[str, int] = {}
         self._stored: set[str] = set()
 
     def take(self, event: StatusEvent) -> None:
         """Read a status event, in the order in which they come."""
         for status in event.statuses:
-            if status.id == _TRANSFERRING and status.started is not None:
+            if status.id in self._transferring and status.started is not None:
                 self._began[status.vertex] = status.started
         for vertex in event.vertexes:
             began = self._began.get(vertex.digest)
@@ -46,5 +52,5 @@ class ContextLoads:
             transfers: all that were asked for, of any tree.
         """
         # Each load makes a transfer at least, so equal numbers leave none that is not stored.
-        asked = sum(transfer.dir_name == "context" for transfer in transfers)
+        asked = sum(transfer.dir_name in self._trees for transfer in transfers)
         return asked <= len(self._stored)

@@ -25,8 +25,7 @@ import structlog
 
 from aiobuildkit import Auth, BuildKitError, Client, Exporter, SolveError, StatusCode
 from function_builder.builds.failures import Doubt, doubt_of_push
-from function_builder.builds.frontends import full_repository
-from function_builder.contract.references import split_reference
+from function_builder.contract.references import full_repository, split_reference
 
 _log = structlog.get_logger(__name__)
 

@@ -22,7 +22,8 @@ from typing import IO, Self
 from function_builder.client.context import DOCKERFILES, FoundEntry, cannot_read, find_entries
 from function_builder.client.errors import ContextError
 from function_builder.client.options import Files
-from function_builder.contract.config import CONFIG_NAME, BuildConfig
+from function_builder.contract.config import BuildConfig
+from function_builder.contract.names import CONFIG_NAME
 from function_builder.contract.secrets import SECRETS_NAME
 from function_builder.contract.signature import Signature
 

@@ -11,17 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from function_builder.contract.config import CONFIG_NAME, MAX_CONFIG_BYTES
+from function_builder.contract.config import MAX_CONFIG_BYTES
 from function_builder.contract.errors import Refusal, shown
 from function_builder.contract.expanded import Expanded
+from function_builder.contract.names import CONFIG_NAME, CONTEXT, MAX_PATH
 from function_builder.contract.reader import ReadAhead, Reader
 from function_builder.contract.secrets import MAX_SECRETS_BYTES, SECRETS_NAME
 from function_builder.contract.tar import Kind, Member, index
 
-CONTEXT: Final = "context"
-
-# Linux's PATH_MAX, the final NUL counted: BuildKit could not store more.
-MAX_PATH: Final = 4095
 # All names and targets together, parents that have no entry included: an archive of deep paths
 # must not cost a thousand times its own size.
 _MAX_NAMES: Final = 64 << 20

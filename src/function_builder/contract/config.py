@@ -15,16 +15,21 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Final
 
+from function_builder.contract import options
 from function_builder.contract.errors import Refusal, shown
+from function_builder.contract.names import CONFIG_NAME
+from function_builder.contract.options import Attest
 from function_builder.contract.references import normalise_reference, split_reference
 from function_builder.contract.text import load_json
-
-CONFIG_NAME: Final = "com.openfaas.docker.config"
-"""The entry's name in the tar."""
+from function_builder.contract.values import Pairs, flag, is_plain, text, texts, wrong
 
 MAX_CONFIG_BYTES: Final = 1 << 20
 """A configuration is a few hundred bytes; build arguments beyond this are no arguments."""
 
+ATTEST_ARG: Final = "BUILDKIT_ATTEST_"
+"""How the build arguments begin that ask BuildKit for attestations."""
+
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _PLATFORM = re.compile(r"[a-z0-9_.-]+(?:/[a-z0-9_.-]+){0,2}")
 _MAX_PLATFORMS = 20
 _MAX_KEY = 40
@@ -41,14 +46,46 @@ class BuildConfig:
         build_args: the Dockerfile's build arguments.
         platforms: as `os/arch[/variant]`; empty means the builder's own.
         skip_push: build, and keep the image from the registry.
+        target: the stage to build; empty: the last one.
+        dockerfile: its path in the context; empty: `Dockerfile`.
+        tags: further references to push.
+        labels: of the image.
+        annotations: of the manifest, or of what the name begins with (`index:`).
+        no_cache: whether to run every step anew, or the stages to do so for.
+        pull: look for newer base images, though BuildKit has one of the name.
+        oci_media_types: of the image: OCI's, or Docker's; None: BuildKit's own default.
+        rewrite_timestamp: bound the times of all files by the build argument SOURCE_DATE_EPOCH.
+        add_hosts: further names for the steps, as `host=address`.
+        shm_size: bytes of the steps' `/dev/shm`; 0: BuildKit's own default.
+        ulimits: the steps' limits, as `name=soft:hard`.
+        cache_from: caches of a registry to take from.
+        cache_to: caches of a registry to leave.
+        contexts: named contexts: name -> `docker-image://reference`, or a folder of the tar.
+        attest: what is attested of the image.
         notes: what the client should know of its configuration, a line each: keys that no builder
             knows. Not part of the document.
     """
 
     image: str = ""
-    build_args: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    build_args: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     platforms: tuple[str, ...] = ()
     skip_push: bool = False
+    target: str = ""
+    dockerfile: str = ""
+    tags: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    annotations: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    no_cache: bool | tuple[str, ...] = False
+    pull: bool = False
+    oci_media_types: bool | None = None
+    rewrite_timestamp: bool = False
+    add_hosts: tuple[str, ...] = ()
+    shm_size: int = 0
+    ulimits: tuple[str, ...] = ()
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
+    contexts: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    attest: Attest = field(default_factory=Attest)
     notes: Sequence[str] = field(default=(), compare=False)
 
     @property
@@ -59,13 +96,11 @@ class BuildConfig:
     def to_json(self) -> bytes:
         """The entry's bytes, as a client writes them."""
         document: dict[str, object] = {"buildArgs": dict(self.build_args)}
-        if self.image:
-            document["image"] = self.image
-        if self.platforms:
-            document["platforms"] = list(self.platforms)
-        if self.skip_push:
-            document["skipPush"] = True
-        return json.dumps(document).encode()
+        for name, key in {key.field: key.name for key in _KEYS if key.field}.items():
+            value = getattr(self, name)
+            if value != getattr(_DEFAULT, name):
+                document[key] = value
+        return json.dumps(document, default=_plain).encode()
 
 
 def parse_config(data: bytes) -> BuildConfig:
@@ -79,83 +114,79 @@ def parse_config(data: bytes) -> BuildConfig:
     fields: dict[str, Any] = {}
     for key in _KEYS:
         if (value := values.get(key.name.lower())) is not None:
-            fields[key.field] = key.read(key.name, value) or fields.get(key.field)
-    image = fields.get("image")
-    if image:
-        fields["image"] = normalise_reference(image)
+            found = key.read(key.name, value)
+            if found not in ("", None):
+                fields[key.field] = found
+    if "image" in fields:
+        fields["image"] = normalise_reference(fields["image"])
     elif not fields.get("skip_push"):
-        raise Refusal(400, f"{CONFIG_NAME}: image is missing: name the image to push")
-    given = {name: value for name, value in fields.items() if value is not None}
-    return BuildConfig(**given, notes=_notes(key for key, _ in document.items))
+        raise wrong("image is missing: name the image to push")
+    config = BuildConfig(**fields, notes=_notes(key for key, _ in document.items))
+    _check_together(config)
+    return config
 
 
-@dataclass(frozen=True, slots=True)
-class _Pairs:
-    """A JSON object; the last of equal keys wins, where case does not count."""
+def _check_together(config: BuildConfig) -> None:
+    """Refuse keys of which one makes no sense without, or beside, another."""
+    attested = config.attest.provenance or config.attest.sbom
+    by_argument = any(name.startswith(ATTEST_ARG) for name in config.build_args)
+    annotations = [options.annotation(key) for key in config.annotations]
+    if config.tags and not config.image:
+        raise wrong("tags are further names of an image: name the first in image")
+    if attested and by_argument:
+        raise wrong(f"attest and a build argument {ATTEST_ARG}… exclude one another")
+    if annotations and config.oci_media_types is False:
+        raise wrong("annotations need OCI's media types: ociMediaTypes must not be false")
+    for each in annotations:
+        if each.is_of_index and len(config.platforms) < 2 and not (attested or by_argument):
+            raise wrong(
+                f"annotations: {each.kind}: there is an index only with several platforms, "
+                "or with attestations"
+            )
+        if each.platform and each.platform not in config.platforms:
+            raise wrong(f"annotations: {shown(each.platform)} is not one of platforms")
+    if config.rewrite_timestamp and not config.build_args.get("SOURCE_DATE_EPOCH"):
+        raise wrong("rewriteTimestamp needs the build argument SOURCE_DATE_EPOCH")
 
-    items: list[tuple[str, object]]
 
-
-def _load(data: bytes) -> _Pairs:
+def _load(data: bytes) -> Pairs:
     if len(data) > MAX_CONFIG_BYTES:
         raise Refusal(400, f"{CONFIG_NAME}: larger than {MAX_CONFIG_BYTES} bytes")
     try:
-        document = load_json(data, _Pairs)
+        document = load_json(data, Pairs)
     except ValueError as error:
         raise Refusal(400, f"{CONFIG_NAME}: {error}") from error
-    if not isinstance(document, _Pairs):
+    if not isinstance(document, Pairs):
         raise Refusal(400, f"{CONFIG_NAME}: must be a JSON object")
     return document
 
 
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise Refusal(400, f"{CONFIG_NAME}: {name} must be a string")
-    return value.strip()
-
-
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise Refusal(400, f"{CONFIG_NAME}: {name} must be true or false")
-    return value
-
-
 def _build_args(name: str, value: object) -> Mapping[str, str]:
     """Build arguments; one that is null is absent, so that the Dockerfile's default counts."""
-    if not isinstance(value, _Pairs):
-        raise Refusal(400, f"{CONFIG_NAME}: {name} must be an object of strings")
+    if not isinstance(value, Pairs):
+        raise wrong(f"{name} must be an object of strings")
     args: dict[str, str] = {}
-    for arg, text in value.items:
-        if text is None:
+    for arg, content in value.items:
+        if content is None:
             args.pop(arg, None)
             continue
-        if not isinstance(text, str):
-            raise Refusal(400, f"{CONFIG_NAME}: build argument {shown(arg)} must be a string")
-        if not arg or not _is_plain(arg) or not _is_plain(text):
-            raise Refusal(
-                400,
-                f"{CONFIG_NAME}: build argument {shown(arg)}: the name is empty, "
+        if not isinstance(content, str):
+            raise wrong(f"build argument {shown(arg)} must be a string")
+        if not arg or not is_plain(arg) or not is_plain(content):
+            raise wrong(
+                f"build argument {shown(arg)}: the name is empty, "
                 "or name or value holds NUL or half a surrogate pair",
             )
-        args[arg] = text
+        args[arg] = content
     return MappingProxyType(args)
 
 
 def _platforms(name: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise Refusal(400, f"{CONFIG_NAME}: {name} must be a list of strings")
-    platforms = tuple(dict.fromkeys(item.strip() for item in value if item.strip()))
-    if len(platforms) > _MAX_PLATFORMS:
-        raise Refusal(400, f"{CONFIG_NAME}: more than {_MAX_PLATFORMS} platforms")
+    platforms = texts(name, value, most=_MAX_PLATFORMS)
     for platform in platforms:
         if not _PLATFORM.fullmatch(platform):
             raise Refusal(400, f"platform {shown(platform)}: must look like linux/amd64")
     return platforms
-
-
-def _is_plain(text: str) -> bool:
-    """Whether a process's environment and protobuf can hold the text."""
-    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +205,31 @@ class _Key:
 
 
 _KEYS: Final = (
-    _Key("ref", "image", _text),
-    _Key("image", "image", _text),
+    _Key("ref", "image", text),
+    _Key("image", "image", text),
     _Key("buildArgs", "build_args", _build_args),
     _Key("platforms", "platforms", _platforms),
-    _Key("skipPush", "skip_push", _flag),
+    _Key("skipPush", "skip_push", flag),
+    _Key("target", "target", options.stage),
+    _Key("dockerfile", "dockerfile", options.dockerfile),
+    _Key("tags", "tags", options.tags),
+    _Key("labels", "labels", options.labels),
+    _Key("annotations", "annotations", options.annotation_names),
+    _Key("noCache", "no_cache", options.stages),
+    _Key("pull", "pull", flag),
+    _Key("ociMediaTypes", "oci_media_types", flag),
+    _Key("rewriteTimestamp", "rewrite_timestamp", flag),
+    _Key("addHosts", "add_hosts", options.add_hosts),
+    _Key("shmSize", "shm_size", options.shm_size),
+    _Key("ulimits", "ulimits", options.ulimits),
+    _Key("cacheFrom", "cache_from", options.cache_imports),
+    _Key("cacheTo", "cache_to", options.cache_exports),
+    _Key("contexts", "contexts", options.contexts),
+    _Key("attest", "attest", options.attest),
+    _Key("outputs", "", options.outputs),
 )
+_DEFAULT: Final = BuildConfig()
+
 _SILENT: Final = frozenset({"frontend"})
 """Keys that old clients always send: they have no effect, and are not worth a note."""
 
@@ -207,3 +257,11 @@ def _notes(keys: Iterable[str]) -> list[str]:
 def _folded(key: str) -> str:
     """A key without case and separators: `build_args` and `build-args` are `buildargs`."""
     return re.sub("[^a-z]", "", key.lower())
+
+
+def _plain(value: object) -> object:
+    """A field's value in JSON's types."""
+    if isinstance(value, Attest):
+        return {"provenance": value.provenance or False, "sbom": value.sbom}
+    assert isinstance(value, Mapping)
+    return dict(value)

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from function_builder.contract.archive import CONTEXT, MAX_PATH, Archive
+from function_builder.contract.archive import Archive
 from function_builder.contract.dockerignore import IGNORE_FILE, MAX_IGNORE_BYTES, IgnoreFile
 from function_builder.contract.errors import Refusal, shown
+from function_builder.contract.names import CONTEXT, MAX_PATH
 from function_builder.contract.tar import Kind, Member
 
 DOCKERFILE: Final = "Dockerfile"

@@ -12,6 +12,7 @@ _DOMAIN = rf"(?:{_DOMAIN_LABEL}(?:\.{_DOMAIN_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9
 _PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"(?:{_DOMAIN}/)?{_PATH_PART}(?:/{_PATH_PART})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MAX_REPOSITORY = 255
 
 
@@ -21,6 +22,27 @@ def split_reference(reference: str) -> tuple[str, str]:
     if not colon or "/" in tail:
         return reference, ""
     return head, tail
+
+
+def full_repository(reference: str) -> str:
+    """A reference's repository in full: `docker/fn:1` is `docker.io/docker/fn`."""
+    repository = split_reference(reference.partition("@")[0])[0].lower()
+    first, slash, _ = repository.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return re.sub(r"^(index|registry-1)\.docker\.io/", "docker.io/", repository)
+    return f"docker.io/{repository if slash else 'library/' + repository}"
+
+
+def normalise_pulled(reference: str) -> str:
+    """As `normalise_reference`, of what is pulled: it may have a digest too.
+
+    Raises:
+        Refusal: 400.
+    """
+    named, at, digest = reference.partition("@")
+    if at and not _DIGEST.fullmatch(digest):
+        raise Refusal(400, f"image {shown(reference)}: the digest must be sha256: and 64 digits")
+    return normalise_reference(named) + at + digest
 
 
 def normalise_reference(reference: str) -> str:

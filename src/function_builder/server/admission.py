@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from starlette.requests import Request
 
 from function_builder.builds.build import BuildRequest
-from function_builder.builds.context import content_digests
+from function_builder.builds.context import content_digests, recorded_entries
 from function_builder.builds.frontends import (
     BUILT_IN,
     MAX_DOCKERFILE_BYTES,
@@ -17,11 +17,18 @@ from function_builder.builds.frontends import (
     is_pinned,
 )
 from function_builder.builds.measures import BuildPhase, Measures
+from function_builder.builds.policy import Policy
 from function_builder.builds.slots import Closed, NoSlot, Place
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import parse_config
-from function_builder.contract.context import check_spare_ignore_file, read_context
+from function_builder.contract.context import (
+    DOCKERFILE,
+    check_spare_ignore_file,
+    read_context,
+    read_folder,
+)
 from function_builder.contract.errors import Refusal
+from function_builder.contract.options import IMAGE_CONTEXT
 from function_builder.contract.secrets import SecretsKey, unseal
 from function_builder.contract.signature import SIGNATURE_HEADER, Signature
 from function_builder.contract.timestamp import TIMESTAMP_HEADER, Timestamp
@@ -156,7 +163,15 @@ def _check(spool: Spool, settings: Settings, key: SecretsKey | None, domain: str
         spool, max_entries=settings.max_context_entries, max_bytes=settings.largest_body
     )
     config = parse_config(archive.config)
-    context = read_context(archive)
+    policy = _policy(settings)
+    policy.check(config)
+    path = config.dockerfile or DOCKERFILE
+    context = read_context(archive, path)
+    folders = {
+        name: read_folder(archive, source)
+        for name, source in config.contexts.items()
+        if not source.startswith(IMAGE_CONTEXT)
+    }
     if context.dockerfile.size > MAX_DOCKERFILE_BYTES:
         raise Refusal(
             400,
@@ -166,15 +181,27 @@ def _check(spool: Spool, settings: Settings, key: SecretsKey | None, domain: str
     dockerfile = archive.reader.read(context.dockerfile.offset, context.dockerfile.size)
     frontend = frontend_attrs(dockerfile, config.build_args, settings.allowed_frontends)
     if frontend != BUILT_IN:
-        check_spare_ignore_file(archive, context, pinned=is_pinned(frontend))
+        check_spare_ignore_file(archive, context, path, pinned=is_pinned(frontend))
     return BuildRequest(
         config=config,
         reader=archive.reader,
         context=context.entries,
-        digests=content_digests(archive.reader, context.entries),
+        folders=folders,
+        digests=content_digests(archive.reader, recorded_entries(context.entries, folders)),
         frontend=frontend,
         secrets={} if archive.secrets is None else unseal(archive.secrets, key),
         trust_domain=domain,
+        sbom_generator=policy.sbom_generator,
+    )
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        caches=settings.allowed_caches,
+        context_images=settings.allowed_context_images,
+        frontends=settings.allowed_frontends,
+        kept_caches=settings.cache_registry,
+        sbom_generator=settings.sbom_generator,
     )
 
 

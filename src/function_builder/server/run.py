@@ -16,8 +16,8 @@ from starlette.types import ASGIApp
 
 from aiobuildkit.hostport import HostPort
 from function_builder.builds.builder import Builder
-from function_builder.builds.caches import RegistryCache
 from function_builder.builds.credentials import RegistryCredentials
+from function_builder.builds.options import RegistryCache
 from function_builder.builds.slots import Slots
 from function_builder.engine import EngineError, ensure_free, listeners
 from function_builder.server import keys

@@ -25,7 +25,8 @@ from function_builder.client import (
     Refused,
     Unreachable,
 )
-from function_builder.contract.config import CONFIG_NAME, parse_config
+from function_builder.contract.config import parse_config
+from function_builder.contract.names import CONFIG_NAME
 from function_builder.contract.timestamp import read_timestamp
 from tests.servers import serving
 from tests.support import free_address

@@ -1,0 +1,12 @@
+"""Names in a request's archive, and the bounds of a name."""
+
+from typing import Final
+
+CONFIG_NAME: Final = "com.openfaas.docker.config"
+"""The entry of the configuration."""
+
+CONTEXT: Final = "context"
+"""The folder of the build context."""
+
+MAX_PATH: Final = 4095
+"""Bytes: Linux's PATH_MAX without the final NUL. BuildKit could not store a longer path."""
