@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from ssl import SSLContext
@@ -12,12 +12,38 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from function_builder.cli.options import (
+    AnnotationsOption,
+    CacheFromOption,
+    CacheToOption,
+    ContextsOption,
+    DockerfileOption,
+    HostsOption,
+    LabelsOption,
+    MediaTypesOption,
+    NoCacheFilterOption,
+    NoCacheOption,
+    ProvenanceOption,
+    PullOption,
+    RewriteOption,
+    SbomOption,
+    ShmOption,
+    TagsOption,
+    TargetOption,
+    UlimitsOption,
+    contexts,
+    dockerfile_in,
+    pairs,
+)
+from function_builder.cli.options import shm_size as size_of
 from function_builder.cli.steps import printable
 from function_builder.cli.view import View, choose_view
 from function_builder.client import (
     DEFAULT_URL,
     AsyncClient,
+    Attest,
     BuildConfig,
+    BuildOptions,
     BuildResult,
     BuildStatus,
     ClientError,
@@ -26,6 +52,7 @@ from function_builder.client import (
     Unreachable,
     tls_context,
 )
+from function_builder.client.options import build_config
 from function_builder.contract.config import parse_config
 from function_builder.contract.errors import Refusal
 
@@ -98,6 +125,24 @@ def build(
     skip_push: Annotated[
         bool, typer.Option("--skip-push", help="Build only; --image may be left out then.")
     ] = False,
+    file: DockerfileOption = None,
+    target: TargetOption = "",
+    tag: TagsOption = None,
+    label: LabelsOption = None,
+    annotation: AnnotationsOption = None,
+    no_cache: NoCacheOption = False,
+    no_cache_filter: NoCacheFilterOption = None,
+    pull: PullOption = False,
+    build_context: ContextsOption = None,
+    add_host: HostsOption = None,
+    shm_size: ShmOption = "",
+    ulimit: UlimitsOption = None,
+    cache_from: CacheFromOption = None,
+    cache_to: CacheToOption = None,
+    provenance: ProvenanceOption = "",
+    sbom: SbomOption = False,
+    oci_mediatypes: MediaTypesOption = None,
+    rewrite_timestamp: RewriteOption = False,
     cacert: Annotated[
         Path | None,
         typer.Option(
@@ -152,7 +197,30 @@ def build(
       130  interrupted; the builder stops the build
     """  # noqa: D301 - what follows a backspace keeps its lines in --help
     console = Console(stderr=True, highlight=False)
-    config = _config(image, build_arg or (), platform or (), skip_push=skip_push)
+    named = contexts(build_context)
+    options = BuildOptions(
+        image=image,
+        build_args=dict(map(_build_arg, build_arg or ())),
+        platforms=platform or (),
+        skip_push=skip_push,
+        target=target,
+        dockerfile=dockerfile_in(directory, file),
+        tags=tag or (),
+        labels=pairs(label, "--label"),
+        annotations=pairs(annotation, "--annotation"),
+        no_cache=no_cache or no_cache_filter or False,
+        pull=pull,
+        oci_media_types=oci_mediatypes,
+        rewrite_timestamp=rewrite_timestamp,
+        add_hosts=add_host or (),
+        shm_size=size_of(shm_size),
+        ulimits=ulimit or (),
+        cache_from=cache_from or (),
+        cache_to=cache_to or (),
+        contexts=named,
+        attest=Attest({"true": "min", "false": ""}.get(provenance, provenance), sbom),
+    )
+    config = _config(options)
     secret = _secret(payload_secret)
     sealed = _read(secrets, "--secrets") if secrets else None
     view = choose_view(console, f"Building {config.image or directory}")
@@ -165,7 +233,9 @@ def build(
         retry_timeout=wait,
     )
     try:
-        result = asyncio.run(_build(client, view, directory, config, secrets=sealed, stream=stream))
+        result = asyncio.run(
+            _build(client, view, directory, config, named, secrets=sealed, stream=stream)
+        )
     except KeyboardInterrupt:
         _say(console, "interrupted; the builder stops the build")
         raise typer.Exit(INTERRUPTED) from None
@@ -221,6 +291,7 @@ async def _build(
     view: View,
     directory: Path,
     config: BuildConfig,
+    named: Mapping[str, str | Path],
     *,
     secrets: bytes | None,
     stream: bool,
@@ -228,33 +299,27 @@ async def _build(
     async with client:
         with view:
             if stream:
-                async with client.stream(directory, config, secrets=secrets) as build:
+                async with client.stream(
+                    directory, config, secrets=secrets, contexts=named
+                ) as build:
                     async for progress in build:
                         view.progress(progress)
                     result = await build.result()
             else:
-                result = await client.build(directory, config, secrets=secrets)
+                result = await client.build(directory, config, secrets=secrets, contexts=named)
                 view.progress(result)
         view.finish(result)
     return result
 
 
-def _config(
-    image: str, build_args: Sequence[str], platforms: Sequence[str], *, skip_push: bool
-) -> BuildConfig:
+def _config(options: BuildOptions) -> BuildConfig:
     """What the options say, held to what a builder will say of it."""
-    if not image and not skip_push:
+    if not options["image"] and not options["skip_push"]:
         raise typer.BadParameter(
             "name the image to push, or give --skip-push", param_hint="--image"
         )
-    config = BuildConfig(
-        image=image,
-        build_args=dict(map(_build_arg, build_args)),
-        platforms=tuple(platforms),
-        skip_push=skip_push,
-    )
     try:
-        return parse_config(config.to_json())
+        return parse_config(build_config(None, options)[0].to_json())
     except Refusal as refusal:
         raise typer.BadParameter(refusal.reason) from refusal
 

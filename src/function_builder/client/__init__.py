@@ -36,11 +36,13 @@ from function_builder.client.tls import tls_context
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.findings import BuildWarning, Reason, SourceExcerpt
 from function_builder.contract.log import StepState
+from function_builder.contract.options import Attest
 from function_builder.contract.result import BuildFailed, BuildResult, BuildStatus
 
 __all__ = [
     "DEFAULT_URL",
     "AsyncClient",
+    "Attest",
     "BuildConfig",
     "BuildFailed",
     "BuildOptions",

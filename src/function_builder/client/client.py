@@ -136,7 +136,7 @@ class AsyncClient:
                 ``build_args=…``.
             files: the build context in the place of a directory: contents by name.
             secrets: sealed build secrets, as `seal_secrets` makes them.
-            options: the fields of `BuildConfig`.
+            options: the fields of `BuildConfig`. In ``contexts`` a `Path` is a directory to send.
 
         Raises:
             ContextError: the context cannot be sent.
@@ -145,7 +145,7 @@ class AsyncClient:
         """
         context = chosen_context(directory, files)
         async with (
-            self._packed(context, build_config(config, options), secrets) as body,
+            self._packed(context, *build_config(config, options), secrets) as body,
             self._posted(body, "application/json", read_timeout=None) as response,
         ):
             try:
@@ -170,7 +170,7 @@ class AsyncClient:
         """
         context = chosen_context(directory, files)
         async with (
-            self._packed(context, build_config(config, options), secrets) as body,
+            self._packed(context, *build_config(config, options), secrets) as body,
             self._posted(body, STREAM_TYPE, read_timeout=self._read_timeout) as response,
         ):
             stream = BuildStream(response)
@@ -181,10 +181,14 @@ class AsyncClient:
 
     @asynccontextmanager
     async def _packed(
-        self, context: Path | Files, config: BuildConfig, secrets: bytes | None
+        self,
+        context: Path | Files,
+        config: BuildConfig,
+        folders: Mapping[str, Path],
+        secrets: bytes | None,
     ) -> AsyncIterator[SignedBody]:
         abandoned = Event()
-        packing = partial(pack, context, config, self._payload_secret)
+        packing = partial(pack, context, config, self._payload_secret, folders=folders)
         try:
             body = await asyncio.to_thread(packing, secrets=secrets, abandoned=abandoned)
         finally:

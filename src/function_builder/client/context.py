@@ -54,17 +54,21 @@ class FoundEntry:
     status: os.stat_result
 
 
-def find_entries(directory: Path) -> Iterator[FoundEntry]:
+def find_entries(directory: Path, dockerfile: str | None = "") -> Iterator[FoundEntry]:
     """Find what to send: parents first, the names of each directory sorted.
 
     A directory that is left out is not looked into unless an exception (``!``) can match in it.
+
+    Args:
+        directory: a context.
+        dockerfile: the Dockerfile's path there; empty: `Dockerfile`; None: there is none to send.
 
     Raises:
         ContextError: there is no Dockerfile, the ignore file cannot be understood, or what may have
             to be sent cannot be read.
     """
     try:
-        always, matcher = _read_rules(directory)
+        always, matcher = _read_rules(directory, dockerfile)
         yield from _Walk(directory, always, matcher).entries()
     except OSError as error:
         raise cannot_read(str(error.filename or directory), error) from error
@@ -78,14 +82,26 @@ def cannot_read(path: str, error: OSError) -> ContextError:
     return ContextError(f"cannot read {path}: {error.strerror}{hint}")
 
 
-def _read_rules(directory: Path) -> tuple[set[str], PatternMatcher | None]:
+def dockerfile_names(dockerfile: str) -> tuple[str, ...]:
+    """The names that BuildKit tries for a Dockerfile: one called so may be in lower case too."""
+    path = dockerfile or DOCKERFILES[0]
+    folder, slash, name = path.rpartition("/")
+    return (path, folder + slash + DOCKERFILES[1]) if name == DOCKERFILES[0] else (path,)
+
+
+def _read_rules(directory: Path, dockerfile: str | None) -> tuple[set[str], PatternMatcher | None]:
     """The paths that are always sent, and the patterns if there are any."""
-    dockerfile = next((name for name in DOCKERFILES if (directory / name).is_file()), None)
-    if dockerfile is None:
-        raise ContextError(f"{directory} has no Dockerfile")
-    always = set(_followed(directory, dockerfile))
-    # BuildKit names the first one after `Dockerfile`, however that is written.
-    for name in (f"{DOCKERFILES[0]}{_IGNORE_FILE}", _IGNORE_FILE):
+    always: set[str] = set()
+    ignore_files = [_IGNORE_FILE]
+    if dockerfile is not None:
+        names = dockerfile_names(dockerfile)
+        found = next((name for name in names if (directory / name).is_file()), None)
+        if found is None:
+            raise ContextError(f"{directory} has no {dockerfile or DOCKERFILES[0]}")
+        always = set(_followed(directory, found))
+        # BuildKit names it after the first name, however the file is written.
+        ignore_files.insert(0, f"{names[0]}{_IGNORE_FILE}")
+    for name in ignore_files:
         if os.path.lexists(directory / name):
             followed = list(_followed(directory, name))
             return always | set(followed), _read_patterns(directory / followed[-1])

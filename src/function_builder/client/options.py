@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeAlias, TypedDict
 
 from function_builder.contract.config import BuildConfig
+from function_builder.contract.options import Attest
 
 Files: TypeAlias = Mapping[str, str | bytes]
 """A build context that lies in no directory: contents by name, text as UTF-8."""
@@ -18,19 +19,50 @@ class BuildOptions(TypedDict, total=False):
     build_args: Mapping[str, str]
     platforms: Sequence[str]
     skip_push: bool
+    target: str
+    dockerfile: str
+    tags: Sequence[str]
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    no_cache: bool | Sequence[str]
+    pull: bool
+    oci_media_types: bool | None
+    rewrite_timestamp: bool
+    add_hosts: Sequence[str]
+    shm_size: int
+    ulimits: Sequence[str]
+    cache_from: Sequence[str]
+    cache_to: Sequence[str]
+    contexts: Mapping[str, str | Path]
+    attest: Attest
 
 
-def build_config(config: BuildConfig | None, options: BuildOptions) -> BuildConfig:
+def build_config(
+    config: BuildConfig | None, options: BuildOptions
+) -> tuple[BuildConfig, Mapping[str, Path]]:
     """Put together what to make of a context.
+
+    Returns:
+        It, and the directories to send for named contexts: the folder of the tar -> a directory.
+        A context is one where its value is a `Path`.
 
     Raises:
         TypeError: an option is not a field of `BuildConfig`.
     """
-    given = {
-        name: tuple(value) if name == "platforms" and isinstance(value, Sequence) else value
+    given: dict[str, object] = {
+        name: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
         for name, value in options.items()
     }
-    return dataclasses.replace(config or BuildConfig(), **given)  # type: ignore[arg-type]
+    folders: dict[str, Path] = {}
+    if "contexts" in options:
+        contexts = dict(options["contexts"])
+        for number, (name, source) in enumerate(contexts.items()):
+            if isinstance(source, Path):
+                folder = f"named-context-{number}"
+                folders[folder] = source
+                contexts[name] = folder
+        given["contexts"] = contexts
+    return dataclasses.replace(config or BuildConfig(), **given), folders  # type: ignore[arg-type]
 
 
 def chosen_context(directory: str | Path | None, files: Files | None) -> Path | Files:

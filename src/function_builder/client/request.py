@@ -12,18 +12,24 @@ import os
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
 from typing import IO, Self
 
-from function_builder.client.context import DOCKERFILES, FoundEntry, cannot_read, find_entries
+from function_builder.client.context import (
+    FoundEntry,
+    cannot_read,
+    dockerfile_names,
+    find_entries,
+)
 from function_builder.client.errors import ContextError
 from function_builder.client.options import Files
 from function_builder.contract.config import BuildConfig
-from function_builder.contract.names import CONFIG_NAME
+from function_builder.contract.names import CONFIG_NAME, CONTEXT
 from function_builder.contract.secrets import SECRETS_NAME
 from function_builder.contract.signature import Signature
 
@@ -59,10 +65,11 @@ def pack(
     config: BuildConfig,
     payload_secret: bytes | None,
     *,
+    folders: Mapping[str, Path] = MappingProxyType({}),
     secrets: bytes | None = None,
     abandoned: Event | None = None,
 ) -> SignedBody:
-    """Pack a context, ``config`` and sealed secrets into a signed body.
+    """Pack a context, ``config``, the folders that it names and secrets into a signed body.
 
     It blocks; run it in a thread. The same context gives the same bytes: entries are sorted, owners
     are 0:0, times are whole seconds. Setting ``abandoned`` ends it early, since a thread cannot be
@@ -77,9 +84,11 @@ def pack(
         if secrets is not None:
             _write_document(spool, SECRETS_NAME, secrets)
         if isinstance(context, Path):
-            _write_directory(spool, context)
+            _write_directory(spool, context, CONTEXT, config.dockerfile)
         else:
-            _write_files(spool, context)
+            _write_files(spool, context, config.dockerfile)
+        for name, folder in folders.items():
+            _write_directory(spool, folder, name, None)
         return spool.finish()
     except BaseException:
         with suppress(OSError):  # closing writes what a full disk refused before
@@ -131,30 +140,33 @@ def _write_document(spool: _Spool, name: str, content: bytes, *, mtime: int = 0)
     spool.write(content + bytes(-len(content) % _BLOCK))
 
 
-def _write_files(spool: _Spool, files: Files) -> None:
-    if not any(name in files for name in DOCKERFILES):
-        raise ContextError("the files have no Dockerfile")
+def _write_files(spool: _Spool, files: Files, dockerfile: str) -> None:
+    names = dockerfile_names(dockerfile)
+    if not any(name in files for name in names):
+        raise ContextError(f"the files have no {names[0]}")
     for name, content in sorted(files.items()):
         data = content.encode() if isinstance(content, str) else content
-        _write_document(spool, f"context/{name}", data, mtime=_NO_TIME)
+        _write_document(spool, f"{CONTEXT}/{name}", data, mtime=_NO_TIME)
 
 
-def _write_directory(spool: _Spool, directory: Path) -> None:
+def _write_directory(spool: _Spool, directory: Path, root: str, dockerfile: str | None) -> None:
     if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises where it may not look
         raise ContextError(f"{directory} is not a directory")
     first_names: dict[tuple[int, int], str] = {}
-    for entry in find_entries(directory):
+    for entry in find_entries(directory, dockerfile):
         try:
-            _write_entry(spool, entry, first_names)
+            _write_entry(spool, root, entry, first_names)
         except OSError as error:
             raise cannot_read(entry.path, error) from error
 
 
-def _write_entry(spool: _Spool, entry: FoundEntry, first_names: dict[tuple[int, int], str]) -> None:
+def _write_entry(
+    spool: _Spool, root: str, entry: FoundEntry, first_names: dict[tuple[int, int], str]
+) -> None:
     status = entry.status
     if stat.S_ISSOCK(status.st_mode):
         return  # as tar and docker do
-    info = _info(entry, status)
+    info = _info(root, entry, status)
     first_name = first_names.get((status.st_dev, status.st_ino))
     if stat.S_ISDIR(status.st_mode):
         info.type = tarfile.DIRTYPE
@@ -170,24 +182,24 @@ def _write_entry(spool: _Spool, entry: FoundEntry, first_names: dict[tuple[int, 
     else:
         if status.st_nlink > 1:
             first_names[status.st_dev, status.st_ino] = info.name
-        _write_file(spool, entry)
+        _write_file(spool, root, entry)
         return
     spool.write(_header(info))
 
 
-def _info(entry: FoundEntry, status: os.stat_result) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(f"context/{entry.name}".removesuffix("/"))
+def _info(root: str, entry: FoundEntry, status: os.stat_result) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(f"{root}/{entry.name}".removesuffix("/"))
     info.mode = stat.S_IMODE(status.st_mode)
     info.mtime = status.st_mtime_ns // 1_000_000_000
     return info
 
 
-def _write_file(spool: _Spool, entry: FoundEntry) -> None:
+def _write_file(spool: _Spool, root: str, entry: FoundEntry) -> None:
     with open(entry.path, "rb", buffering=0, opener=_open_as_it_is) as file:
         before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):
             raise _changed(entry)
-        info = _info(entry, before)
+        info = _info(root, entry, before)
         info.size = left = before.st_size
         spool.write(_header(info))
         while left and (data := file.read(min(left, _CHUNK))):

@@ -101,6 +101,82 @@ def test_the_options_become_the_config(
     }
 
 
+def test_docker_buildxs_options_become_the_config(
+    run, builder_that: BuilderThat, hello: Path, secret: Path, tmp_path: Path
+) -> None:
+    builder = builder_that(SUCCESS)
+    library = tmp_path / "library"
+    library.mkdir()
+    for name in ("kept", "left-out"):
+        (library / name).write_text(name)
+    (library / ".dockerignore").write_text("left-out\n")
+    (hello / "docker").mkdir()
+    (hello / "docker/Containerfile").write_text("FROM scratch")
+    arguments = [hello, "--url", builder.url, "--payload-secret", secret, "-t", IMAGE]
+    options = [
+        *("-f", "docker/Containerfile", "--target", "release", "--tag", "r/a:2", "--tag", "r/a:3"),
+        *("--label", "a=b=c", "--label", "d", "--pull"),
+        *("--no-cache-filter", "one", "--no-cache-filter", "two", "--add-host", "db:10.0.0.5"),
+        *("--build-context", f"lib={library}", "--build-context", "base=docker-image://r/base:1"),
+        *("--shm-size", "1m", "--ulimit", "nofile=1024", "--docker-mediatypes"),
+        *("--cache-from", "r/c:1", "--cache-to", "type=registry,ref=r/c:1,mode=max"),
+        *("--build-arg", "SOURCE_DATE_EPOCH=1", "--rewrite-timestamp"),
+    ]
+    assert run(*arguments, *options).code == 0
+    assert json.loads(entry_of(builder.bodies[0], "com.openfaas.docker.config")) == {
+        "image": IMAGE,
+        "buildArgs": {"SOURCE_DATE_EPOCH": "1"},
+        "dockerfile": "docker/Containerfile",
+        "target": "release",
+        "tags": ["r/a:2", "r/a:3"],
+        "labels": {"a": "b=c", "d": ""},
+        "pull": True,
+        "noCache": ["one", "two"],
+        "addHosts": ["db=10.0.0.5"],
+        "contexts": {"lib": "named-context-0", "base": "docker-image://r/base:1"},
+        "shmSize": 1 << 20,
+        "ulimits": ["nofile=1024:1024"],
+        "ociMediaTypes": False,
+        "cacheFrom": ["r/c:1"],
+        "cacheTo": ["type=registry,ref=r/c:1,mode=max"],
+        "rewriteTimestamp": True,
+    }
+    assert entry_of(builder.bodies[0], "named-context-0/kept") == b"kept"
+    with pytest.raises(KeyError):
+        entry_of(builder.bodies[0], "named-context-0/left-out")
+
+
+@pytest.mark.parametrize(
+    ("options", "written"),
+    [
+        (["--no-cache"], {"noCache": True}),
+        (["--provenance", "max", "--sbom"], {"attest": {"provenance": "max", "sbom": True}}),
+        (["--provenance=true"], {"attest": {"provenance": "min", "sbom": False}}),
+        (["--oci-mediatypes"], {"ociMediaTypes": True}),
+        (["--annotation", "manifest:e=f"], {"annotations": {"manifest:e": "f"}}),
+    ],
+)
+def test_other_options_become_the_config(
+    run, builder_that: BuilderThat, hello: Path, *, secret: Path, options, written
+) -> None:
+    builder = builder_that(SUCCESS)
+    arguments = [hello, "--url", builder.url, "--payload-secret", secret, "-t", IMAGE]
+    assert run(*arguments, *options).code == 0
+    config = json.loads(entry_of(builder.bodies[0], "com.openfaas.docker.config"))
+    assert config == {"image": IMAGE, "buildArgs": {}, **written}
+
+
+@pytest.mark.parametrize("file", ["hello/Dockerfile", "Dockerfile", "hello/../hello/Dockerfile"])
+def test_a_dockerfile_is_named_from_here_or_from_the_context(
+    run, builder_that: BuilderThat, hello: Path, secret: Path, file: str
+) -> None:
+    builder = builder_that(SUCCESS)
+    arguments = [hello, "--url", builder.url, "--payload-secret", secret, "-t", IMAGE]
+    assert run(*arguments, "--file", file).code == 0
+    config = json.loads(entry_of(builder.bodies[0], "com.openfaas.docker.config"))
+    assert config["dockerfile"] == "Dockerfile"
+
+
 def test_sealed_secrets_travel_as_they_are(
     run, builder_that: BuilderThat, hello: Path, secret: Path, tmp_path: Path
 ) -> None:
@@ -217,6 +293,13 @@ def test_nobody_listens(run, hello: Path) -> None:
         ([".", "-t", IMAGE, "--payload-secret", "/dev/null"], "is empty"),
         ([".", "-t", IMAGE], "has no Dockerfile"),
         ([".", "-t", IMAGE, "--frob"], "No such option"),
+        ([".", "-t", IMAGE, "--file", "absent"], "absent is not a file in"),
+        ([".", "-t", IMAGE, "--file", "/etc/passwd"], "is not a file in"),
+        ([".", "-t", IMAGE, "--label", "=b"], "write KEY=VALUE"),
+        ([".", "-t", IMAGE, "--tag", "latest"], "whole reference"),
+        ([".", "-t", IMAGE, "--shm-size", "lots"], "--shm-size must be a number of bytes"),
+        ([".", "-t", IMAGE, "--build-context", "a=https://x.invalid"], "is not offered"),
+        ([".", "-t", IMAGE, "--provenance", "all"], "provenance must be"),
     ],
 )
 def test_what_the_user_can_put_right(run, arguments: list[str], words: str) -> None:

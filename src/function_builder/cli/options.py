@@ -1,0 +1,146 @@
+"""The options of ``build`` that docker buildx has under the same names."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from function_builder.contract import options
+from function_builder.contract.errors import Refusal
+
+_Texts: TypeAlias = list[str] | None
+
+DockerfileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--file",
+        "-f",
+        metavar="FILE",
+        help="The Dockerfile, which lies in DIR. Without it: DIR/Dockerfile.",
+    ),
+]
+TargetOption = Annotated[
+    str, typer.Option("--target", metavar="STAGE", help="The stage to build, by name or number.")
+]
+TagsOption = Annotated[
+    _Texts, typer.Option("--tag", metavar="REF", help="A further reference to push; repeatable.")
+]
+LabelsOption = Annotated[
+    _Texts, typer.Option("--label", metavar="KEY=VALUE", help="A label of the image; repeatable.")
+]
+AnnotationsOption = Annotated[
+    _Texts,
+    typer.Option(
+        "--annotation",
+        metavar="[TYPE:]KEY=VALUE",
+        help="An annotation of the manifest, or of index:, manifest[linux/arm64]: …; repeatable.",
+    ),
+]
+NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Run every step anew.")]
+NoCacheFilterOption = Annotated[
+    _Texts,
+    typer.Option("--no-cache-filter", metavar="STAGE", help="Run a stage anew; repeatable."),
+]
+PullOption = Annotated[bool, typer.Option("--pull", help="Look for newer base images.")]
+ContextsOption = Annotated[
+    _Texts,
+    typer.Option(
+        "--build-context",
+        metavar="NAME=DIR",
+        help="A named context: a directory, or docker-image://REF if the builder allows it; "
+        "repeatable.",
+    ),
+]
+HostsOption = Annotated[
+    _Texts,
+    typer.Option("--add-host", metavar="HOST:IP", help="A name for RUN steps; repeatable."),
+]
+ShmOption = Annotated[
+    str, typer.Option("--shm-size", metavar="SIZE", help="Of /dev/shm in RUN steps, such as 128m.")
+]
+UlimitsOption = Annotated[
+    _Texts,
+    typer.Option("--ulimit", metavar="NAME=SOFT:HARD", help="A limit of RUN steps; repeatable."),
+]
+CacheFromOption = Annotated[
+    _Texts,
+    typer.Option(
+        "--cache-from",
+        metavar="REF",
+        help="A registry's cache to take from, if the builder allows it; repeatable.",
+    ),
+]
+CacheToOption = Annotated[
+    _Texts,
+    typer.Option(
+        "--cache-to",
+        metavar="REF",
+        help="A registry's cache to leave, such as type=registry,ref=REF,mode=max; repeatable.",
+    ),
+]
+ProvenanceOption = Annotated[
+    str,
+    typer.Option(
+        "--provenance",
+        metavar="LEVEL",
+        help="Attest how the image was built: min, or max, which has the build arguments.",
+    ),
+]
+SbomOption = Annotated[
+    bool, typer.Option("--sbom", help="Attest what the image is made of, if the builder can.")
+]
+MediaTypesOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--oci-mediatypes/--docker-mediatypes",
+        help="The image's media types. Without either: BuildKit's default.",
+        show_default=False,
+    ),
+]
+RewriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--rewrite-timestamp",
+        help="Bound the times of all files by the build argument SOURCE_DATE_EPOCH.",
+    ),
+]
+
+
+def dockerfile_in(directory: Path, file: Path | None) -> str:
+    """The Dockerfile's path in the context; as docker takes it, from here, or from the context."""
+    if file is None:
+        return ""
+    for candidate in (file, directory / file):
+        path = os.path.relpath(candidate, directory)
+        if candidate.is_file() and not path.startswith(".."):
+            return Path(path).as_posix()
+    raise typer.BadParameter(f"{file} is not a file in {directory}", param_hint="--file")
+
+
+def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
+    """The values of an option of the form KEY=VALUE; VALUE may be left out."""
+    found = {}
+    for text in texts or ():
+        key, _, value = text.partition("=")
+        if not key:
+            raise typer.BadParameter("write KEY=VALUE", param_hint=option)
+        found[key] = value
+    return found
+
+
+def contexts(texts: Sequence[str] | None) -> dict[str, str | Path]:
+    """Named contexts: a value with a scheme is the builder's to judge, any other a directory."""
+    return {
+        name: source if "://" in source else Path(source)
+        for name, source in pairs(texts, "--build-context").items()
+    }
+
+
+def shm_size(text: str) -> int:
+    """Bytes of a size with a unit; 0 without one."""
+    try:
+        return options.shm_size("--shm-size", text) if text else 0
+    except Refusal as refusal:
+        raise typer.BadParameter(refusal.reason) from refusal
