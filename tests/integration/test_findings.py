@@ -1,7 +1,6 @@
 """What BuildKit found reaches the author: warnings, the place of a failure, and its reason."""
 
 import asyncio
-import base64
 from typing import Any
 
 import pytest
@@ -147,7 +146,7 @@ def test_a_file_of_another_stage_is_not_looked_for_in_the_context(builder):
 
 async def test_secrets_are_hidden_in_every_finding(tmp_path, buildkitd):
     key = SecretsKey.generate()
-    (tmp_path / "key").write_text(base64.b64encode(bytes(key.private)).decode())
+    (tmp_path / "key").write_bytes(key.to_text())
     body = make_tar(
         {"Dockerfile": "FROM busybox\nARG canary-7f3a\nWORKDIR canary-7f3a\nRUN canary-7f3a\n"},
         {"skipPush": True},
@@ -161,6 +160,22 @@ async def test_secrets_are_hidden_in_every_finding(tmp_path, buildkitd):
     assert reply["step"].endswith("RUN ***")
     assert ">>> RUN ***" in reply["source"]["excerpt"]
     assert any("***" in each["message"] for each in reply["warnings"])
+    assert "canary-7f3a" not in answer.text
+
+
+async def test_a_near_miss_hides_secrets_too(tmp_path, buildkitd):
+    key = SecretsKey.generate()
+    (tmp_path / "key").write_bytes(key.to_text())
+    body = make_tar(
+        {"Dockerfile": "FROM scratch\nCOPY a /\n", "canary-7f3a/a": ""},
+        {"skipPush": True},
+        secrets=seal({"token": b"canary-7f3a"}, key.public),
+    )
+    async with running_builder(
+        tmp_path / "b", buildkitd, build_secrets_private_key_path=str(tmp_path / "key")
+    ) as builder:
+        answer = await asyncio.to_thread(post, builder, body)
+    assert answer.json()["log"][-1].endswith('The context has "***/a", but not "a".')
     assert "canary-7f3a" not in answer.text
 
 

@@ -125,8 +125,10 @@ class Builder:
             raise
         finally:
             if build.result is None:
-                build.log.append([transcript.note(line) for line in _told(build, failure)])
-                build.fail(outcome, failure, transcript.findings.warnings)
+                findings = transcript.findings
+                told = [findings.mask.text(line) for line in _told(build, failure)]
+                build.log.append([transcript.note(line) for line in told])
+                build.fail(outcome, failure, findings.warnings)
 
     def _timed_out(self, findings: Findings) -> Failure:
         return Failure(
