@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from tests.builders import RunningBuilder, answers
-from tests.images import Image, pull, unpack
+from tests.images import Image, pull, push_base, unpack
 from tests.requests import SECRET, headers, make_tar
 from tests.support import free_address, served, until
 
@@ -68,12 +68,8 @@ async def image(
 ) -> Image:
     """The image, built by the command line."""
     root = tmp_path_factory.mktemp("image")
-    base = root / "base"
-    base.mkdir()
-    (base / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
-    os.link(parts / "base.tar", base / "base.tar")
     python = f"{registry}/image-test/python:3.13"
-    build(builder, base, python, {})
+    push_base(registry, "image-test/python", "3.13", parts / "base.tar")
     sources = root / "sources"
     copytree(REPOSITORY, sources, ignore=NOT_SENT, symlinks=True)
     (sources / ".dockerignore").write_bytes((REPOSITORY / ".dockerignore").read_bytes())
