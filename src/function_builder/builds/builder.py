@@ -193,8 +193,9 @@ class Builder:
         return await self._authorised(build, attrs, transcript, daemon, auth)
 
     def _auth(self, request: BuildRequest) -> Auth:
-        image = request.config.image
-        credentials = self._credentials.for_build([image] if image else [])
+        config = request.config
+        images = [config.image, *config.tags] if config.image else []
+        credentials = self._credentials.for_build(images)
         return Auth(
             credentials.lookup,
             tokens=self._tokens,

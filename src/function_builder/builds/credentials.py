@@ -115,7 +115,9 @@ class BuildCredentials:
         self._asking: dict[tuple[str, str], asyncio.Lock] = {}
         self._answers: dict[tuple[str, str], tuple[float, Credentials | None]] = {}
         self._absent: set[str] = set()
-        self._images = {_split(image): image for image in images}
+        self._images: dict[tuple[str, str], str] = {}
+        for image in images:
+            self._images.setdefault(_split(image), image)
         self._pushed: dict[str, list[str]] = {}
         for host, repository in self._images:
             self._pushed.setdefault(host, []).append(repository)
