@@ -325,8 +325,8 @@ async def test_what_is_pushed_or_pulled_chooses_among_entries_with_a_path(
 
 
 def test_a_push_is_described_as_buildkit_does(tmp_path):
-    own = configured(tmp_path, {}).for_build(["r:5000/a/b:1", "r:5000/a/b:2", "s/c:1"])
-    assert own.describe_push("s", ["repository:c:pull,push"]) == "failed to push s/c:1"
+    own = configured(tmp_path, {}).for_build(["r:5000/a/b:1", "r:5000/a/b:2", "s:80/c:1"])
+    assert own.describe_push("s:80", ["repository:c:pull,push"]) == "failed to push s:80/c:1"
     scopes = ["repository:base:pull", "repository:a/b:pull,push"]
     assert own.describe_push("r:5000", scopes) == "failed to push r:5000/a/b:1"
     assert own.describe_push("other", scopes) == ""
