@@ -293,6 +293,30 @@ def test_a_folder_of_the_tar_is_a_context_whose_content_is_always_the_requests(
         assert "lib/left-out" not in image.files
 
 
+def test_of_a_folder_only_changed_files_travel_again(builder, registry, name):
+    def requested(*changed: str) -> float:
+        """How many files BuildKit asks for, Dockerfiles and ignore files included."""
+        before = builder.metric("context_requested_files_total")
+        files = {f"shared/{number}": name for number in range(50)}
+        build(
+            builder,
+            {
+                "context/Dockerfile": "FROM scratch\nCOPY --from=lib . /\n",
+                **files,
+                **dict.fromkeys(changed, "changed"),
+            },
+            image=f"{registry}/{name}:1",
+            contexts={"lib": "shared"},
+        )
+        after: float = builder.metric("context_requested_files_total")
+        return after - before
+
+    assert requested() >= 50
+    assert requested() < 10
+    assert requested("shared/7", "shared/8") < 10
+    assert pull(registry, name, "1").text("7") == "changed"
+
+
 def test_an_image_takes_the_place_of_a_base(builder, registry, name):
     context = f"{registry}/options/contexts/base:1"
     base = {"context/Dockerfile": "FROM scratch\nCOPY f /f\n", "context/f": name}

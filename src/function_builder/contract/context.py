@@ -255,10 +255,11 @@ def _look_alike(entries: Mapping[str, ContextEntry], wanted: str) -> str:
     for path in entries:
         beside = path.startswith(inside) and _LIKE_DOCKERFILE.fullmatch(path, len(inside))
         if beside and _file(entries, path):
-            return f" There is {shown(path)}: rename it to {shown(name)}."
+            return f" There is {shown(path)}: rename it to {shown(name)}, or name it in the key dockerfile."
     below = [path for path in entries if path.endswith(f"/{name}") and _file(entries, path)]
     found = min(below, key=len, default="")
-    return f" There is {shown(found)}: send its folder as {CONTEXT}/." if found else ""
+    meant = f"send its folder as {CONTEXT}/, or name it in the key dockerfile."
+    return f" There is {shown(found)}: {meant}" if found else ""
 
 
 def _file(entries: Mapping[str, ContextEntry], path: str) -> ContextEntry | None:
@@ -271,7 +272,7 @@ def _follow(entries: Mapping[str, ContextEntry], path: str) -> ContextEntry | No
     """What `path` leads to with the context as the file system's root; None for nothing."""
     entry = None
     current: list[str] = []
-    ahead = [path]
+    ahead = path.split("/")[::-1]
     links = 0
     while ahead:
         part = ahead.pop()

@@ -128,7 +128,9 @@ def count_build(metrics: Metrics, build: Build) -> None:
         metrics.steps.labels(step.value).inc(number)
     for chosen in build.placed:
         metrics.placed.labels(chosen.value).inc()
-    metrics.context_bytes.inc(sum(entry.size for entry in build.request.context))
+    request = build.request
+    for entries in (request.context, *request.folders.values()):
+        metrics.context_bytes.inc(sum(entry.size for entry in entries))
     for transfer in build.transfers:
         metrics.sent_bytes.inc(transfer.sent_bytes)
         metrics.announced_files.inc(transfer.announced)

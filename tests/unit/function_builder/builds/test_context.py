@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from aiobuildkit import Entry, FileTree
 from aiobuildkit.wire.fsutil import DIRECTORY, SYMLINK, order
-from function_builder.builds.context import BuildContext, DockerfileTree, content_digests, trees
+from function_builder.builds.context import (
+    BuildContext,
+    DockerfileTree,
+    content_digests,
+    recorded_entries,
+    trees,
+)
 from function_builder.contract.context import ContextEntry
 
 
@@ -168,3 +174,40 @@ def test_a_frontend_that_goes_by_time_stamps_is_given_nothing_without_one():
     own = trees(context, built_in=True)
     assert [entry.mtime for entry in own["dockerfile"].entries()] == [7, 0]
     assert own["context"] is context
+
+
+def test_the_ignore_file_stands_beside_a_dockerfile_of_another_name():
+    entries = [file(".dockerignore", 0, 5), folder("a"), file("a/Build", 0, 0), folder("b")]
+    context = BuildContext(Spool(b"*.log"), entries, [7] * len(entries))
+    own = trees(context, built_in=True, dockerfile="a/Build")["dockerfile"].entries()
+    assert [entry.path for entry in own] == [
+        ".dockerignore",
+        "a",
+        "a/Build",
+        "a/Build.dockerignore",
+        "b",
+    ]
+    # A link is followed by BuildKit, and what lies behind it is BuildKit's to find.
+    linked = [file(".dockerignore", 0, 5), symlink("a", "b"), folder("b"), file("b/Build", 0, 0)]
+    context = BuildContext(Spool(b"*.log"), linked, [7] * len(linked))
+    own = trees(context, built_in=True, dockerfile="a/Build")["dockerfile"].entries()
+    assert [entry.path for entry in own] == [".dockerignore", "a", "b", "b/Build"]
+
+
+def test_the_entries_of_all_contexts_are_apart_in_the_record():
+    def linked(path: str, group: int) -> ContextEntry:
+        return file(path, 0, 1)._replace(link_group=group)
+
+    context = [linked("a", 1), linked("b", 1), linked("c", 2)]
+    folders = {"one": [linked("a", 1), linked("b", 1)], "two": [linked("a", 1), file("b", 0, 1)]}
+    recorded = recorded_entries(context, folders)
+    assert [(entry.path, entry.link_group) for entry in recorded] == [
+        ("a", 1),
+        ("b", 1),
+        ("c", 2),
+        ("one\0a", 3),
+        ("one\0b", 3),
+        ("two\0a", 4),
+        ("two\0b", 0),
+    ]
+    assert recorded_entries(context, {}) is context

@@ -69,3 +69,16 @@ def test_what_comes_in_one_event_counts_too():
 
 def test_loads_of_the_dockerfile_do_not_count():
     assert not stored(transferring(IGNORE, 3, "dockerfile"), vertex(IGNORE, 2, 5), transfers=1)
+
+
+def test_a_named_contexts_load_counts_as_the_contexts_own():
+    loads = ContextLoads(["context", "folder-0"])
+    both = [Transfer("context"), Transfer("folder-0")]
+    for event in run(CONTEXT, 0):
+        loads.take(event)
+    assert loads.all_stored(both[:1])
+    assert not loads.all_stored(both)
+    loads.take(transferring(IGNORE, 13, "folder-0"))
+    loads.take(vertex(IGNORE, 12, 15))
+    assert loads.all_stored(both)
+    assert not loads.all_stored([*both, Transfer("folder-0")])

@@ -11,7 +11,7 @@ from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from function_builder.contract.archive import Archive, open_archive
-from function_builder.contract.context import Context, ContextEntry, read_context
+from function_builder.contract.context import Context, ContextEntry, read_context, read_folder
 from function_builder.contract.errors import Refusal
 from tests.archives import Bytes
 
@@ -538,3 +538,65 @@ def test_a_file_that_may_be_meant_as_the_dockerfile_is_named(name: str, told: st
 def test_backslashes_between_folders_are_told_of():
     reason = refused(file("context\\Dockerfile"), needed=NEEDED[:1]).reason
     assert "backslashes" in reason
+
+
+# What the config names
+
+
+def test_a_folder_that_the_config_names_is_read_as_the_context_is():
+    archive = opened(
+        folder("lib"),
+        file("lib/b/c", b"x"),
+        symlink("lib/a", "../.."),
+        hardlink("lib/d", "lib/b/c"),
+    )
+    assert [(entry.path, entry.link_group) for entry in read_folder(archive, "lib")] == [
+        ("a", 0),
+        ("b", 0),
+        ("b/c", 1),
+        ("d", 1),
+    ]
+    assert [entry.path for entry in read_context(archive).entries] == ["Dockerfile"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        file("other/a"),
+        file("lib"),
+        symlink("lib", "context"),
+        special("lib/a", tarfile.CHRTYPE),
+        special("lib/a", tarfile.FIFOTYPE),
+        file("lib/" + "n" * 256),
+        file("lib/" + "d/" * 257 + "f"),
+        file("lib/.dockerignore", b"a\n[\n"),
+    ],
+)
+def test_a_folder_that_cannot_be_a_context_is_refused(entry):
+    archive = opened(entry)
+    with pytest.raises(Refusal) as caught:
+        read_folder(archive, "lib")
+    assert caught.value.status == 400
+    # Without the config's word it may be anything.
+    assert read_context(archive)
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [("a/Build", "a/Build"), ("a/link", "a/Build"), ("l/Build", "a/Build"), ("a/Dockerfile", "")],
+)
+def test_the_dockerfile_is_where_the_config_says(path, target):
+    archive = opened(
+        file("context/a/Build", b"x"),
+        symlink("context/a/link", "../../../a/Build"),
+        symlink("context/l", "/a"),
+        file("context/a/dockerfile"),
+    )
+    assert read_context(archive, path).dockerfile.path == (target or "a/dockerfile")
+
+
+@pytest.mark.parametrize("path", ["absent", "a", "out", "Dockerfile/a", "dockerFile"])
+def test_a_dockerfile_that_is_not_a_file_of_the_context_is_refused(path):
+    archive = opened(folder("context/a"), symlink("context/out", "/etc/passwd"), file("etc/passwd"))
+    with pytest.raises(Refusal, match="has no"):
+        read_context(archive, path)
