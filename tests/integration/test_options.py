@@ -296,7 +296,7 @@ def test_a_folder_of_the_tar_is_a_context_whose_content_is_always_the_requests(
 def test_of_a_folder_only_changed_files_travel_again(builder, registry, name):
     def requested(*changed: str) -> float:
         """How many files BuildKit asks for, Dockerfiles and ignore files included."""
-        before = builder.metric("context_requested_files_total")
+        before: float = builder.metric("context_requested_files_total")
         files = {f"shared/{number}": name for number in range(50)}
         build(
             builder,

@@ -35,6 +35,8 @@ _LIKE_DOCKERFILE: Final = re.compile(
     re.IGNORECASE,
 )
 
+_BY_KEY: Final = "name it in the key dockerfile."
+
 _TYPES: Final = {
     Kind.DIRECTORY: stat.S_IFDIR,
     Kind.FILE: stat.S_IFREG,
@@ -255,10 +257,10 @@ def _look_alike(entries: Mapping[str, ContextEntry], wanted: str) -> str:
     for path in entries:
         beside = path.startswith(inside) and _LIKE_DOCKERFILE.fullmatch(path, len(inside))
         if beside and _file(entries, path):
-            return f" There is {shown(path)}: rename it to {shown(name)}, or name it in the key dockerfile."
+            return f" There is {shown(path)}: rename it to {shown(name)}, or {_BY_KEY}"
     below = [path for path in entries if path.endswith(f"/{name}") and _file(entries, path)]
     found = min(below, key=len, default="")
-    meant = f"send its folder as {CONTEXT}/, or name it in the key dockerfile."
+    meant = f"send its folder as {CONTEXT}/, or {_BY_KEY}"
     return f" There is {shown(found)}: {meant}" if found else ""
 
 
