@@ -59,6 +59,11 @@ _STICKY: Final = 1 << 20
 _IRREGULAR: Final = 1 << 19
 _TYPE: Final = DIRECTORY | SYMLINK | _DEVICE | _FIFO | _SOCKET | _CHAR_DEVICE | _IRREGULAR
 
+# Go's ModeTemporary, which a Linux file never has. The receiver compares modes as a whole, so an
+# entry with this bit differs from any that it holds. chmod(2) and the checksums by which BuildKit
+# finds built steps use other bits only (Go's `syscallMode` and `tar.FileInfoHeader`).
+_UNLIKE_ANY: Final = 1 << 28
+
 _TYPES: Final = {
     stat.S_IFREG: 0,
     stat.S_IFDIR: DIRECTORY,
@@ -82,6 +87,8 @@ class Entry(NamedTuple):
         link_group: names of one regular file (hard links) share a number; 0 for a file with
             one name.
         unreadable: why it is not known what is in a directory; empty if it is known.
+        resend: whether the receiver must take the entry anew, although all that it compares may
+            be equal: a file's content, a directory's mode and mtime.
     """
 
     path: str
@@ -91,6 +98,7 @@ class Entry(NamedTuple):
     target: str = ""
     link_group: int = 0
     unreadable: str = ""
+    resend: bool = False
 
     @property
     def is_directory(self) -> bool:
@@ -156,6 +164,7 @@ class Sender:
         self._askable: dict[int, Entry] = {}
         self._requests: deque[Request] = deque()
         self._unanswered = 0
+        self._due: set[int] = set()
         self._first_names: dict[int, str] = {}
         self._packet = Packet(type=Packet.STAT)
 
@@ -163,7 +172,7 @@ class Sender:
         """Announce the next entry of the list; parents come before what is in them."""
         fields = self._packet.stat
         fields.path = entry.path
-        fields.mode = entry.mode
+        fields.mode = entry.mode | _UNLIKE_ANY if entry.resend else entry.mode
         fields.mod_time = entry.mtime
         fields.size = entry.size
         fields.linkname = entry.target
@@ -175,6 +184,8 @@ class Sender:
                 # finds the link changed at the next build and leaves temporary names behind.
                 first = self._first_names.setdefault(entry.link_group, entry.path)
                 fields.linkname = first if first != entry.path else ""
+            if entry.resend and not fields.linkname:
+                self._due.add(self.announced)
         elif kind == SYMLINK:
             fields.size = len(entry.target.encode())
         self.announced += 1
@@ -214,6 +225,7 @@ class Sender:
         if entry is None:
             why = "not announced, no regular file, or asked for before"
             raise ProtocolError(f"REQ for entry {number}: {why}")
+        self._due.discard(number)
         self.requested += 1
         self._unanswered += 1
         self._requests.append(Request(number, entry))
@@ -223,6 +235,8 @@ class Sender:
             raise ProtocolError("FIN before the end of the list")
         if self._unanswered:
             raise ProtocolError(f"FIN while {self._unanswered} files are still to be sent")
+        if self._due:
+            raise ProtocolError(f"FIN without a REQ for {len(self._due)} files that must be resent")
         self.state = State.CLOSING
 
     def next_request(self) -> Request | None:

@@ -82,6 +82,42 @@ def test_later_names_of_a_file_are_links_of_its_full_size():
     assert {each.stat.size for each in packets} == {7}
 
 
+TEMPORARY = 1 << 28
+"""Go's ModeTemporary, which no file of Linux's has."""
+
+
+def test_what_must_be_resent_has_a_mode_that_nothing_held_has():
+    entries = [
+        Entry("a", 0o4755, 3, 7, link_group=1, resend=True),
+        Entry("b", 0o4755, 3, 7, link_group=1, resend=True),
+        Entry("d", DIRECTORY | 0o755, resend=True),
+        Entry("e", 0o644),
+    ]
+    _, packets = announcing(*entries)
+    expected = [0o4755, 0o4755, DIRECTORY | 0o755]
+    assert [each.stat.mode for each in packets] == [*(m | TEMPORARY for m in expected), 0o644]
+    assert packets[0].stat.mod_time == 7
+
+
+def test_a_receiver_that_does_not_ask_for_what_must_be_resent_is_wrong():
+    """It would build what it holds; directories and later names of a file have no content."""
+    entries = [
+        Entry("a", 0o644, 3, link_group=1, resend=True),
+        Entry("b", 0o644, 3, link_group=1, resend=True),
+        Entry("d", DIRECTORY | 0o755, resend=True),
+    ]
+    sender = serving(*entries)
+    with pytest.raises(ProtocolError, match="FIN without a REQ for 1 files that must be resent"):
+        sender.receive(packet(Packet.FIN))
+    sender = serving(*entries)
+    sender.receive(packet(Packet.REQ, 0))
+    request = sender.next_request()
+    assert request is not None
+    sender.end_file(request)
+    sender.receive(packet(Packet.FIN))
+    assert sender.state is State.CLOSING
+
+
 def test_files_are_sent_in_the_order_of_asking_by_their_number_in_the_list():
     sender = serving(*FILES)
     sender.receive(packet(Packet.REQ, 2))
