@@ -41,7 +41,7 @@ class Contender(Protocol):
 
     name: str
 
-    def job(self, context: Context, image: str) -> Job:
+    def job(self, context: Context, image: str, *, reproducible: bool = True) -> Job:
         """Make a build of the context, as it is now, ready."""
         ...
 
@@ -74,9 +74,9 @@ class Server:
         usage.forget_peak(pid)
         self._idle = usage.resident(pid)
 
-    def job(self, context: Context, image: str) -> Job:
+    def job(self, context: Context, image: str, *, reproducible: bool = True) -> Job:
         """Make and sign the request."""
-        body = context.request(image, _BUILD_ARGS)
+        body = context.request(image, _BUILD_ARGS if reproducible else {})
         headers = signed(body) | {"Accept": "application/x-ndjson"}
         return lambda: self._post(body, headers)
 
@@ -119,12 +119,13 @@ class Buildctl:
         self._lock = threading.Lock()
         self._cpu = 0.0
 
-    def job(self, context: Context, image: str) -> Job:
+    def job(self, context: Context, image: str, *, reproducible: bool = True) -> Job:
         """Put the command together."""
         push = f"type=image,name={image},push=true,registry.insecure=true"
         argv = ["build", "--frontend=dockerfile.v0", "--progress=plain", f"--output={push}"]
         argv += [f"--local={name}={context.directory}" for name in ("context", "dockerfile")]
-        argv += [f"--opt=build-arg:{name}={value}" for name, value in _BUILD_ARGS.items()]
+        if reproducible:
+            argv += [f"--opt=build-arg:{name}={value}" for name, value in _BUILD_ARGS.items()]
         return lambda: self.run(argv)
 
     def cpu(self) -> float:

@@ -148,7 +148,9 @@ class Bench:
         number = next(self._numbers)
         case.change(context, number)
         images = [_image(case, contender, number, build) for build in range(case.builds)]
-        jobs = [contender.job(context, str(image)) for image in images]
+        jobs = [
+            contender.job(context, str(image), reproducible=case.reproducible) for image in images
+        ]
         if case.cold:
             self._forget_all()
             # What was written to make it ready is not for the measured build to wait for.
