@@ -10,25 +10,27 @@ import os
 import signal
 import tarfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from aiobuildkit import BuildKitError, Client, FileSync, FileTree, Transfer
+from aiobuildkit import BuildKitError, Client, Exporter, FileSync, FileTree, Transfer
 from aiobuildkit.wire.fsutil import CHUNK
 from function_builder.builds import builder as builder_module
+from function_builder.builds import options
 from function_builder.builds.addresses import Addresses
 from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.builder import Builder
+from function_builder.builds.contents import Announced, Contents
 from function_builder.builds.context import content_digests
 from function_builder.builds.credentials import RegistryCredentials
-from function_builder.builds.options import RegistryCache
+from function_builder.builds.options import RegistryCache, exporters
 from function_builder.builds.pool import Pool
-from function_builder.builds.record import ContentRecords, _Contents
+from function_builder.builds.record import ContentRecords
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.context import read_context
@@ -60,13 +62,18 @@ class Spool:
 
 @dataclass(frozen=True)
 class Tree:
-    """A build context, as it is written into a tar and as its image must be."""
+    """A build context, as it is written into a tar and as its image must be.
+
+    `times` are of paths that have another than `mtime`.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     mtime: int = NOW
+    times: Mapping[str, int] = field(default_factory=dict)
     directories: Mapping[str, int] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     dockerfile: str = COPY
+    build_args: Mapping[str, str] = field(default_factory=dict)
 
     def tar(self) -> bytes:
         body = io.BytesIO()
@@ -86,7 +93,7 @@ class Tree:
 
     def _info(self, path: str, kind: bytes, mode: int) -> tarfile.TarInfo:
         info = tarfile.TarInfo(f"context/{path}")
-        info.type, info.mode, info.mtime = kind, mode, self.mtime
+        info.type, info.mode, info.mtime = kind, mode, self.times.get(path, self.mtime)
         return info
 
     def image(self) -> dict[str, object]:
@@ -112,6 +119,8 @@ class Outcome:
     tree: Tree
     files: dict[str, File]
     transfer: Transfer | None
+    digest: str = ""
+    layers: Sequence[str] = ()
 
     def check(self) -> None:
         """Compare the image with the tar."""
@@ -168,14 +177,15 @@ class Builds:
         spool.watch = watch
         await self._builder.run(build)
         result = await build.end()
-        files: dict[str, File] = {}
+        transfers = [each for each in build.transfers if each.dir_name == "context"]
+        # The first of two is for .dockerignore alone.
+        outcome = Outcome(result.status, tree, {}, transfers[-1] if transfers else None)
         if result.status is BuildStatus.SUCCESS:
             reference = build.request.config.image.removeprefix(f"{self.registry}/")
             image = await asyncio.to_thread(pull, self.registry, *reference.rsplit(":", 1))
-            files = image.files
-        transfers = [each for each in build.transfers if each.dir_name == "context"]
-        # The first of two is for .dockerignore alone.
-        return Outcome(result.status, tree, files, transfers[-1] if transfers else None)
+            outcome.files, outcome.digest = image.files, image.digest
+            outcome.layers = image.config["rootfs"]["diff_ids"]
+        return outcome
 
     async def cancel_at(self, tree: Tree, output: str) -> None:
         """Begin a build, and cancel it when one of its steps has said something."""
@@ -194,7 +204,7 @@ class Builds:
         context = read_context(open_archive(spool, max_entries=20_000)).entries
         image = f"{self.registry}/content/{self.name}/{function}:{uuid.uuid4().hex}"
         request = BuildRequest(
-            config=BuildConfig(image=image),
+            config=BuildConfig(image=image, build_args=tree.build_args),
             reader=spool,
             context=context,
             digests=content_digests(spool, context),
@@ -500,28 +510,124 @@ async def test_make_finds_nothing_to_do_on_a_first_build_and_changes_later(build
     assert later.status is BuildStatus.SUCCESS
 
 
+# The times are the tar's
+
+
+def times(outcome: Outcome) -> dict[str, float]:
+    """What the image has, directories aside."""
+    return {
+        path.removeprefix("ctx/"): file.mtime
+        for path, file in outcome.files.items()
+        if file.kind != "dir"
+    }
+
+
+async def test_files_have_the_times_of_the_tar_in_their_order(builds):
+    """Sources and what was generated from them travel together, and make goes by times."""
+    dockerfile = "FROM busybox\nCOPY . /ctx\nRUN cd /ctx && test gen.c -nt gen.y\n"
+    for source, changed, generated in ((b"rule", 100, 200), (b"rule # why", 300, 400)):
+        given = {"gen.y": NOW + changed, "gen.c": NOW + generated}
+        tree = Tree({"gen.y": source, "gen.c": b"code"}, NOW, given, dockerfile=dockerfile)
+        outcome = await builds.run(tree)
+        assert outcome.status is BuildStatus.SUCCESS
+        assert times(outcome).items() >= (given | {"Dockerfile": NOW}).items()
+
+
+@pytest.mark.parametrize("mtime", [0, NOW])
+async def test_files_of_one_time_stay_so_when_their_content_changes(builds, mtime: int):
+    """Below a second too, which steps see and layers do not hold."""
+    step = "cd /ctx && stat -c %y a gen d/b Dockerfile | sort -u >/seen"
+    dockerfile = f"FROM busybox\nCOPY . /ctx\nRUN {step}\n"
+    for content in (b"A", b"B", b"C", b"B"):
+        files = {"a": content, "gen": b"same", "d/b": content * 3}
+        outcome = await builds.run(Tree(files, mtime, dockerfile=dockerfile))
+        assert len(outcome.files["seen"].content.splitlines()) == 1
+        assert outcome.files["ctx/a"].content == content
+        assert outcome.files["ctx/d/b"].content == content * 3
+
+
+async def test_a_pyc_is_as_old_as_its_source(builds):
+    """Python takes a .pyc whose header has its source's time and size (PEP 3147, PEP 552)."""
+    for second in (NOW, NOW + 60, NOW + 120):
+        pyc = (0xA7, 0, second, 6)
+        header = b"".join(number.to_bytes(4, "little") for number in pyc)
+        files = {"a.py": b"x = 1\n", "a.pyc": header + b"code", "b": b"%d" % second}
+        found = (await builds.check(Tree(files, second))).files
+        assert int.from_bytes(found["ctx/a.pyc"].content[8:12], "little") == second
+        assert found["ctx/a.py"].mtime == second
+
+
+EPOCH = {"SOURCE_DATE_EPOCH": str(NOW + 50)}
+ROOT = "FROM scratch\nCOPY . /\n"
+
+
+def history(unique: str) -> list[Tree]:
+    """Requests one after the other: a file changes, in a directory, at the root; one goes."""
+    old = {"a": b"A", "gen": b"G", "d/x": b"X", "d/y": b"Y", "d/e/z": b"Z", "id": unique.encode()}
+    folders = {"d": 0o755, "d/e": 0o755}
+    first = Tree(old, NOW, {"d": NOW + 1}, folders, dockerfile=ROOT, build_args=EPOCH)
+    inside = replace(first, files=old | {"d/x": b"XX"}, times={"d/x": NOW + 60, "d": NOW + 60})
+    less = {path: content for path, content in old.items() if path != "d/y"}
+    gone = replace(first, files=less, times={"d/e": NOW + 2, "gen": NOW + 9})
+    copied = replace(first, files=old | {"d/e/z": b"z"}, mtime=NOW + 100, times={})
+    return [first, inside, gone, copied, replace(copied, files=copied.files | {"a": b"B"})]
+
+
+@pytest.mark.parametrize("rewritten", [False, True])
+async def test_a_builder_that_has_built_before_makes_the_image_of_one_that_has_not(
+    buildkitd, registry, fresh_buildkitd, monkeypatch, rewritten: bool
+):
+    if rewritten:
+        attrs = {"rewrite-timestamp": "true"}
+        monkeypatch.setattr(options, "exporters", partial(_exporters_with, attrs))
+    fresh = Builds((await fresh_buildkitd()).address, registry)
+    used = Builds(buildkitd, registry)
+    for number, tree in enumerate(history(used.name)):
+        here, there = await used.run(tree), await fresh.run(tree, function=f"f{number}")
+        assert here.digest == there.digest
+        # At the root of the context it costs no more than it must.
+        if number == 4:
+            assert here.transfer
+            assert here.transfer.requested == 1
+
+
+def _exporters_with(more: Mapping[str, str], request: BuildRequest, *, insecure: bool):
+    (image,) = exporters(request, insecure=insecure)
+    return [Exporter(image.type, {**image.attrs, **more})]
+
+
+async def test_a_directory_has_the_tars_time_where_nothing_in_it_was_replaced(builds):
+    for content, second in ((b"A", NOW + 1), (b"B", NOW + 2), (b"C", NOW - 5)):
+        tree = Tree({"a": content, "d/b": b"B"}, NOW, {"d": second}, {"d": 0o755})
+        outcome = await builds.check(tree)
+        assert outcome.files["ctx/d"].mtime == second
+        assert outcome.transfer
+        # On the first build, all: the Dockerfile too.
+        assert outcome.transfer.requested == (3 if content == b"A" else 1)
+
+
 # These tests can fail
 
 
-class _TarsMtimes(ContentRecords):
+class _NoMarks(ContentRecords):
     """mtimes as the tar has them and one key for a function: what the usual builders do."""
 
-    def lease(self, function, entries, digests):
-        held = super().lease(None, entries, digests)
+    def lease(self, function, *args, **kwargs):
+        held = super().lease(None, *args, **kwargs)
         held.shared_key = function
-        held.mtimes = [entry.mtime for entry in entries]
+        held.announced = Announced(held.announced.mtimes, set())
         return held
 
 
 class _NoDirectories(ContentRecords):
     """Directory modes are not remembered."""
 
-    def lease(self, function, entries, digests):
+    def lease(self, function, *args, **kwargs):
         for generation in self._idle.get(function, ()):
-            contents = _Contents.unpack(generation.packed)
+            contents = Contents.unpack(generation.packed)
             contents.directory_modes.clear()
             generation.packed = contents.pack()
-        return super().lease(function, entries, digests)
+        return super().lease(function, *args, **kwargs)
 
 
 class _AlwaysIntact(ContentRecords):
@@ -530,8 +636,8 @@ class _AlwaysIntact(ContentRecords):
     def forget(self):
         pass
 
-    def lease(self, function, entries, digests):
-        held = super().lease(function, entries, digests)
+    def lease(self, *args, **kwargs):
+        held = super().lease(*args, **kwargs)
         held.release(intact=True)
         return held
 
@@ -539,9 +645,9 @@ class _AlwaysIntact(ContentRecords):
 @pytest.mark.parametrize(
     ("lesser", "scenario"),
     [
-        (_TarsMtimes, other_bytes_alone),
-        (_TarsMtimes, hard_links),
-        (_TarsMtimes, a_file_vanishes_and_comes_back),
+        (_NoMarks, other_bytes_alone),
+        (_NoMarks, hard_links),
+        (_NoMarks, a_file_vanishes_and_comes_back),
         (_NoDirectories, a_directorys_mode_alone),
     ],
 )

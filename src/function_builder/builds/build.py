@@ -59,6 +59,8 @@ class BuildRequest:
         secrets: build secrets, opened.
         sbom_generator: the image that makes an SBOM, if one is asked for.
         trust_domain: requests of one payload secret share caches, and with no other.
+        names_epoch: whether the Dockerfile has SOURCE_DATE_EPOCH in it: BuildKit takes its
+            default from there.
     """
 
     config: BuildConfig
@@ -70,6 +72,7 @@ class BuildRequest:
     trust_domain: str
     folders: Mapping[str, Sequence[ContextEntry]] = field(default_factory=dict)
     sbom_generator: str = ""
+    names_epoch: bool = False
 
 
 def new_id() -> str:

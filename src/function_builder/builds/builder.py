@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import accumulate
 
 import structlog
 
@@ -20,7 +20,7 @@ from aiobuildkit import (
     SolveResult,
     Tokens,
 )
-from function_builder.builds import options
+from function_builder.builds import epoch, options
 from function_builder.builds.build import Build, BuildRequest, Outcome
 from function_builder.builds.context import BuildContext, recorded_entries, trees
 from function_builder.builds.credentials import RegistryCredentials
@@ -240,8 +240,7 @@ class Builder:
     ) -> SolveResult:
         request = build.request
         function = _function(request)
-        built_in = BUILT_IN.items() <= attrs.items()
-        lease, files = await asyncio.to_thread(_prepare, daemon, function, request, built_in)
+        lease, files = await asyncio.to_thread(_prepare, daemon, function, request, attrs)
         loads = ContextLoads(options.context_trees(request.config))
         ended = False
         build.platforms.begin()
@@ -281,20 +280,26 @@ class Builder:
 
 
 def _prepare(
-    daemon: Daemon, function: str | None, request: BuildRequest, built_in: bool
+    daemon: Daemon, function: str | None, request: BuildRequest, attrs: Mapping[str, str]
 ) -> tuple[Lease, FileSync]:
     """What is announced of the context, and under which key; it takes a while for many files."""
     entries = recorded_entries(request.context, request.folders)
-    lease = daemon.records.lease(function, entries, request.digests)
-    mtimes = iter(lease.mtimes)
+    view = epoch.view(request, attrs)
+    lease = daemon.records.lease(function, entries, request.digests, view=view)
+    mtimes, resend = lease.announced
+    ends = accumulate(map(len, (request.context, *request.folders.values())))
 
     def tree(entries: Sequence[ContextEntry]) -> BuildContext:
-        return BuildContext(request.reader, entries, list(islice(mtimes, len(entries))))
+        end = next(ends)
+        start = end - len(entries)
+        marked = {number - start for number in resend if start <= number < end}
+        return BuildContext(request.reader, entries, mtimes[start:end], marked)
 
     context = tree(request.context)
     names = options.folder_trees(request.config)
     folders = {names[name]: tree(entries) for name, entries in request.folders.items()}
     dockerfile = request.config.dockerfile or DOCKERFILE
+    built_in = BUILT_IN.items() <= attrs.items()
     return lease, FileSync(
         trees(context, built_in=built_in, dockerfile=dockerfile, folders=folders)
     )

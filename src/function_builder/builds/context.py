@@ -4,7 +4,7 @@ import hashlib
 import os
 import stat
 from bisect import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Final
@@ -38,16 +38,23 @@ class BuildContext:
         reader: the request's archive.
         entries: its context, in BuildKit's order.
         mtimes: what to announce for each, nanoseconds since the epoch.
+        resend: the numbers of those that BuildKit must take anew, whatever it holds.
     """
 
     def __init__(
-        self, reader: Reader, entries: Sequence[ContextEntry], mtimes: Sequence[int]
+        self,
+        reader: Reader,
+        entries: Sequence[ContextEntry],
+        mtimes: Sequence[int],
+        resend: Container[int] = (),
     ) -> None:
         self._reader = reader
         modes = {mode: file_mode(mode) for mode in {entry.mode for entry in entries}}
         self._entries = [
-            Entry(path, modes[mode], size, mtime, target, group)
-            for (path, mode, size, _, target, group, _), mtime in zip(entries, mtimes, strict=True)
+            Entry(path, modes[mode], size, mtime, target, group, "", number in resend)
+            for number, ((path, mode, size, _, target, group, _), mtime) in enumerate(
+                zip(entries, mtimes, strict=True)
+            )
         ]
         self._offsets = {entry.path: entry.offset for entry in entries if stat.S_ISREG(entry.mode)}
 

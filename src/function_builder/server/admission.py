@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from function_builder.builds.build import BuildRequest
 from function_builder.builds.context import content_digests, recorded_entries
+from function_builder.builds.epoch import EPOCH
 from function_builder.builds.frontends import (
     BUILT_IN,
     MAX_DOCKERFILE_BYTES,
@@ -192,6 +193,7 @@ def _check(spool: Spool, settings: Settings, key: SecretsKey | None, domain: str
         secrets={} if archive.secrets is None else unseal(archive.secrets, key),
         trust_domain=domain,
         sbom_generator=policy.sbom_generator,
+        names_epoch=EPOCH.encode() in dockerfile,
     )
 
 

@@ -3,8 +3,10 @@
 As fsutil's `receive.go`, `diff_containerd.go` and `diskwriter.go` and BuildKit's
 `source/local/source.go` and `cache/contenthash/checksum.go` have it, their faults included:
 
-- what is held under a shared key is compared by mode, size, mtime and link name, never by content;
-- a directory's mode is changed on disk without a word to the checksums;
+- what is held under a shared key is compared by mode, size, mtime and link name, never by content,
+  and the mtime is the one that the disk made of it;
+- a directory's mode and mtime are set on disk without a word to the checksums, the mtime only if
+  the mode differs; and what is then replaced in it moves its mtime, unless it is new;
 - a hard link takes the place of a name by rename(2), which does nothing, and leaves its temporary
   name behind, where both already are the same file;
 - content arrives after the names, in any order; the checksums are stored at the end, so that a
@@ -15,12 +17,28 @@ Where the real one has a choice (which of a key's states to go on from), the mod
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from function_builder.contract.context import ContextEntry
+
+MOVED = -1 << 80
+"""The mtime of a directory in which something was replaced: the transfer's time."""
+
+
+def exact(mtime: int) -> int:
+    """A disk that holds each time."""
+    return mtime
+
+
+def seconds(mtime: int) -> int:
+    """A disk that rounds down to seconds, of which it holds 32 bits."""
+    return max(-(2**31), min(mtime // 10**9, 2**31 - 1)) * 10**9
+
+
+DISKS = (exact, seconds)
 
 
 @dataclass(eq=False)
@@ -51,10 +69,13 @@ class State:
             for path, inode in self.names.items()
         }
 
+    def mtimes(self) -> dict[str, int]:
+        return {path: inode.mtime for path, inode in self.names.items()}
+
 
 @dataclass(frozen=True)
 class Announced:
-    """One STAT."""
+    """One STAT; `resend` stands for a bit of the mode that nothing on a disk has."""
 
     path: str
     mode: int
@@ -62,8 +83,11 @@ class Announced:
     mtime: int
     link: str
     content: bytes
+    resend: bool = False
 
     def same(self, inode: Inode, link: str) -> bool:
+        if self.resend:
+            return False
         if S_ISDIR(self.mode):
             return inode.mode == self.mode
         held = (inode.mode, inode.size, inode.mtime, link)
@@ -71,18 +95,21 @@ class Announced:
 
 
 def announced(
-    entries: Sequence[ContextEntry],
-    mtimes: Sequence[int],
-    contents: Mapping[str, bytes],
+    told: Sequence[tuple[ContextEntry, int, bool]], contents: Mapping[str, bytes]
 ) -> list[Announced]:
-    """The STATs for a context, or the part of it that a build looks at."""
+    """The STATs for a context, or the part of it that a build looks at.
+
+    Args:
+        told: entries, each with its mtime, and whether it is to be resent.
+        contents: of the files.
+    """
     first: dict[int, str] = {}
     stats = []
-    for entry, mtime in zip(entries, mtimes, strict=True):
+    for entry, mtime, resend in told:
         link = first.setdefault(entry.link_group, entry.path) if entry.link_group else ""
         link = entry.target or ("" if link == entry.path else link)
         content = entry.target.encode() or contents.get(entry.path, b"")
-        stats.append(Announced(entry.path, entry.mode, entry.size, mtime, link, content))
+        stats.append(Announced(entry.path, entry.mode, entry.size, mtime, link, content, resend))
     return stats
 
 
@@ -93,9 +120,11 @@ class Transfer:
     state: State
     stats: Sequence[Announced]
     choice: random.Random
+    disk: Callable[[int], int] = exact
     requested: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._made: dict[str, int] = {}
         self._sums = dict(self.state.sums)
         self._links: dict[str, list[str]] = {}
         self._pending: list[tuple[Announced, Inode]] = []
@@ -117,6 +146,8 @@ class Transfer:
         while self._pending:
             self._receive()
             yield
+        for path, mtime in self._made.items():
+            self.state.names[path].mtime = mtime
         self.state.sums = self._sums
 
     def _held_links(self) -> dict[str, str]:
@@ -131,36 +162,45 @@ class Transfer:
                 links[path] = first[id(inode)]
         return links
 
+    def _move(self, path: str) -> None:
+        """Something is put into a directory, or taken out of it."""
+        if parent := self.state.names.get(path.rpartition("/")[0]):
+            parent.mtime = MOVED
+
     def _delete(self, path: str) -> None:
+        self._move(path)
         for mapping in (self.state.names, self._sums):
             for name in [name for name in mapping if f"{name}/".startswith(f"{path}/")]:
                 del mapping[name]
 
     def _change(self, stat: Announced) -> None:
         old = self.state.names.get(stat.path)
+        mtime = self.disk(stat.mtime)
+        if S_ISDIR(stat.mode) and old and S_ISDIR(old.mode):
+            old.mode, old.mtime = stat.mode, mtime
+            return
+        self._move(stat.path)
         if S_ISDIR(stat.mode):
-            if old and S_ISDIR(old.mode):
-                old.mode = stat.mode
-                return
-            self.state.names[stat.path] = Inode(stat.mode, stat.mtime)
+            self._made[stat.path] = mtime
+            self.state.names[stat.path] = Inode(stat.mode, mtime)
             self._sums[stat.path] = (stat.mode, b"")
             return
         if old and S_ISDIR(old.mode):
             self._delete(stat.path)
         if S_ISLNK(stat.mode):
-            self.state.names[stat.path] = Inode(stat.mode, stat.mtime, stat.content)
+            self.state.names[stat.path] = Inode(stat.mode, mtime, stat.content)
             self._sums[stat.path] = (stat.mode, stat.content)
         elif stat.link:
             self._link(stat, old)
         else:
-            inode = Inode(stat.mode, stat.mtime)
+            inode = Inode(stat.mode, mtime)
             self.state.names[stat.path] = inode
             self._pending.append((stat, inode))
             self.requested.append(stat.path)
 
     def _link(self, stat: Announced, old: Inode | None) -> None:
         inode = self.state.names[stat.link]
-        inode.mode, inode.mtime = stat.mode, stat.mtime
+        inode.mode, inode.mtime = stat.mode, self.disk(stat.mtime)
         name = f".tmp.{stat.path}" if old is inode else stat.path
         self.state.names[name] = inode
         self._sums[stat.path] = self._sums.get(stat.link, (stat.mode, b""))
@@ -168,7 +208,7 @@ class Transfer:
 
     def _receive(self) -> None:
         stat, inode = self._pending.pop(self.choice.randrange(len(self._pending)))
-        inode.content, inode.mtime = stat.content, stat.mtime
+        inode.content, inode.mtime = stat.content, self.disk(stat.mtime)
         for path in (stat.path, *self._links.pop(stat.path, ())):
             self._sums[path] = (stat.mode, stat.content)
 
@@ -178,6 +218,7 @@ class BuildKit:
     """All that one daemon keeps: states by shared key, and steps by checksums."""
 
     choice: random.Random
+    disk: Callable[[int], int] = exact
     states: dict[str, list[State]] = field(default_factory=dict)
     steps: dict[frozenset[tuple[str, tuple[int, bytes]]], State] = field(default_factory=dict)
 
@@ -188,7 +229,7 @@ class BuildKit:
             held = states[-1] if states else State()
         else:
             held = self.choice.choice([*states, State()])
-        return Transfer(deepcopy(held), stats, self.choice)
+        return Transfer(deepcopy(held), stats, self.choice, self.disk)
 
     def keep(self, key: str, transfer: Transfer) -> None:
         self.states.setdefault(key, []).append(transfer.state)

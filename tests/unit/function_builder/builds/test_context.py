@@ -54,6 +54,11 @@ def test_entries_are_announced_with_the_mtimes_that_were_decided():
     ]
 
 
+def test_what_was_decided_to_be_resent_is():
+    context = BuildContext(Spool(b"abc"), [folder("d"), file("d/run", 0, 3)], [7, 8], {1})
+    assert [entry.resend for entry in context.entries()] == [False, True]
+
+
 @given(st.integers(0, 12), st.integers(0, 12))
 def test_nothing_but_the_files_own_bytes_can_be_read(offset: int, size: int):
     context = BuildContext(Spool(b"before|content|after"), [file("a", 7, 7)], [0])
