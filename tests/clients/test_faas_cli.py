@@ -155,6 +155,25 @@ async def test_the_tag_may_be_the_handlers_digest(faas_cli, builder, project, im
     assert said(built[1]) == "hello digest\n"
 
 
+async def test_what_did_not_change_is_not_sent_to_buildkit_again(faas_cli, builder, project, image):
+    """It copies all files anew for each build."""
+    name = add_function(project, image, "0")
+    for number in range(100):
+        (project / name / f"{number}.txt").write_text(f"{number}")
+    asked_for = []
+    for number in range(5):
+        (project / name / "handler.sh").write_text(f"echo {number}\n")
+        before = builder.metric("context_requested_files_total")
+        outcome = await run((faas_cli, "publish", *remote(builder)), directory=project)
+        assert outcome.code == 0, outcome.output
+        assert said(image) == f"hello {number}\n"
+        asked_for.append(builder.metric("context_requested_files_total") - before)
+    assert asked_for[0] > 100
+    # The Dockerfile and its ignore file are always asked for. A copy may be made across the border
+    # of a second, and counts as none then.
+    assert min(asked_for) == 3
+
+
 async def test_platforms_make_an_index(faas_cli, builder, project, image):
     # Both run on this machine, and busybox is there for one alone.
     add_function(project, image, "two")

@@ -326,10 +326,13 @@ BIG = 32 << 20
 
 
 def long(letter: bytes) -> Tree:
-    """Small files that have arrived when the last, a big one, has not; copied by a step alone."""
+    """Small files that have arrived when the last, a big one, has not; copied by a step alone.
+
+    Their times are their content's own, so that none needs to be resent for its time.
+    """
     files = {f"small/{number:03}": letter + b"%03d" % number for number in range(SMALL)}
     dockerfile = "FROM scratch\nCOPY Dockerfile /ctx/\nCOPY small /ctx/small\nCOPY zbig /ctx/\n"
-    return Tree({**files, "zbig": letter * BIG}, 0, dockerfile=dockerfile)
+    return Tree({**files, "zbig": letter * BIG}, NOW + letter[0], dockerfile=dockerfile)
 
 
 def near_the_end(action: Callable[[], object]) -> Callable[[], None]:
@@ -438,7 +441,7 @@ async def test_buildkit_killed_between_the_last_byte_and_the_checksums(
     daemon = await fresh_buildkitd()
     builds = Builds(daemon.address, registry)
     trees = [
-        Tree({f"{number:03}": letter + b"%03d" % number for number in range(300)}, 0)
+        Tree({f"{number:03}": letter + b"%03d" % number for number in range(300)}, NOW + letter[0])
         for letter in (b"A", b"B", b"C", b"D")
     ]
     await builds.check(trees[0])

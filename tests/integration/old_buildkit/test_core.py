@@ -32,10 +32,12 @@ from tests.integration.test_build import (  # noqa: F401
 )
 from tests.integration.test_content import (  # noqa: F401
     builds,
+    test_a_builder_that_has_built_before_makes_the_image_of_one_that_has_not,
     test_a_buildkit_killed_in_mid_transfer_builds_right_afterwards,
     test_a_connection_that_was_cut_leaves_nothing_behind,
     test_a_transfer_that_broke_leaves_nothing_behind,
     test_builds_at_the_same_time_do_not_mix,
+    test_files_of_one_time_stay_so_when_their_content_changes,
     test_other_bytes_alone_make_another_image,
     test_the_image_is_the_tar_after,
 )

@@ -7,6 +7,9 @@ import pytest
 
 from function_builder.builds.build import Build, BuildRequest, Outcome
 from function_builder.contract.config import BuildConfig
+from function_builder.server.admission import _check
+from tests.archives import Bytes
+from tests.requests import make_tar
 from tests.services import idle_service
 
 
@@ -60,3 +63,13 @@ async def test_readiness_while_every_slot_is_taken(tmp_path, ready_when_full):
         because = service.unready_because()
     # BuildKit is not there, but that is looked at last.
     assert ("every build slot is taken" in because) is not ready_when_full
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "named"),
+    [("FROM scratch\n", False), ("ARG SOURCE_DATE_EPOCH=0\nFROM scratch\n", True)],
+)
+def test_a_dockerfile_may_name_its_epoch(tmp_path, dockerfile: str, named: bool):
+    body = make_tar({"Dockerfile": dockerfile}, {"image": "r/f:1"})
+    found = _check(Bytes(body), idle_service(tmp_path).settings, None, "domain")
+    assert found.names_epoch is named
