@@ -8,7 +8,7 @@ import pytest
 from function_builder.builds.build import Build, BuildRequest, Outcome
 from function_builder.contract.config import BuildConfig
 from function_builder.server.admission import _check
-from tests.archives import Bytes
+from function_builder.server.spool import Spool, SpoolSpace
 from tests.requests import make_tar
 from tests.services import idle_service
 
@@ -71,5 +71,7 @@ async def test_readiness_while_every_slot_is_taken(tmp_path, ready_when_full):
 )
 def test_a_dockerfile_may_name_its_epoch(tmp_path, dockerfile: str, named: bool):
     body = make_tar({"Dockerfile": dockerfile}, {"image": "r/f:1"})
-    found = _check(Bytes(body), idle_service(tmp_path).settings, None, "domain")
+    spool = Spool(SpoolSpace(tmp_path, 0))
+    spool.append([body])
+    found = _check(spool, idle_service(tmp_path).settings, None, "domain")
     assert found.names_epoch is named
