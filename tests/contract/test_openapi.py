@@ -39,6 +39,12 @@ _configs = st.fixed_dictionaries(
         "buildArgs": st.dictionaries(_texts, _texts, max_size=2) | st.none() | _texts,
         "platforms": st.lists(st.sampled_from(["linux/amd64", "", "plan9/mips", "/"]), max_size=2),
         "frontend": _texts,
+        "target": st.sampled_from(["", "0", "a b", None, 7]),
+        "dockerfile": st.sampled_from(["Dockerfile", "a/b", "../a", "", None]) | _texts,
+        "labels": st.dictionaries(_texts, _texts, max_size=2) | st.none() | _texts,
+        "noCache": st.booleans() | st.lists(_texts, max_size=2),
+        "contexts": st.dictionaries(_texts, st.sampled_from(["lib", "git@x:y"]), max_size=1),
+        "attest": st.dictionaries(st.sampled_from(["provenance", "sbom", "x"]), st.booleans()),
     },
 )
 _dockerfiles = st.sampled_from(

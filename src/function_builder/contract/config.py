@@ -239,9 +239,11 @@ _OTHER_NAMES: Final = {"args": "buildArgs", "tag": "image", "name": "image", "pu
 
 def _notes(keys: Iterable[str]) -> list[str]:
     """Say which keys are ignored because they are unknown, each with the key that may be meant."""
-    names = {_folded(key.name): key.name for key in _KEYS}
     known = {key.name.lower() for key in _KEYS} | _SILENT
     unknown = [key for key in dict.fromkeys(keys) if key.lower() not in known]
+    if not unknown:
+        return []
+    names = {_folded(key.name): key.name for key in _KEYS}
     notes = []
     for key in unknown[:_MAX_NOTES]:
         folded = _folded(key[:_MAX_KEY])
