@@ -17,7 +17,7 @@ cluster-test: ## install the chart in a Kubernetes made for the test (ARGS: for 
 	@scripts/cluster-test $(ARGS)
 
 tenants: ## builds of many functions at once, each image compared with its tar (BUILDS=2000)
-	@BUILDS=$(or $(BUILDS),2000) scripts/test tests/tenants/test_content.py -s $(ARGS)
+	@BUILDS=$(or $(BUILDS),2000) scripts/test tests/adversarial/tenants/test_content.py -s $(ARGS)
 
 soak: ## builds of all kinds at full slots while things break (TIME=30m)
 	@scripts/soak $(if $(TIME),--time=$(TIME)) $(ARGS)

@@ -10,7 +10,7 @@ from function_builder.contract.archive import open_archive
 from function_builder.contract.context import Context, ContextEntry, read_context
 from function_builder.contract.tar import Kind, Member, index
 from fuzz.refusals import unless_refused
-from tests.archives import BLOCK, Bytes, with_checksum
+from tests.support.archives import BLOCK, Bytes, with_checksum
 
 MAX_ENTRIES = 100
 _LARGEST_READ = 1 << 20

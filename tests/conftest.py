@@ -23,9 +23,9 @@ from function_builder.engine import (
     find_tool,
 )
 from function_builder.engine.base_image import seed_base_image
-from tests.gate import Gate, gate
 from tests.support import free_address
-from tests.workers import enter_own_network, longest_first, number_of_workers
+from tests.support.gate import Gate, gate
+from tests.support.workers import enter_own_network, longest_first, number_of_workers
 
 # A shell without job control starts what it puts into the background deaf to Ctrl-C, and programs
 # inherit that: those that tests start and interrupt must hear it however the tests were started.

@@ -8,8 +8,8 @@ import yaml
 
 from tests.chart.api_server import api_server
 from tests.chart.cases import CASES, POOL, PRO_BUILDER
+from tests.chart.monitoring.queries import RULES
 from tests.chart.render import CHART, ROOT, Release, Resource, containers, helm, render
-from tests.deploy.queries import RULES
 
 METADATA = ("169.254.169.254", "fd00:ec2::254")
 GKE_METADATA = "169.254.169.252"

@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 from tests.cluster.cluster import REGISTRY
 from tests.cluster.openfaas import OpenFaaS, Tell
-from tests.images import pull
+from tests.support.images import pull
 
 _ATTEMPTS: Final = 20
 _QUIET: Final = 8

@@ -6,7 +6,7 @@ import pytest
 
 from tests.cluster.cluster import REGISTRY
 from tests.cluster.openfaas import OpenFaaS
-from tests.images import pull
+from tests.support.images import pull
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from tests.cluster.cluster import REGISTRY
 from tests.cluster.load import Load, address, build
 from tests.cluster.openfaas import RELEASE, URL, OpenFaaS
-from tests.images import pull
+from tests.support.images import pull
 
 pytestmark = pytest.mark.timeout(600)
 

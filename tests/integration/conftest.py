@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from tests.builders import RunningBuilder, running_builder
+from tests.support.builders import RunningBuilder, running_builder
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

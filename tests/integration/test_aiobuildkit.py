@@ -34,9 +34,8 @@ from aiobuildkit import (
     TLSConfig,
 )
 from function_builder.engine import find_tool
-from tests import images
-from tests.servers import serving
-from tests.support import free_address, until
+from tests.support import free_address, images, until
+from tests.support.servers import serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 

@@ -13,10 +13,10 @@ import pytest
 
 from function_builder.contract.result import MAX_LINE_BYTES
 from function_builder.contract.secrets import SecretsKey, seal
-from tests.builders import RunningBuilder, running_builder
-from tests.images import pull
-from tests.requests import headers, make_tar
 from tests.support import VECTORS, until
+from tests.support.builders import RunningBuilder, running_builder
+from tests.support.images import pull
+from tests.support.requests import headers, make_tar
 
 pytestmark = pytest.mark.integration
 

@@ -9,11 +9,11 @@ import httpx2
 import pytest
 
 from function_builder.contract.secrets import SecretsKey, seal
-from tests.builders import RunningBuilder, running_builder
-from tests.images import pull
-from tests.registries import answer, faulty_registry
-from tests.requests import SECRET, headers, make_tar, signature
 from tests.support import free_address
+from tests.support.builders import RunningBuilder, running_builder
+from tests.support.images import pull
+from tests.support.registries import answer, faulty_registry
+from tests.support.requests import SECRET, headers, make_tar, signature
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

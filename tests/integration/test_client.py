@@ -13,10 +13,10 @@ import pytest
 
 from function_builder.client import AsyncClient, BuildConfig, BuildStatus
 from function_builder.contract.secrets import SecretsKey, seal
-from tests.builders import running_builder
-from tests.images import pull
-from tests.requests import SECRET
 from tests.support import running, until
+from tests.support.builders import running_builder
+from tests.support.images import pull
+from tests.support.requests import SECRET
 
 pytestmark = pytest.mark.integration
 

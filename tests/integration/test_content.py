@@ -37,8 +37,8 @@ from function_builder.contract.context import read_context
 from function_builder.contract.log import LogPrefixes
 from function_builder.contract.result import BuildStatus
 from function_builder.engine import BuildKitDaemon
-from tests.images import File, pull
-from tests.proxies import Link, hand_on, unix_proxy
+from tests.support.images import File, pull
+from tests.support.proxies import Link, hand_on, unix_proxy
 
 pytestmark = pytest.mark.integration
 

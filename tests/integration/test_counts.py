@@ -14,9 +14,9 @@ import pytest
 from function_builder.builds.context import content_digests
 from function_builder.contract.archive import open_archive
 from function_builder.contract.context import read_context
-from tests.builders import running_builder
-from tests.requests import headers, make_tar
-from tests.wiretap import Tap, wiretap
+from tests.support.builders import running_builder
+from tests.support.requests import headers, make_tar
+from tests.support.wiretap import Tap, wiretap
 
 pytestmark = pytest.mark.integration
 

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import pytest
 
 from function_builder.engine.tools import search_path
-from tests.ordinary_user import OrdinaryUser, ordinary_user
+from tests.support.ordinary_user import OrdinaryUser, ordinary_user
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

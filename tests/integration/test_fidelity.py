@@ -1,4 +1,4 @@
-"""What an archive holds is what BuildKit gets: see `tests.fidelity.oracle`."""
+"""What an archive holds is what BuildKit gets: see `tests.adversarial.fidelity.oracle`."""
 
 import stat
 import tarfile
@@ -13,9 +13,9 @@ from aiobuildkit import Entry, FileTree, LocalDirectory, file_mode
 from aiobuildkit.wire.followpaths import Links
 from aiobuildkit.wire.patterns import PatternMatcher, Results
 from function_builder.builds.context import BuildContext
-from tests.fidelity import oracle, tars
-from tests.fidelity.cases import CASES, LINKED, LONG, OF_FILES, SHORT, WRITTEN, Case
-from tests.fidelity.trees import File, Link, Tree, lay_out
+from tests.adversarial.fidelity import oracle, tars
+from tests.adversarial.fidelity.cases import CASES, LINKED, LONG, OF_FILES, SHORT, WRITTEN, Case
+from tests.adversarial.fidelity.trees import File, Link, Tree, lay_out
 
 pytestmark = pytest.mark.integration
 

@@ -7,9 +7,9 @@ import pytest
 
 from function_builder.client import AsyncClient, BuildConfig
 from function_builder.contract.secrets import SecretsKey, seal
-from tests.builders import running_builder
 from tests.integration.test_build import lines_of, log_of, post
-from tests.requests import make_tar
+from tests.support.builders import running_builder
+from tests.support.requests import make_tar
 
 pytestmark = pytest.mark.integration
 

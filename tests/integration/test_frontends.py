@@ -5,9 +5,9 @@ import uuid
 import pytest
 
 from function_builder.engine import find_tool
-from tests.builders import running_builder
-from tests.images import pull
-from tests.requests import headers, make_tar
+from tests.support.builders import running_builder
+from tests.support.images import pull
+from tests.support.requests import headers, make_tar
 
 pytestmark = pytest.mark.integration
 

@@ -15,10 +15,10 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from tests.builders import RunningBuilder, answers
-from tests.images import Image, pull, push_base, unpack
-from tests.requests import SECRET, headers, make_tar
 from tests.support import free_address, served, until
+from tests.support.builders import RunningBuilder, answers
+from tests.support.images import Image, pull, push_base, unpack
+from tests.support.requests import SECRET, headers, make_tar
 
 pytestmark = [
     pytest.mark.integration,

@@ -8,11 +8,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.archives import padded
-from tests.builders import RunningBuilder
-from tests.images import pull
-from tests.requests import headers, make_tar
-from tests.sparse import entry
+from tests.support.archives import padded
+from tests.support.builders import RunningBuilder
+from tests.support.images import pull
+from tests.support.requests import headers, make_tar
+from tests.support.sparse import entry
 
 pytestmark = pytest.mark.integration
 

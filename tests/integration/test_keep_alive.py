@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.builders import running_builder
 from tests.support import free_address, until
+from tests.support.builders import running_builder
 
 pytestmark = pytest.mark.integration
 

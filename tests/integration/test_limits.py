@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from function_builder.engine import BuildKitDaemon
-from tests.builders import RunningBuilder, running_builder
-from tests.requests import headers, make_tar
 from tests.support import until
+from tests.support.builders import RunningBuilder, running_builder
+from tests.support.requests import headers, make_tar
 
 pytestmark = pytest.mark.integration
 

@@ -18,9 +18,9 @@ import pytest_asyncio
 from aiobuildkit.hostport import HostPort
 from bench.tls import buildkitd_over_tls
 from function_builder.cli.authority import Authority
-from tests.builders import RunningBuilder, running_builder
-from tests.requests import headers, make_tar
 from tests.support import free_address
+from tests.support.builders import RunningBuilder, running_builder
+from tests.support.requests import headers, make_tar
 
 pytestmark = [
     pytest.mark.integration,

@@ -12,9 +12,9 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from tests.builders import RunningBuilder, running_builder
-from tests.images import blob, manifest, pull
-from tests.requests import headers
+from tests.support.builders import RunningBuilder, running_builder
+from tests.support.images import blob, manifest, pull
+from tests.support.requests import headers
 
 pytestmark = pytest.mark.integration
 

@@ -11,10 +11,10 @@ import httpx2
 import pytest
 
 from function_builder.engine import find_tool
-from tests.builders import RunningBuilder, running_builder
-from tests.emulation import emulated_arm64
-from tests.images import Image, pull
-from tests.requests import headers, make_tar
+from tests.support.builders import RunningBuilder, running_builder
+from tests.support.emulation import emulated_arm64
+from tests.support.images import Image, pull
+from tests.support.requests import headers, make_tar
 
 pytestmark = pytest.mark.integration
 

@@ -15,10 +15,10 @@ import httpx2
 import pytest
 
 from function_builder.engine import BuildKitDaemon
-from tests.builders import RunningBuilder, running_builder
-from tests.images import pull
-from tests.requests import headers, make_tar
 from tests.support import children, until
+from tests.support.builders import RunningBuilder, running_builder
+from tests.support.images import pull
+from tests.support.requests import headers, make_tar
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

@@ -11,9 +11,9 @@ from typing import Any, Self
 import httpx2
 import pytest
 
-from tests.builders import RunningBuilder, running_builder
-from tests.requests import headers, make_tar
 from tests.support import until
+from tests.support.builders import RunningBuilder, running_builder
+from tests.support.requests import headers, make_tar
 
 pytestmark = pytest.mark.integration
 

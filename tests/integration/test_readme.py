@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from function_builder.contract.result import BuildStatus, parse_result
-from tests.images import pull
+from tests.support.images import pull
 
 pytestmark = pytest.mark.integration
 

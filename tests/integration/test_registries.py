@@ -17,8 +17,8 @@ import pytest_asyncio
 import trustme
 
 from function_builder.engine import BuildKitConfig, BuildKitDaemon
-from tests.builders import RunningBuilder, running_builder
-from tests.registries import (
+from tests.support.builders import RunningBuilder, running_builder
+from tests.support.registries import (
     RESET,
     USERS,
     FaultyRegistry,
@@ -28,8 +28,8 @@ from tests.registries import (
     running_registry,
     web_page,
 )
-from tests.requests import headers, make_tar
-from tests.token_service import IDENTITY_TOKEN, TokenService, running_token_service
+from tests.support.requests import headers, make_tar
+from tests.support.token_service import IDENTITY_TOKEN, TokenService, running_token_service
 
 pytestmark = pytest.mark.integration
 

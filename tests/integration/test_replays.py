@@ -15,8 +15,8 @@ import pytest_asyncio
 
 from function_builder.client import AsyncClient, BuildConfig
 from function_builder.contract.result import BuildStatus
-from tests.builders import RunningBuilder, running_builder
-from tests.requests import SECRET, headers, make_tar, signature
+from tests.support.builders import RunningBuilder, running_builder
+from tests.support.requests import SECRET, headers, make_tar, signature
 
 pytestmark = pytest.mark.integration
 

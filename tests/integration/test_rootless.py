@@ -24,10 +24,10 @@ import pytest_asyncio
 
 from function_builder.engine import Registry, find_tool
 from function_builder.engine.tools import search_path
-from tests.ordinary_user import OrdinaryUser, ordinary_user
-from tests.requests import SECRET, make_tar, signature
-from tests.servers import serving
 from tests.support import free_address, running, until
+from tests.support.ordinary_user import OrdinaryUser, ordinary_user
+from tests.support.requests import SECRET, make_tar, signature
+from tests.support.servers import serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

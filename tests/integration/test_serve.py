@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from function_builder.engine import find_tool
-from tests.builders import running_builder
 from tests.support import free_address, running, until
+from tests.support.builders import running_builder
 
 pytestmark = pytest.mark.integration
 

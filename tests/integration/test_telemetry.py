@@ -9,10 +9,10 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.builders import RunningBuilder, running_builder
-from tests.collector import running_collector
-from tests.requests import headers, make_tar
 from tests.support import until
+from tests.support.builders import RunningBuilder, running_builder
+from tests.support.collector import running_collector
+from tests.support.requests import headers, make_tar
 
 pytestmark = pytest.mark.integration
 

@@ -12,11 +12,11 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from tests.builders import RunningBuilder, running_builder
-from tests.registries import USERS, running_registry
-from tests.requests import headers, make_tar
-from tests.token_service import IDENTITY_TOKEN, TokenService, running_token_service
-from tests.wiretap import Tap, wiretap
+from tests.support.builders import RunningBuilder, running_builder
+from tests.support.registries import USERS, running_registry
+from tests.support.requests import headers, make_tar
+from tests.support.token_service import IDENTITY_TOKEN, TokenService, running_token_service
+from tests.support.wiretap import Tap, wiretap
 
 pytestmark = pytest.mark.integration
 

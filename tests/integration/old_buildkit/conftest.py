@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from function_builder.engine import BuildKitConfig, BuildKitDaemon, find_tool
-from tests.builders import RunningBuilder, running_builder
 from tests.conftest import FreshBuildKit
+from tests.support.builders import RunningBuilder, running_builder
 
 OLD = "buildkitd-0.23.2"
 

@@ -14,7 +14,7 @@ from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame
 
 from aiobuildkit.protos.control_pb2 import BytesMessage
-from tests.servers import serving
+from tests.support.servers import serving
 
 CONTROL = "/moby.buildkit.v1.Control/"
 Script = Callable[["Call"], Awaitable[None]]

@@ -26,8 +26,8 @@ from aiobuildkit import (
 from aiobuildkit.connection import Address, Connection, connect
 from aiobuildkit.protos import control_pb2 as pb
 from aiobuildkit.stream import ClientStream
-from tests.servers import serving
 from tests.support import free_address, until
+from tests.support.servers import serving
 from tests.unit.aiobuildkit.fake_buildkit import CONTROL, Call, FakeBuildKit, Wire
 
 

@@ -11,8 +11,8 @@ from function_builder.builds.measures import BuildPhase, Measures
 from function_builder.server import run
 from function_builder.spans import Spans
 from function_builder.tracing import handed_on
-from tests.collector import running_collector
 from tests.support import free_address
+from tests.support.collector import running_collector
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"

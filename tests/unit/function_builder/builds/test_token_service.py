@@ -10,8 +10,8 @@ import trustme
 from aiobuildkit import HTTPRequest, HTTPResponse
 from function_builder.builds import token_service as module
 from function_builder.builds.token_service import TokenServiceHTTP
-from tests.servers import serving
 from tests.support import free_address
+from tests.support.servers import serving
 
 
 @pytest.fixture(autouse=True)

@@ -28,8 +28,8 @@ from function_builder.client import (
 from function_builder.contract.config import parse_config
 from function_builder.contract.names import CONFIG_NAME
 from function_builder.contract.timestamp import read_timestamp
-from tests.servers import serving
 from tests.support import free_address
+from tests.support.servers import serving
 from tests.unit.function_builder.scripted_builder import (
     SECRET,
     Answer,

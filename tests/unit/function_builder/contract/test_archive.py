@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from function_builder.contract.archive import Archive, open_archive
 from function_builder.contract.context import Context, ContextEntry, read_context, read_folder
 from function_builder.contract.errors import Refusal
-from tests.archives import Bytes
+from tests.support.archives import Bytes
 
 SECOND = 10**9
 CONFIG = "com.openfaas.docker.config"

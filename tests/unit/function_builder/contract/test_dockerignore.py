@@ -10,8 +10,8 @@ from function_builder.contract.archive import open_archive
 from function_builder.contract.context import check_spare_ignore_file, read_context
 from function_builder.contract.dockerignore import IgnoreFile
 from function_builder.contract.errors import Refusal
-from tests.archives import Bytes
-from tests.hostile.cases import archive, file, folder, symlink
+from tests.adversarial.hostile.cases import archive, file, folder, symlink
+from tests.support.archives import Bytes
 
 DEFAULT = "context/.dockerignore"
 OWN = "context/Dockerfile.dockerignore"

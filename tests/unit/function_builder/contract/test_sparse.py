@@ -15,8 +15,8 @@ from function_builder.contract.errors import Refusal
 from function_builder.contract.expanded import Expanded
 from function_builder.contract.tar import index
 from function_builder.engine import find_tool
-from tests.archives import END, Bytes, extended, header, octal, padded, record
-from tests.sparse import Pieces, entry
+from tests.support.archives import END, Bytes, extended, header, octal, padded, record
+from tests.support.sparse import Pieces, entry
 
 LIMIT = 1 << 24
 FORMS = ("old", "0.0", "0.1", "1.0")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from function_builder.contract.errors import Refusal
 from function_builder.contract.tar import Kind, Member, index
 from function_builder.engine import find_tool
-from tests.archives import END, Bytes, extended, header, padded, record
+from tests.support.archives import END, Bytes, extended, header, padded, record
 
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
 SECOND = 10**9

@@ -1,4 +1,4 @@
-"""Control groups in directories that look like cgroupfs; the kernel's are in tests/hostile."""
+"""Control groups in directories that look like cgroupfs; hostile Dockerfiles meet the kernel's."""
 
 from pathlib import Path
 

@@ -15,8 +15,8 @@ from function_builder.contract.timestamp import stamp
 from function_builder.server.app import create_app
 from function_builder.server.replays import Replays
 from function_builder.server.service import Service
-from tests.requests import SECRET, headers, make_tar
-from tests.services import idle_service
+from tests.support.requests import SECRET, headers, make_tar
+from tests.support.services import idle_service
 
 BODY = make_tar({"Dockerfile": "FROM scratch\n"}, {"skipPush": True})
 BLAME = "the builder failed: this is not the fault of your build"

@@ -12,7 +12,7 @@ from function_builder.server.build import BUILD_ID_HEADER
 from function_builder.server.metrics import CountRequests, metrics_app, read_state
 from function_builder.server.service import Service
 from function_builder.telemetry import Metrics
-from tests.services import idle_service
+from tests.support.services import idle_service
 
 UNITS = ("_total", "_seconds", "_bytes", "_info")
 COUNTS = {"ready", "builds_in_progress", "slots_taken", "slots_limit", "uploads_in_progress"} | {

@@ -9,8 +9,8 @@ from function_builder.builds.build import Build, BuildRequest, Outcome
 from function_builder.contract.config import BuildConfig
 from function_builder.server.admission import _check
 from function_builder.server.spool import Spool, SpoolSpace
-from tests.requests import make_tar
-from tests.services import idle_service
+from tests.support.requests import make_tar
+from tests.support.services import idle_service
 
 
 def request() -> BuildRequest:

@@ -1,0 +1,32 @@
+"""`python -m tests.adversarial.soak`: soak a builder, print tables, fail if anything did."""
+
+import argparse
+import asyncio
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from function_builder.settings import Settings
+from tests.adversarial.soak.report import tables
+from tests.adversarial.soak.soak import soak
+
+
+def main() -> None:
+    """Read the command line and soak."""
+    parser = argparse.ArgumentParser(prog="soak", description=__doc__)
+    parser.add_argument("--time", default="30m", help="how long, as 90s or 30m (default 30m)")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    options = parser.parse_args()
+    seconds = Settings.from_environment({"build_timeout": options.time}).build_timeout
+    root = Path(tempfile.mkdtemp(prefix="fb-soak-"))
+    try:
+        outcome = asyncio.run(soak(root, seconds=seconds, seed=options.seed))
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    print(tables(outcome))  # noqa: T201 (a command's output)
+    sys.exit(bool(outcome.complaints))
+
+
+main()

@@ -1,0 +1,78 @@
+"""docs/troubleshooting.md quotes messages that there are."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
+QUOTED = re.findall(r"^### `(.+)`", PAGE, re.MULTILINE)
+ANYTHING = "…"
+
+
+def sources() -> Iterator[ast.Module]:
+    for package in ("function_builder", "aiobuildkit"):
+        for path in (ROOT / "src" / package).rglob("*.py"):
+            if not path.stem.endswith("_pb2"):
+                yield ast.parse(path.read_text())
+
+
+def constants() -> dict[str, str]:
+    """The texts with a name of their own, such as CONFIG_NAME."""
+    found: dict[str, str] = {}
+    for module in sources():
+        for node in module.body:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            if isinstance(node, ast.AnnAssign):
+                targets = [node.target]
+            value = getattr(node, "value", None)
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                found |= {each.id: value.value for each in targets if isinstance(each, ast.Name)}
+    return found
+
+
+def texts() -> set[str]:
+    """Every text in the source; what is filled in is `…`, unless it is a constant."""
+    known = constants()
+
+    def part(node: ast.expr) -> str:
+        match node:
+            case ast.Constant(value=str(text)):
+                return text
+            case ast.FormattedValue(value=ast.Name(id=name)) if name in known:
+                return known[name]
+        return ANYTHING
+
+    nodes = [node for module in sources() for node in ast.walk(module)]
+    joined = {"".join(map(part, node.values)) for node in nodes if isinstance(node, ast.JoinedStr)}
+    return joined | {part(node) for node in nodes if isinstance(node, ast.Constant)}
+
+
+TEXTS = texts()
+
+
+def is_said(message: str) -> bool:
+    wanted = re.compile(".*".join(map(re.escape, message.split(ANYTHING))), re.DOTALL)
+    if any(wanted.search(text) for text in TEXTS):
+        return True
+    # One part of the program may end what another has begun: "cancelled{reason}".
+    beginnings = (text[:-1] for text in TEXTS if text.endswith(ANYTHING) and text != ANYTHING)
+    rests = (message.removeprefix(each) for each in beginnings if message.startswith(each))
+    return any(rest.removeprefix(": ") in TEXTS for rest in rests)
+
+
+@pytest.mark.parametrize("message", QUOTED)
+def test_the_message_is_in_the_source(message):
+    assert is_said(message)
+
+
+def test_a_message_that_nobody_says_would_be_seen():
+    assert not is_said("The body is not a zip archive.")
+    assert not is_said("the build was cancelled: for no reason")
+
+
+def test_the_page_has_messages():
+    assert len(QUOTED) > 40

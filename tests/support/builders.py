@@ -1,0 +1,101 @@
+"""A builder as its users run it: `function-builder serve` in a process of its own."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from tests.support import free_address, until
+from tests.support.requests import SECRET
+
+
+@dataclass
+class RunningBuilder:
+    """A builder that answers; `log` is what it wrote."""
+
+    url: str
+    metrics_url: str
+    process: asyncio.subprocess.Process
+    log: Path
+    secrets: Path
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def get(self, path: str) -> httpx2.Response:
+        """Ask for a path; the library's own five seconds are short on a busy machine."""
+        return httpx2.get(self.url + path, timeout=60)
+
+    def metrics(self) -> str:
+        """What it tells Prometheus."""
+        return httpx2.get(f"{self.metrics_url}/metrics", timeout=60).text
+
+    def metric(self, sample: str) -> float:
+        """The value of one of its samples, by what follows `function_builder_`."""
+        name = f"function_builder_{sample} "
+        (line,) = (line for line in self.metrics().splitlines() if line.startswith(name))
+        return float(line.removeprefix(name))
+
+
+@asynccontextmanager
+async def running_builder(
+    root: Path, buildkit_url: str, *, wait_for: str = "/ready", **settings: str
+) -> AsyncIterator[RunningBuilder]:
+    """Start a builder with settings by their variables' names; end it, and hold it to a clean end.
+
+    Args:
+        root: a directory of its own.
+        buildkit_url: the BuildKit it uses.
+        wait_for: the probe that must answer 200 before it is handed out.
+        settings: further variables, such as max_inflight="1".
+    """
+    listen, metrics = free_address(), free_address()
+    secrets, log = root / "secrets", root / "builder.log"
+    secrets.mkdir(parents=True)
+    (secrets / "payload-secret").write_text(SECRET + "\n")
+    environment: Mapping[str, str] = {
+        "PATH": os.environ["PATH"],
+        "DOCKER_CONFIG": str(root / "docker"),
+        "listen": listen,
+        "metrics_listen": metrics,
+        "buildkit_url": buildkit_url,
+        "secret_mount_path": str(secrets),
+        "spool_dir": str(root),
+        "drain_delay": "0",
+    } | settings
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "function_builder", "serve"),
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+    builder = RunningBuilder(f"http://{listen}", f"http://{metrics}", process, log, secrets)
+    try:
+        await until(lambda: answers(builder, wait_for))
+        yield builder
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        try:
+            async with asyncio.timeout(30):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            raise
+
+
+def answers(builder: RunningBuilder, probe: str = "/ready") -> bool:
+    """Whether a probe answers 200; that the builder runs is made sure of."""
+    assert builder.process.returncode is None, builder.log.read_text()
+    try:
+        return httpx2.get(builder.url + probe, timeout=5).status_code == 200
+    except httpx2.TransportError:
+        return False
