@@ -13,6 +13,7 @@ from aiobuildkit import Entry, FileTree, LocalDirectory, file_mode
 from aiobuildkit.wire.followpaths import Links
 from aiobuildkit.wire.patterns import PatternMatcher, Results
 from function_builder.builds.context import BuildContext
+from function_builder.contract.errors import Refusal
 from tests.adversarial.fidelity import oracle, tars
 from tests.adversarial.fidelity.cases import CASES, LINKED, LONG, OF_FILES, SHORT, WRITTEN, Case
 from tests.adversarial.fidelity.trees import File, Link, Tree, lay_out
@@ -41,13 +42,21 @@ def archive_of(case: Case, root: Path) -> Path:
 async def test_an_archive_is_what_buildctl_makes_of_the_directory(
     case: Case, buildkitd: str, tmp_path: Path
 ):
-    trees: list[FileTree] = [oracle.tree_of(archive_of(case, tmp_path))]
+    archive = archive_of(case, tmp_path)
+    trees: list[FileTree] = []
     directory = tmp_path / "request" / tars.CONTEXT
     if case in OF_FILES:
         trees.append(LocalDirectory(directory))
     truth = await oracle.build_with_buildctl(buildkitd, directory)
     assert case.fails in truth.error
     assert bool(case.fails) is bool(truth.error), truth.error
+    refused = ""
+    try:
+        trees.append(oracle.tree_of(archive))
+    except Refusal as refusal:
+        refused = refusal.reason
+    # What BuildKit would refuse is refused before BuildKit is asked.
+    assert not refused or not oracle.differences(truth, oracle.Outcome(error=refused))
     for tree in trees:
         assert not oracle.differences(truth, await oracle.build(buildkitd, tree))
 

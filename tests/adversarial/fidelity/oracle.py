@@ -137,6 +137,7 @@ def differences(truth: Outcome, ours: Outcome) -> list[str]:
 
 def _comparable(error: str) -> str:
     """An error without what differs from one build to the next."""
-    if "syntax error in pattern" in error:
-        return "syntax error in pattern"
+    for words in ("syntax error in pattern", "illegal exclusion pattern"):
+        if words in error:
+            return words
     return re.sub(r"ref \S+", "ref", error)

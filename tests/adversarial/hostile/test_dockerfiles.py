@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from bench import usage
 from function_builder.builds.log import MAX_LOG_CHARS
-from function_builder.engine import BuildKitConfig, BuildKitDaemon, StepLimits
+from function_builder.engine import BuildKitConfig, BuildKitDaemon, StepLimits, StepLogLimits
 from tests.support import running, until
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.requests import headers, make_tar
@@ -30,11 +30,16 @@ LIMITS = StepLimits(memory=64 << 20, tasks=64)
 TIMEOUT = "15 s"
 """Of a build: long enough for a step to begin on a busy machine."""
 
+LOG_BYTES = 256 << 10
+"""Of a step's output: the 2 MiB that are the default take long in lines of one character."""
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def confined(engine_root, tmp_path_factory, registry: str) -> AsyncIterator[RunningBuilder]:
     """A builder of five slots whose BuildKit's steps are held to `LIMITS`, builds to `TIMEOUT`."""
-    config = BuildKitConfig(mirrors={"docker.io": [registry]}, plain_http=[registry])
+    config = BuildKitConfig(
+        mirrors={"docker.io": [registry]}, plain_http=[registry], step_log=StepLogLimits(LOG_BYTES)
+    )
     root = engine_root / "confined"
     daemon = BuildKitDaemon(root, config=config, limits=LIMITS, log=root.with_suffix(".log"))
     settings = {"max_inflight": "5", "build_timeout": TIMEOUT.replace(" ", "")}

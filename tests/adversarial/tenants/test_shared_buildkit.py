@@ -68,7 +68,7 @@ async def test_a_private_base_that_is_in_the_cache_is_had_by_its_digest(tenants:
     # Its name alone has to be asked for at its registry, which knows no bob.
     reply = await bob.build(bob.body(f"FROM {name}:1\nRUN {once()}; cat /it\n"))
     assert "401" in reply.error
-    assert not reply.output
+    assert hidden not in reply.output
 
 
 async def test_one_question_for_a_base_stands_for_both(tenants: Tenants):
