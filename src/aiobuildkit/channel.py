@@ -110,7 +110,7 @@ class Channel:
         self._touch()
         if not self.ready.done():
             self.ready.set_exception(error)
-            self.ready.exception()  # it is no loss when nobody waited for it
+            self.ready.exception()  # a failure that no caller awaits is not logged
 
     # What the streams ask for.
 

@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await asyncio.shield(self._closed)
         finally:
-            # Out of time, or cancelled meanwhile: nobody else would do it.
+            # Out of time, or cancelled meanwhile: this is the last place that can do it.
             if not self._closed.done():
                 self._transport.abort()
         await asyncio.shield(self._closed)

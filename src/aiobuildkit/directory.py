@@ -48,7 +48,7 @@ class LocalDirectory:
                 except FileNotFoundError:
                     continue  # it went while we looked
                 except OSError as error:
-                    # Of no account if nobody wants what is in it.
+                    # An error only if something in it is needed.
                     entry = entry._replace(unreadable=error.strerror or str(error))
             yield entry
 
@@ -82,7 +82,7 @@ class LocalDirectory:
     def read(self, entry: Entry, offset: int, size: int) -> bytes:
         """See `FileTree.read`."""
         # A file that has become a link since then could lead out of the directory, and to open one
-        # that has become a fifo would wait for somebody to write into it.
+        # that has become a fifo would block until a process writes into it.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(f"{self._root}/{entry.path}", flags)
         try:

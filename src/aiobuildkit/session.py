@@ -158,7 +158,7 @@ class Session:
         except RPCError as error:
             stream.close(error.code, error.message)
         except BuildKitError as error:
-            # As a rule the call is gone, and nobody hears this.
+            # The call has usually ended, so BuildKit does not read this.
             stream.close(StatusCode.ABORTED, str(error))
         except Exception:  # noqa: BLE001 - whatever it is, it must not end the session
             # The reason stays here: it may hold what BuildKit's users must not see.

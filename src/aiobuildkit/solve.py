@@ -165,7 +165,7 @@ class Solve:
             self._outcome.set_exception(error)
         except RPCError as error:
             self._outcome.set_exception(solve_error(error))
-        except Exception as error:  # noqa: BLE001 - without an outcome somebody would wait for ever
+        except Exception as error:  # noqa: BLE001 - without an outcome its reader would wait forever
             self._outcome.set_exception(error)
         finally:
             self._outcome.exception()  # a caller who does not ask for the result may do so

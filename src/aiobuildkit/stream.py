@@ -76,7 +76,7 @@ class Stream:
         """Take DATA, which used ``size`` bytes of the stream's window."""
         messages = self._reader.feed(data)
         # Pieces give their room back at once, or a message larger than the window could
-        # never come whole; a whole one takes it again until somebody receives it.
+        # never come whole; a whole one takes it again until it is received.
         self._give_room(size - sum(grpc.PREFIX + len(message) for message in messages))
         if messages:
             self._messages.extend(messages)

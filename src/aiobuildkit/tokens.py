@@ -123,7 +123,7 @@ class Tokens:
         """Whether BuildKit should ask here for tokens; otherwise it asks for credentials.
 
         It does not for a registry without credentials: there is no password to keep from it, and
-        where a token is fetched is then the word of a registry that nobody trusts.
+        where a token is fetched is then the word of an untrusted registry.
         """
         if credentials is None:
             return False

@@ -242,14 +242,14 @@ class Settings:
         "disable_hmac",
         _flag,
         False,
-        "Build for anybody, without a signature. For a closed network only.",
+        "Build for every client, without a signature. For a closed network only.",
     )
     replay_window: float = _setting(
         "replay_window",
         _seconds,
         0.0,
         """How far the time in a request's X-Build-Timestamp may lie from the builder's clock; a
-        request without, or one that was taken before, is answered 401. 0: nobody looks.""",
+        request without, or one that was taken before, is answered 401. 0 disables the check.""",
     )
     max_inflight: int = _setting(
         "max_inflight",

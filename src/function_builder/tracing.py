@@ -15,7 +15,7 @@ _TRACEPARENT: Final = re.compile(
 )
 
 _TRACESTATE: Final = re.compile(r"[ -~]{1,512}")
-"""What every vendor must be able to hand on; gRPC metadata takes no other characters."""
+"""What every vendor must be able to pass along; gRPC metadata takes no other characters."""
 
 
 @dataclass(slots=True)

@@ -53,7 +53,7 @@ async def test_a_request_is_built_once(guarded, http):
         code, error = await post(http, guarded, first | streamed)
         assert (code, error) == (
             401,
-            "this very request was taken before: sign it anew to build it again",
+            "this request was already accepted: sign it again to build it again",
         )
     # The same body, signed again, is another request.
     assert await post(http, guarded, second) == (200, "")

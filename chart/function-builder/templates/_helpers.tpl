@@ -32,7 +32,7 @@ app: {{ default .Values.service.name .Values.nameOverride }}
 component: test
 {{- end -}}
 
-{{/* Of pods: without versions, for a new one of the chart alone is no reason to start them anew. */}}
+{{/* Of pods: without versions, so that a new chart version alone does not restart them. */}}
 {{- define "builder.podLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -73,7 +73,7 @@ ghcr.io/function-builder/function-builder:{{ .Chart.AppVersion }}
 {{- define "builder.buildkitKind" -}}
 {{- if not .Values.buildkit.hostUsers -}}
 {{- if semverCompare "<1.33-0" .Capabilities.KubeVersion.Version -}}
-{{- /* It would be a privileged container, root on the node, with nobody told. */ -}}
+{{- /* It would be a privileged container, root on the node, without a warning. */ -}}
 {{- fail (printf "buildkit.hostUsers: Kubernetes drops the field before 1.33 (this is %s)" .Capabilities.KubeVersion.Version) -}}
 {{- end -}}
 userns

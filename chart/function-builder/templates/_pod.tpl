@@ -72,7 +72,7 @@ spec:
       secret:
         secretName: {{ .Values.registrySecret }}
         defaultMode: 0440
-        # Registries that ask nobody for a password need none.
+        # Registries without a password need none.
         optional: true
     {{- if .Values.buildSecrets.privateKeySecret }}
     - name: build-secrets-key

@@ -87,7 +87,7 @@ class Entry(NamedTuple):
         link_group: names of one regular file (hard links) share a number; 0 for a file with
             one name.
         unreadable: why it is not known what is in a directory; empty if it is known.
-        resend: whether the receiver must take the entry anew, although all that it compares may
+        resend: whether the receiver must take the entry again, although all that it compares may
             be equal: a file's content, a directory's mode and mtime.
     """
 

@@ -10,8 +10,8 @@ Frames are handled here, and not by a library: a context of 200 MB is 25,000 of 
 in the connection and in the session inside it (docs/performance.md has the figures).
 
 What is sent to a stream that is gone is dropped without a word: the peer may reset a stream
-at any moment, so no caller could avoid it, and the Reset event tells it anyway. Likewise what
-comes for a stream that is gone: it may have been on its way.
+at any moment, so no caller could avoid it, and the Reset event tells it anyway. What
+comes for such a stream is dropped too: it may have been on its way.
 """
 
 from __future__ import annotations
@@ -199,8 +199,8 @@ class HTTP2:
             self._sending.frame(Kind.GOAWAY, 0, _GOODBYE.pack(last, error.code))
             raise ProtocolError(f"the peer broke HTTP/2: {error}") from error
         if self._received >= WINDOW // 4:
-            # The connection's window is not tied to what is consumed: one stream that nobody
-            # reads must not stop the others, and the streams' own windows bound the memory.
+            # The connection's window is not tied to what is consumed: an unread
+            # stream must not stop the others, and the streams' own windows bound the memory.
             self._sending.frame(Kind.WINDOW_UPDATE, 0, _LONG.pack(self._received))
             self._room += self._received
             self._received = 0
@@ -312,7 +312,7 @@ class HTTP2:
             self._sending.largest_frame = value
 
     def _take_push(self, frame: Frame) -> Iterator[Event]:
-        raise Broken(f"a push on stream {frame.stream_id}, which nobody may send us")
+        raise Broken(f"a push on stream {frame.stream_id}, which no peer may send us")
 
     def _take_ping(self, frame: Frame) -> Iterator[Event]:
         if frame.stream_id or len(frame.payload) != _PING_SIZE:
@@ -323,7 +323,7 @@ class HTTP2:
 
     def _take_goodbye(self, frame: Frame) -> Iterator[Event]:
         if frame.stream_id or len(frame.payload) < _GOODBYE.size:
-            raise Broken("a goodbye of a wrong size, or for a stream", ErrorCode.FRAME_SIZE_ERROR)
+            raise Broken("a GOAWAY of a wrong size, or for a stream", ErrorCode.FRAME_SIZE_ERROR)
         last, code = _GOODBYE.unpack_from(frame.payload)
         served = not self._client or last & MAX_WINDOW >= self._opened
         graceful = served and code == ErrorCode.NO_ERROR

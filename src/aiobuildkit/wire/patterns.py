@@ -3,7 +3,7 @@
 The source of record is ``patternmatcher.go`` of moby/patternmatcher. Four kinds of pattern are
 told apart there: exact paths, prefixes (``a/**``), suffixes (``**/a``) and regular expressions.
 
-Patterns come from whoever sent the context, so the time that matching takes is bounded:
+Patterns come from the sender of the context, so the time that matching takes is bounded:
 
 - Consecutive patterns of one sign are tested together: exact paths in one set, prefixes and
   suffixes in one call each, and most others in a few regular expressions that cannot backtrack far
@@ -265,5 +265,5 @@ def _regexp(pattern: str) -> Regexp:
     try:
         return Regexp(go_expression(pattern))
     except BadPattern as error:
-        # Nobody wrote the expression.
+        # The author wrote the pattern, not the expression made from it.
         raise BadPattern(error.reason, pattern) from error

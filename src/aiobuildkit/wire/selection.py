@@ -3,7 +3,7 @@
 The call's metadata name patterns and paths; the sources of record are BuildKit's
 ``session/filesync/filesync.go`` for their form and fsutil's ``filter.go`` for their effect.
 
-Patterns come from whoever sent the context. Their own bounds (`aiobuildkit.wire.patterns`) limit
+Patterns come from the sender of the context. Their own bounds (`aiobuildkit.wire.patterns`) limit
 what one path takes, and a tree has many; so a selection has a budget too, in processor time: a
 count of characters to compare would either refuse long lists of plain patterns or bound nothing.
 """

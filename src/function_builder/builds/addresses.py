@@ -68,7 +68,7 @@ class Addresses:
         """Ask the system's resolver for the names.
 
         Raises:
-            OSError: a name has no address, or nobody answered.
+            OSError: a name has no address, or no name server answered.
         """
         loop = asyncio.get_running_loop()
         found = list(self.fixed)

@@ -268,7 +268,7 @@ class Builder:
                 result = await solve.result()
             ended = True
         except (SolveError, asyncio.CancelledError):
-            # BuildKit has lived to see these; after a lost connection nobody can say.
+            # BuildKit reported these itself; after a lost connection its state is unknown.
             ended = True
             raise
         else:

@@ -39,7 +39,7 @@ class Announced(NamedTuple):
 
     Attributes:
         mtimes: nanoseconds since the epoch, one for each entry of the context, in its order.
-        resend: the numbers of the entries that BuildKit must take anew, whatever it holds.
+        resend: the numbers of the entries that BuildKit must take again, whatever it holds.
     """
 
     mtimes: Sequence[int]
@@ -55,7 +55,7 @@ class Contents:
 
     # By path, as the last build announced it: the content's digest, and the mtime.
     present: dict[str, tuple[bytes, int]] = field(default_factory=dict)
-    # Likewise, of all builds before.
+    # The same, of all builds before.
     past: dict[str, tuple[tuple[bytes, int], ...]] = field(default_factory=dict)
     directory_modes: dict[str, int] = field(default_factory=dict)
     # The newest file's mtime in the last build's tar.

@@ -38,7 +38,7 @@ class BuildContext:
         reader: the request's archive.
         entries: its context, in BuildKit's order.
         mtimes: what to announce for each, nanoseconds since the epoch.
-        resend: the numbers of those that BuildKit must take anew, whatever it holds.
+        resend: the numbers of those that BuildKit must take again, whatever it holds.
     """
 
     def __init__(

@@ -118,8 +118,8 @@ class Daemon:
         if self.reachable:
             await self.client.info(answer_timeout=self._patience)
             return
-        # Whoever was away may be another one now. It tries out its emulators to answer this, so it
-        # is not asked each time.
+        # After an interruption, another BuildKit may answer at the address. It tries out its
+        # emulators to answer this, so it is not asked each time.
         workers = await self.client.list_workers()
         self.identity = workers[0].id if workers else self.address
 

@@ -25,7 +25,7 @@ BUILT_IN: Final = {"cmdline": ""}
 """With this attribute BuildKit's own frontend reads the Dockerfile, whatever its head says."""
 
 MAX_DOCKERFILE_BYTES: Final = 1 << 20
-"""No Dockerfile that somebody wrote is larger.
+"""No Dockerfile that was written by hand is larger.
 
 Measured with v0.32.2: BuildKit holds one of 100 MiB five times over in its memory, before it finds
 it too long for its own messages; 50,000 short instructions in 800 KiB cost it 42 s.

@@ -21,7 +21,7 @@ GATHER_SECONDS: Final = 0.02
 """For so long lines are gathered before a follower that waits is given them.
 
 BuildKit tells of a step's beginning, progress and end apart, and each piece is a line of the reply
-and a packet. Nobody sees the difference, and the log's end is not waited for.
+and a packet. Readers see no difference, and the log's end does not wait.
 """
 
 
@@ -58,7 +58,7 @@ class BuildLog:
         """Yield the lines in order, as many at a time as there are.
 
         Yields nothing (an empty sequence) after `heartbeat` seconds without a line. Ends when the
-        log is closed and read. A slow follower holds up nobody.
+        log is closed and read. A slow follower delays no other one.
         """
         position = 0
         while True:

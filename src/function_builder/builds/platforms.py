@@ -50,7 +50,7 @@ class PlatformReport:
         self._of_other_machines: set[str] = set()
 
     def begin(self) -> None:
-        """Forget what an attempt before has exported: BuildKit is asked anew."""
+        """Forget what an attempt before has exported: BuildKit is asked again."""
         self._manifests.clear()
 
     def take(self, event: StatusEvent) -> None:

@@ -1,7 +1,7 @@
 """The BuildKits that a builder may use, and which of them builds what.
 
 A build is fast where its cache is. So each function has a BuildKit that it is at home on, which
-every builder finds without asking anybody: the highest of the hashes of the function and each
+every builder finds without asking another: the highest of the hashes of the function and each
 BuildKit's identity (rendezvous hashing: Thaler and Ravishankar, "A Name-Based Mapping Scheme for
 Rendezvous", 1996). When one goes, its functions go to the second of their order and no other
 function moves; when it comes back with its cache, they come back to it.
@@ -113,7 +113,7 @@ class Pool:
                 task.cancel()
 
     async def refresh(self) -> None:
-        """Ask who they are; if nobody knows, they are those of before."""
+        """Ask who they are; without an answer, they are those of before."""
         try:
             async with asyncio.timeout(_PERIOD):
                 self._set(await self._addresses.resolve())
@@ -155,7 +155,7 @@ class Pool:
             return usable[0], Chosen.LOST
         running = sum(daemon.builds for daemon in usable)
         share = max(_ALWAYS, math.ceil(_SHARE * (running + 1) / len(usable)))
-        # The share is above the mean, so that somebody is below it.
+        # The share is above the mean, so that at least one daemon is below it.
         daemon = next(daemon for daemon in usable if len(usable) == 1 or daemon.builds < share)
         return daemon, Chosen.HOME if daemon is usable[0] else Chosen.BUSY
 

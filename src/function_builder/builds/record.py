@@ -10,7 +10,7 @@ BuildKit could take for another content that it holds is marked to be resent (`E
 of which another content was announced under this key, with a time that a disk may make the same.
 A mark costs one REQ and changes no time, so `make`, autotools and `.pyc` files see the tar's times.
 
-**Times that are noise** are the exception. faas-cli copies a function anew for each build, and all
+**Times that are noise** are the exception. faas-cli copies a function again for each build, and all
 of it would travel each time. An unchanged file of a fresh copy keeps the time that was announced
 before; a changed one has the tar's. `Contents.fresh_copy` says what a fresh copy is,
 docs/architecture.md why.
@@ -87,7 +87,7 @@ class ContentRecords:
         """Decide what to announce for a build, and keep others from its shared key until it ends.
 
         Args:
-            function: whose earlier transfers may be built upon; None for a build on its own.
+            function: whose earlier transfers may be reused; None for a build on its own.
             entries: the build context.
             digests: of each entry's content, as `content_digests` gives them.
             view: not empty if the image must be reproducible: no time is noise then, and

@@ -1,7 +1,7 @@
 """How many builds run at a time, and who is next: the slots, and the queue for them.
 
-Whoever comes gets a slot, or else the queue's last place, or else a refusal. Nobody overtakes, and
-no slot is free while somebody waits: who leaves with a slot hands it to the first of the queue.
+A request gets a slot, or else the queue's last place, or else a refusal. Requests keep their order,
+and no slot is free while one waits: a build that ends gives its slot to the first of the queue.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Place:
         self._changed = asyncio.Event()
 
     def move_up(self) -> None:
-        """Somebody before it has left."""
+        """A request before it has left the queue."""
         self.position -= 1
         self.wake()
 
     def wake(self) -> None:
-        """Let whoever follows the position look again."""
+        """Let the follower of the position look again."""
         self._changed.set()
 
     async def positions(self) -> AsyncIterator[int]:
@@ -82,7 +82,7 @@ class Slots:
 
     Attributes:
         taken: how many slots are.
-        closed: whether nobody is let in any more.
+        closed: whether new requests are refused.
     """
 
     def __init__(self, limit: int, max_queue: int = 0) -> None:
@@ -128,7 +128,7 @@ class Slots:
             self._leave(place)
 
     def close(self) -> None:
-        """Let nobody in any more; who waits is told."""
+        """Refuse new requests; those that wait are told."""
         self.closed = True
         for place in self._queue:
             place.wake()

@@ -52,7 +52,7 @@ def certs(
         raise typer.Exit(1) from None
     typer.echo(f"{client}/  for the builder, which looks for it in /var/secrets/certs")
     typer.echo(f"{server}/  for BuildKit")
-    typer.echo(f"{directory / 'ca.key'}  for nobody: it signs the next ones")
+    typer.echo(f"{directory / 'ca.key'}  for neither: keep it apart, it signs the next ones")
 
 
 def _authority(certificate: Path, key: Path) -> Authority:

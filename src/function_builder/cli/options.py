@@ -38,10 +38,10 @@ AnnotationsOption = Annotated[
         help="An annotation of the manifest, or of index:, manifest[linux/arm64]: …; repeatable.",
     ),
 ]
-NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Run every step anew.")]
+NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Run every step again.")]
 NoCacheFilterOption = Annotated[
     _Texts,
-    typer.Option("--no-cache-filter", metavar="STAGE", help="Run a stage anew; repeatable."),
+    typer.Option("--no-cache-filter", metavar="STAGE", help="Run a stage again; repeatable."),
 ]
 PullOption = Annotated[bool, typer.Option("--pull", help="Look for newer base images.")]
 ContextsOption = Annotated[

@@ -156,7 +156,7 @@ async def _serve_and_show(stack: Stack, buildkit_url: str) -> None:
             "metrics_listen": stack.metrics_listen,
             "buildkit_url": buildkit_url,
             "secret_mount_path": str(stack.state),
-            # Nobody is behind a Service here: Ctrl-C is meant.
+            # There is no Service in front that would still send requests: Ctrl-C is meant.
             "drain_delay": "0",
             "drain_timeout": "0",
         }

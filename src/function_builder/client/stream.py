@@ -35,7 +35,7 @@ class BuildStream:
         """Wait for the build's end, skipping progress not yet read.
 
         A reply that ends, breaks or falls silent without a result is a failed build: the builder
-        cancels what nobody follows, and nothing says that an image was pushed.
+        cancels a build without a reader, and nothing says that an image was pushed.
 
         Raises:
             Refused: the reply is no build's, or the build waited for a slot and had none.

@@ -51,7 +51,7 @@ class BuildConfig:
         tags: further references to push.
         labels: of the image.
         annotations: of the manifest, or of what the name begins with (`index:`).
-        no_cache: whether to run every step anew, or the stages to do so for.
+        no_cache: whether to run every step again, or the stages to do so for.
         pull: look for newer base images, though BuildKit has one of the name.
         oci_media_types: of the image: OCI's, or Docker's; None: BuildKit's own default.
         rewrite_timestamp: bound the times of all files by the build argument SOURCE_DATE_EPOCH.

@@ -1,6 +1,6 @@
 """What the builder answers to a request that it will not build.
 
-Refusal carries the HTTP status of the API's table and a text for whoever sent the request: what is
+Refusal carries the HTTP status of the API's table and a text for the sender of the request: what is
 wrong, in which entry, and how to mend it. It never names a path of the server.
 """
 

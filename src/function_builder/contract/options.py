@@ -214,7 +214,7 @@ def cache_imports(name: str, value: object) -> tuple[str, ...]:
 
 
 def cache_exports(name: str, value: object) -> tuple[str, ...]:
-    """Caches to leave, likewise, with `mode` and the options of an export."""
+    """Caches to leave, written like those to take, with `mode` and the options of an export."""
     return _caches(name, value, {"mode": ("min", "max"), **dict.fromkeys(_CACHE_FLAGS, _BOOLEANS)})
 
 

@@ -136,8 +136,8 @@ def _box(public_key: str, key: SecretsKey) -> Box:
     except ValueError as error:
         raise Refusal(400, f"{SECRETS_NAME}: public_key is not base64 of 32 bytes") from error
     except CryptoError as error:
-        # libsodium takes no key of low order (RFC 7748, 6.1): anybody could know what it agrees on.
-        raise Refusal(400, f"{SECRETS_NAME}: public_key is none that anybody could have") from error
+        # libsodium takes no key of low order (RFC 7748, 6.1): its shared secrets are public.
+        raise Refusal(400, f"{SECRETS_NAME}: public_key is not one that a key pair has") from error
 
 
 def _open(box: Box, name: object, value: object, sealed_for: str, key: SecretsKey) -> bytes:

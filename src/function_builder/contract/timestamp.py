@@ -1,7 +1,7 @@
 """When a request was signed: `X-Build-Timestamp: <unix seconds> sha256=<hex HMAC-SHA256>`.
 
-The signature of a body proves it for ever: whoever has seen a request on its way can send it again,
-and so bring back the image of last month. This header, which old clients leave out and old builders
+The signature of a body proves it forever: a party that recorded a request can send it again, and
+so bring back the image of last month. This header, which old clients leave out and old builders
 ignore, says in addition when the request was signed.
 
 Its HMAC, under the payload secret, is over the text `<unix seconds> <value of X-Build-Signature>`.
@@ -26,7 +26,7 @@ class Timestamp(NamedTuple):
     """A timestamp that is proven.
 
     Attributes:
-        seconds: since the epoch, by the clock of whoever signed.
+        seconds: since the epoch, by the signer's clock.
         mac: its HMAC, which no other request has.
     """
 

@@ -93,10 +93,10 @@ def _listener(family: int, place: tuple[Any, ...]) -> socket.socket:
 
 
 def ensure_silent(path: Path) -> None:
-    """Make sure that nobody answers on the unix socket `path`; one left by the dead may stay.
+    """Make sure that no process answers on the unix socket `path`; a stale one may stay.
 
     Raises:
-        AddressTaken: somebody does.
+        AddressTaken: one does.
     """
     with socket.socket(socket.AF_UNIX) as probe:
         try:
@@ -140,5 +140,5 @@ def socket_directory(state: Path, longest_name: str) -> Path:
     short = Path(tempfile.gettempdir(), f"function-builder-{os.getuid()}-{key}")
     short.mkdir(mode=0o700, exist_ok=True)
     if short.stat().st_uid != os.getuid() or short.is_symlink():
-        raise PermissionError(f"{short} belongs to somebody else")
+        raise PermissionError(f"{short} belongs to another user")
     return short

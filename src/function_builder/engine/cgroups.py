@@ -87,7 +87,7 @@ class StepGroup:
         # Its parent must be there: on a machine without cgroups nothing is to be made.
         group.mkdir(exist_ok=True)
         for file, value in values.items():
-            # Opened as it is: cgroupfs lets nobody create files, and says so with another error.
+            # Opened as it is: cgroupfs refuses to create files, with another error.
             with (group / file).open("r+") as opened:
                 opened.write(str(value))
 

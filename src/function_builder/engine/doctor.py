@@ -19,7 +19,7 @@ from function_builder.engine.errors import EngineError, ToolMissing
 from function_builder.engine.tools import PLUGIN_DIRECTORIES
 
 _NEEDED_IDS = 65536
-"""Images name users up to 65534, nobody."""
+"""Images name users up to 65534, `nobody`."""
 
 _USERNS_OVERLAY = (5, 11)
 """Linux from which a user namespace's root may mount overlay."""

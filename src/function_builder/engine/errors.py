@@ -6,7 +6,7 @@ EngineError
 ├── RootlessRefused  this machine does not let an ordinary user run BuildKit
 └── StartFailed      a program ended, or stayed silent, instead of getting ready
 
-Each one's text is a single line that says what to do, fit to be the last words of a command.
+Each one's text is a single line that says what to do, fit to be a command's last line.
 """
 
 

@@ -58,7 +58,7 @@ def for_root() -> Namespaces:
     Raises:
         ToolMissing: there is no unshare.
     """
-    # /proc is mounted anew because buildkitd and runc look themselves up in it by process id.
+    # /proc is mounted again because buildkitd and runc look themselves up in it by process id.
     enter = ("--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--")
     argv = (str(find_tool("unshare")), *enter)
     return Namespaces(argv, own_processes=True, passes_signals=False)
@@ -82,7 +82,7 @@ async def for_ordinary_user(state: Path, network: Network = Network.HOST) -> Nam
     if network is Network.SLIRP4NETNS:
         find_tool("slirp4netns")
     enter = [*_BY_ROOTLESSKIT[network], "--copy-up=/etc", "--copy-up=/run"]
-    # A container's masked /proc keeps even root of a user namespace from mounting one anew.
+    # A container's masked /proc keeps even root of a user namespace from mounting another.
     own_processes = not await _complaint(rootlesskit, *enter, "--pidns", "true")
     if own_processes:
         enter.append("--pidns")

@@ -15,7 +15,7 @@ class Registry:
 
     Args:
         root: the directory of its blobs.
-        listen: `host:port`; a loopback address, for anybody who reaches it may push.
+        listen: `host:port`; a loopback address, because any client that reaches it may push.
         log: the file that takes its output; None leaves it on our stderr.
     """
 

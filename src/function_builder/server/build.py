@@ -98,7 +98,7 @@ class BuildEndpoint:
             await _answer(build, request, send)
         finally:
             gone.cancel()
-            # Only a broken answer leaves the build running: nobody would hear of its end.
+            # Only a broken answer leaves the build running: its client would not hear of its end.
             task.cancel("it could not be answered")
             await asyncio.wait([task, gone])
 

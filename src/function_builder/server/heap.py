@@ -18,8 +18,8 @@ _MAPPED: Final = 4 << 20
 def keep_freed_memory() -> None:
     """Let the pieces of a body, of 256 KiB, take the room of those before them.
 
-    glibc gives the heap's end back to the kernel at nearly each of them, and takes it anew, page by
-    page and each cleared: 0.05 s of the 0.30 s of processor time that a body of 100 MB took.
+    glibc gives the heap's end back to the kernel at nearly each of them, and takes it again, page
+    by page and each cleared: 0.05 s of the 0.30 s of processor time that a body of 100 MB took.
     Another C library has no such calls, and its own ways.
     """
     with contextlib.suppress(AttributeError):

@@ -19,20 +19,20 @@ HEAD_SECONDS: Final = 30.0
 READ_SECONDS: Final = 300.0
 """How long a client may take nothing of what was written to it.
 
-As long as somebody may look at a page of a log in a pager; then it counts as gone.
+A reader may look at a page of the log in a pager for this long; then it is disconnected.
 """
 
 
 class BoundedHTTP(HttpToolsProtocol):
     """uvicorn's protocol, which by itself takes headers without end, and waits for them for ever.
 
-    Nobody has signed anything at that point, so that anybody could fill the memory, or hold every
-    file descriptor. Nor does it mind a client that leaves its answer unread: the answer would lie
+    Nothing is signed at that point, so any client could fill the memory, or hold every file
+    descriptor. Nor does it mind a client that leaves its answer unread: the answer would lie
     here for ever.
 
     A request that is sent behind another, before that one is answered, is not answered at all: the
     connection ends with the first answer, as RFC 9112, 9.3.2, lets a server do. uvicorn would keep
-    it, and stop to read; then nobody would notice that the first one's client has gone.
+    it, and stop to read; then a disconnect of the first one's client would not be noticed.
 
     Its timer of idle connections is replaced: any byte ends that, also one that belongs to no
     request, and no other timer followed.
@@ -108,7 +108,7 @@ class BoundedHTTP(HttpToolsProtocol):
         held = cast("bytes | bytearray", self.cycle.body)
         if not held:
             # uvicorn's bytearray would take a copy and give another; with nothing but bytes in it
-            # the piece is handed on as it is.
+            # the piece is passed along as it is.
             self.cycle.body = b""  # type: ignore[assignment]
         elif isinstance(held, bytes):
             # One read may bring forty thousand chunks: bytes would be copied at each.

@@ -92,7 +92,7 @@ class Replays:
     def _check(self, timestamp: Timestamp) -> None:
         ahead = timestamp.seconds - self._clock()
         if timestamp in self._taken or timestamp in self._under_way:
-            raise Refusal(401, "this very request was taken before: sign it anew to build it again")
+            raise Refusal(401, "this request was already accepted: sign it again to build it again")
         if abs(ahead) > self._window:
             raise Refusal(
                 401,
@@ -102,5 +102,5 @@ class Replays:
             )
         if timestamp.seconds <= self._forgotten:
             raise Refusal(
-                401, f"{TIMESTAMP_HEADER} is older than what this builder remembers: sign it anew"
+                401, f"{TIMESTAMP_HEADER} is older than what this builder remembers: sign it again"
             )

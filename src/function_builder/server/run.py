@@ -55,7 +55,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
     keep_freed_memory()
     check_start(settings)
     if settings.disable_hmac:
-        _log.warning("disable_hmac is set: ANYBODY who reaches this builder can build and push")
+        _log.warning("disable_hmac is set: EVERY client that reaches it can build and push")
     service = _service(settings)
     read_state(service)
     read_tasks(service.metrics, asyncio.get_running_loop())

@@ -1,4 +1,4 @@
-"""What the endpoints share, and the order in which the service leaves the stage."""
+"""What the endpoints share, and the order in which the service shuts down."""
 
 from __future__ import annotations
 

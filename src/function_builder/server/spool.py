@@ -130,7 +130,7 @@ class Intake:
 
     Args:
         receive: the ASGI channel.
-        signature: what the bytes are hashed into; None: nobody asks.
+        signature: what the bytes are hashed into; None: no signature is checked.
         max_bytes: the largest body.
         timeout: seconds without a byte.
 

@@ -24,7 +24,7 @@ class Uploads:
     """The uploads under way.
 
     A stranger needs no secret to begin one and can make it last, so when there are too many, the
-    slowest has to go. Whoever sends as fast as others do is not found by that: against a flood
+    slowest has to go. A sender that is as fast as others is not found by that: against a flood
     only the network in front of the builder helps.
 
     Args:

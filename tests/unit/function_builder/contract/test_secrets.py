@@ -77,7 +77,7 @@ def test_the_key_id_is_a_hint_that_may_be_absent_or_wrong():
         (document(algorithm="rot13"), "algorithm"),
         (document(public_key="short"), "public_key"),
         (document(public_key=["a"]), "public_key"),
-        (document(public_key=base64.b64encode(bytes(32)).decode()), "anybody"),
+        (document(public_key=base64.b64encode(bytes(32)).decode()), "key pair"),
         (document(secrets=["a"]), "must map"),
         (document(secrets={"a": ["b"]}), "must map"),
         (document(secrets={"token": "not base64!"}), '"token"'),

@@ -42,7 +42,7 @@ class Builder:
 def test_a_request_is_taken_once():
     builder = Builder()
     assert builder.takes(NOW) == ""
-    assert "taken before" in builder.takes(NOW)
+    assert "already accepted" in builder.takes(NOW)
     assert builder.takes(NOW, b"other body") == ""
     assert builder.takes(NOW + 0.001) == ""
 
@@ -73,7 +73,7 @@ def test_a_twin_is_refused_while_the_first_is_on_its_way():
     builder = Builder()
     with ExitStack() as held:
         builder.claim(held, NOW)
-        assert "taken before" in builder.takes(NOW)
+        assert "already accepted" in builder.takes(NOW)
 
 
 def test_a_request_that_was_not_taken_may_come_again():
