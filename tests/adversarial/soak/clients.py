@@ -54,6 +54,7 @@ class Clients:
         tally: how often each kind of request ended how.
         wrong: what was not as promised.
         sent: requests whose headers left, each of which the builder must have counted.
+        maybe_sent: requests cancelled while their headers left, which the builder may have counted.
         digests: pushed images that were pulled again and were right.
     """
 
@@ -67,6 +68,7 @@ class Clients:
         self.tally: Counter[tuple[str, str]] = Counter()
         self.wrong: list[str] = []
         self.sent = 0
+        self.maybe_sent = 0
         self.digests: set[str] = set()
 
     async def run(self, number: int, asks: Iterator[Ask]) -> None:
@@ -132,6 +134,8 @@ class Clients:
     async def _count(self, event: str, _: dict[str, Any]) -> None:
         if event == "http11.send_request_headers.complete":
             self.sent += 1
+        elif event == "http11.send_request_headers.failed":
+            self.maybe_sent += 1
 
     def _excuse(self, answer: _Answer, begun: float) -> str:
         """The fault that explains a failure, if one was there and the answer speaks of it."""

@@ -151,7 +151,7 @@ def _accounts(text: str, clients: Clients) -> list[str]:
     return [
         f"{clients.sent} requests were sent, and {number} {what}"
         for what, number in (("answered", counted["http_requests_total"]), ("ended", ended))
-        if number != clients.sent
+        if not clients.sent <= number <= clients.sent + clients.maybe_sent
     ] + [
         f"{counted[name]} {name} at rest"
         for name in (
