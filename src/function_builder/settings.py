@@ -230,6 +230,13 @@ class Settings:
         False,
         "Push without verifying the registry's TLS certificate, or over plain HTTP.",
     )
+    confirm_pushes: bool = _setting(
+        "confirm_pushes",
+        _flag,
+        True,
+        """Whether a registry is asked for an image after its push. `false`: for a registry that
+        answers 404 to credentials that may push and not read.""",
+    )
     cache_registry: str = _setting(
         "cache_registry",
         _repository,

@@ -165,6 +165,7 @@ class Builds:
             credentials=RegistryCredentials(Path("/nowhere")),
             cache=RegistryCache("", insecure=True),
             insecure=True,
+            confirm_pushes=True,
             build_timeout=100,
             log_prefixes=LogPrefixes.FULL,
         )

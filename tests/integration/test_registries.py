@@ -439,6 +439,21 @@ def test_a_host_that_answers_everything_with_a_page_has_no_image(stage):
     assert "PUT /v2/fn/manifests/1" in asked
 
 
+async def test_a_registry_that_is_not_to_be_asked_may_hide_what_it_has(stage, buildkit, tmp_path):
+    faulty = stage.registries.faulty
+    manifests_asked(faulty, "404 Not Found", times=100)
+    files = {"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}
+    body = make_tar(files, {"image": f"{faulty.address}/fn:1"})
+    async with running_builder(
+        tmp_path / "b", buildkit, insecure="true", confirm_pushes="false"
+    ) as builder:
+        url = f"{builder.url}/build"
+        reply = await asyncio.to_thread(
+            httpx2.post, url, content=body, headers=headers(body), timeout=110
+        )
+    assert reply.json()["status"] == "success", reply.text
+
+
 def manifests_asked(faulty: FaultyRegistry, status: str, *, times: int) -> None:
     """Let BuildKit's questions for manifests fail. The first one of a build is the push's own."""
     faulty.fail(b"HEAD", b"/manifests/", answer(status), times=times)

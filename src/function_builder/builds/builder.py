@@ -78,6 +78,7 @@ class Builder:
         credentials: for the registries that BuildKit asks about.
         cache: what BuildKits that do not hold a function may take, and leave.
         insecure: push without verifying TLS, or over plain HTTP.
+        confirm_pushes: ask the registry for each image after its push.
         build_timeout: seconds that a build may take.
         log_prefixes: what precedes the text of each log line.
     """
@@ -89,6 +90,7 @@ class Builder:
         credentials: RegistryCredentials,
         cache: RegistryCache,
         insecure: bool,
+        confirm_pushes: bool,
         build_timeout: float,
         log_prefixes: LogPrefixes,
     ) -> None:
@@ -97,7 +99,7 @@ class Builder:
         self._tokens = Tokens(TokenServiceHTTP().send)
         self._cache = cache
         self._insecure = insecure
-        self._pushes = Pushes()
+        self._pushes = Pushes() if confirm_pushes else None
         self._build_timeout = build_timeout
         self._log_prefixes = log_prefixes
 
@@ -168,8 +170,9 @@ class Builder:
     async def _pushed(self, build: Build, transcript: Transcript, daemon: Daemon) -> SolveResult:
         auth = self._auth(build.request)
         result = await self._attempts(build, transcript, daemon, auth)
-        exporters = options.exporters(build.request, insecure=self._insecure)
-        await self._pushes.check(daemon.client, exporters, auth)
+        if self._pushes:
+            exporters = options.exporters(build.request, insecure=self._insecure)
+            await self._pushes.check(daemon.client, exporters, auth)
         return result
 
     async def _attempts(

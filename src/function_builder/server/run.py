@@ -91,6 +91,7 @@ def _service(settings: Settings) -> Service:
             ),
             cache=RegistryCache(settings.cache_registry, insecure=settings.insecure),
             insecure=settings.insecure,
+            confirm_pushes=settings.confirm_pushes,
             build_timeout=settings.build_timeout,
             log_prefixes=settings.log_prefixes,
         ),
