@@ -11,12 +11,13 @@ from typing import Any
 import httpx2
 import pytest
 
+from function_builder.contract.answer_signature import public_key_answer
 from function_builder.contract.result import MAX_LINE_BYTES
 from function_builder.contract.secrets import SecretsKey, seal
 from tests.support import VECTORS, until
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.images import pull
-from tests.support.requests import headers, make_tar
+from tests.support.requests import SECRET, headers, make_tar
 
 pytestmark = pytest.mark.integration
 
@@ -489,6 +490,10 @@ async def test_secrets_are_opened_and_masked(tmp_path, buildkitd):
     ) as builder:
         told = builder.get("/publickey").json()
         assert told == {"key_id": key.key_id, "algorithm": "nacl/box", "public_key": key.public}
+        proven = builder.get("/publickey?nonce=my-nonce").content
+        assert public_key_answer(SECRET.encode(), "my-nonce").proves(proven)
+        assert json.loads(proven).items() > told.items()
+        assert builder.get("/publickey?nonce=%0A").status_code == 400
         body = make_tar(
             {
                 "Dockerfile": "FROM busybox\n"
@@ -514,7 +519,7 @@ async def test_payload_secrets_rotate_without_a_restart(tmp_path, buildkitd):
     async with running_builder(tmp_path / "b", buildkitd) as builder:
         assert (await asyncio.to_thread(post, builder, good())).status_code == 200
         (builder.secrets / "payload-secret").rename(builder.secrets / "payload-secret-previous")
-        (builder.secrets / "payload-secret").write_text("another\n")
+        (builder.secrets / "payload-secret").write_text("another secret\n")
         assert (await asyncio.to_thread(post, builder, good())).status_code == 200
         (builder.secrets / "payload-secret-previous").unlink()
         assert (await asyncio.to_thread(post, builder, good())).status_code == 401

@@ -80,9 +80,9 @@ async def test_a_function_and_a_payload_secret_have_a_cache_of_their_own(
     cache = f"{registry}/{below}"
     first = await builder_with(cache)
     second = await builder_with(cache)
-    (second.secrets / "payload-secret").write_text("another")
+    (second.secrets / "payload-secret").write_text("another secret")
     left = await made(first, function)
-    assert await made(second, function, secret="another") != left
+    assert await made(second, function, secret="another secret") != left
     assert len(await repositories(http, registry, below)) == 2
     await made(first, f"{function}-2")
     assert len(await repositories(http, registry, below)) == 3

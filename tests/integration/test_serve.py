@@ -22,7 +22,7 @@ async def serve(engine_root, tmp_path):
     listen = free_address()
     started = []
 
-    async def start(*flags, secret=b"s3cret\n", within=(), **settings):
+    async def start(*flags, secret=b"s3cret-s3cret\n", within=(), **settings):
         if secret is not None:
             (tmp_path / "payload-secret").write_bytes(secret)
         process = await asyncio.create_subprocess_exec(
@@ -103,7 +103,12 @@ async def test_it_builds_with_a_buildkit_of_its_own_and_ends_it_on_sigterm(
 
 
 @pytest.mark.parametrize(
-    ("secret", "why"), [(None, "cannot be read: {}: No such file"), (b" \n", "is empty: {}")]
+    ("secret", "why"),
+    [
+        (None, "cannot be read: {}: No such file"),
+        (b" \n", "is empty: {}"),
+        (b"7 bytes\n", "has 7 bytes, fewer than 8: {}"),
+    ],
 )
 async def test_without_a_payload_secret_it_does_not_start(serve, tmp_path, secret, why):
     process, _ = await serve(secret=secret)

@@ -167,6 +167,26 @@ def build(
             "each header, so that a secret one is not in the list of processes.",
         ),
     ] = None,
+    builder_public_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The builder's public key: secrets that were sealed for another one are not "
+            "sent. Without it the builder is asked, where its answer is signed.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    signed_answers: Annotated[
+        bool | None,
+        typer.Option(
+            "--require-signed-answers/--allow-unsigned-answers",
+            help="Whether an image is believed only if the payload secret signed the answer. "
+            "pro-builder signs none. Without it: required with a payload secret, unless the URL "
+            "is https.",
+            show_default=False,
+        ),
+    ] = None,
     wait: Annotated[
         float,
         typer.Option(metavar="SECONDS", min=0, help="How long to wait for a busy builder."),
@@ -231,6 +251,10 @@ def build(
         headers=_headers(header or ()),
         ssl_context=_ssl_context(cacert, cert, key),
         retry_timeout=wait,
+        require_signed_answers=signed_answers,
+        builder_public_key=(
+            _read(builder_public_key, "--builder-public-key") if builder_public_key else None
+        ),
     )
     try:
         result = asyncio.run(

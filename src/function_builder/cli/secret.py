@@ -3,6 +3,7 @@
 They read and write the files of ``faas-cli secret keygen|seal|unseal``, under the same options.
 """
 
+import asyncio
 import json
 import os
 import sys
@@ -12,6 +13,8 @@ from typing import Annotated, Final
 
 import typer
 
+from function_builder.cli.steps import printable
+from function_builder.client import DEFAULT_URL, AsyncClient, ClientError
 from function_builder.client.sealing import read_public_key
 from function_builder.contract import secrets as sealed
 from function_builder.contract.errors import Refusal
@@ -60,6 +63,53 @@ def keygen(
 
 
 @secret.command()
+def public_key(
+    *,
+    payload_secret: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            envvar="OPENFAAS_PAYLOAD_SECRET",
+            help="Holds the secret that signs requests, and the builder's answer.",
+        ),
+    ],
+    url: Annotated[
+        str,
+        typer.Option(metavar="URL", envvar="OPENFAAS_REMOTE_BUILDER", help="The builder."),
+    ] = DEFAULT_URL,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Without it: standard output."),
+    ] = None,
+) -> None:
+    """Ask a builder for its public key, and check that the payload secret signed the answer.
+
+    So no other server, and nothing between here and the builder, can give a key of its own.
+
+    \b
+      function-builder secret public-key --payload-secret payload.txt -o key.pub
+      function-builder secret seal key.pub --from-file pip_token=token.txt
+    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    key = asyncio.run(_public_key(url, _read(payload_secret).strip()))
+    if output is None:
+        typer.echo(key)
+        return
+    try:
+        _write(output, key.encode(), 0o644)
+    except OSError as error:
+        raise _failure(f"cannot write {error.filename}: {error.strerror}") from None
+    typer.echo(f"Wrote public key: {output} (key ID: {sealed.key_id(key)})")
+
+
+async def _public_key(url: str, secret: bytes) -> str:
+    try:
+        async with AsyncClient(url, payload_secret=secret, require_signed_answers=True) as client:
+            return await client.public_key()
+    except (ClientError, ValueError) as error:
+        raise _failure(printable(str(error))) from None
+
+
+@secret.command()
 def seal(
     public_key: Annotated[
         Path,
@@ -85,7 +135,7 @@ def seal(
     """Seal secrets to a builder's public key, for a request's tar or for version control.
 
     \b
-      curl -s http://127.0.0.1:8080/publickey > key.pub
+      function-builder secret public-key --payload-secret payload.txt -o key.pub
       function-builder secret seal key.pub --from-file pip_token=token.txt
     """  # noqa: D301 - what follows a backspace keeps its lines in --help
     values = {

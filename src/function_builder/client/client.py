@@ -20,14 +20,19 @@ import httpx2
 from function_builder import __version__
 from function_builder.client.address import DEFAULT_URL, LOCAL_HOSTS, Address
 from function_builder.client.answers import read_refusal, read_whole, retry_delay
+from function_builder.client.builder_key import KeyQuestion, check_sealed
 from function_builder.client.errors import Refused
 from function_builder.client.failures import explain
 from function_builder.client.options import BuildOptions, Files, build_config, chosen_context
 from function_builder.client.request import SignedBody, pack
+from function_builder.client.sealing import read_public_key
 from function_builder.client.stream import STREAM_TYPE, BuildStream
 from function_builder.client.tls import tls_context
+from function_builder.client.verifier import Verifier
+from function_builder.contract.answer_signature import build_answer
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.result import BuildResult
+from function_builder.contract.secrets import sealed_for
 from function_builder.contract.signature import SIGNATURE_HEADER
 from function_builder.contract.timestamp import TIMESTAMP_HEADER, stamp
 
@@ -52,6 +57,12 @@ class AsyncClient:
         connect_timeout: seconds for a connection to be made.
         read_timeout: seconds without a byte after which a stream counts as lost; builders send
             something every 15.
+        require_signed_answers: whether an image is believed only if the payload secret signed the
+            answer. pro-builder signs none. None: with a payload secret, unless the URL is https.
+            A signature that is there must be right in any case.
+        builder_public_key: the builder's key for build secrets, as `seal_secrets` accepts it:
+            secrets that were sealed for another key are not sent. None: the builder is asked for
+            its key, where `require_signed_answers` holds.
 
     Raises:
         ValueError: the URL, or the environment's proxy, is not an http or https address, a header
@@ -69,7 +80,10 @@ class AsyncClient:
         on_retry: Callable[[Refused, float], None] | None = None,
         connect_timeout: float = 10,
         read_timeout: float = 60,
+        require_signed_answers: bool | None = None,
+        builder_public_key: str | bytes | None = None,
     ) -> None:
+        self._builder_key = read_public_key(builder_public_key) if builder_public_key else None
         self._address = Address.parse(url)
         self._payload_secret = payload_secret
         self._retry_timeout = retry_timeout
@@ -78,6 +92,9 @@ class AsyncClient:
         self._read_timeout = read_timeout
         extra = _checked(headers or {})
         is_https = self._address.url.scheme == "https"
+        if require_signed_answers is None:
+            require_signed_answers = payload_secret is not None and not is_https
+        self._signing_required = require_signed_answers
         self._ssl_context = (ssl_context or tls_context()) if is_https else None
         try:
             self._http = httpx2.AsyncClient(
@@ -119,6 +136,24 @@ class AsyncClient:
         """Close all connections; builds that still run are cancelled by their builder."""
         await self._http.aclose()
 
+    async def public_key(self) -> str:
+        """Ask for the builder's key for build secrets, in base64, for `seal_secrets`.
+
+        Raises:
+            Unreachable: no answer.
+            Refused: the builder has no key, or, where `require_signed_answers` holds, the payload
+                secret did not sign the answer.
+        """
+        question = KeyQuestion(
+            self._address.url, self._payload_secret, required=self._signing_required
+        )
+        timeout = httpx2.Timeout(self._read_timeout, connect=self._connect_timeout)
+        try:
+            response = await self._http.get(question.url, timeout=timeout)
+        except httpx2.TransportError as error:
+            raise await self._unreachable(error) from error
+        return question.key(response.status_code, response.headers, response.content)
+
     async def build(
         self,
         directory: str | Path | None = None,
@@ -152,7 +187,8 @@ class AsyncClient:
                 reply = await response.aread()
             except httpx2.TransportError as error:
                 raise await self._unreachable(error) from error
-            return read_whole(response.status_code, response.headers, reply)
+            result = read_whole(response.status_code, response.headers, reply)
+            return self._verifier(response).checked(reply, result)
 
     @asynccontextmanager
     async def stream(
@@ -173,7 +209,7 @@ class AsyncClient:
             self._packed(context, *build_config(config, options), secrets) as body,
             self._posted(body, STREAM_TYPE, read_timeout=self._read_timeout) as response,
         ):
-            stream = BuildStream(response)
+            stream = BuildStream(response, self._verifier(response))
             try:
                 yield stream
             finally:
@@ -187,6 +223,8 @@ class AsyncClient:
         folders: Mapping[str, Path],
         secrets: bytes | None,
     ) -> AsyncIterator[SignedBody]:
+        if secrets is not None:
+            await self._check_sealed(secrets)
         abandoned = Event()
         packing = partial(pack, context, config, self._payload_secret, folders=folders)
         try:
@@ -195,6 +233,15 @@ class AsyncClient:
             abandoned.set()
         with body:
             yield body
+
+    async def _check_sealed(self, secrets: bytes) -> None:
+        key = self._builder_key
+        if key is None:
+            # Without an id there is nothing to compare, and without a proof nothing to trust.
+            if not self._signing_required or not await asyncio.to_thread(sealed_for, secrets):
+                return
+            key = await self.public_key()
+        await asyncio.to_thread(check_sealed, secrets, key)
 
     @asynccontextmanager
     async def _posted(
@@ -249,6 +296,15 @@ class AsyncClient:
             return await self._http.send(request, stream=True)
         except httpx2.TransportError as error:
             raise await self._unreachable(error) from error
+
+    def _verifier(self, response: httpx2.Response) -> Verifier:
+        sent = response.request.headers
+        signature = None
+        if self._payload_secret is not None:
+            signature = build_answer(
+                self._payload_secret, sent[SIGNATURE_HEADER], sent[TIMESTAMP_HEADER]
+            )
+        return Verifier(signature, required=self._signing_required)
 
     async def _refused(self, response: httpx2.Response) -> Refused:
         try:

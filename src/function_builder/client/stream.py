@@ -8,6 +8,7 @@ import httpx2
 
 from function_builder.client.answers import cut_short, read_whole
 from function_builder.client.errors import Refused
+from function_builder.client.verifier import Verifier
 from function_builder.contract.errors import BUSY
 from function_builder.contract.result import BuildResult, BuildStatus, parse_result
 
@@ -22,8 +23,9 @@ class BuildStream:
     (none in a heartbeat). `result` gives the last object, which has no log.
     """
 
-    def __init__(self, response: httpx2.Response) -> None:
+    def __init__(self, response: httpx2.Response, verifier: Verifier) -> None:
         self._response = response
+        self._verifier = verifier
         self._result: BuildResult | None = None
         self._progress = self._read()
 
@@ -72,16 +74,18 @@ class BuildStream:
             if event.ended:
                 if event.error.startswith(BUSY):
                     raise Refused(HTTPStatus.TOO_MANY_REQUESTS, event.error)
-                self._result = event
+                self._result = self._verifier.checked(line, event)
                 return
+            self._verifier.update(line + b"\n")
             yield event
 
     async def _whole(self) -> BuildResult:
         """A reply in one piece, as builders give that do not stream; its log is its progress."""
         response = self._response
         body = await response.aread()
-        self._result = read_whole(response.status_code, response.headers, body)
-        return BuildResult(status=BuildStatus.IN_PROGRESS, log=self._result.log)
+        result = read_whole(response.status_code, response.headers, body)
+        self._result = self._verifier.checked(body, result)
+        return BuildResult(status=BuildStatus.IN_PROGRESS, log=result.log)
 
 
 async def _lines(response: httpx2.Response) -> AsyncGenerator[bytes]:

@@ -50,6 +50,8 @@ class Client:
         on_retry: Callable[[Refused, float], None] | None = None,
         connect_timeout: float = 10,
         read_timeout: float = 60,
+        require_signed_answers: bool | None = None,
+        builder_public_key: str | bytes | None = None,
     ) -> None:
         self._client = AsyncClient(
             url,
@@ -60,6 +62,8 @@ class Client:
             on_retry=on_retry,
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
+            require_signed_answers=require_signed_answers,
+            builder_public_key=builder_public_key,
         )
         self._loop = _LoopThread(self._client.close)
 
@@ -77,6 +81,10 @@ class Client:
     def close(self) -> None:
         """Close all connections; builds that still run are cancelled by their builder."""
         self._loop.close()
+
+    def public_key(self) -> str:
+        """Ask for the builder's key for build secrets, as `AsyncClient.public_key` does."""
+        return self._loop.run(self._client.public_key)
 
     def build(
         self,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Self
 
+from function_builder.contract.answer_signature import SIGNATURE_BYTES
 from function_builder.contract.findings import (
     BuildWarning,
     SourceExcerpt,
@@ -128,7 +129,10 @@ class BuildResult:
         return document
 
     def to_last_line(self) -> bytes:
-        """The stream's last line: without the log, and with the rest cut to fit."""
+        """The stream's last line: without the log, and with the rest cut to fit.
+
+        It has room for the signature that follows.
+        """
         last = dataclasses.replace(self, log=(), error="")
         size = len(last.to_json())
         if size > _MAX_FINDINGS_BYTES and last.digests:
@@ -141,7 +145,8 @@ class BuildResult:
         if size > _MAX_FINDINGS_BYTES:
             last = dataclasses.replace(last, source=None, step="")
             size = len(last.to_json())
-        error = _cut(self.error, MAX_LINE_BYTES - size - len(',"error":\n'))[0]
+        room = MAX_LINE_BYTES - size - len(',"error":\n') - SIGNATURE_BYTES
+        error = _cut(self.error, room)[0]
         return dataclasses.replace(last, error=error).to_json() + b"\n"
 
 

@@ -130,6 +130,14 @@ def unseal(data: bytes, key: SecretsKey | None) -> dict[str, bytes]:
     return values
 
 
+def sealed_for(data: bytes) -> str:
+    """The id of the key that values were sealed for; empty where the entry does not say."""
+    try:
+        return _text(_load(data), "key_id")
+    except Refusal:
+        return ""
+
+
 def _box(public_key: str, key: SecretsKey) -> Box:
     try:
         return Box(key.private, PublicKey(_key_bytes(public_key.encode())))

@@ -28,6 +28,7 @@ class Signature:
     def __init__(self, secrets: Sequence[bytes]) -> None:
         if not secrets or not all(secrets):
             raise ValueError("a signature needs a payload secret that is not empty")
+        self._secrets = secrets
         self._macs = [hmac.new(secret, digestmod="sha256") for secret in secrets]
 
     def update(self, chunk: bytes | bytearray | memoryview) -> None:
@@ -41,9 +42,13 @@ class Signature:
 
     def matches(self, header: str | None) -> bool:
         """Whether a header's value is right under one of the secrets, in constant time."""
+        return self.signer(header) is not None
+
+    def signer(self, header: str | None) -> bytes | None:
+        """The secret under which a header's value is right, in constant time; None if none is."""
         if header is None or not header.startswith(_PREFIX):
-            return False
+            return None
         claimed = header.removeprefix(_PREFIX).strip().lower().encode("utf-8", "replace")
         # Every secret is tried, so that the time taken tells nothing of which one matched.
         matches = [hmac.compare_digest(claimed, mac.hexdigest().encode()) for mac in self._macs]
-        return any(matches)
+        return self._secrets[matches.index(True)] if any(matches) else None

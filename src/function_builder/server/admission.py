@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import NamedTuple
 
 from starlette.requests import Request
 
@@ -20,6 +21,7 @@ from function_builder.builds.frontends import (
 from function_builder.builds.measures import BuildPhase, Measures
 from function_builder.builds.policy import Policy
 from function_builder.builds.slots import Closed, NoSlot, Place
+from function_builder.contract.answer_signature import AnswerSignature, build_answer
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import parse_config
 from function_builder.contract.context import (
@@ -54,9 +56,25 @@ class EarlyAnswer(Exception):
         self.begun = begun
 
 
+class Admitted(NamedTuple):
+    """A request that may be built.
+
+    Attributes:
+        request: what to build.
+        place: a body that is proven has a slot, or waits for one.
+        signed: when, where the builder asks.
+        answer: signs the answer, where requests are signed.
+    """
+
+    request: BuildRequest
+    place: Place
+    signed: Timestamp | None
+    answer: AnswerSignature | None
+
+
 async def admit(
     request: Request, service: Service, spool: Spool, held: ExitStack, measures: Measures
-) -> tuple[BuildRequest, Place, Timestamp | None]:
+) -> Admitted:
     """Take a request's body, prove it and check it.
 
     Args:
@@ -65,10 +83,6 @@ async def admit(
         spool: takes the body.
         held: takes what the request holds, such as its place among the slots, until it is closed.
         measures: is told when the body is here, and when it is checked.
-
-    Returns:
-        The request; its place, since a body that is proven has a slot, or waits for one; and when
-        it was signed, where the builder asks.
 
     Raises:
         EarlyAnswer: there is no use in waiting for the body.
@@ -83,19 +97,31 @@ async def admit(
     await _receive(request, service, spool, signature)
     measures.end(BuildPhase.UPLOAD)
     service.metrics.received_bytes.inc(spool.size)
-    if signature is not None and not signature.matches(request.headers.get(SIGNATURE_HEADER)):
-        raise Refusal(
-            401,
-            f"{SIGNATURE_HEADER} is absent or wrong: it must be sha256= and the hex HMAC-SHA256 "
-            "of the whole body, keyed by the builder's payload secret",
-        )
+    answer = _proven(request, signature) if signature is not None else None
     place = held.enter_context(service.slots.place())
     domain = keys.trust_domain(secrets[0]) if secrets else keys.OPEN_DOMAIN
     key = _secrets_key(service.settings)
     # A small body may take seconds too: a megabyte of YAML does.
     checked = await asyncio.to_thread(_check, spool, service.settings, key, domain)
     measures.end(BuildPhase.CHECK)
-    return checked, place, timestamp
+    return Admitted(checked, place, timestamp, answer)
+
+
+def _proven(request: Request, signature: Signature) -> AnswerSignature:
+    """The signature of the answer, by the secret that signed the request.
+
+    Raises:
+        Refusal: 401.
+    """
+    header = request.headers.get(SIGNATURE_HEADER, "")
+    secret = signature.signer(header)
+    if secret is None:
+        raise Refusal(
+            401,
+            f"{SIGNATURE_HEADER} is absent or wrong: it must be sha256= and the hex HMAC-SHA256 "
+            "of the whole body, keyed by the builder's payload secret",
+        )
+    return build_answer(secret, header, request.headers.get(TIMESTAMP_HEADER, ""))
 
 
 def _refuse_at_sight(request: Request, service: Service) -> None:

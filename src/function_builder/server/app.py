@@ -9,11 +9,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from function_builder.contract.errors import Refusal
-from function_builder.contract.secrets import ALGORITHM
 from function_builder.server import keys
 from function_builder.server.answers import refused
 from function_builder.server.build import BUILD_ID, BUILD_ID_HEADER, BuildEndpoint
@@ -33,16 +32,12 @@ def create_app(service: Service) -> Starlette:
         reason = service.unready_because()
         return PlainTextResponse(reason or "OK", 503 if reason else 200)
 
-    async def public_key(_: Request) -> Response:
+    async def public_key(request: Request) -> Response:
         try:
-            key = keys.secrets_key(service.settings.build_secrets_private_key_path)
-        except keys.KeyFileError:
-            return refused(keys.unavailable("its key for build secrets"))
-        if key is None:
-            return refused(Refusal(404, "this builder has no key for build secrets"))
-        return JSONResponse(
-            {"key_id": key.key_id, "algorithm": ALGORITHM, "public_key": key.public}
-        )
+            answer = keys.public_key_answer(service.settings, request.query_params.get("nonce"))
+        except Refusal as refusal:
+            return refused(refusal)
+        return Response(answer, media_type="application/json")
 
     async def openapi(_: Request) -> Response:
         return Response(document, media_type="application/yaml")

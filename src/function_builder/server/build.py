@@ -19,6 +19,7 @@ from structlog.contextvars import bound_contextvars
 from function_builder.builds.build import Build, Outcome, new_id
 from function_builder.builds.measures import Measures
 from function_builder.builds.slots import NoSlot
+from function_builder.contract.answer_signature import AnswerSignature
 from function_builder.contract.errors import Refusal
 from function_builder.contract.result import BuildStatus, progress_lines
 from function_builder.server.admission import EarlyAnswer, admit
@@ -69,7 +70,7 @@ class BuildEndpoint:
             held.callback(spool.close)
             send = _freeing(send, held)
             try:
-                asked, place, signed = await admit(request, self._service, spool, held, measures)
+                admitted = await admit(request, self._service, spool, held, measures)
             except ClientDisconnect:
                 self._note_refusal(request, trace, Refusal(GONE, ""))
             except EarlyAnswer as early:
@@ -82,20 +83,25 @@ class BuildEndpoint:
                 self._note_refusal(request, trace, refusal)
                 await refused(refusal)(scope, receive, send)
             else:
-                build = Build(asked, accepted, scope[BUILD_ID], trace.headers, measures)
-                task = self._service.start(build, place, signed)
+                build = Build(admitted.request, accepted, scope[BUILD_ID], trace.headers, measures)
+                task = self._service.start(build, admitted.place, admitted.signed)
                 # A client that reads slowly, or not at all, holds the log, but no slot or spool.
                 task.add_done_callback(lambda _: held.close())
                 task.add_done_callback(lambda task: self._note_end(request, trace, build, task))
-                await self._attend(build, task, request, send)
+                await self._attend(build, task, request, send, admitted.answer)
 
     async def _attend(
-        self, build: Build, task: asyncio.Task[None], request: Request, send: Send
+        self,
+        build: Build,
+        task: asyncio.Task[None],
+        request: Request,
+        send: Send,
+        signature: AnswerSignature | None,
     ) -> None:
         gone = asyncio.create_task(_until_gone(request.receive))
         gone.add_done_callback(_cancel(task, "its client went away"))
         try:
-            await _answer(build, request, send)
+            await _answer(build, request, send, signature)
         finally:
             gone.cancel()
             # Only a broken answer leaves the build running: its client would not hear of its end.
@@ -156,16 +162,18 @@ def _freeing(send: Send, held: ExitStack) -> Send:
     return send_freed
 
 
-async def _answer(build: Build, request: Request, send: Send) -> None:
+async def _answer(
+    build: Build, request: Request, send: Send, signature: AnswerSignature | None
+) -> None:
     streamed = NDJSON in request.headers.get("accept", "")
     await (build.told.wait() if streamed else build.end())
     if refusal := _refusal(build):
         response = refused(refusal)
     elif streamed:
-        await _stream(build, send)
+        await _stream(build, send, signature)
         return
     else:
-        response = _whole(build)
+        response = _whole(build, signature)
     await response(request.scope, request.receive, send)
 
 
@@ -178,17 +186,19 @@ def _refusal(build: Build) -> Refusal | None:
     return Refusal(_REFUSALS[build.outcome], build.result.error)
 
 
-def _whole(build: Build) -> Response:
+def _whole(build: Build, signature: AnswerSignature | None) -> Response:
     """The reply of a client that waits: one JSON object, now that the build has ended."""
     assert build.result is not None
     result = build.result
     failure = _REFUSALS.get(build.outcome, 500)
     status = 200 if result.status is BuildStatus.SUCCESS else failure
     body = dataclasses.replace(result, log=build.log.lines).to_json()
+    if signature is not None:
+        body = signature.end(body)
     return Response(body, status, media_type="application/json")
 
 
-async def _stream(build: Build, send: Send) -> None:
+async def _stream(build: Build, send: Send, signature: AnswerSignature | None) -> None:
     """The reply of a client that listens: the log as it grows, and always a last line."""
     response = Response(
         headers={"Cache-Control": "no-transform", "X-Accel-Buffering": "no"},
@@ -198,8 +208,12 @@ async def _stream(build: Build, send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": response.raw_headers})
     async for lines in build.log.follow(HEARTBEAT):
         for line in progress_lines(lines, build.elapsed):
+            if signature is not None:
+                signature.update(line)
             await send({"type": "http.response.body", "body": line, "more_body": True})
     last = (await build.end()).to_last_line()
+    if signature is not None:
+        last = signature.end(last)
     await send({"type": "http.response.body", "body": last, "more_body": False})
 
 

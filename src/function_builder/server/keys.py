@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import re
 from pathlib import Path
+from typing import Final
 
+from function_builder.contract import answer_signature
+from function_builder.contract.derived import derived_key
 from function_builder.contract.errors import Refusal
-from function_builder.contract.secrets import SecretsKey
+from function_builder.contract.secrets import ALGORITHM, SecretsKey
+from function_builder.contract.text import dump_json
+from function_builder.settings import Settings
 
-OPEN_DOMAIN = "open"
+OPEN_DOMAIN: Final = "open"
 """The trust domain of a builder that asks for no signature."""
+
+MIN_SECRET_BYTES: Final = 8
+"""A payload secret that is shorter is refused: it can be guessed from one signed request."""
+
+ADVISED_SECRET_BYTES: Final = 16
+"""A payload secret that is shorter is warned of at the start."""
+
+_NONCE = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 class KeyFileError(Exception):
@@ -21,7 +33,7 @@ def payload_secrets(directory: Path) -> list[bytes]:
     """The payload secrets that are accepted, the one in force first.
 
     Raises:
-        KeyFileError: `payload-secret` cannot be read, or holds nothing.
+        KeyFileError: `payload-secret` cannot be read, holds nothing, or is too short.
     """
     path = directory / "payload-secret"
     try:
@@ -32,6 +44,10 @@ def payload_secrets(directory: Path) -> list[bytes]:
         ) from error
     if not current:
         raise KeyFileError(f"the payload secret is empty: {path}")
+    if len(current) < MIN_SECRET_BYTES:
+        raise KeyFileError(
+            f"the payload secret has {len(current)} bytes, fewer than {MIN_SECRET_BYTES}: {path}"
+        )
     try:
         previous = (directory / "payload-secret-previous").read_bytes().strip()
     except OSError:
@@ -40,8 +56,8 @@ def payload_secrets(directory: Path) -> list[bytes]:
 
 
 def trust_domain(secret: bytes) -> str:
-    """A name for everybody who signs with a payload secret, from which it cannot be found."""
-    return hmac.new(secret, b"function-builder trust domain", hashlib.sha256).hexdigest()[:32]
+    """What stands for a payload secret inside the builder; only labels made from it leave."""
+    return derived_key(secret, "trust domain").hex()
 
 
 def secrets_key(path: str) -> SecretsKey | None:
@@ -60,6 +76,30 @@ def secrets_key(path: str) -> SecretsKey | None:
         ) from error
     except ValueError as error:
         raise KeyFileError(f"the build secrets' key is malformed: {path}: {error}") from error
+
+
+def public_key_answer(settings: Settings, nonce: str | None) -> bytes:
+    """The answer to `GET /publickey`, signed where its client gave a nonce.
+
+    Raises:
+        Refusal: 400, 404 or 503.
+    """
+    if nonce is not None and not _NONCE.fullmatch(nonce):
+        raise Refusal(400, "nonce must be 1 to 128 letters, digits, - or _")
+    try:
+        key = secrets_key(settings.build_secrets_private_key_path)
+    except KeyFileError as error:
+        raise unavailable("its key for build secrets") from error
+    if key is None:
+        raise Refusal(404, "this builder has no key for build secrets")
+    answer = dump_json({"key_id": key.key_id, "algorithm": ALGORITHM, "public_key": key.public})
+    if nonce is None or settings.disable_hmac:
+        return answer
+    try:
+        secret = payload_secrets(settings.secret_mount_path)[0]
+    except KeyFileError as error:
+        raise unavailable("its payload secret") from error
+    return answer_signature.public_key_answer(secret, nonce).end(answer)
 
 
 def unavailable(what: str) -> Refusal:

@@ -127,7 +127,13 @@ def _check_secrets(settings: Settings) -> None:
     try:
         keys.secrets_key(settings.build_secrets_private_key_path)
         if not settings.disable_hmac:
-            keys.payload_secrets(settings.secret_mount_path)
+            length = len(keys.payload_secrets(settings.secret_mount_path)[0])
+            if length < keys.ADVISED_SECRET_BYTES:
+                _log.warning(
+                    "the payload secret is short, so it may be guessed from a signed request:"
+                    " use 16 bytes or more, such as `openssl rand -base64 32` makes",
+                    bytes=length,
+                )
     except keys.KeyFileError as error:
         raise StartError(f"{error}: write it there, or set the path") from error
     if settings.disable_hmac and settings.replay_window:

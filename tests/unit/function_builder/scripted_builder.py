@@ -4,9 +4,10 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -14,6 +15,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from function_builder.contract.answer_signature import (
+    AnswerSignature,
+    build_answer,
+    public_key_answer,
+)
 from function_builder.contract.signature import Signature
 
 SECRET = b"a payload secret"
@@ -22,13 +28,22 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 @dataclass
 class ScriptedBuilder:
-    """Answers requests with `answers`, in order, the last one for ever; keeps what it was sent."""
+    """Answers requests with `answers`, in order, the last one for ever; keeps what it was sent.
+
+    Attributes:
+        signs: whether answers are signed, as a builder's are; a stream's last line must be within
+            one chunk.
+        cut: the length of a stream's chunks, if they are to be other ones than the test gave.
+    """
 
     answers: list[Answer]
     url: str = ""
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     abandoned: threading.Event = field(default_factory=threading.Event)
+    signs: bool = True
+    cut: int = 0
+    public_key: str = ""
 
     async def build(self, request: Request) -> Response:
         body = await request.body()
@@ -39,7 +54,45 @@ class ScriptedBuilder:
         if not signature.matches(request.headers.get("x-build-signature")):
             return refusal(401, "the signature is absent or wrong")
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return await answer(request)
+        response = await answer(request)
+        if self.signs:
+            sign(response, request)
+        if self.cut and isinstance(response, StreamingResponse):
+            response.body_iterator = _cut(response.body_iterator, self.cut)
+        return response
+
+    async def key(self, request: Request) -> Response:
+        answer = json.dumps({"public_key": self.public_key}).encode()
+        if self.signs:
+            answer = public_key_answer(SECRET, request.query_params["nonce"]).end(answer)
+        return Response(answer, media_type="application/json")
+
+
+def sign(response: Response, request: Request) -> None:
+    """Sign an answer as a builder does."""
+    sent = request.headers
+    signature = build_answer(SECRET, sent["x-build-signature"], sent["x-build-timestamp"])
+    if isinstance(response, StreamingResponse):
+        response.body_iterator = _signed(response.body_iterator, signature)
+    elif response.media_type == "application/json":
+        response.body = signature.end(bytes(response.body))
+        response.headers["content-length"] = str(len(response.body))
+
+
+async def _signed(chunks: AsyncIterable[Any], signature: AnswerSignature) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        for line in chunk.splitlines(keepends=True):
+            if line.startswith((b'{"status": "success"', b'{"status": "failed"')):
+                yield signature.end(line)
+            else:
+                signature.update(line)
+                yield line
+
+
+async def _cut(chunks: AsyncIterable[Any], size: int) -> AsyncIterator[bytes]:
+    data = b"".join([chunk async for chunk in chunks])
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
 
 
 def refusal(status: int, error: str, **headers: str) -> Response:
@@ -105,7 +158,12 @@ def running(builder: ScriptedBuilder) -> Iterator[ScriptedBuilder]:
     """Serve `builder` from a thread until the block ends."""
     listening = socket.create_server(("127.0.0.1", 0))
     builder.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    app = Starlette(routes=[Route("/build", builder.build, methods=["POST"])])
+    app = Starlette(
+        routes=[
+            Route("/build", builder.build, methods=["POST"]),
+            Route("/publickey", builder.key),
+        ]
+    )
     config = uvicorn.Config(
         app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1, ws="none"
     )

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from function_builder.cli import main
+from function_builder.contract.secrets import SecretsKey
 from tests.support import VECTORS
+from tests.unit.function_builder.scripted_builder import SECRET, ScriptedBuilder, whole
+
+BuilderThat = Callable[..., ScriptedBuilder]
 
 
 @dataclass
@@ -122,3 +126,20 @@ def test_another_key_is_told_by_its_id(run) -> None:
     assert Path("old.pub").read_text()[:8] in done.err
     assert Path("new.pub").read_text()[:8] in done.err
     assert '"token"' in done.err
+
+
+def test_a_builders_key_is_written_only_if_the_payload_secret_signed_it(
+    run, builder_that: BuilderThat
+) -> None:
+    builder = builder_that(whole(status="success"))
+    builder.public_key = SecretsKey.generate().public
+    Path("payload").write_bytes(SECRET + b"\n")
+    arguments = ["public-key", "--url", builder.url, "--payload-secret", "payload"]
+    assert run(*arguments).out.decode() == builder.public_key + "\n"
+    assert run(*arguments, "-o", "key.pub").code == 0
+    assert Path("key.pub").read_text() == builder.public_key
+    builder.signs = False
+    refused = run(*arguments, "-o", "other.pub")
+    assert refused.code == 1
+    assert "the payload secret did not sign the public key" in refused.err
+    assert not Path("other.pub").exists()

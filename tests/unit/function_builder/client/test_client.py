@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from function_builder.client import (
     AsyncClient,
@@ -24,9 +24,11 @@ from function_builder.client import (
     Files,
     Refused,
     Unreachable,
+    seal_secrets,
 )
 from function_builder.contract.config import parse_config
 from function_builder.contract.names import CONFIG_NAME
+from function_builder.contract.secrets import SecretsKey
 from function_builder.contract.timestamp import read_timestamp
 from tests.support import free_address
 from tests.support.servers import serving
@@ -38,6 +40,7 @@ from tests.unit.function_builder.scripted_builder import (
     last,
     progress,
     refusing,
+    sign,
     streamed,
     whole,
 )
@@ -105,8 +108,8 @@ async def test_a_failed_build_is_a_result(builder_that: BuilderThat, hello: Path
 @pytest.mark.parametrize("cut", [1, 7, 10_000])
 async def test_a_stream_cut_anywhere(builder_that: BuilderThat, hello: Path, cut: int) -> None:
     data = progress(LOG[0]) + progress() + progress(*LOG) + last("success", image="i", digest="d")
-    chunks = [data[start : start + cut] for start in range(0, len(data), cut)]
-    builder = builder_that(streamed(*chunks))
+    builder = builder_that(streamed(data))
+    builder.cut = cut
     async with AsyncClient(builder.url, payload_secret=SECRET) as client:
         log, result = await follow(client, hello)
     assert log == [LOG[0], *LOG]
@@ -510,3 +513,87 @@ async def test_a_proxy_is_named_without_its_password(
         with pytest.raises(ValueError, match="HTTP_PROXY") as refused:
             AsyncClient("http://builder.example")
         assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+
+async def test_an_image_is_believed_only_if_the_payload_secret_signed_the_answer(
+    builder_that: BuilderThat, hello: Path
+) -> None:
+    """Of a builder without TLS, unless the caller says that it signs none."""
+    success = {"status": "success", "image": "i"}
+    builder = builder_that(whole(**success), streamed(last(**success)), whole(**success))
+    builder.signs = False
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        refused = await client.build(hello, CONFIG)
+        assert (refused.status, refused.image) == (BuildStatus.FAILED, "")
+        assert "did not sign the answer" in refused.error
+        assert (await follow(client, hello))[1] == refused
+    async with AsyncClient(
+        builder.url, payload_secret=SECRET, require_signed_answers=False
+    ) as client:
+        assert (await client.build(hello, CONFIG)).status is BuildStatus.SUCCESS
+
+
+@pytest.mark.parametrize("required", [True, False])
+async def test_an_answer_changed_on_its_way_is_no_success(
+    builder_that: BuilderThat, hello: Path, required: bool
+) -> None:
+    """Neither its digest nor an earlier line of the log; nor may it be that of another request."""
+    recorded: list[Response] = []
+
+    async def changed(request: Request) -> Response:
+        response = await whole(status="success", digest="sha256:66")(request)
+        sign(response, request)
+        recorded.append(response)
+        return Response(bytes(response.body).replace(b"66", b"77"), media_type="application/json")
+
+    async def replayed(_: Request) -> Response:
+        return Response(recorded[0].body, media_type="application/json")
+
+    async def without_a_line(request: Request) -> Response:
+        response = await streamed(progress("one"), progress("two"), last("success"))(request)
+        assert isinstance(response, StreamingResponse)
+        sign(response, request)
+        data = b"".join([chunk async for chunk in response.body_iterator])  # type: ignore[misc]
+        return Response(data.replace(progress("one"), b""), media_type="application/x-ndjson")
+
+    builder = builder_that(changed, replayed, without_a_line)
+    builder.signs = False
+    async with AsyncClient(
+        builder.url, payload_secret=SECRET, require_signed_answers=required
+    ) as client:
+        for result in (
+            await client.build(hello, CONFIG),
+            await client.build(hello, CONFIG),
+            (await follow(client, hello))[1],
+        ):
+            assert (result.status, result.digest) == (BuildStatus.FAILED, "")
+            assert "its signature is wrong" in result.error
+
+
+async def test_secrets_are_sent_only_if_they_were_sealed_for_the_builders_key(
+    builder_that: BuilderThat, hello: Path
+) -> None:
+    """By what the builder proves without TLS, or by a key that the caller has."""
+    key, other = SecretsKey.generate(), SecretsKey.generate()
+    builder = builder_that(whole(status="success"))
+    builder.public_key = key.public
+    good, bad = (seal_secrets({"token": "t"}, each.public) for each in (key, other))
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        assert (await client.build(hello, CONFIG, secrets=good)).status is BuildStatus.SUCCESS
+        with pytest.raises(ContextError, match="sealed for key"):
+            await client.build(hello, CONFIG, secrets=bad)
+        # Another server in the builder's place has another key, and cannot sign it.
+        builder.public_key, builder.signs = other.public, False
+        with pytest.raises(Refused, match="did not sign the public key"):
+            await client.build(hello, CONFIG, secrets=bad)
+        assert len(builder.bodies) == 1
+    builder.public_key = ""
+    async with AsyncClient(
+        builder.url,
+        payload_secret=SECRET,
+        require_signed_answers=False,
+        builder_public_key=key.public,
+    ) as client:
+        with pytest.raises(ContextError, match="sealed for key"):
+            await client.build(hello, CONFIG, secrets=bad)
+        assert (await client.build(hello, CONFIG, secrets=good)).status is BuildStatus.SUCCESS

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from function_builder.builds.builder import Builder
 from function_builder.builds.slots import NoSlot, Slots
+from function_builder.contract.answer_signature import AnswerSignature, build_answer
 from function_builder.contract.timestamp import stamp
 from function_builder.server.app import create_app
 from function_builder.server.replays import Replays
@@ -91,3 +92,28 @@ async def test_a_request_for_which_there_was_no_slot_may_come_again_as_it_is(
         assert (await post(service, **sent)).status_code == 429
     assert (await post(service, **sent)).json()["error"] == BLAME
     assert (await post(service, **sent)).status_code == 401
+
+
+async def test_the_secret_that_signed_a_request_signs_its_answer(service, crashing):
+    """While the payload secret rotates, clients know one of two."""
+    (service.settings.spool_dir / "payload-secret").write_text("the new secret")
+    (service.settings.spool_dir / "payload-secret-previous").write_text(SECRET)
+    service.settings = dataclasses.replace(
+        service.settings, disable_hmac=False, secret_mount_path=service.settings.spool_dir
+    )
+    sent = headers(BODY) | {"X-Build-Timestamp": "a nonce"}
+
+    def signature() -> AnswerSignature:
+        return build_answer(SECRET.encode(), sent["X-Build-Signature"], "a nonce")
+
+    assert signature().proves((await post(service, **sent)).content)
+    streamed = (await post(service, **sent, accept="application/x-ndjson")).content
+    *lines, last = streamed.splitlines(keepends=True)
+    rolling = signature()
+    for line in lines:
+        rolling.update(line)
+    assert rolling.proves(last)
+
+
+async def test_an_answer_to_a_request_without_signature_has_none(service, crashing):
+    assert "signature" not in (await post(service)).json()

@@ -1,0 +1,50 @@
+"""Whether a builder that has the payload secret gave an answer."""
+
+from typing import Final
+
+from function_builder.client.answers import cut_short
+from function_builder.contract.answer_signature import AnswerSignature
+from function_builder.contract.result import BuildResult, BuildStatus
+
+_WRONG: Final = (
+    "the answer was changed on its way, or another server gave it: its signature is wrong"
+)
+_ABSENT: Final = (
+    "the payload secret did not sign the answer, so that another server may have given it: use"
+    " https, or, if this builder signs no answers, --allow-unsigned-answers"
+    " (require_signed_answers=False)"
+)
+
+
+class Verifier:
+    """Checks the signature of one answer.
+
+    A failure needs none: whoever can forge one can also cut the connection.
+
+    Args:
+        signature: of the answer to this request; None where the request was not signed.
+        required: whether a success without a signature is refused.
+    """
+
+    def __init__(self, signature: AnswerSignature | None, *, required: bool) -> None:
+        self._signature = signature
+        self._required = required
+
+    def update(self, line: bytes) -> None:
+        """Add a line of a stream, with its newline, that is not the last one."""
+        if self._signature is not None:
+            self._signature.update(line)
+
+    def checked(self, last: bytes, result: BuildResult) -> BuildResult:
+        """The result, or a failed one that says why the answer is not believed.
+
+        Args:
+            last: the whole answer, or a stream's last line.
+            result: what it says.
+        """
+        right = self._signature.proves(last) if self._signature is not None else None
+        if right is False:
+            return cut_short(_WRONG)
+        if right is None and self._required and result.status is BuildStatus.SUCCESS:
+            return cut_short(_ABSENT)
+        return result
