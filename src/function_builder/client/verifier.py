@@ -19,7 +19,7 @@ _ABSENT: Final = (
 class Verifier:
     """Checks the signature of one answer.
 
-    A failure needs none: whoever can forge one can also cut the connection.
+    A failure needs none: an attacker who can forge one can also cut the connection.
 
     Args:
         signature: of the answer to this request; None where the request was not signed.
