@@ -83,6 +83,7 @@ class Client:
         cache_exports: Iterable[CacheEntry] = (),
         attachables: Iterable[Attachable] = (),
         shared_key: str = "",
+        denied_sources: Iterable[str] = (),
         internal: bool = False,
         ref: str | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -102,6 +103,8 @@ class Client:
             shared_key: names the build context for incremental transfers. Of two sessions
                 with one key, BuildKit asks the later one only for files whose metadata
                 differ from what the earlier one announced.
+            denied_sources: regular expressions (RE2) of the sources that BuildKit must not read,
+                such as ``^https?://127[.]`` (BuildKit's ``sourcepolicy``).
             internal: keep the solve out of BuildKit's history.
             ref: BuildKit's name for the solve; default: a random one.
             metadata: of the Solve call; with ``traceparent`` (W3C Trace Context) BuildKit's
@@ -119,6 +122,7 @@ class Client:
             exporters=exporters,
             cache_imports=cache_imports,
             cache_exports=cache_exports,
+            denied_sources=denied_sources,
             internal=internal,
         )
         return Solve(self._connect(), session, request, metadata or {})

@@ -202,6 +202,7 @@ def solve_request(
     cache_imports: Sequence[CacheEntry],
     cache_exports: Iterable[CacheEntry],
     internal: bool,
+    denied_sources: Iterable[str] = (),
     definition: pb.Definition | None = None,
 ) -> pb.SolveRequest:
     """The request of a solve, as BuildKit's ``client/solve.go`` makes it."""
@@ -222,4 +223,16 @@ def solve_request(
             exports=[pb.CacheOptionsEntry(type=e.type, attrs=e.attrs) for e in cache_exports],
         ),
         internal=internal,
+        source_policy=_source_policy(denied_sources),
     )
+
+
+def _source_policy(denied: Iterable[str]) -> pb.SourcePolicy | None:
+    rules = [
+        pb.SourceRule(
+            action=pb.SOURCE_DENY,
+            selector=pb.SourceSelector(identifier=expression, match_type=pb.SOURCE_REGEX),
+        )
+        for expression in denied
+    ]
+    return pb.SourcePolicy(version=1, rules=rules) if rules else None

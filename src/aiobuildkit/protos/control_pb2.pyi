@@ -4,7 +4,7 @@ isort:skip_file
 What this client says to a BuildKit daemon, and hears from it.
 
 Only the messages and fields in use, with the numbers of BuildKit's own files
-(api/services/control/control.proto, api/types/worker.proto, solver/pb/ops.proto) and of
+(api/services/control/control.proto, api/types/worker.proto, solver/pb/ops.proto, sourcepolicy/pb/policy.proto) and of
 google/rpc/status.proto. Names are free on the wire; these live in a package of their own,
 so that they clash with no other generated code in the process.
 
@@ -19,6 +19,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -29,6 +30,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _SourceAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SourceActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SOURCE_ALLOW: _SourceAction.ValueType  # 0
+    SOURCE_DENY: _SourceAction.ValueType  # 1
+
+class SourceAction(_SourceAction, metaclass=_SourceActionEnumTypeWrapper): ...
+
+SOURCE_ALLOW: SourceAction.ValueType  # 0
+SOURCE_DENY: SourceAction.ValueType  # 1
+Global___SourceAction: _TypeAlias = SourceAction  # noqa: Y015
+
+class _SourceMatch:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SourceMatchEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceMatch.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SOURCE_WILDCARD: _SourceMatch.ValueType  # 0
+    SOURCE_EXACT: _SourceMatch.ValueType  # 1
+    SOURCE_REGEX: _SourceMatch.ValueType  # 2
+
+class SourceMatch(_SourceMatch, metaclass=_SourceMatchEnumTypeWrapper): ...
+
+SOURCE_WILDCARD: SourceMatch.ValueType  # 0
+SOURCE_EXACT: SourceMatch.ValueType  # 1
+SOURCE_REGEX: SourceMatch.ValueType  # 2
+Global___SourceMatch: _TypeAlias = SourceMatch  # noqa: Y015
 
 @_typing.final
 class RPCStatus(_message.Message):
@@ -104,6 +137,7 @@ class SolveRequest(_message.Message):
     FRONTEND_ATTRS_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
     INTERNAL_FIELD_NUMBER: _builtins.int
+    SOURCE_POLICY_FIELD_NUMBER: _builtins.int
     EXPORTERS_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
     session: _builtins.str
@@ -116,6 +150,8 @@ class SolveRequest(_message.Message):
     @_builtins.property
     def cache(self) -> Global___CacheOptions: ...
     @_builtins.property
+    def source_policy(self) -> Global___SourcePolicy: ...
+    @_builtins.property
     def exporters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exporter]: ...
     def __init__(
         self,
@@ -127,15 +163,86 @@ class SolveRequest(_message.Message):
         frontend_attrs: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         cache: Global___CacheOptions | None = ...,
         internal: _builtins.bool = ...,
+        source_policy: Global___SourcePolicy | None = ...,
         exporters: _abc.Iterable[Global___Exporter] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "definition", b"definition"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "definition", b"definition", "source_policy", b"source_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "definition", b"definition", "exporters", b"exporters", "frontend", b"frontend", "frontend_attrs", b"frontend_attrs", "internal", b"internal", "ref", b"ref", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "definition", b"definition", "exporters", b"exporters", "frontend", b"frontend", "frontend_attrs", b"frontend_attrs", "internal", b"internal", "ref", b"ref", "session", b"session", "source_policy", b"source_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SolveRequest: _TypeAlias = SolveRequest  # noqa: Y015
+
+@_typing.final
+class SourcePolicy(_message.Message):
+    """sourcepolicy/pb/policy.proto: Policy, with the rules that deny."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceRule]: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        rules: _abc.Iterable[Global___SourceRule] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourcePolicy: _TypeAlias = SourcePolicy  # noqa: Y015
+
+@_typing.final
+class SourceRule(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    SELECTOR_FIELD_NUMBER: _builtins.int
+    action: Global___SourceAction.ValueType
+    @_builtins.property
+    def selector(self) -> Global___SourceSelector: ...
+    def __init__(
+        self,
+        *,
+        action: Global___SourceAction.ValueType = ...,
+        selector: Global___SourceSelector | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["selector", b"selector"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "selector", b"selector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceRule: _TypeAlias = SourceRule  # noqa: Y015
+
+@_typing.final
+class SourceSelector(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    MATCH_TYPE_FIELD_NUMBER: _builtins.int
+    identifier: _builtins.str
+    match_type: Global___SourceMatch.ValueType
+    def __init__(
+        self,
+        *,
+        identifier: _builtins.str = ...,
+        match_type: Global___SourceMatch.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier", "match_type", b"match_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceSelector: _TypeAlias = SourceSelector  # noqa: Y015
 
 @_typing.final
 class Definition(_message.Message):
