@@ -12,7 +12,7 @@ import structlog
 
 from function_builder.engine import namespaces
 from function_builder.engine.address import ensure_silent, socket_directory, unix_answers
-from function_builder.engine.cgroups import StepGroup, StepLimits, four_fifths
+from function_builder.engine.cgroups import ControlGroup, StepLimits, four_fifths, half
 from function_builder.engine.dns import step_nameservers
 from function_builder.engine.errors import RootlessRefused
 from function_builder.engine.namespaces import Namespaces, Network
@@ -180,6 +180,8 @@ class BuildKitDaemon:
         network: what its RUN steps reach; `slirp4netns` needs rootlesskit, `bridge` needs root.
         limits: what its RUN steps may take, all together, where root may make control groups;
             by default four fifths of the memory.
+        memory: bytes that BuildKit itself may take, where root may make control groups; by default
+            half of what there is.
         log: the file that takes its output; None: each line is one of our log.
     """
 
@@ -191,18 +193,22 @@ class BuildKitDaemon:
         rootless: bool | None = None,
         network: Network = Network.HOST,
         limits: StepLimits | None = None,
+        memory: int = 0,
         log: Path | None = None,
     ) -> None:
         self._root = root.absolute()
         self._limits = limits or four_fifths()
         key = hashlib.sha256(os.fsencode(self._root)).hexdigest()[:16]
-        self._steps = StepGroup(f"function-builder-{key}")
+        self._steps = ControlGroup(f"function-builder-{key}")
+        self._memory = memory or half()
+        self._own = ControlGroup(f"function-builder-{key}-buildkitd")
         self._config = config or BuildKitConfig()
         self._rootless = os.geteuid() != 0 if rootless is None else rootless
         self._network = network
         self._log = log
         self._sockets = socket_directory(self._root, f"{_ROOTLESSKIT}/{_SOCKET}")
         self._process: SupervisedProcess | None = None
+        self._kills = 0
 
     @property
     def address(self) -> str:
@@ -248,18 +254,37 @@ class BuildKitDaemon:
             await self._process.stop()
         if not self._rootless:
             self._steps.remove()
+            self._own.remove()
 
     def _step_group(self) -> str:
         """The name of the group that limits RUN steps, empty where there can be none."""
         if self._rootless:
             return ""
         try:
-            self._steps.make(self._limits)
+            self._steps.make(memory=self._limits.memory, tasks=self._limits.tasks)
         except OSError as error:
             reason = f"{error.strerror}: {error.filename}"
             logger.warning("RUN steps may take all memory and processes", reason=reason)
             return ""
         return self._steps.name
+
+    def _within_memory(self) -> Sequence[str]:
+        """The command that runs another one within BuildKit's own memory limit."""
+        if self._rootless:
+            return ()
+        try:
+            self._own.make(memory=self._memory)
+        except OSError as error:
+            reason = f"{error.strerror}: {error.filename}"
+            logger.warning("BuildKit may take all memory", reason=reason)
+            return ()
+        enter = 'echo $$ > "$0" && exec "$@"'
+        return (str(find_tool("sh")), "-c", enter, str(self._own.processes))
+
+    def _why_died(self) -> str:
+        kills = self._own.memory_kills()
+        known, self._kills = self._kills, kills
+        return f"its memory limit of {self._memory >> 20} MiB" if kills > known else ""
 
     def _program(self, within: Namespaces) -> Program:
         find_tool("runc")
@@ -282,12 +307,20 @@ class BuildKitDaemon:
         )
         return Program(
             name="buildkitd",
-            argv=(*within.argv, str(find_tool("buildkitd")), "--config", str(config)),
+            argv=(
+                *self._within_memory(),
+                *within.argv,
+                str(find_tool("buildkitd")),
+                "--config",
+                str(config),
+            ),
             ready=lambda: unix_answers(socket),
             # Another daemon's answer would pass for ours; a dead one's socket buildkitd replaces.
             prepare=lambda: ensure_silent(socket),
             environment={
                 **self._config.step_log.environment,
+                # Go collects its garbage harder before the kernel would end it.
+                "GOMEMLIMIT": str(self._memory * 9 // 10),
                 # Where runc keeps its containers' state: /run/runc is root's.
                 **({"XDG_RUNTIME_DIR": str(runtime)} if self._rootless else {}),
             },
@@ -296,4 +329,5 @@ class BuildKitDaemon:
             stop_timeout=3,
             # The second signal makes buildkitd give up at once.
             signal_group=not within.passes_signals,
+            why_died=self._why_died,
         )

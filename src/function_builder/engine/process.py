@@ -62,6 +62,7 @@ class Program:
         start_timeout: seconds that it may take to become ready.
         stop_timeout: seconds between SIGTERM and SIGKILL.
         signal_group: SIGTERM goes to its process group, not to its first process alone.
+        why_died: adds to its log line, when it has died by itself, what is known of the reason.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Program:
     start_timeout: float = 60.0
     stop_timeout: float = 10.0
     signal_group: bool = True
+    why_died: Callable[[], str] = str
 
 
 class SupervisedProcess:
@@ -163,7 +165,10 @@ class SupervisedProcess:
             status = await process.wait()
             self._signal(signal.SIGKILL, group=True)
             await self._until_told()
-            logger.error("program died", program=self._program.name, how=_describe(status))
+            how = _describe(status)
+            if reason := self._program.why_died():
+                how = f"{how}: {reason}"
+            logger.error("program died", program=self._program.name, how=how)
             if loop.time() - begun > _LONGEST_BACK_OFF:
                 back_off = _FIRST_BACK_OFF
             process, back_off = await self._start_again(back_off)
