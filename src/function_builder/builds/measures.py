@@ -60,11 +60,13 @@ class Measures:
 
     Attributes:
         spans: beginning and end of each phase that there was, in nanoseconds since the epoch.
+        has_steps: whether BuildKit has told of a step: it has read the Dockerfile then.
     """
 
     def __init__(self, accepted: int) -> None:
         self.accepted = accepted
         self.spans: dict[BuildPhase, tuple[int, int]] = {}
+        self.has_steps = False
         self._marked = accepted
         self._begun = 0
         self._steps: dict[str, Step] = {}
@@ -79,6 +81,7 @@ class Measures:
         """Read BuildKit's phases and steps off a status event."""
         self.end(BuildPhase.QUEUE)
         for vertex in event.vertexes:
+            self.has_steps = self.has_steps or _STEP.match(vertex.name) is not None
             if vertex.completed is not None:
                 self._take_vertex(vertex)
         for status in event.statuses:
