@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from function_builder.contract.config import ATTEST_ARG
 from function_builder.contract.errors import Refusal, shown
@@ -43,6 +43,27 @@ _DIRECTIVES = frozenset({"syntax", "escape", "check"})
 _DIRECTIVE = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)")
 
 
+_OWN: Final = "built-in"
+
+
+class _Allowed(NamedTuple):
+    """An entry of `allowed_frontends`.
+
+    Attributes:
+        repository: in full.
+        pin: the digest of the image to use, `built-in`, or empty.
+    """
+
+    repository: str
+    pin: str
+
+    @classmethod
+    def parse(cls, entry: str) -> _Allowed:
+        own = entry.endswith(f"={_OWN}")
+        name, _, digest = entry.removesuffix(f"={_OWN}").partition("@")
+        return cls(full_repository(name), _OWN if own else digest)
+
+
 def frontend_attrs(
     dockerfile: bytes, build_args: Mapping[str, str], allowed: Sequence[str]
 ) -> Mapping[str, str]:
@@ -51,7 +72,8 @@ def frontend_attrs(
     Args:
         dockerfile: its bytes.
         build_args: the request's; `BUILDKIT_SYNTAX` among them wins over the Dockerfile.
-        allowed: repositories, such as `docker/dockerfile`.
+        allowed: repositories, such as `docker/dockerfile`, of which any image may be used; with
+            `@sha256:…` that one alone, with `=built-in` BuildKit's own frontend in its place.
 
     Raises:
         Refusal: 400: an image is named that is not allowed.
@@ -62,13 +84,22 @@ def frontend_attrs(
     named = build_args.get(SYNTAX_ARG, "").strip() or syntax(dockerfile)
     if not named:
         return BUILT_IN
-    image = named.split()[0]
-    if full_repository(image) not in {full_repository(name) for name in allowed}:
+    image, *rest = named.split(maxsplit=1)
+    known = {allow.repository: allow for allow in map(_Allowed.parse, allowed)}
+    allow = known.get(full_repository(image))
+    if allow is None:
+        names = ", ".join(entry.partition("=")[0] for entry in allowed)
         raise Refusal(
             400,
             f"the syntax {shown(image)} is not allowed on this builder: "
-            f"leave it out, or use one of {', '.join(allowed) or '(none)'}",
+            f"leave it out, or use one of {names or '(none)'}",
         )
+    if allow.pin == _OWN:
+        return BUILT_IN
+    if allow.pin:
+        # The digest decides; BuildKit looks at no tag beside it.
+        pinned = f"{allow.repository}@{allow.pin}"
+        return {f"build-arg:{SYNTAX_ARG}": " ".join([pinned, *rest])}
     tag = split_reference(image.partition("@")[0])[1]
     if "@" not in image and _WITHOUT_CACHE_NAMESPACES.fullmatch(tag):
         raise Refusal(
@@ -77,6 +108,11 @@ def frontend_attrs(
             "from strangers: use docker/dockerfile:1, or leave it out",
         )
     return {f"build-arg:{SYNTAX_ARG}": named}
+
+
+def repositories(allowed: Sequence[str]) -> list[str]:
+    """The repositories of `allowed_frontends` in full, without what they are pinned to."""
+    return [_Allowed.parse(entry).repository for entry in allowed]
 
 
 def is_pinned(attrs: Mapping[str, str]) -> bool:

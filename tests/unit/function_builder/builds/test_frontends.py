@@ -2,7 +2,13 @@
 
 import pytest
 
-from function_builder.builds.frontends import BUILT_IN, frontend_attrs, is_pinned, syntax
+from function_builder.builds.frontends import (
+    BUILT_IN,
+    frontend_attrs,
+    is_pinned,
+    repositories,
+    syntax,
+)
 from function_builder.contract.errors import Refusal
 
 ALLOWED = ("docker/dockerfile", "docker/dockerfile-upstream")
@@ -123,3 +129,15 @@ def test_a_dockerfile_in_utf_16_is_called_that(encoding):
 def test_an_image_with_a_digest_is_pinned(named, pinned):
     head = f"# syntax={named}\n".encode() if named else b""
     assert is_pinned(frontend_attrs(head + b"FROM scratch", {}, ["docker/dockerfile"])) is pinned
+
+
+def test_what_is_pinned_is_used_whatever_is_named():
+    digest = f"sha256:{'1' * 64}"
+    allowed = [f"docker/dockerfile@{digest}", "a.example/own=built-in"]
+    for named in ("docker/dockerfile:1", "docker.io/docker/dockerfile", f"{allowed[0][:-1]}2"):
+        attrs = frontend_attrs(f"# syntax={named} x\n".encode(), {}, allowed)
+        assert attrs == {"build-arg:BUILDKIT_SYNTAX": f"docker.io/docker/dockerfile@{digest} x"}
+    assert frontend_attrs(b"# syntax=a.example/own:1\n", {}, allowed) == BUILT_IN
+    assert repositories(allowed) == ["docker.io/docker/dockerfile", "a.example/own"]
+    with pytest.raises(Refusal, match=r"one of docker/dockerfile@sha256:1+, a\.example/own"):
+        frontend_attrs(b"# syntax=other/x\n", {}, allowed)

@@ -1,0 +1,57 @@
+"""Which sources BuildKit must not read for a build: its own machine's, and metadata services.
+
+BuildKit fetches `ADD` of a URL or a git repository itself, from its own network and not from that
+of RUN steps. So these expressions go with each solve, and BuildKit denies what they match. They
+see the address as a Dockerfile writes it: a name that resolves to such an address, a redirect and a
+submodule pass. docs/network.md says what holds those.
+
+The syntax is RE2's. Source: BuildKit, `sourcepolicy/matcher.go`; the identifiers are those of
+`client/llb/source.go`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+_METADATA: Final = (
+    r"169\.254\.\d+\.\d+",
+    # Alibaba Cloud, Azure.
+    r"100\.100\.100\.200",
+    r"168\.63\.129\.16",
+    # Link-local, AWS, Google Cloud.
+    r"\[fe[89ab][^\]]*\]",
+    r"\[fd00:0*ec2:[^\]]*\]",
+    r"\[fd20:0*ce:[^\]]*\]",
+    r"(?:[^/?#@]*\.)?metadata(?:\.google\.internal)?",
+    r"instance-data(?:\.[^/?#@:]*)?",
+)
+_LOOPBACK: Final = (
+    r"(?:127|0)\.\d+\.\d+\.\d+",
+    r"(?:[^/?#@]*\.)?localhost",
+    r"localhost\.localdomain|localhost6?|ip6-localhost|ip6-loopback",
+    # Each spelling of ::1, of :: and of what holds an address of IPv4.
+    r"\[(?:0|::|64:ff9b:)[^\]]*\]",
+    r"\[[^\]]*[.%][^\]]*\]",
+)
+_UNUSUAL: Final = (
+    # git's resolver reads 2130706433, 0x7f000001, 0177.0.0.1 and 127.1 as addresses.
+    r"(?:(?:0x[0-9a-f]*|\d+)\.)*0x[0-9a-f]*(?:\.(?:0x[0-9a-f]*|\d+))*",
+    r"\d+(?:\.\d+){0,2}",
+    r"(?:\d+\.)*0\d+(?:\.\d+)*",
+    # Go's HTTP client makes digits and dots of what looks like them.
+    r"[^/?#@]*[^\x00-\x7f][^/?#@]*",
+)
+_USER: Final = r"(?:[^/?#]*@)?"
+_END: Final = r"\.?(?::\d*)?(?:[/?#]|$)"
+
+
+def _any(hosts: Iterable[str]) -> str:
+    return "|".join(hosts)
+
+
+LOCAL_SOURCES: Final = (
+    rf"^(?i:https?|git)://{_USER}(?i:{_any(_METADATA + _LOOPBACK + _UNUSUAL)}){_END}",
+    # A registry on BuildKit's own machine is common.
+    rf"^docker-image://(?i:{_any(_METADATA)}){_END}",
+)
