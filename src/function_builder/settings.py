@@ -145,6 +145,15 @@ def _addresses(value: str) -> tuple[str, ...]:
     return servers
 
 
+def _frontends(value: str) -> tuple[str, ...]:
+    entries = _words(value)
+    if not all(map(_FRONTEND.fullmatch, entries)):
+        raise ValueError(
+            "must be NAME, NAME@sha256:DIGEST or NAME=built-in, comma separated, without tags"
+        )
+    return entries
+
+
 def _log_level(value: str) -> str:
     if value not in ("debug", "info", "warn", "error"):
         raise ValueError("must be debug, info, warn or error")
@@ -152,6 +161,9 @@ def _log_level(value: str) -> str:
 
 
 _REGISTRY = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
+_FRONTEND = re.compile(
+    _REGISTRY.pattern + r"?(/?[a-z0-9]+([._-]+[a-z0-9]+)*)+(@sha256:[0-9a-f]{64}|=built-in)?"
+)
 _MIRROR = re.compile(_REGISTRY.pattern + r"(/[a-z0-9._/-]+)?")
 _REPOSITORY = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+")
 
@@ -382,10 +394,19 @@ class Settings:
     )
     allowed_frontends: tuple[str, ...] = _setting(
         "allowed_frontends",
-        _words,
+        _frontends,
         ("docker/dockerfile", "docker/dockerfile-upstream"),
         """Images that a `# syntax=` line or BUILDKIT_SYNTAX may name, comma separated,
-        without tags. Empty: none, BuildKit's own frontend alone.""",
+        without tags. `NAME@sha256:…`: that image is used whatever tag is named; `NAME=built-in`:
+        BuildKit's own frontend is used instead. Empty: none may be named.""",
+    )
+
+    local_sources: bool = _setting(
+        "local_sources",
+        _flag,
+        False,
+        """Whether ADD, which BuildKit fetches itself, may name BuildKit's own 127.0.0.1, addresses
+        of the link, and metadata services.""",
     )
     allowed_caches: tuple[str, ...] = _setting(
         "allowed_caches",
@@ -416,6 +437,13 @@ class Settings:
         20 * 2**30,
         "What the build cache may take of the disk.",
     )
+    buildkit_memory: int = _setting(
+        "buildkit_memory",
+        _bytes,
+        0,
+        """What BuildKit itself may take of the memory, RUN steps not counted, where it runs as
+        root; beyond it the kernel ends it, and it is started again. 0: half of the memory.""",
+    )
     buildkit_log_level: str = _setting(
         "buildkit_log_level",
         _log_level,
@@ -427,7 +455,8 @@ class Settings:
         _mirrors,
         (),
         """Mirrors that BuildKit asks before the registry itself, comma separated:
-        `docker.io=mirror.internal:5000,ghcr.io=mirror.internal:5000/ghcr`.""",
+        `docker.io=mirror.internal:5000,ghcr.io=mirror.internal:5000/ghcr`. No build may push to
+        what stands there for the other registry's images, also with `buildkit_url`.""",
     )
     plain_http_registries: tuple[str, ...] = _setting(
         "plain_http_registries",
@@ -507,7 +536,7 @@ class Settings:
         return cls(**values)
 
 
-_LISTS: Final = (_text, _words, _networks, _mirrors, _pairs, _registries, _addresses)
+_LISTS: Final = (_text, _words, _frontends, _networks, _mirrors, _pairs, _registries, _addresses)
 """What an empty variable is a value of."""
 
 
@@ -521,9 +550,9 @@ OWN_BUILDKIT: Final = (
     "buildkit_cache_size",
     "buildkit_config",
     "buildkit_log_level",
+    "buildkit_memory",
     "plain_http_registries",
     "registry_authorities",
-    "registry_mirrors",
     "run_dns",
 )
 """Variables for a BuildKit of the builder's own; with `buildkit_url` they have no effect."""

@@ -69,6 +69,19 @@ def test_without_a_volume_the_cache_is_bounded_too():
     assert strategy["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
+def test_a_builder_knows_what_its_buildkit_asks_before_a_registry():
+    registries = {
+        "docker.io": {"mirrors": ["m:5000/hub", "http://no.setting"]},
+        "ghcr.io": {"mirrors": ["m:5000"]},
+    }
+    values = {"buildkit": {"registries": registries}, "payloadSecret": "s"}
+    given = "docker.io=m:5000/hub,ghcr.io=m:5000"
+    assert render(values).environment["registry_mirrors"] == given
+    own = {**values, "settings": {"registry_mirrors": "docker.io=other:5000"}}
+    assert render(own).environment["registry_mirrors"] == "docker.io=other:5000"
+    assert "registry_mirrors" not in render({}).environment
+
+
 def test_registries_and_parallelism_reach_buildkit():
     config = toml(CASES["everything"])
     assert config["registry"] == CASES["everything"]["buildkit"]["registries"]

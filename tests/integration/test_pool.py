@@ -19,6 +19,7 @@ from tests.support import children, until
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.images import pull
 from tests.support.requests import headers, make_tar
+from tests.support.servers import serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -110,6 +111,28 @@ async def test_builds_whose_buildkit_dies_begin_again_elsewhere_and_the_others_g
     again = [reply for reply in replies if any("begins again" in line for line in reply["log"])]
     sample = 'builds_placed_total{reason="lost"}'
     assert stage.builders[0].metric(sample) == len(again) == died
+
+
+async def test_one_that_dies_while_it_reads_the_dockerfile_is_not_followed_by_another(stage):
+    """It reads in its own memory: the same Dockerfile may end the next one too."""
+    asked = asyncio.Event()
+
+    async def never_answers(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        asked.set()
+        await reader.read()
+
+    async with serving(never_answers) as address:
+        body = make_tar({"Dockerfile": f"FROM {address}/base\n"}, {"skipPush": True})
+        url = f"{stage.builders[0].url}/build"
+        post = stage.http.post(url, content=body, headers=headers(body))
+        build = asyncio.create_task(post)
+        await asked.wait()
+        for daemon in stage.daemons:
+            os.killpg(daemon.pid, signal.SIGKILL)
+        reply = (await build).json()
+    assert reply["status"] == "failed"
+    assert not any("begins again" in line for line in reply["log"])
 
 
 async def test_a_buildkit_that_is_away_is_left_out(stage):

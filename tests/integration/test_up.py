@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from tests.support import free_address, running, until
+from tests.support.requests import make_tar, signature
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -115,6 +116,32 @@ async def test_it_builds_its_example_teaches_how_to_build_another_and_ends_by_ct
     second = await up()
     await second.until_it_serves()
     assert "made of this machine's busybox" not in second.printed
+
+
+async def test_what_up_mirrors_is_no_clients_to_push(up):
+    """Any client's `docker/dockerfile` would else read the Dockerfiles of all."""
+    one = await up()
+    await one.until_it_serves()
+    assert manifest(one.registry, "docker.io/library/busybox").status_code == 200
+    secret = (one.state / "payload-secret").read_text()
+    own = f"FROM busybox\nRUN echo mine > /mine\n# {one.builder}\n"
+
+    async def built(http, dockerfile, image=None):
+        config = {"image": image} if image else {"skipPush": True}
+        body = make_tar({"Dockerfile": dockerfile}, config)
+        signed = {"X-Build-Signature": signature(body, secret)}
+        return await http.post(f"http://{one.builder}/build", content=body, headers=signed)
+
+    async with httpx2.AsyncClient(trust_env=False, timeout=100) as http:
+        for name in ("docker.io/library/alpine:3", "docker.io/docker/dockerfile:9"):
+            answer = await built(http, own, f"{one.registry}/{name}")
+            assert answer.status_code == 400
+            assert "would stand in for one of docker.io" in answer.json()["error"]
+        # Elsewhere it may, and no one else's FROM finds it.
+        for name in ("library/alpine:3", "docker/dockerfile:9"):
+            assert (await built(http, own, f"{one.registry}/{name}")).status_code == 200
+        answer = await built(http, "# syntax=docker/dockerfile:9\nFROM busybox\nRUN ! ls /mine\n")
+        assert answer.json()["status"] == "success", answer.text
 
 
 async def test_sigterm_ends_all_of_it(up):

@@ -172,3 +172,18 @@ chart says only for want of rights gives way: Kubernetes refuses it beside the r
 {{- end -}}
 {{- mergeOverwrite $base (deepCopy $over) | toYaml -}}
 {{- end -}}
+
+{{/* What BuildKit asks before other registries, as the setting registry_mirrors has it. */}}
+{{- define "builder.mirrors" -}}
+{{- if and (ne .Values.topology "external") (not (hasKey .Values.settings "registry_mirrors")) -}}
+{{- $mirrors := list -}}
+{{- range $registry, $table := .Values.buildkit.registries -}}
+{{- range $mirror := $table.mirrors -}}
+{{- if regexMatch "^([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]+)?(/[a-z0-9._/-]+)?$" $mirror -}}
+{{- $mirrors = append $mirrors (printf "%s=%s" $registry $mirror) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- join "," $mirrors -}}
+{{- end -}}
+{{- end -}}

@@ -217,6 +217,10 @@ env:
   # docker-credential-ecr-login keeps its tokens there: its usual place cannot be written to.
   - name: AWS_ECR_CACHE_DIR
     value: /tmp/ecr
+  {{- with include "builder.mirrors" . }}
+  - name: registry_mirrors
+    value: {{ . | quote }}
+  {{- end }}
   {{- range $name, $value := .Values.settings }}
   {{- /* As it is, a large number would be written with an exponent. */}}
   - name: {{ $name }}

@@ -31,6 +31,7 @@ from function_builder.builds.failures import (
     absent_file,
     classify,
     find_remedy,
+    is_denied,
     near_miss,
     with_meaning,
     without_host_paths,
@@ -62,6 +63,10 @@ _LEFT_TO_BUILDKIT = (
     "The builder could fetch no token for a registry, so BuildKit is to fetch it: "
     "the build begins again."
 )
+_OWN_MACHINE = (
+    "ADD may not name BuildKit's own machine or network link, or a metadata service, on this "
+    "builder (local_sources)."
+)
 _STOPPED_AT = {Reason.TIMEOUT: "Timed out at"}
 _CRASH = Failure(
     error="the builder failed: this is not the fault of your build",
@@ -81,6 +86,7 @@ class Builder:
         confirm_pushes: ask the registry for each image after its push.
         build_timeout: seconds that a build may take.
         log_prefixes: what precedes the text of each log line.
+        denied_sources: regular expressions of the sources that BuildKit must not read.
     """
 
     def __init__(
@@ -93,6 +99,7 @@ class Builder:
         confirm_pushes: bool,
         build_timeout: float,
         log_prefixes: LogPrefixes,
+        denied_sources: Sequence[str] = (),
     ) -> None:
         self._pool = pool
         self._credentials = credentials
@@ -102,6 +109,7 @@ class Builder:
         self._pushes = Pushes() if confirm_pushes else None
         self._build_timeout = build_timeout
         self._log_prefixes = log_prefixes
+        self._denied_sources = denied_sources
 
     async def run(self, build: Build) -> None:
         """Run a build to its end; however it ends, it has a result afterwards.
@@ -145,7 +153,9 @@ class Builder:
         """Build where the function's cache is; once more elsewhere if that BuildKit is lost.
 
         All that a build does, it may do twice: its client would send it again. Not more often: if
-        it is this build that ends BuildKits, it has ended two.
+        it is this build that ends BuildKits, it has ended two. Not even twice where BuildKit was
+        lost while it read the Dockerfile: it reads in its own memory, so the Dockerfile may be what
+        ended it.
         """
         build.log.append([transcript.note(note) for note in build.request.config.notes])
         function = _function(build.request) or build.id
@@ -160,7 +170,7 @@ class Builder:
                 except BuildKitError as failure:
                     # It may have restarted, and on a machine that lost what was not yet written.
                     daemon.doubt()
-                    if lost or not self._pool.has_other(daemon):
+                    if lost or _suspect(build, failure) or not self._pool.has_other(daemon):
                         raise
                     lost = daemon
                     _log.warning("BuildKit was lost", buildkit=daemon.address, reason=str(failure))
@@ -257,6 +267,7 @@ class Builder:
                 ),
                 attachables=[files, auth, Secrets(request.secrets)],
                 shared_key=lease.shared_key,
+                denied_sources=self._denied_sources,
                 # History keeps output as it came, with the secrets that a RUN step prints; and to
                 # write it costs a tenth of a cached build's time (docs/performance.md).
                 internal=True,
@@ -280,6 +291,12 @@ class Builder:
             build.log.append(transcript.rest())
             build.transfers += files.transfers
             lease.release(intact=ended and loads.all_stored(files.transfers))
+
+
+def _suspect(build: Build, failure: BuildKitError) -> bool:
+    """Whether it may be what BuildKit read of this build that has ended it."""
+    reading = build.started and not build.measures.has_steps
+    return reading and not isinstance(failure, ConnectionFailed)
 
 
 def _prepare(
@@ -353,6 +370,8 @@ def _told(build: Build, failure: Failure) -> Iterator[str]:
         yield f"{_STOPPED_AT.get(failure.reason, 'Failed at')} {failure.step}"
     if failure.source:
         yield from failure.source.excerpt.split("\n")
+    if is_denied(failure.error):
+        yield _OWN_MACHINE
     absent = absent_file(failure.error)
     if absent and "--from=" not in failure.step:
         near = near_miss(absent, (entry.path for entry in build.request.context))

@@ -32,6 +32,9 @@ _PUSH: Final = "failed to push "
 _NOT_ALLOWED: Final = re.compile(r"failed to load LLB: .* is not allowed", re.DOTALL)
 """`solver/llbsolver/vertex.go`, of entitlements."""
 
+_DENIED: Final = " denied by policy: source denied by policy"
+"""`sourcepolicy/engine.go`, of what `builds/sources.py` does not allow."""
+
 _BASE_STEP: Final = re.compile(r"\[(?:[^\]]+ )?\d+/\d+\] FROM ")
 
 _REFUSED: Final = re.compile(
@@ -154,6 +157,11 @@ def doubt_of_push(message: str) -> Doubt | None:
     return Doubt.ABSENT if _NOT_THERE.match(message) else None
 
 
+def is_denied(message: str) -> bool:
+    """Whether BuildKit was told not to read a source that the Dockerfile names."""
+    return message.endswith(_DENIED)
+
+
 def absent_file(message: str) -> str | None:
     """The path in the context that a COPY or ADD names and BuildKit did not find."""
     found = _ABSENT.search(message)
@@ -209,6 +217,8 @@ def without_host_paths(text: str) -> str:
 def _reason(error: RPCError, step: str) -> Reason:
     message = error.message
     frontend = isinstance(error, SolveError) and error.in_frontend
+    if is_denied(message):
+        return Reason.POLICY
     if message.startswith(_PUSH):
         reason = Reason.PUSH
     elif _NO_PLATFORM in message or _BASE_STEP.match(step) or (frontend and _METADATA in message):

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from function_builder.builds.frontends import full_repository
 from function_builder.contract.errors import Refusal, shown
+from function_builder.contract.references import full_repository
 
 Mirrors = Sequence[tuple[str, str]]
 """Registries, and the mirrors that BuildKit asks before them: `host:port`, or with a path."""

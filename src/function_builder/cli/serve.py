@@ -124,7 +124,12 @@ async def _serve(environment: dict[str, str], state: Path, network: Network) -> 
     if network is Network.HOST:
         logger.warning("RUN steps use this host's network, its 127.0.0.1 included")
     logger.info("starting a BuildKit of its own", state=str(state), network=network.value)
-    daemon = BuildKitDaemon(state / "buildkit", config=own_buildkit(settings), network=network)
+    daemon = BuildKitDaemon(
+        state / "buildkit",
+        config=own_buildkit(settings),
+        network=network,
+        memory=settings.buildkit_memory,
+    )
     async with daemon:
         own = {**environment, "buildkit_url": daemon.address}
         await server.serve(Settings.from_environment(own))
@@ -137,14 +142,16 @@ def own_buildkit(
 
     Args:
         settings: the operator's.
-        mirrored: registries that `registry` stands in for, after the operator's mirrors.
+        mirrored: registries that `registry` stands in for, below their names, after the operator's
+            mirrors.
         registry: one over plain HTTP, as `host:port`.
 
     Raises:
         EngineError: `buildkit_config`, or a file of `registry_authorities`, cannot be used.
     """
     mirrors: dict[str, list[str]] = {}
-    for host, mirror in (*settings.registry_mirrors, *((host, registry) for host in mirrored)):
+    own = [(host, f"{registry}/{host}") for host in mirrored]
+    for host, mirror in (*settings.registry_mirrors, *own):
         mirrors.setdefault(host, []).append(mirror)
     authorities: dict[str, list[Path]] = {}
     for host, file in settings.registry_authorities:

@@ -7,7 +7,7 @@ import os
 import secrets
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -31,7 +31,13 @@ from function_builder.settings import Settings
 from function_builder.telemetry import configure_logging
 
 MIRRORED: Final = ("docker.io", "ghcr.io")
-"""What `up`'s registry stands in for: the base images of OpenFaaS' templates come from both."""
+"""What `up`'s registry stands in for: the base images of OpenFaaS' templates come from both.
+
+Their images lie below these names, apart from those that builds push.
+"""
+
+_FRONTENDS: Final = "docker/dockerfile=built-in,docker/dockerfile-upstream=built-in"
+"""Any RUN step may push to `up`'s registry, so that no image there is to read Dockerfiles."""
 
 
 def up(
@@ -60,9 +66,9 @@ def up(
 
     Everything listens on 127.0.0.1 and is kept in one directory, which an ordinary user removes
     with `rootlesskit rm -rf .run`, for BuildKit's files there belong to other ids.
-    The registry stands in for Docker Hub and ghcr.io too, and has a busybox to build on, so no
-    other registry is needed. `make up` takes options as variables:
-    make up registry_listen=127.0.0.1:5001
+    The registry stands in for Docker Hub and ghcr.io too, by what is pushed below docker.io/ and
+    ghcr.io/ in it, and has a busybox to build on, so no other registry is needed. `make up` takes
+    options as variables: make up registry_listen=127.0.0.1:5001
     """
     stack = Stack(
         listen=listen,
@@ -128,17 +134,20 @@ async def _up(stack: Stack) -> None:
         registry = Registry(
             stack.state / "registry", listen=stack.registry_listen, log=stack.state / "registry.log"
         )
+        settings = Settings.from_environment(os.environ)
         daemon = BuildKitDaemon(
             stack.state / "buildkit",
             config=own_buildkit(
-                Settings.from_environment(os.environ),
+                settings,
                 mirrored=MIRRORED,
                 registry=stack.registry,
             ),
+            memory=settings.buildkit_memory,
             log=stack.state / "buildkitd.log",
         )
         _say(f"registry   {stack.registry}")
         async with registry:
+            await seed_base_image(registry.address, "docker.io/library/busybox:latest")
             if await seed_base_image(registry.address):
                 _say("           has a new library/busybox:latest, made of this machine's busybox")
             _say(f"buildkitd  {daemon.address}")
@@ -151,6 +160,7 @@ async def _serve_and_show(stack: Stack, buildkit_url: str) -> None:
     settings = Settings.from_environment(
         {
             "build_secrets_private_key_path": str(stack.secrets_key_file),
+            "allowed_frontends": _FRONTENDS,
             **os.environ,
             "listen": stack.listen,
             "metrics_listen": stack.metrics_listen,
@@ -161,6 +171,9 @@ async def _serve_and_show(stack: Stack, buildkit_url: str) -> None:
             "drain_timeout": "0",
         }
     )
+    # Images that stand in for another registry's are no build's to push.
+    own = tuple((host, f"{stack.registry}/{host}") for host in MIRRORED)
+    settings = replace(settings, registry_mirrors=settings.registry_mirrors + own)
     metrics = HostPort.parse(stack.metrics_listen).local
     _say(f"builder    {stack.url}, its metrics http://{metrics}/metrics")
     ready = asyncio.Event()

@@ -12,18 +12,21 @@ from starlette.requests import Request
 from function_builder.builds.build import BuildRequest
 from function_builder.builds.context import content_digests, recorded_entries
 from function_builder.builds.epoch import EPOCH
+from function_builder.builds.expansion import refuse_expansion
 from function_builder.builds.frontends import (
     BUILT_IN,
     MAX_DOCKERFILE_BYTES,
     frontend_attrs,
     is_pinned,
+    repositories,
 )
 from function_builder.builds.measures import BuildPhase, Measures
+from function_builder.builds.mirrors import refuse_mirror
 from function_builder.builds.policy import Policy
 from function_builder.builds.slots import Closed, NoSlot, Place
 from function_builder.contract.answer_signature import AnswerSignature, build_answer
 from function_builder.contract.archive import open_archive
-from function_builder.contract.config import parse_config
+from function_builder.contract.config import BuildConfig, parse_config
 from function_builder.contract.context import (
     DOCKERFILE,
     check_spare_ignore_file,
@@ -31,7 +34,7 @@ from function_builder.contract.context import (
     read_folder,
 )
 from function_builder.contract.errors import Refusal
-from function_builder.contract.options import IMAGE_CONTEXT
+from function_builder.contract.options import IMAGE_CONTEXT, cache_attrs
 from function_builder.contract.secrets import SecretsKey, unseal
 from function_builder.contract.signature import SIGNATURE_HEADER, Signature
 from function_builder.contract.timestamp import TIMESTAMP_HEADER, Timestamp
@@ -192,6 +195,7 @@ def _check(spool: Spool, settings: Settings, key: SecretsKey | None, domain: str
     config = parse_config(archive.config)
     policy = _policy(settings)
     policy.check(config)
+    _check_mirrors(config, settings)
     path = config.dockerfile or DOCKERFILE
     context = read_context(archive, path)
     folders = {
@@ -207,6 +211,7 @@ def _check(spool: Spool, settings: Settings, key: SecretsKey | None, domain: str
         )
     dockerfile = archive.reader.read(context.dockerfile.offset, context.dockerfile.size)
     frontend = frontend_attrs(dockerfile, config.build_args, settings.allowed_frontends)
+    refuse_expansion(dockerfile, config.build_args, config.platforms)
     if frontend != BUILT_IN:
         check_spare_ignore_file(archive, context, path, pinned=is_pinned(frontend))
     return BuildRequest(
@@ -223,11 +228,18 @@ def _check(spool: Spool, settings: Settings, key: SecretsKey | None, domain: str
     )
 
 
+def _check_mirrors(config: BuildConfig, settings: Settings) -> None:
+    pushed = () if config.skip_push else (config.image, *config.tags)
+    frontends = repositories(settings.allowed_frontends)
+    for image in (*pushed, *(cache_attrs(cache)["ref"] for cache in config.cache_to)):
+        refuse_mirror(image, settings.registry_mirrors, frontends)
+
+
 def _policy(settings: Settings) -> Policy:
     return Policy(
         caches=settings.allowed_caches,
         context_images=settings.allowed_context_images,
-        frontends=settings.allowed_frontends,
+        frontends=repositories(settings.allowed_frontends),
         kept_caches=settings.cache_registry,
         sbom_generator=settings.sbom_generator,
     )

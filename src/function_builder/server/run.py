@@ -19,6 +19,7 @@ from function_builder.builds.builder import Builder
 from function_builder.builds.credentials import RegistryCredentials
 from function_builder.builds.options import RegistryCache
 from function_builder.builds.slots import Slots
+from function_builder.builds.sources import LOCAL_SOURCES
 from function_builder.engine import EngineError, ensure_free, listeners
 from function_builder.server import keys
 from function_builder.server.app import create_app
@@ -94,6 +95,7 @@ def _service(settings: Settings) -> Service:
             confirm_pushes=settings.confirm_pushes,
             build_timeout=settings.build_timeout,
             log_prefixes=settings.log_prefixes,
+            denied_sources=() if settings.local_sources else LOCAL_SOURCES,
         ),
         pool=pool,
         metrics=Metrics(),

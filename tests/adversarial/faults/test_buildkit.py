@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from aiobuildkit import Client, ConnectionLost, FileSync, LocalDirectory
 from function_builder.engine import BuildKitConfig, BuildKitDaemon
 from tests.adversarial.faults.asking import ask, is_free, is_whole
 from tests.support import until
@@ -35,6 +37,37 @@ async def test_killed_in_the_middle_of_builds_it_comes_back_and_so_does_the_buil
                 assert reply["status"] == "failed"
                 assert "BuildKit was lost" in reply["error"]
             await is_whole(http, builder)
+
+
+async def test_its_own_memory_has_a_limit_and_steps_do_not_count(
+    engine_root, buildkit_config, tmp_path, http
+):
+    """What it expands is no step's: without a limit of its own it takes the machine's memory."""
+    if os.geteuid():
+        pytest.skip("root alone makes control groups")
+    grows = f"FROM busybox\nARG A={'a' * 100}\n" + f"ARG A={'$A' * 10}\n" * 7 + "RUN :\n"
+    (tmp_path / "Dockerfile").write_text(grows)
+    tree = LocalDirectory(tmp_path)
+    root = engine_root / "small"
+    daemon = BuildKitDaemon(root, config=buildkit_config, memory=200 << 20, log=root / "log")
+    root.mkdir()
+    async with daemon, running_builder(tmp_path / "b", daemon.address) as builder:
+        files = FileSync({"dockerfile": tree, "context": tree})
+        with capture_logs() as logged:
+            async with (
+                Client(daemon.address) as client,
+                client.solve(attachables=[files], shared_key="grows") as solve,
+            ):
+                with pytest.raises(ConnectionLost):
+                    await solve.result()
+            await until(lambda: "program started again" in [line["event"] for line in logged])
+        await is_whole(http, builder)
+        step = "FROM busybox\nRUN dd if=/dev/zero of=/dev/null bs=300M count=1\n"
+        body = make_tar({"Dockerfile": step}, SKIP)
+        answer = await http.post(f"{builder.url}/build", content=body, headers=headers(body))
+        assert answer.json()["status"] == "success", answer.text
+    (died,) = [line for line in logged if line["event"] == "program died"]
+    assert died["how"].endswith(": its memory limit of 200 MiB")
 
 
 class WithoutCollector(BuildKitConfig):

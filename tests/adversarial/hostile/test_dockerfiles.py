@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from bench import usage
 from function_builder.builds.log import MAX_LOG_CHARS
+from function_builder.builds.words import Word
 from function_builder.engine import BuildKitConfig, BuildKitDaemon, StepLimits, StepLogLimits
 from tests.support import running, until
 from tests.support.builders import RunningBuilder, running_builder
@@ -180,6 +181,81 @@ async def test_what_is_not_given_is_refused_in_words(confined, dockerfile, answe
     assert reply["status"] == "failed"
     assert answer in reply["error"], reply["error"]
     await builds(confined)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:1/x",
+        "http://user@localhost:1/x",
+        "http://[::ffff:127.0.0.1]:1/x",
+        "http://169.254.169.254/latest/meta-data",
+        "http://127\u30020\u30020\u30021:1/x",
+        "http://2130706433:1/x.git",
+        "https://127.0.0.1:1/x.git#main",
+        "git@localhost:x.git",
+    ],
+)
+async def test_buildkit_reads_nothing_of_its_own_machine_for_a_dockerfile(confined, address):
+    reply = (await ask(confined, f"FROM busybox\nADD {address} /it\n")).json()
+    assert (reply["status"], reply["reason"]) == ("failed", "policy"), reply
+    assert "denied by policy" in reply["error"], reply["error"]
+    assert "ADD may not name BuildKit's own machine" in reply["log"][-1]
+
+
+async def test_where_the_operator_allows_it_buildkit_does(buildkitd, tmp_path, steps):
+    async with running_builder(tmp_path / "b", buildkitd, local_sources="true") as builder:
+        reply = (await ask(builder, "FROM busybox\nADD http://127.0.0.1:1/x /it\n")).json()
+        assert "connection refused" in reply["error"], reply["error"]
+
+
+# What it becomes when BuildKit expands its variables
+
+
+async def test_variables_that_grow_are_refused_before_buildkit_expands_them(confined):
+    grows = f"ARG A={'a' * 100}\n" + "ARG A=$A$A$A$A$A$A$A$A$A$A\n" * 8
+    answer = await ask(confined, f"FROM busybox\n{grows}")
+    assert answer.status_code == 400
+    assert "variables grow too long" in answer.json()["error"]
+
+
+VARIABLES = {"A": "aa/b.c-a", "B": "", "C": "x y"}
+WORDS = [
+    *(
+        "$A$A",
+        "${A}x$B$U",
+        "'$A'",
+        '"$A $C"',
+        "\\$A",
+        '"\\$A"',
+        "\\\\$A",
+        "$A'$A'\"'\"$A\"'\"",
+        "$$A",
+    ),
+    *("${A:-$C}", "${B:-$A$A}", "${B-$A}", "${U-$A}", "${A:+$A$A}", "${A+}", "${A:?$C}", "$1a$@"),
+    *("${A#a}", "${A##*/}", "${A%a}", "${A%%.*}", "${A/a/$C$C}", "${A//a/$A}", "${A//?/xyz}"),
+    *(
+        "${A//a/\\$0\\$0\\$0}",
+        "${B//*/$A}",
+        "${A//\\//$A}",
+        "${U:-${A//a/${A:-$C}}}",
+        "${A//'}'/x}$A",
+    ),
+]
+
+
+async def test_no_length_is_below_that_of_buildkit(confined):
+    """Each word as the value of a variable, which a step then measures."""
+    given = "".join(f'ENV {name}="{value}"\n' for name, value in VARIABLES.items())
+    words = "".join(f"ENV W{number}={word}\n" for number, word in enumerate(WORDS))
+    step = f"for n in $(seq 0 {len(WORDS) - 1}); do eval echo \\${{#W$n}}; done"
+    reply = (await ask(confined, f"FROM busybox\n{given}{words}RUN {step}\n")).json()
+    assert reply["status"] == "success", reply
+    lengths = [int(line) for line in said(reply) if line.isdigit()]
+    assert len(lengths) == len(WORDS)
+    for word, length in zip(WORDS, lengths, strict=True):
+        bound = Word(word, "\\", lambda name: len(VARIABLES.get(name, "")), quotes=True).length()
+        assert length <= bound, word
 
 
 HOSTILE = "evil.example/frontend:1"

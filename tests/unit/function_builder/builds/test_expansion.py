@@ -1,6 +1,6 @@
 """Dockerfiles whose variables grow: what is refused, and that no ordinary one is.
 
-That no length is below BuildKit's own is shown in tests/hostile/test_dockerfiles.py.
+That no length is below BuildKit's own is shown in tests/adversarial/hostile/test_dockerfiles.py.
 """
 
 import contextlib

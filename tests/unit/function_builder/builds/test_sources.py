@@ -1,4 +1,4 @@
-"""Which sources are denied. BuildKit's own matching is in tests/hostile/test_dockerfiles.py."""
+"""Which sources are denied. BuildKit matches them in tests/adversarial/hostile."""
 
 import re
 

@@ -27,9 +27,9 @@ def test_an_own_buildkit_is_told_what_the_settings_say(tmp_path):
     config = own_buildkit(settings, mirrored=MIRRORED, registry="127.0.0.1:5000")
     # The operator's mirrors come first.
     assert config.mirrors == {
-        "ghcr.io": ["mirror:5000/ghcr", "127.0.0.1:5000"],
+        "ghcr.io": ["mirror:5000/ghcr", "127.0.0.1:5000/ghcr.io"],
         "quay.io": ["mirror:5000"],
-        "docker.io": ["127.0.0.1:5000"],
+        "docker.io": ["127.0.0.1:5000/docker.io"],
     }
     assert config.plain_http == ["mirror:5000", "127.0.0.1:5000"]
     assert config.authorities == {"a.internal": [one, two]}
