@@ -300,17 +300,18 @@ class Settings:
         "max_uploads",
         _count,
         0,
-        """Bodies that may be on their way at a time; one more is answered 429, unless a slower
-        upload can be ended for it. 0: as many as fill every slot and the whole queue, 4 for each
-        slot, or 16, whichever is most; 256 without `max_inflight`.""",
+        """Bodies that may be on their way at a time whose signature is not proven yet, and as many
+        again whose client proves it at the headers (X-Build-Timestamp). Beyond it, the slowest
+        upload of the address with the most is answered 429. 0: as many as fill every slot and the
+        whole queue, 4 for each slot, or 16, whichever is most; 256 without `max_inflight`.""",
     )
     trusted_proxies: Networks = _setting(
         "trusted_proxies",
         _networks,
         (),
-        """Networks of proxies whose X-Forwarded-For or Forwarded header names the client in the
-        log, comma separated, such as `10.0.0.0/8,fd00::/8`. Empty: the log has the peer's
-        address.""",
+        """Networks of proxies whose X-Forwarded-For or Forwarded header names the client, comma
+        separated, such as `10.0.0.0/8,fd00::/8`. The log has the client's address, and uploads are
+        counted by it. Empty: the peer's address counts.""",
     )
     enable_lchown: bool = _setting(
         "enable_lchown", _flag, False, "Accepted, without effect: nothing is ever unpacked."
@@ -351,7 +352,8 @@ class Settings:
         "upload_timeout",
         _seconds,
         60.0,
-        "How long an upload may pause before it is ended with 408.",
+        """How long an upload may pause before it is ended with 408. It is also ended if it takes
+        more than twice that time and 1 s for each KiB.""",
     )
     build_timeout: float = _setting(
         "build_timeout", _seconds, 1800.0, "How long a build may take, push included."

@@ -115,8 +115,10 @@ class Metrics:
         self.waiting = self._gauge("builds_waiting", "Builds that wait for a slot.")
         self.slots_taken = self._gauge("slots_taken", "Build slots taken.")
         self.slots_limit = self._gauge("slots_limit", "Build slots there are; 0: no limit.")
-        self.uploads = self._gauge("uploads_in_progress", "Bodies that are not proven yet.")
-        self.uploads_limit = self._gauge("uploads_limit", "Such bodies that there may be.")
+        self.uploads = self._gauge("uploads_in_progress", "Bodies on their way.")
+        self.uploads_limit = self._gauge(
+            "uploads_limit", "Such bodies that there may be: proven at the headers, and others."
+        )
         self.tasks = self._gauge("tasks", "asyncio tasks that have not ended.")
         self.spool_available = self._gauge(
             "spool_available_bytes", "Room on the disk for request bodies."

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from function_builder.contract.timestamp import stamp
 from tests.support import until
 from tests.support.builders import RunningBuilder, running_builder
-from tests.support.requests import headers, make_tar
+from tests.support.requests import SECRET, headers, make_tar
 
 pytestmark = pytest.mark.integration
 
@@ -138,6 +140,8 @@ async def test_an_upload_that_was_taken_is_built_while_others_are_refused(starti
         yield QUICK[512:]
 
     sent = {**headers(QUICK, stream=True), "Content-Length": str(len(QUICK))}
+    secret, signed = SECRET.encode(), sent["X-Build-Signature"]
+    sent["X-Build-Timestamp"] = stamp(secret, signed, time.time())
     async with starting(drain_delay="1s") as builder:
         upload = asyncio.create_task(
             http.post(f"{builder.url}/build", content=slowly(), headers=sent)
@@ -149,6 +153,19 @@ async def test_an_upload_that_was_taken_is_built_while_others_are_refused(starti
         assert last_of(await upload)["status"] == "success"
         async with asyncio.timeout(60):
             assert await builder.process.wait() == 0
+
+
+async def test_a_body_that_is_not_proven_does_not_hold_the_end(starting):
+    async with starting(drain_timeout="1h") as builder:
+        host, port = builder.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nA")
+        await until(lambda: builder.metric("uploads_in_progress") == 1)
+        builder.terminate()
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
+        async with asyncio.timeout(60):
+            assert await builder.process.wait() == 0
+        writer.close()
 
 
 async def test_an_idle_builder_ends_as_soon_as_its_delay_is_over(starting, http):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from starlette.requests import Request
 
@@ -37,26 +38,19 @@ from function_builder.contract.errors import Refusal
 from function_builder.contract.options import IMAGE_CONTEXT, cache_attrs
 from function_builder.contract.secrets import SecretsKey, unseal
 from function_builder.contract.signature import SIGNATURE_HEADER, Signature
-from function_builder.contract.timestamp import TIMESTAMP_HEADER, Timestamp
+from function_builder.contract.timestamp import TIMESTAMP_HEADER, Timestamp, read_timestamp
 from function_builder.server import keys
+from function_builder.server.crowd import source_of
+from function_builder.server.peers import client_address
 from function_builder.server.service import Phase, Service
 from function_builder.server.spool import Intake, Spool, too_large
-from function_builder.server.uploads import TooManyUploads
 from function_builder.settings import Settings
 
+PROOF_SECONDS: Final = 300.0
+"""How far a request's time may lie from the builder's clock to prove its client at the headers.
 
-class EarlyAnswer(Exception):
-    """The request is answered before its body has arrived.
-
-    Attributes:
-        refusal: the answer.
-        begun: whether its client was told to send the body, or let to.
-    """
-
-    def __init__(self, refusal: Refusal, *, begun: bool = False) -> None:
-        super().__init__(refusal.reason)
-        self.refusal = refusal
-        self.begun = begun
+A client whose clock is wrong is served too, among those that prove themselves by their body.
+"""
 
 
 class Admitted(NamedTuple):
@@ -88,19 +82,20 @@ async def admit(
         measures: is told when the body is here, and when it is checked.
 
     Raises:
-        EarlyAnswer: there is no use in waiting for the body.
-        Refusal: the body is here, and wrong; or there was no place any more.
+        Refusal: the body is wrong, or need not be waited for; or there was no place.
         ClientDisconnect: the client went away.
     """
     secrets = _payload_secrets(service.settings)
     signature = Signature(secrets) if secrets else None
     _refuse_at_sight(request, service)
     timestamp = _timestamp(request, service, secrets, held)
-    service.take()
-    await _receive(request, service, spool, signature)
+    if timestamp is not None:
+        service.take()
+    await _receive(request, service, spool, signature, timestamp and timestamp.mac)
     measures.end(BuildPhase.UPLOAD)
     service.metrics.received_bytes.inc(spool.size)
     answer = _proven(request, signature) if signature is not None else None
+    service.take()
     place = held.enter_context(service.slots.place())
     domain = keys.trust_domain(secrets[0]) if secrets else keys.OPEN_DOMAIN
     key = _secrets_key(service.settings)
@@ -131,42 +126,44 @@ def _refuse_at_sight(request: Request, service: Service) -> None:
     """What the headers alone give away.
 
     Raises:
-        EarlyAnswer: 413, 415, 429 or 503.
+        Refusal: 413, 415, 429 or 503.
     """
     limit = service.settings.largest_body
     length = request.headers.get("content-length", "")
     encoding = request.headers.get("content-encoding", "identity")
     if service.phase in (Phase.DRAINING, Phase.ENDING):
-        raise EarlyAnswer(Closed())
+        raise Closed
     if length.isdigit() and int(length) > limit:
-        raise EarlyAnswer(too_large(limit))
+        raise too_large(limit)
     if encoding.strip().lower() not in ("", "identity"):
-        raise EarlyAnswer(Refusal(415, "the body is compressed: send the tar as it is"))
+        raise Refusal(415, "the body is compressed: send the tar as it is")
     if service.slots.full:
-        raise EarlyAnswer(NoSlot(service.slots.limit))
-    if service.uploads.full:
-        raise EarlyAnswer(TooManyUploads(service.uploads.limit))
+        raise NoSlot(service.slots.limit)
 
 
 def _timestamp(
     request: Request, service: Service, secrets: Sequence[bytes], held: ExitStack
 ) -> Timestamp | None:
-    """When the request was signed, where the builder asks; the body must still match.
+    """When the request was signed, if its client says so; the body must still match.
 
     Raises:
-        EarlyAnswer: 401.
+        Refusal: 401, where the builder asks for it.
     """
-    if service.replays is None:
-        return None
     header, signature = map(request.headers.get, (TIMESTAMP_HEADER, SIGNATURE_HEADER))
-    try:
+    if service.replays is not None:
         return held.enter_context(service.replays.claim(header, signature, secrets))
-    except Refusal as refusal:
-        raise EarlyAnswer(refusal) from refusal
+    timestamp = read_timestamp(header, signature, secrets)
+    if timestamp is None or abs(timestamp.seconds - time.time()) > PROOF_SECONDS:
+        return None
+    return timestamp
 
 
 async def _receive(
-    request: Request, service: Service, spool: Spool, signature: Signature | None
+    request: Request,
+    service: Service,
+    spool: Spool,
+    signature: Signature | None,
+    proof: bytes | None,
 ) -> None:
     intake = Intake(
         request.receive,
@@ -174,13 +171,9 @@ async def _receive(
         max_bytes=service.settings.largest_body,
         timeout=service.settings.upload_timeout,
     )
-    try:
-        with service.uploads.place(intake):
-            await intake.into(spool)
-    except Refusal as refusal:
-        if intake.complete:
-            raise
-        raise EarlyAnswer(refusal, begun=True) from refusal
+    source = source_of(client_address(request, service.settings.trusted_proxies))
+    with service.uploads.place(intake, source, proof):
+        await intake.into(spool)
 
 
 def _check(spool: Spool, settings: Settings, key: SecretsKey | None, domain: str) -> BuildRequest:
@@ -251,7 +244,7 @@ def _payload_secrets(settings: Settings) -> list[bytes]:
     try:
         return keys.payload_secrets(settings.secret_mount_path)
     except keys.KeyFileError as error:
-        raise EarlyAnswer(keys.unavailable("its payload secret")) from error
+        raise keys.unavailable("its payload secret") from error
 
 
 def _secrets_key(settings: Settings) -> SecretsKey | None:

@@ -22,8 +22,8 @@ from function_builder.builds.slots import NoSlot
 from function_builder.contract.answer_signature import AnswerSignature
 from function_builder.contract.errors import Refusal
 from function_builder.contract.result import BuildStatus, progress_lines
-from function_builder.server.admission import EarlyAnswer, admit
-from function_builder.server.answers import answer_early, refused
+from function_builder.server.admission import admit
+from function_builder.server.answers import refused
 from function_builder.server.metrics import GONE, REASONS, count_build
 from function_builder.server.peers import client_address
 from function_builder.server.service import Service
@@ -73,12 +73,6 @@ class BuildEndpoint:
                 admitted = await admit(request, self._service, spool, held, measures)
             except ClientDisconnect:
                 self._note_refusal(request, trace, Refusal(GONE, ""))
-            except EarlyAnswer as early:
-                self._note_refusal(request, trace, early.refusal)
-                # Not after the rest of the body, which may take long: perhaps the disk is full.
-                spool.close()
-                answer = refused(early.refusal)
-                await answer_early(answer, scope, receive, send, begun=early.begun)
             except Refusal as refusal:
                 self._note_refusal(request, trace, refusal)
                 await refused(refusal)(scope, receive, send)

@@ -1,44 +1,89 @@
-"""HTTP/1.1 by uvicorn, with bounds on what a client sends beside bodies, and leaves unread."""
+"""HTTP/1.1 by uvicorn, with a deadline and a bound for each phase of a connection."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any, Final, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from function_builder.server.connections import Connections, readable
+from function_builder.server.crowd import source_of
 from function_builder.server.upgrades import UpgradeFilter
 
-MAX_HEAD_BYTES: Final = 64 * 1024
-"""As many bytes may come without any of a body among them: headers, trailers, chunks' framing."""
+MAX_HEAD_BYTES: Final = 32 * 1024
+"""A request's bytes that are not its body's: headers, trailers, and the framing of chunks.
+
+A body adds an eighth of its size to the bound, for the framing of its chunks.
+"""
+
+MAX_HEADERS: Final = 128
+"""Headers and trailers of one request: each takes about 150 bytes of memory beside its own."""
+
+FREE_CHUNKS: Final = 1024
+MIN_CHUNK_BYTES: Final = 32
+"""After a body's first `FREE_CHUNKS` chunks, a chunk must have so many bytes on average.
+
+The parser calls Python for each chunk. A read of 256 KiB holds 43,000 chunks of one byte, which
+would stop the event loop for a quarter of a second.
+"""
 
 HEAD_SECONDS: Final = 30.0
-"""How long a connection may take until a request's headers are there."""
+"""From a connection's start, or a request's first byte, until its headers are there."""
+
+LINGER_SECONDS: Final = 30.0
+"""How long the rest of a request is discarded after its answer.
+
+A client that sends its whole body before it reads would lose the answer to a reset if the
+connection were closed while the client sends.
+"""
+
+MAX_DISCARDED_BYTES: Final = 256 * 1024
+"""How many bytes are discarded that belong to no body.
+
+They come behind a request that is not answered yet, or behind one that cannot be parsed. A refused
+body is discarded whatever its size: it may be refused because it is too large.
+"""
 
 READ_SECONDS: Final = 300.0
-"""How long a client may take nothing of what was written to it.
+"""How long a client may read nothing of its answer before it is disconnected.
 
-A reader may look at a page of the log in a pager for this long; then it is disconnected.
+A user may look at a page of a log in a pager for minutes.
 """
 
 
+class _BoundError(Exception):
+    """A request exceeds a bound; raised within the parser's callbacks, it stops the parser."""
+
+
 class BoundedHTTP(HttpToolsProtocol):
-    """uvicorn's protocol, which by itself takes headers without end, and waits for them for ever.
+    """uvicorn's protocol with bounds.
 
-    Nothing is signed at that point, so any client could fill the memory, or hold every file
-    descriptor. Nor does it mind a client that leaves its answer unread: the answer would lie
-    here for ever.
+    uvicorn by itself accepts headers without end, waits for them without end, and keeps an answer
+    for a client that does not read it. Until a signature is proven, any stranger can do that.
 
-    A request that is sent behind another, before that one is answered, is not answered at all: the
-    connection ends with the first answer, as RFC 9112, 9.3.2, lets a server do. uvicorn would keep
-    it, and stop to read; then a disconnect of the first one's client would not be noticed.
+    | phase | deadline | bound |
+    |---|---|---|
+    | headers | `HEAD_SECONDS` | `MAX_HEAD_BYTES`, `MAX_HEADERS`, `Connections` |
+    | body | `upload_timeout` (spool.py) | `MIN_CHUNK_BYTES`, `Uploads` |
+    | answer, while the request's rest still comes | `LINGER_SECONDS` | `Connections` |
+    | answer that is not read | `READ_SECONDS` | `UnreadLogs` |
+    | between requests | `keep_alive_timeout` | `Connections` |
 
-    Its timer of idle connections is replaced: any byte ends that, also one that belongs to no
-    request, and no other timer followed.
+    An answer that is given before its request has ended is its connection's last. The rest of the
+    request is discarded without being parsed.
+
+    A request that is sent behind another, before that one is answered, is not answered: the
+    connection ends with the first answer, as RFC 9112, 9.3.2, permits. uvicorn would keep the
+    second one and stop reading; the end of the first one's client would then go unnoticed.
+
+    uvicorn's timer of idle connections is replaced, because any byte cancels it, also one that
+    begins no request, and no other timer follows.
 
     Args:
-        connections: what is known of all connections.
+        connections: all connections of the builder.
         arguments: uvicorn's.
     """
 
@@ -49,98 +94,143 @@ class BoundedHTTP(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
-        self._bodiless = 0
+        self.source = source_of(self.client[0] if self.client else "")
         self._deadline: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
         self._resting: asyncio.TimerHandle | None = None
+        # Whether the last request that began has also ended.
         self._whole = True
-        self._deaf = False
+        # Bytes that come from now on are discarded.
+        self._discarding = False
+        self._most_discarded = math.inf
+        self._lingering = False
+        self._keep_alive = False
+        self._fault = ""
         self._upgrades = UpgradeFilter()
+        self._count_from_zero()
         self._connections.opened(self)
-        self._expect_head()
+        self._connections.pending(self)
+        self._expect_within(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
-        self._head_is_here()
+        """Cancel all timers."""
+        self._expect_nothing()
         self._wake()
         self._connections.lost(self)
         self._expect_no_reader()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, unless too many of them are no body's."""
-        self._bodiless += len(data)
-        if not self._deaf:
-            super().data_received(self._upgrades.pass_on(data))
-        if self._bodiless <= MAX_HEAD_BYTES or self.transport.is_closing():
+        """Parse bytes, within the bounds."""
+        self._received += len(data)
+        if self._discarding:
+            if self._received > self._most_discarded:
+                self.transport.abort()
             return
-        if self.cycle is None or self.cycle.response_complete:
-            self.send_400_response(f"The headers are longer than {MAX_HEAD_BYTES} bytes.")
+        try:
+            self.parser.feed_data(self._upgrades.pass_on(data))
+        except httptools.HttpParserUpgrade:
+            # CONNECT: what follows would be another protocol's.
+            self._ignore_what_follows()
+        except httptools.HttpParserError:
+            # Also raised for a second request, which is discarded.
+            if not self._discarding:
+                self.send_400_response("Invalid HTTP request received.")
         else:
-            self.transport.abort()
+            if self._received - self._body > MAX_HEAD_BYTES + self._body // 8:
+                self._fault = f"Headers and chunks' framing exceed {MAX_HEAD_BYTES} bytes."
+                self.send_400_response(self._fault)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer a request that cannot be parsed, or exceeds a bound, and end the connection."""
+        if self._discarding or self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            if self.cycle.response_started:
+                self.transport.abort()
+                return
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        text = (self._fault or msg).encode()
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(text), text)
+        )
+        self._linger(MAX_DISCARDED_BYTES)
 
     def on_message_begin(self) -> None:
         """A request's first byte."""
         if self.cycle is not None and not self.cycle.response_complete:
-            self._deaf = True
-            self.cycle.keep_alive = False
-        else:
-            self._wake()
-            self._whole = False
-            self._expect_head()
+            self._ignore_what_follows()
+            raise _BoundError
+        self._wake()
+        self._whole = False
+        self._headers = 0
+        self._connections.pending(self)
+        self._expect_within(HEAD_SECONDS)
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer."""
+        self._headers += 1
+        if self._headers > MAX_HEADERS:
+            self._fault = f"The request has more than {MAX_HEADERS} headers."
+            raise _BoundError
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        """A request's headers are here."""
-        if self._deaf:
-            return
-        self._bodiless = 0
-        self._head_is_here()
+        """The request's headers are here."""
+        self._expect_nothing()
+        self._connections.busy(self)
         super().on_headers_complete()
-        if self._connections.announcing:
-            self.announce_close()
+        self.cycle.transport = cast("asyncio.Transport", _AnswerTransport(self))
+        # An answer that begins before the request has ended says that it is the last.
+        self._keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
     def on_body(self, body: bytes) -> None:
-        """A piece of a body."""
-        if self._deaf:
-            return
-        self._bodiless = 0
+        """A piece of a body: a chunk, or as much as was read at once."""
+        self._body += len(body)
+        self._pieces += 1
+        if self._pieces > FREE_CHUNKS + self._body // MIN_CHUNK_BYTES:
+            self._fault = f"The body's chunks are smaller than {MIN_CHUNK_BYTES} bytes on average."
+            raise _BoundError
         held = cast("bytes | bytearray", self.cycle.body)
         if not held:
-            # uvicorn's bytearray would take a copy and give another; with nothing but bytes in it
-            # the piece is passed along as it is.
+            # uvicorn's bytearray would copy the piece twice; added to empty bytes it is not copied.
             self.cycle.body = b""  # type: ignore[assignment]
         elif isinstance(held, bytes):
-            # One read may bring forty thousand chunks: bytes would be copied at each.
+            # A bytearray, because bytes would be copied for each of a read's many chunks.
             self.cycle.body = bytearray(held)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """A request's last byte."""
+        """The request's last byte."""
         self._upgrades.expect_headers()
-        if self._deaf:
-            return
-        self._bodiless = 0
+        self._count_from_zero()
         self._whole = True
+        if not self.cycle.response_started:
+            self.cycle.keep_alive = self._keep_alive and not self._connections.announcing
         super().on_message_complete()
-        if self.cycle.response_complete:
-            self._rest()
 
     def on_response_complete(self) -> None:
-        """All of an answer is written, and maybe not read."""
+        """All of an answer is written; the client may not have read it."""
         super().on_response_complete()
         self._expect_reader()
         self._unset_keepalive_if_required()
-        if self._whole:
+        if not self.transport.is_closing() and not self._lingering:
             self._rest()
-        else:
-            # The rest of a body that the answer did not wait for has as long as headers have.
-            self._expect_head()
 
     def announce_close(self) -> None:
         """Let the answer under way, if it has not begun, say that it is the last."""
         if self.cycle is not None and not self.cycle.response_started:
             self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """End the connection, or let its answer be the last."""
+        if self._lingering:
+            self.transport.close()
+        else:
+            super().shutdown()
 
     def close_idle(self) -> None:
         """Close the connection, unless a request has arrived."""
@@ -153,12 +243,42 @@ class BoundedHTTP(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _rest(self) -> None:
-        self._head_is_here()
+    def drop(self) -> None:
+        """End the connection at once: others need its place."""
+        self.transport.abort()
+
+    def end_answer(self) -> None:
+        """Close the connection behind its last answer, once the rest of its request is read."""
+        if not self._whole or self._discarding:
+            self._linger()
+        else:
+            self.transport.close()
+            # It remains until the client has read the answer.
+            self._connections.pending(self)
+
+    def _linger(self, most: float = math.inf) -> None:
+        """Let the client read its answer although it still sends, then close (RFC 9112, 9.6)."""
+        self._discarding = self._lingering = True
+        self._most_discarded, self._received = most, 0
         self._wake()
-        if not self.transport.is_closing():
-            self._resting = self.loop.call_later(self._connections.keep_alive, self.close_idle)
-            self._connections.idle(self)
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._connections.pending(self)
+        self._expect_nothing()
+        self._expect_within(LINGER_SECONDS)
+
+    def _ignore_what_follows(self) -> None:
+        self._discarding = True
+        self._most_discarded, self._received = MAX_DISCARDED_BYTES, 0
+        self._keep_alive = self.cycle.keep_alive = False
+
+    def _count_from_zero(self) -> None:
+        self._received = self._body = self._pieces = self._headers = 0
+
+    def _rest(self) -> None:
+        self._wake()
+        self._resting = self.loop.call_later(self._connections.keep_alive, self.close_idle)
+        self._connections.idle(self)
 
     def _wake(self) -> None:
         if self._resting is not None:
@@ -167,12 +287,12 @@ class BoundedHTTP(HttpToolsProtocol):
         self._connections.busy(self)
 
     def pause_writing(self) -> None:
-        """More is written than the client has taken so far."""
+        """More is written than the client has read so far."""
         super().pause_writing()
         self._expect_reader()
 
     def resume_writing(self) -> None:
-        """The client has taken most of it."""
+        """The client has read most of it."""
         self._expect_no_reader()
         super().resume_writing()
 
@@ -193,11 +313,30 @@ class BoundedHTTP(HttpToolsProtocol):
             self._reading.cancel()
             self._reading = None
 
-    def _expect_head(self) -> None:
+    def _expect_within(self, seconds: float) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+            self._deadline = self.loop.call_later(seconds, self.transport.abort)
 
-    def _head_is_here(self) -> None:
+    def _expect_nothing(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+class _AnswerTransport:
+    """What an answer is written to; its end may have to wait for the rest of the request."""
+
+    def __init__(self, connection: BoundedHTTP) -> None:
+        self._connection = connection
+
+    def write(self, data: bytes) -> None:
+        """Write a piece."""
+        self._connection.transport.write(data)
+
+    def is_closing(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._connection.transport.is_closing()
+
+    def close(self) -> None:
+        """The answer ends, and the connection with it."""
+        self._connection.end_answer()

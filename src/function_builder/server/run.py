@@ -42,6 +42,9 @@ _log = structlog.get_logger(__name__)
 _LAST_WORDS_SECONDS = 5.0
 """How long cancelled builds may take to tell their clients."""
 
+_UNPROVEN_SECONDS = 3.0
+"""How long a drain waits for bodies that are not proven: a stranger may make one last."""
+
 
 async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = None) -> None:
     """Answer requests until SIGTERM or SIGINT, then drain as the contract says.
@@ -182,9 +185,9 @@ async def _drain(service: Service, connections: Connections, hurry: asyncio.Even
     service.phase = Phase.DRAINING
     # Not before: until then a proxy may send on one, and would meet its end.
     connections.close_idle()
-    if service.taken:
+    if service.taken or service.uploads.taken:
         _log.info("draining: builds may end", **_standing(service))
-        ended = asyncio.create_task(_all_answered(service))
+        ended = asyncio.create_task(_all_ended(service))
         hurried = asyncio.create_task(hurry.wait())
         await asyncio.wait(
             [ended, hurried],
@@ -204,7 +207,11 @@ def _standing(service: Service) -> dict[str, int]:
     return {"running": len(service.running), "waiting": service.slots.waiting}
 
 
-async def _all_answered(service: Service) -> None:
+async def _all_ended(service: Service) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_UNPROVEN_SECONDS):
+            await service.uploads.only_proven()
+    service.uploads.end_unproven()
     while service.taken:
         await asyncio.wait(service.taken)
 

@@ -57,14 +57,13 @@ class Service:
     """The state of one builder process.
 
     Attributes:
-        uploads: bodies under way whose signature is not proven: a cap of their own keeps strangers
-            from holding the build slots.
+        uploads: bodies under way, which hold no build slots.
         space: where bodies lie.
         replays: what was taken before; None: a request may come again.
         tracing: enters the trace of a request.
         running: the task of each build that has a slot.
-        taken: the task of each request to build that was not refused at sight, until it is
-            answered.
+        taken: the task of each request to build that is proven, by its headers or its body, until
+            it is answered.
     """
 
     settings: Settings
@@ -81,7 +80,7 @@ class Service:
     taken: set[asyncio.Task[None]] = field(default_factory=set)
 
     def take(self) -> None:
-        """Note that the request which this task answers is taken: a drain waits for it."""
+        """Note that the request which this task answers is proven: a drain waits for it."""
         task = asyncio.current_task()
         assert task is not None
         self.taken.add(task)
@@ -155,6 +154,7 @@ class Service:
         """Begin no build any more, and end those that run; each says so to its client."""
         self.phase = Phase.ENDING
         self.slots.close()
+        self.uploads.end_all()
         for task in self.running:
             task.cancel(reason)
 

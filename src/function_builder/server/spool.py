@@ -7,6 +7,7 @@ import errno
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final
@@ -19,6 +20,12 @@ from function_builder.contract.signature import Signature
 
 MEMORY_BYTES: Final = 1 << 20
 """A body up to this size stays in memory; it is also the piece in which a larger one is written."""
+
+SLOWEST_BYTES_PER_SECOND: Final = 1024
+"""A body may take twice `timeout`, and a second more for so many bytes.
+
+A pause alone is no bound: a byte in each pause would make an upload last for ever.
+"""
 
 _MAX_PIECES: Final = 1024
 """Pieces that are held apart: a client may send bytes one by one, and each costs thirty more."""
@@ -135,6 +142,7 @@ class Intake:
         timeout: seconds without a byte.
 
     Attributes:
+        begun: when it began, of the monotonic clock.
         received: bytes so far.
         complete: whether the body is here.
     """
@@ -152,13 +160,14 @@ class Intake:
         self._max_bytes = max_bytes
         self._timeout = timeout
         self._waiting: asyncio.Timeout | None = None
-        self._given_up = False
+        self._given_up: Refusal | None = None
+        self.begun = time.monotonic()
         self.received = 0
         self.complete = False
 
-    def give_up(self) -> None:
-        """Wait no longer for this body: `into` ends with 408."""
-        self._given_up = True
+    def give_up(self, because: Refusal) -> None:
+        """Wait no longer for this body: `into` raises the refusal, unless the body is here."""
+        self._given_up = because
         if self._waiting is not None:
             self._waiting.reschedule(asyncio.get_running_loop().time())
 
@@ -166,7 +175,7 @@ class Intake:
         """Receive to the end.
 
         Raises:
-            Refusal: 408, 413 or 507.
+            Refusal: 408, 413 or 507, or why it was given up.
             ClientDisconnect: the client went away.
         """
         loop = asyncio.get_running_loop()
@@ -203,11 +212,15 @@ class Intake:
         return pieces
 
     async def _next(self) -> bytes:
+        if self._given_up:
+            raise self._given_up
+        allowed = 2 * self._timeout + self.received / SLOWEST_BYTES_PER_SECOND
+        left = max(allowed - (time.monotonic() - self.begun), 0)
         try:
-            async with asyncio.timeout(0 if self._given_up else self._timeout) as self._waiting:
+            async with asyncio.timeout(min(self._timeout, left)) as self._waiting:
                 message = await self._receive()
         except TimeoutError as error:
-            raise Refusal(408, self._why_not()) from error
+            raise self._given_up or Refusal(408, self._why_not(left)) from error
         finally:
             self._waiting = None
         if message["type"] == "http.disconnect":
@@ -216,9 +229,10 @@ class Intake:
         chunk: bytes = message.get("body", b"")
         return chunk
 
-    def _why_not(self) -> str:
-        if self._given_up:
-            return "the upload was the slowest of too many: send the body again"
+    def _why_not(self, left: float) -> str:
+        if left < self._timeout:
+            slowest = SLOWEST_BYTES_PER_SECOND
+            return f"the upload was slower than {slowest} bytes a second: send the body again"
         return f"the upload paused for more than {self._timeout:g} s: send the body again"
 
     def _take(self, pieces: Sequence[bytes], spool: Spool) -> None:

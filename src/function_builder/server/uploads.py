@@ -1,17 +1,29 @@
-"""Uploads whose signature is not proven yet: a bounded number, and the slowest makes room."""
+"""Uploads under way: how many there may be, and which one makes room for another.
+
+A client that proves at the headers that it has the payload secret (`X-Build-Timestamp`, see
+docs/api.md) has its place among the proven uploads. All others share as many places of their own:
+they may be strangers, who can begin an upload without a secret and make it last.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from function_builder.builds.slots import NoSlot
+from function_builder.builds.slots import Closed, NoSlot
+from function_builder.server.crowd import Crowd
 from function_builder.server.spool import Intake
 
-GRACE_SECONDS: Final = 5.0
-"""An upload is left alone for so long, since its speed cannot be told yet."""
+HEAD_START_BYTES: Final = 16 * 1024
+HEAD_START_SECONDS: Final = 1.0
+"""What an upload is credited with when it begins, since its speed is not known yet.
+
+So an upload that has just begun counts as one of 16 KiB/s, and one that sends nothing more gets
+slower with each moment. No age protects an upload.
+"""
 
 
 class TooManyUploads(NoSlot):
@@ -23,52 +35,92 @@ class TooManyUploads(NoSlot):
 class Uploads:
     """The uploads under way.
 
-    A stranger needs no secret to begin one and can make it last, so when there are too many, the
-    slowest has to go. A sender that is as fast as others is not found by that: against a flood
-    only the network in front of the builder helps.
+    Beyond the limit, the slowest upload is ended, of the source that has the most. A source is an
+    address, or a network (`source_of`). So an attacker with few addresses ends its own uploads.
 
     Args:
-        limit: how many there may be.
+        limit: how many proven ones there may be, and how many others.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._intakes: dict[Intake, float] = {}
+        self._proven: Crowd[Intake] = Crowd()
+        self._others: Crowd[Intake] = Crowd()
+        self._proofs: set[bytes] = set()
+        self._only_proven = asyncio.Event()
+        self._only_proven.set()
 
     @property
     def taken(self) -> int:
         """How many there are."""
-        return len(self._intakes)
-
-    @property
-    def full(self) -> bool:
-        """Whether another would be refused."""
-        return self.taken >= self.limit and self._slowest() is None
+        return len(self._proven) + len(self._others)
 
     @contextmanager
-    def place(self, intake: Intake) -> Iterator[None]:
-        """Hold a place for an upload; the slowest of the others may lose its own.
+    def place(self, intake: Intake, source: str, proof: bytes | None = None) -> Iterator[None]:
+        """Hold a place for an upload; a slower one may lose its own.
+
+        Args:
+            intake: the upload.
+            source: what its client's address counts for.
+            proof: shows that the client has the payload secret. Recorded headers can be sent again,
+                so that one proof is good for one upload at a time.
 
         Raises:
-            TooManyUploads: there are too many, and all have only just begun.
+            TooManyUploads: there are too many, and this one counts as the slowest.
         """
-        if self.taken >= self.limit:
-            slowest = self._slowest()
-            if slowest is None:
-                raise TooManyUploads(self.limit)
-            del self._intakes[slowest]
-            slowest.give_up()
-        self._intakes[intake] = time.monotonic()
+        if proof is None or proof in self._proofs:
+            with self._among(self._others, intake, source):
+                yield
+            return
+        self._proofs.add(proof)
         try:
+            with self._among(self._proven, intake, source):
+                yield
+        finally:
+            self._proofs.remove(proof)
+
+    def end_unproven(self) -> None:
+        """End the uploads that are not proven: the builder is shutting down."""
+        for intake in self._others:
+            intake.give_up(Closed())
+
+    def end_all(self) -> None:
+        """End all uploads: the builder is shutting down."""
+        self.end_unproven()
+        for intake in self._proven:
+            intake.give_up(Closed())
+
+    async def only_proven(self) -> None:
+        """Wait until there are none but proven ones."""
+        await self._only_proven.wait()
+
+    @contextmanager
+    def _among(self, crowd: Crowd[Intake], intake: Intake, source: str) -> Iterator[None]:
+        crowd.add(intake, source)
+        try:
+            if len(crowd) > self.limit:
+                self._make_room(crowd, intake)
+            self._note_others()
             yield
         finally:
-            self._intakes.pop(intake, None)
+            crowd.discard(intake)
+            self._note_others()
 
-    def _slowest(self) -> Intake | None:
+    def _make_room(self, crowd: Crowd[Intake], newcomer: Intake) -> None:
         now = time.monotonic()
-        rates = {
-            intake: intake.received / (now - begun)
-            for intake, begun in self._intakes.items()
-            if now - begun >= GRACE_SECONDS
-        }
-        return min(rates, key=lambda intake: rates[intake], default=None)
+        # Of equally slow ones the first, which is the oldest.
+        slowest = min(crowd.largest(), key=lambda intake: _speed(intake, now))
+        if slowest is newcomer:
+            raise TooManyUploads(self.limit)
+        crowd.discard(slowest)
+        slowest.give_up(TooManyUploads(self.limit))
+
+    def _note_others(self) -> None:
+        if self._others:
+            self._only_proven.clear()
+        else:
+            self._only_proven.set()
+
+
+def _speed(intake: Intake, now: float) -> float:
+    return (intake.received + HEAD_START_BYTES) / (now - intake.begun + HEAD_START_SECONDS)

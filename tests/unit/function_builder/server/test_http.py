@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from contextlib import asynccontextmanager
+from unittest.mock import Mock
 
 import pytest
 
@@ -72,12 +73,134 @@ async def test_what_is_no_body_has_an_end(start, piece):
         assert await sent_until_cut(writer, piece) < 32 << 20
 
 
-async def test_a_body_may_come_in_the_smallest_of_chunks():
+async def answer_to(reader, writer, sent):
+    """Send bytes, and read until the connection's end."""
+    writer.write(sent)
+    return await reader.read()
+
+
+@pytest.mark.parametrize("size", [1, 2, 16])
+async def test_a_small_body_may_come_in_small_chunks(size):
     async with connected() as (reader, writer), asyncio.timeout(20):
-        writer.write(CHUNKED + b"1\r\na\r\n" * 100_000 + b"0\r\n\r\n")
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200")
-        assert await reader.readexactly(6) == b"100000"
+        writer.write(CHUNKED + b"%x\r\n%b\r\n" % (size, b"a" * size) * 1000 + b"0\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        assert int(await reader.readexactly(len(str(size * 1000)))) == size * 1000
+
+
+async def test_a_large_body_may_come_in_chunks_of_usual_sizes():
+    chunks = [b"%x\r\n%b\r\n" % (size, bytes(size)) for size in (512, 40, 300)] * 3000
+    async with connected() as (reader, writer), asyncio.timeout(20):
+        writer.write(CHUNKED + b"".join(chunks) + b"0\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        assert await reader.readexactly(7) == b"2556000"
+
+
+@pytest.mark.parametrize("size", [1, 16])
+async def test_a_body_in_tiny_chunks_ends_within_one_read(monkeypatch, size):
+    """Each chunk is a call of Python: their number is bounded, not only their bytes."""
+    pieces = Mock()
+    monkeypatch.setattr(http.BoundedHTTP, "on_body", counting(http.BoundedHTTP.on_body, pieces))
+    async with connected() as (reader, writer), asyncio.timeout(20):
+        sent = CHUNKED + b"%x\r\n%b\r\n" % (size, b"a" * size) * 10_000
+        answer = await answer_to(reader, writer, sent)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"chunks are smaller than 32 bytes" in answer
+        assert pieces.call_count < 3000
+
+
+def counting(method, calls):
+    def called(self, *arguments):
+        calls()
+        return method(self, *arguments)
+
+    return called
+
+
+async def test_tiny_chunks_of_an_answered_request_are_not_parsed(monkeypatch):
+    pieces = Mock()
+    monkeypatch.setattr(http.BoundedHTTP, "on_body", counting(http.BoundedHTTP.on_body, pieces))
+    async with connected(hasty) as (reader, writer), asyncio.timeout(20):
+        writer.write(CHUNKED)
+        assert (await reader.read()).startswith(b"HTTP/1.1 404")
+        for _ in range(100):
+            writer.write(b"1\r\na\r\n" * 10_000)
+            await writer.drain()
+        assert not pieces.called
+
+
+@pytest.mark.parametrize("place", ["headers", "trailers"])
+async def test_the_number_of_headers_is_bounded(place):
+    many = b"a:b\r\n" * 2000
+    sent = HEAD + many if place == "headers" else CHUNKED + b"1\r\na\r\n0\r\n" + many
+    async with connected() as (reader, writer), asyncio.timeout(20):
+        answer = await answer_to(reader, writer, sent + b"\r\n")
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert answer.endswith(b"more than 128 headers.")
+
+
+async def hasty(scope, receive, send):
+    """Answer before the body is there."""
+    headers = [(b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 404, "headers": headers})
+    await send({"type": "http.response.body"})
+
+
+async def test_an_answer_before_its_requests_end_is_read_by_a_client_that_sends_first():
+    size = 20 << 20
+    async with connected(hasty) as (reader, writer), asyncio.timeout(60):
+        writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % size)
+        for _ in range(size >> 20):
+            writer.write(bytes(1 << 20))
+            await writer.drain()
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 404")
+        assert b"connection: close\r\n" in answer
+
+
+@pytest.mark.parametrize("unread", [b"", b"abc"], ids=["all", "part"])
+async def test_a_head_in_one_read_with_the_rest_of_an_answered_body_is_no_request(unread):
+    """As a proxy that shares connections would send it, which missed that this one ends."""
+    offer = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+    behind = HEAD + offer + b"Content-Length: %d\r\n\r\n" % len(smuggled) + smuggled
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(scope["path"])
+        await hasty(scope, receive, send)
+
+    async with connected(app) as (reader, writer), asyncio.timeout(20):
+        writer.write(HEAD + b"Content-Length: 6\r\n\r\n" + unread)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert b"connection: close\r\n" in answer
+        writer.write(b"abcdef"[len(unread) :] + behind)
+        assert await reader.read() == b""
+        assert seen == ["/"]
+
+
+async def test_what_a_connect_request_carries_is_not_parsed():
+    async with connected(hasty) as (reader, writer), asyncio.timeout(20):
+        answer = await answer_to(reader, writer, b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n" + HEAD)
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+async def test_of_too_many_connections_the_source_with_most_loses_its_oldest():
+    connections = Connections(620, most_pending=3)
+    address = HostPort.parse(free_address())
+    async with _listening(count, address, connections), asyncio.timeout(20):
+        other = await asyncio.open_connection(*address, local_addr=("127.0.0.9", 0))
+        strangers = []
+        for _ in range(5):
+            strangers.append(await asyncio.open_connection(*address))
+            strangers[-1][1].write(HEAD)
+        for reader, _ in strangers[:3]:
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        for reader, writer in [other, strangers[-1]]:
+            writer.write(REQUEST[len(HEAD) :] if writer is not other[1] else REQUEST)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        for _, writer in [other, *strangers]:
+            writer.close()
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -219,18 +342,21 @@ async def test_bytes_that_begin_no_request_do_not_keep_a_connection(late):
 
 
 async def test_a_body_that_an_answer_did_not_wait_for_has_an_end(monkeypatch):
-    async def hasty(scope, receive, send):
-        headers = [(b"content-length", b"0")]
-        await send({"type": "http.response.start", "status": 404, "headers": headers})
-        await send({"type": "http.response.body"})
-
-    monkeypatch.setattr(http, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(http, "LINGER_SECONDS", 0.5)
     async with connected(hasty) as (reader, writer), asyncio.timeout(20):
         writer.write(HEAD + b"Content-Length: 1000000\r\n\r\n")
-        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 404")
+        assert (await reader.read()).startswith(b"HTTP/1.1 404")
+        # Bytes do not put it off.
+        with pytest.raises(ConnectionError):
+            await trickled(writer)
+
+
+async def trickled(writer) -> None:
+    """Send a byte at a time, for ever."""
+    while True:
         writer.write(b"a")
-        with contextlib.suppress(ConnectionError):
-            assert await reader.read() == b""
+        await writer.drain()
+        await asyncio.sleep(0.05)
 
 
 async def test_of_too_many_idle_connections_the_oldest_is_closed():

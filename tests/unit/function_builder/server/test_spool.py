@@ -122,7 +122,28 @@ async def test_a_body_that_is_given_up(tmp_path, waiting):
     task = asyncio.create_task(taking.into(Spool(SpoolSpace(tmp_path, 0))))
     if waiting:
         await asyncio.sleep(0)
-    taking.give_up()
-    with pytest.raises(Refusal, match="slowest") as caught:
+    taking.give_up(Refusal(429, "too many"))
+    with pytest.raises(Refusal, match="too many") as caught:
         await task
+    assert caught.value.status == 429
+
+
+async def test_a_body_that_is_given_up_while_it_keeps_coming(tmp_path):
+    async def flood():
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    taking = intake(flood)
+    taking.give_up(Refusal(429, "too many"))
+    with pytest.raises(Refusal, match="too many"):
+        await taking.into(Spool(SpoolSpace(tmp_path, 0)))
+
+
+async def test_a_trickled_body_has_an_end(tmp_path):
+    async def trickle():
+        await asyncio.sleep(0.05)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async with asyncio.timeout(20):
+        with pytest.raises(Refusal, match="slower than 1024 bytes a second") as caught:
+            await intake(trickle, timeout=0.2).into(Spool(SpoolSpace(tmp_path, 0)))
     assert caught.value.status == 408
