@@ -149,7 +149,7 @@ def _frontends(value: str) -> tuple[str, ...]:
     entries = _words(value)
     if not all(map(_FRONTEND.fullmatch, entries)):
         raise ValueError(
-            "must be NAME, NAME@sha256:DIGEST or NAME=built-in, comma separated, without tags"
+            "must be NAME, NAME@sha256:DIGEST (64 hex digits) or NAME=built-in, comma separated"
         )
     return entries
 
@@ -161,9 +161,7 @@ def _log_level(value: str) -> str:
 
 
 _REGISTRY = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
-_FRONTEND = re.compile(
-    _REGISTRY.pattern + r"?(/?[a-z0-9]+([._-]+[a-z0-9]+)*)+(@sha256:[0-9a-f]{64}|=built-in)?"
-)
+_FRONTEND = re.compile(r"[A-Za-z0-9._:/\[\]-]+(@sha256:[0-9a-f]{64}|=built-in)?")
 _MIRROR = re.compile(_REGISTRY.pattern + r"(/[a-z0-9._/-]+)?")
 _REPOSITORY = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+")
 

@@ -162,10 +162,13 @@ def ourselves(home: Path) -> OrdinaryUser:
 
 
 class Hello(BaseHTTPRequestHandler):
-    """Answers every GET."""
+    """Answers every GET; that of `/to/host:port` sends on to there."""
 
     def do_GET(self) -> None:
-        self.send_response(200)
+        _, found, target = self.path.partition("/to/")
+        self.send_response(302 if found else 200)
+        if found:
+            self.send_header("Location", f"http://{target}/")
         self.end_headers()
 
     def log_message(self, *_) -> None:
@@ -249,6 +252,24 @@ async def test_with_a_network_of_its_own_a_step_reaches_all_but_the_hosts_loopba
         open_to_it = [host, on_own_network.registry, metadata]
         expected = dict.fromkeys(hidden, False) | dict.fromkeys(open_to_it, True)
         assert await reached(on_own_network, hidden + open_to_it) == expected
+
+
+async def test_a_redirect_passes_the_source_policy_and_buildkits_own_network_alone_stops_it(
+    on_own_network, host_address, request
+):
+    async def added(address: str) -> dict[str, Any]:
+        dockerfile = f"FROM scratch\nADD http://{address} /it\n"
+        reply: dict[str, Any] = await on_own_network.post(
+            make_tar({"Dockerfile": dockerfile}, {"skipPush": True})
+        )
+        return reply
+
+    async with listener("127.0.0.1") as local, listener(host_address) as host:
+        assert "denied by policy" in (await added(f"{local}/it"))["error"]
+        assert (await added(f"{host}/it"))["status"] == "success"
+        redirected = await added(f"{host}/to/{local}")
+    buildkit_is_apart = request.node.callspec.params["on_own_network"] == "slirp4netns"
+    assert redirected["status"] == ("failed" if buildkit_is_apart else "success"), redirected
 
 
 async def test_a_network_for_others_is_refused(tmp_path):
