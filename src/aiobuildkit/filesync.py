@@ -101,7 +101,7 @@ class FileSync:
         return {"/moby.filesync.v1.FileSync/DiffCopy": self._diff_copy}
 
     async def _diff_copy(self, stream: ServerStream) -> None:
-        wanted = await _select(partial(Wanted.parse, stream.metadata))
+        wanted = await _select(lambda: Wanted.parse(stream.metadata))
         tree = self._trees.get(wanted.dir_name)
         if tree is None:
             raise RPCError(StatusCode.NOT_FOUND, f"no directory {wanted.dir_name!r} is shared")

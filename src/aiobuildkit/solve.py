@@ -156,20 +156,24 @@ class Solve:
 
     async def _await_end(self) -> None:
         try:
-            reply = await calls.reply_to(self._call, pb.SolveResponse)
-            self._outcome.set_result(solve_result(reply))
+            self._outcome.set_result(solve_result(await self._reply()))
         except asyncio.CancelledError:
             self._outcome.set_exception(_cancelled())
             raise
-        except SolveError as error:
-            self._outcome.set_exception(error)
-        except RPCError as error:
-            self._outcome.set_exception(solve_error(error))
         except Exception as error:  # noqa: BLE001 - without an outcome its reader would wait forever
             self._outcome.set_exception(error)
         finally:
             self._outcome.exception()  # a caller who does not ask for the result may do so
         await self._hear_out()
+
+    async def _reply(self) -> pb.SolveResponse:
+        try:
+            return await calls.reply_to(self._call, pb.SolveResponse)
+        except SolveError:
+            raise
+        except RPCError as error:
+            # The details hold the Dockerfile, which may have a megabyte.
+            raise await asyncio.to_thread(solve_error, error) from error.__cause__
 
     async def _hear_out(self) -> None:
         events = -1

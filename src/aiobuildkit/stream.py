@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from aiobuildkit.errors import BuildKitError, ConnectionLost, ProtocolError, StatusCode
@@ -23,6 +24,10 @@ __all__ = ["HIGH_WATER", "ClientStream", "ServedStream", "Stream"]
 
 HIGH_WATER = 256 * 1024
 """Bytes."""
+
+_LARGE_TRAILERS = 64 * 1024
+"""Bytes of an answer's last headers that are decoded in a thread, since they take milliseconds: a
+failed build's hold its Dockerfile and the command that failed, in codes within codes."""
 
 
 class Stream:
@@ -115,6 +120,22 @@ class ClientStream(Stream):
     def __init__(self, channel: Channel, stream_id: int) -> None:
         super().__init__(channel, stream_id)
         self._headers: Sequence[tuple[bytes, bytes]] = ()
+        self._status_due = False
+
+    async def receive(self) -> bytes | None:
+        """Take the next message; None after the last one of a call that went well.
+
+        Raises:
+            BuildKitError: why no more will come, after all that did come.
+        """
+        message = await super().receive()
+        if message is None and self._status_due:
+            error = await asyncio.to_thread(grpc.error_of_trailers, self._headers)
+            self._status_due = False
+            if error is not None:
+                self.fail(error)
+                raise error
+        return message
 
     def half_close(self) -> None:
         """Say that no more messages will be sent."""
@@ -137,7 +158,8 @@ class ClientStream(Stream):
 
     def ended(self) -> None:
         """Take the end of the call, with its status."""
-        self.cancel(grpc.error_of_trailers(self._headers))
+        self._status_due = sum(len(value) for _, value in self._headers) > _LARGE_TRAILERS
+        self.cancel(None if self._status_due else grpc.error_of_trailers(self._headers))
         super().ended()
 
     def reset(self, code: int) -> None:
@@ -157,18 +179,18 @@ class ServedStream(Stream):
         self, channel: Channel, stream_id: int, headers: Sequence[tuple[bytes, bytes]]
     ) -> None:
         super().__init__(channel, stream_id)
-        self._metadata = grpc.metadata_of(headers)
+        self._headers = headers
         self._responded = False
 
-    @property
+    @cached_property
     def metadata(self) -> Mapping[str, Sequence[str]]:
-        """The request's headers."""
-        return self._metadata
+        """The request's headers. Where there may be many of them, ask in a thread."""
+        return grpc.metadata_of(self._headers)
 
     @property
     def path(self) -> str:
         """The method called, such as ``/grpc.health.v1.Health/Check``."""
-        return self._metadata.get(":path", ("",))[0]
+        return dict(self._headers).get(b":path", b"").decode("latin-1")
 
     def close(self, code: StatusCode, message: str = "") -> None:
         """End the call with a status, behind the messages already sent."""

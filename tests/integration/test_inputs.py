@@ -100,3 +100,21 @@ def test_a_source_with_a_line_break_is_told_in_words(builder):
     reply = reply_to(builder, files, buildArgs={"FILES": "a\nb"})
     assert reply["code"] == 500
     assert "a source with a line break" in reply["error"]
+
+
+def test_too_many_sources_are_told_in_words(builder):
+    sources = [" ".join(f"$B/{number}" for number in range(n, n + 1000)) for n in (0, 1000, 2000)]
+    long = "ARG A=" + "x" * 200 + "\nARG B=$A/$A/$A/$A\n"
+    copies = [f"COPY {each} /d/\n" for each in sources]
+    reply = reply_to(builder, {"Dockerfile": "FROM scratch\n" + long + "".join(copies)})
+    assert reply["code"] == 500
+    assert "too many sources" in reply["error"]
+    assert reply["retryable"] is False
+
+
+def test_two_thousand_sources_are_copied(builder):
+    files = {f"{number}": "" for number in range(2000)}
+    reply = reply_to(
+        builder, {"Dockerfile": f"FROM scratch\nCOPY {' '.join(files)} /d/\n", **files}
+    )
+    assert reply["code"] == 200

@@ -27,7 +27,10 @@ class SettingsReceived:
 
 @dataclass(frozen=True, slots=True)
 class HeadersReceived:
-    """Headers or trailers of a stream; ``opened`` when they opened it."""
+    """Headers or trailers of a stream; ``opened`` when they opened it.
+
+    A long value may be `compression.Coded`.
+    """
 
     stream_id: int
     headers: Headers

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from aiobuildkit.errors import ErrorDetail, ProtocolError, RPCError, StatusCode
 from aiobuildkit.protos.control_pb2 import RPCStatus
+from aiobuildkit.wire.compression import MalformedHeaders, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -142,13 +143,18 @@ def metadata_of(headers: Headers) -> Mapping[str, Sequence[str]]:
     """A call's headers by name, each with one value for every occurrence, in order."""
     metadata: dict[str, list[str]] = {}
     for key, value in headers:
-        metadata.setdefault(key.decode("latin-1"), []).append(value.decode("utf-8", "replace"))
+        metadata.setdefault(key.decode("latin-1"), []).append(
+            plain(value).decode("utf-8", "replace")
+        )
     return metadata
 
 
 def error_of_trailers(headers: Headers) -> RPCError | ProtocolError | None:
     """What a call's last headers say of its fate; None is success."""
-    fields = dict(headers)
+    try:
+        fields = {key: plain(value) for key, value in headers}
+    except MalformedHeaders as error:
+        return ProtocolError(f"a call ended with headers that cannot be read: {error}")
     number = fields.get(b"grpc-status")
     if number is None:
         status = fields.get(b":status", b"200").decode("latin-1")

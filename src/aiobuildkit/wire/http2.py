@@ -2,8 +2,8 @@
 
 What gRPC with BuildKit needs of RFC 9113, and no more: no pushes, no priorities, no upgrade.
 Windows are large and replenished by the quarter, header lists may have megabytes (a failed
-build's trailers carry its Dockerfile), and calls may finish after a graceful GOAWAY. Header
-compression is ``hpack``'s. What the peer says is taken here; what is on its way to it, and in which
+build's trailers carry its Dockerfile), and calls may finish after a graceful GOAWAY. What is sent
+is compressed by ``hpack``. What the peer says is taken here; what is on its way to it, and in which
 order that goes, is in ``sending``.
 
 Frames are handled here, and not by a library: a context of 200 MB is 25,000 of them, each twice,
@@ -19,10 +19,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from hpack import Decoder
-from hpack.exceptions import HPACKError
-
 from aiobuildkit.errors import ProtocolError
+from aiobuildkit.wire.compression import Decoder, MalformedHeaders
 from aiobuildkit.wire.events import (
     Data,
     Ended,
@@ -63,8 +61,14 @@ __all__ = [
     "SettingsReceived",
 ]
 
-MAX_HEADER_LIST: Final = 8 * 1024 * 1024
-"""Bytes. BuildKit's error details hold the Dockerfile, in base64, more than once."""
+_MAX_TRAILERS: Final = 8 * 1024 * 1024
+"""Bytes of the headers of an answer. BuildKit's error details hold the Dockerfile, in base64, more
+than once."""
+
+_MAX_REQUEST_HEADERS: Final = 2 * 1024 * 1024
+"""Bytes of the headers of a request, 32 for each header included. BuildKit asks for each source of
+a COPY and for each line of an ignore file in a header of its own; it fails a request that would
+have more, and tells the author so. Some 40,000 headers take 0.15 s to decode, in the event loop."""
 
 _MAX_STREAMS: Final = 100
 """That the peer may have open at a time."""
@@ -95,8 +99,9 @@ class HTTP2:
 
     def __init__(self, *, client: bool) -> None:
         self._client = client
-        self._reader = FrameReader(b"" if client else PREFACE, max_header_block=MAX_HEADER_LIST)
-        self._decoder = Decoder(MAX_HEADER_LIST)
+        max_headers = _MAX_TRAILERS if client else _MAX_REQUEST_HEADERS
+        self._reader = FrameReader(b"" if client else PREFACE, max_header_block=max_headers)
+        self._decoder = Decoder(max_headers)
         self._streams: dict[int, StreamState] = {}
         self._opened = -1 if client else 0
         self._over = False
@@ -109,7 +114,7 @@ class HTTP2:
             _ENABLE_PUSH: 0,
             _MAX_CONCURRENT_STREAMS: _MAX_STREAMS,
             _INITIAL_WINDOW_SIZE: WINDOW,
-            _MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST,
+            _MAX_HEADER_LIST_SIZE: max_headers,
         }
         told = b"".join(_SETTING.pack(*setting) for setting in settings.items())
         self._sending = Sending(PREFACE if client else b"")
@@ -251,8 +256,8 @@ class HTTP2:
     def _take_headers(self, frame: Frame) -> Iterator[Event]:
         try:
             # Of a stream that is gone too: the compression's state is the connection's.
-            headers = self._decoder.decode(frame.payload, raw=True)
-        except HPACKError as error:
+            headers = self._decoder.decode(frame.payload)
+        except MalformedHeaders as error:
             reason = f"headers that cannot be read: {error}"
             raise Broken(reason, ErrorCode.COMPRESSION_ERROR) from error
         opened = not self._client and frame.stream_id > self._opened
@@ -261,7 +266,7 @@ class HTTP2:
         stream = self._known(frame)
         if stream is None or not stream.receiving:
             return
-        yield HeadersReceived(frame.stream_id, list(headers), opened)
+        yield HeadersReceived(frame.stream_id, headers, opened)
         if frame.flags & END_STREAM:
             yield self._end(frame.stream_id, stream)
 

@@ -33,6 +33,7 @@ from function_builder.builds.failures import (
     find_remedy,
     is_denied,
     near_miss,
+    shortened,
     with_meaning,
     without_host_paths,
 )
@@ -124,12 +125,17 @@ class Builder:
                 # A megabyte of secrets takes a third of a second to make a mask of.
                 mask = await asyncio.to_thread(Mask, build.request.secrets)
                 transcript = Transcript(mask, prefixes=self._log_prefixes)
-                result = await self._placed(build, transcript)
-            build.succeed(result, transcript.findings.warnings)
+                try:
+                    result = await self._placed(build, transcript)
+                except (UnsupportedPlatform, BuildKitError) as error:
+                    # An error quotes what failed, which may have a megabyte.
+                    outcome, failure = await asyncio.to_thread(
+                        _failed, build, error, transcript.findings
+                    )
+                else:
+                    build.succeed(result, transcript.findings.warnings)
         except TimeoutError:
             outcome, failure = Outcome.TIMEOUT, self._timed_out(transcript.findings)
-        except (UnsupportedPlatform, BuildKitError) as error:
-            outcome, failure = _failed(build, error, transcript.findings)
         except asyncio.CancelledError as cancellation:
             outcome, failure = Outcome.CANCELLED, _cancelled(cancellation)
             raise
@@ -340,7 +346,7 @@ def _failed(
         case RPCError():
             step = findings.failed_step(error)
             reason, retryable = classify(error, step)
-            text = findings.mask.text(with_meaning(without_host_paths(error.message)))
+            text = shortened(findings.mask.text(with_meaning(without_host_paths(error.message))))
             return Outcome.FAILED, Failure(
                 error=f"failed to solve: {text}",
                 reason=reason,

@@ -66,14 +66,37 @@ _LEFTOVER: Final = re.compile(
 _NO_HEADER: Final = 'header key "followpaths" contains value with non-printable'
 """BuildKit asks for the sources of COPY in a header, which holds no control characters."""
 
+_HEADERS_TOO_LARGE: Final = "header list size to send violates the maximum size"
+"""grpc-go's `internal/transport/http2_client.go`, where those headers are too many."""
+
+_MESSAGE_TOO_LARGE: Final = re.compile(
+    r"(?:trying to send|received) message larger than max \(\d+ vs\. \d+\)"
+)
+"""grpc-go's `server.go` and `rpc_util.go`."""
+
+_MEANINGS: Final = {
+    _NO_HEADER: (
+        "a COPY or ADD has a source with a line break or another control character: "
+        "look at the build arguments that it uses"
+    ),
+    _HEADERS_TOO_LARGE: (
+        "the COPY and ADD instructions of the Dockerfile have too many sources, "
+        "or too long ones: copy whole folders"
+    ),
+}
+
 _HOST_PATHS: Final = re.compile(
     r"/(?:cachemounts/buildkit[0-9]+|runc-[a-z-]+(?:/snapshots/snapshots/[0-9]+/fs)?)"
 )
 """Where BuildKit has mounted the image for a COPY, and where it could not write because its disk is
 full; what follows is the path in the image or the context."""
 
-_ABSENT: Final = re.compile(r"failed to calculate checksum of ref \S+: \"/?(.+)\": not found\Z")
+_CHECKSUM: Final = "failed to calculate checksum of ref "
+_ABSENT: Final = re.compile(_CHECKSUM + r"\S+: \"/?(.+)\": not found\Z")
 """`cache/contenthash`, of the source of a COPY or ADD."""
+
+_MAX_ERROR_CHARS: Final = 32 * 1024
+"""Of what is told of an error: it quotes the command that failed, which may have a megabyte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +187,8 @@ def is_denied(message: str) -> bool:
 
 def absent_file(message: str) -> str | None:
     """The path in the context that a COPY or ADD names and BuildKit did not find."""
-    found = _ABSENT.search(message)
+    # From the last place: where an author has written it often, a search takes the square of that.
+    found = _ABSENT.search(message, max(message.rfind(_CHECKSUM), 0))
     return found[1] if found else None
 
 
@@ -190,12 +214,22 @@ def near_miss(absent: str, paths: Iterable[str]) -> str | None:
 
 def with_meaning(text: str) -> str:
     """Add what an error of BuildKit's protocol means to the author of a Dockerfile."""
-    if _NO_HEADER not in text:
+    if _MESSAGE_TOO_LARGE.search(text):
+        return (
+            f"{text}: the steps of the Dockerfile are too large for BuildKit's messages: "
+            "make the instructions, and the values of ARG and ENV that they use, shorter"
+        )
+    meaning = next((meaning for said, meaning in _MEANINGS.items() if said in text), "")
+    return f"{text}: {meaning}" if meaning else text
+
+
+def shortened(text: str) -> str:
+    """Leave out the middle of a long error: its end says how the command at its beginning ended."""
+    left_out = len(text) - _MAX_ERROR_CHARS
+    if left_out <= 0:
         return text
-    return (
-        f"{text}: a COPY or ADD has a source with a line break or another control character: "
-        "look at the build arguments that it uses"
-    )
+    half = _MAX_ERROR_CHARS // 2
+    return f"{text[:half]} … ({left_out} characters left out) … {text[-half:]}"
 
 
 def without_host_paths(text: str) -> str:
@@ -219,6 +253,9 @@ def _reason(error: RPCError, step: str) -> Reason:
     frontend = isinstance(error, SolveError) and error.in_frontend
     if is_denied(message):
         return Reason.POLICY
+    if _HEADERS_TOO_LARGE in message or _MESSAGE_TOO_LARGE.search(message):
+        # In a step's error it may stand in the step's own text.
+        return Reason.STEP if isinstance(error, SolveError) and error.vertex else Reason.DOCKERFILE
     if message.startswith(_PUSH):
         reason = Reason.PUSH
     elif _NO_PLATFORM in message or _BASE_STEP.match(step) or (frontend and _METADATA in message):

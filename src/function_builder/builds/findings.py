@@ -111,10 +111,10 @@ class Findings:
         return "\n".join([f"{file}:{first}", rule, *shown, rule])
 
     def _line(self, line: str) -> str:
-        return _cut(self.mask.text(line.rstrip("\r")), _MAX_LINE_CHARS)
+        return self.mask.beginning(line.rstrip("\r"), _MAX_LINE_CHARS)
 
     def _shown(self, name: str) -> str:
-        return _cut(self.mask.text(name), MAX_NAME_CHARS)
+        return self.mask.beginning(name, MAX_NAME_CHARS)
 
     def _warning(self, warning: VertexWarning) -> BuildWarning:
         text = self._line(warning.short)
@@ -132,7 +132,3 @@ class Findings:
 
 def _last_line(part: SourceRange) -> int:
     return max(part.start_line, part.end_line)
-
-
-def _cut(text: str, chars: int) -> str:
-    return text if len(text) <= chars else text[: chars - 1] + "…"

@@ -53,6 +53,17 @@ class Mask:
             return text
         return self.output(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
+    def beginning(self, text: str, size: int) -> str:
+        """Mask a text and cut it after `size` characters; what is far behind costs nothing.
+
+        A value that the cut would part is masked whole.
+        """
+        if len(text) <= size:
+            return self.text(text)
+        cut = len(text[: size - 1].encode("utf-8", "replace"))
+        data = text[: size + self.longest].encode("utf-8", "replace")
+        return self.output(self.pieces(data, cut)[0]).decode("utf-8", "replace") + "…"
+
     def pieces(self, data: bytes, size: int, *, ahead: int = 0) -> list[bytes]:
         """Part output so that no cut is within a value nor, where it can be helped, a character.
 

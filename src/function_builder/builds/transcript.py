@@ -19,7 +19,7 @@ from function_builder.contract.log import LogPrefixes, StepState, StepText
 
 MAX_LINE_BYTES: Final = 32 * 1024
 """Output without a line's end is cut after this many bytes; a reply's line holds them even where
-JSON escapes some."""
+JSON escapes some. Names of steps end after as many characters: with ARG they grow to megabytes."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 
@@ -63,14 +63,14 @@ class Transcript:
         return self._line("l", None, text)
 
     def _vertex(self, vertex: Vertex) -> str:
-        text = self._mask.text(vertex.name)
+        text = self._mask.beginning(vertex.name, MAX_LINE_BYTES)
         if vertex.started is not None and vertex.completed is not None:
             text += f" {max(vertex.completed - vertex.started, 0) / 1e9:.2f}s"
         line = self._line("v", vertex.started, text)
         return StepText(line, f"{self._number(vertex.digest)} {_state(vertex)}")
 
     def _status(self, status: VertexStatus) -> str:
-        text = f"{self._mask.text(status.id)} {status.current}"
+        text = f"{self._mask.beginning(status.id, MAX_LINE_BYTES)} {status.current}"
         state = StepState.MOVING if status.completed is None else StepState.MOVED
         line = self._line("s", status.timestamp, text)
         return StepText(line, f"{self._number(status.vertex)} {state}")

@@ -9,8 +9,12 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Final, NamedTuple
 
+from aiobuildkit.wire.filepath import BadPattern
+from aiobuildkit.wire.fsutil import Entry, file_mode
+from aiobuildkit.wire.rootpath import UnclearPath, file_read
 from function_builder.contract.archive import Archive
 from function_builder.contract.dockerignore import IGNORE_FILE, MAX_IGNORE_BYTES, IgnoreFile
 from function_builder.contract.errors import Refusal, shown
@@ -25,8 +29,6 @@ _MAX_COMPONENT: Final = 255
 # BuildKit's time for a path grows with nearly the cube of its depth: half a second for so many
 # folders in one another, half a minute for the two thousand that a path can hold.
 _MAX_DEPTH: Final = 256
-# Linux's limit of symbolic links followed in one path.
-_MAX_LINKS: Final = 40
 _BUDGET_SECONDS: Final = 10.0
 """Processor time to find out which of the entries that are refused are ignored."""
 
@@ -94,13 +96,13 @@ def read_context(archive: Archive, dockerfile: str = DOCKERFILE) -> Context:
     """
     context, faults = _entries(archive.members, CONTEXT)
     entries = {entry.path: entry for entry in context}
-    # BuildKit tries the second name where the first gives nothing.
-    folder, slash, name = dockerfile.rpartition("/")
-    names = [dockerfile, *([folder + slash + name.lower()] if name == DOCKERFILE else [])]
+    fetched = _fetched(dockerfile)
     own = f"{dockerfile}{IGNORE_FILE}"
-    in_use = own if _file(entries, own) else IGNORE_FILE
-    _refuse_unless_ignored(archive, faults, _ignored(archive, CONTEXT, entries, in_use))
-    return Context(context, _dockerfile(entries, names))
+    found = _file(entries, own, fetched)
+    name = own if found else IGNORE_FILE
+    ignored = _ignored(archive, f"{CONTEXT}/{name}", found or _file(entries, name))
+    _refuse_unless_ignored(archive, faults, ignored)
+    return Context(context, _dockerfile(entries, fetched))
 
 
 def read_folder(archive: Archive, folder: str) -> Sequence[ContextEntry]:
@@ -114,7 +116,8 @@ def read_folder(archive: Archive, folder: str) -> Sequence[ContextEntry]:
         raise Refusal(400, f"The archive has no {shown(folder)} folder, which the config names.")
     context, faults = _entries(archive.members, folder)
     entries = {entry.path: entry for entry in context}
-    _refuse_unless_ignored(archive, faults, _ignored(archive, folder, entries, IGNORE_FILE))
+    ignored = _ignored(archive, f"{folder}/{IGNORE_FILE}", _file(entries, IGNORE_FILE))
+    _refuse_unless_ignored(archive, faults, ignored)
     return context
 
 
@@ -135,20 +138,24 @@ def check_spare_ignore_file(
         Refusal: 400: the file is wrong.
     """
     entries = {entry.path: entry for entry in context.entries}
-    own = _file(entries, f"{dockerfile}{IGNORE_FILE}")
+    own = _file(entries, f"{dockerfile}{IGNORE_FILE}", _fetched(dockerfile))
     if own is not None and (pinned or not own.size):
-        _ignored(archive, CONTEXT, entries, IGNORE_FILE)
+        _ignored(archive, f"{CONTEXT}/{IGNORE_FILE}", _file(entries, IGNORE_FILE))
 
 
-def _ignored(
-    archive: Archive, folder: str, entries: Mapping[str, ContextEntry], name: str
-) -> IgnoreFile:
-    entry = _file(entries, name)
+def _ignored(archive: Archive, path: str, entry: ContextEntry | None) -> IgnoreFile:
+    """What an ignore file says.
+
+    Args:
+        archive: the request's.
+        path: the file's in the archive, for refusals.
+        entry: the file that BuildKit reads by it; None for none.
+    """
     if entry is None:
-        return IgnoreFile(b"", f"{folder}/{name}")
+        return IgnoreFile(b"", path)
     # One byte more than is allowed is enough to see that it is too large.
     content = archive.reader.read(entry.offset, min(entry.size, MAX_IGNORE_BYTES + 1))
-    return IgnoreFile(content, f"{folder}/{name}")
+    return IgnoreFile(content, path)
 
 
 def _refuse_unless_ignored(archive: Archive, faults: Sequence[str], ignored: IgnoreFile) -> None:
@@ -236,17 +243,29 @@ def _entry(path: str, member: Member, group: int) -> ContextEntry:
     )
 
 
-def _dockerfile(entries: Mapping[str, ContextEntry], names: Sequence[str]) -> ContextEntry:
+def _fetched(dockerfile: str) -> Sequence[str]:
+    """The paths that BuildKit asks for in one call.
+
+    They are the Dockerfile, the ignore file of its own, and the Dockerfile in lower case, which
+    BuildKit tries where the first gives nothing. Source: `frontend/dockerui/config.go`.
+    """
+    folder, slash, name = dockerfile.rpartition("/")
+    lower = [folder + slash + name.lower()] if name == DOCKERFILE else []
+    return [dockerfile, f"{dockerfile}{IGNORE_FILE}", *lower]
+
+
+def _dockerfile(entries: Mapping[str, ContextEntry], fetched: Sequence[str]) -> ContextEntry:
     """The file that BuildKit reads: the first of the names that gives one."""
-    for name in names:
-        entry = _file(entries, name)
+    dockerfile, _, *lower = fetched
+    for name in (dockerfile, *lower):
+        entry = _file(entries, name, fetched)
         if entry is not None:
             return entry
-    wanted = "Dockerfile (or dockerfile)" if DOCKERFILE in names else shown(names[0])
+    wanted = "Dockerfile (or dockerfile)" if dockerfile == DOCKERFILE else shown(dockerfile)
     raise Refusal(
         400,
         f"{CONTEXT}/ has no {wanted} that is a regular file,"
-        f" or a symbolic link to one inside {CONTEXT}/.{_look_alike(entries, names[0])}",
+        f" or a symbolic link to one inside {CONTEXT}/.{_look_alike(entries, dockerfile)}",
     )
 
 
@@ -254,42 +273,44 @@ def _look_alike(entries: Mapping[str, ContextEntry], wanted: str) -> str:
     """Name a file that may be meant as the Dockerfile: beside it, or in a folder further down."""
     folder, slash, name = wanted.rpartition("/")
     inside = folder + slash
-    for path in entries:
+    for path, entry in entries.items():
         beside = path.startswith(inside) and _LIKE_DOCKERFILE.fullmatch(path, len(inside))
-        if beside and _file(entries, path):
+        if beside and stat.S_ISREG(entry.mode):
             return f" There is {shown(path)}: rename it to {shown(name)}, or {_BY_KEY}"
-    below = [path for path in entries if path.endswith(f"/{name}") and _file(entries, path)]
+    below = [
+        path
+        for path, entry in entries.items()
+        if path.endswith(f"/{name}") and stat.S_ISREG(entry.mode)
+    ]
     found = min(below, key=len, default="")
     meant = f"send its folder as {CONTEXT}/, or {_BY_KEY}"
     return f" There is {shown(found)}: {meant}" if found else ""
 
 
-def _file(entries: Mapping[str, ContextEntry], path: str) -> ContextEntry | None:
-    """The regular file that a path leads to."""
-    entry = _follow(entries, path)
-    return entry if entry and stat.S_ISREG(entry.mode) else None
+def _file(
+    entries: Mapping[str, ContextEntry], path: str, fetched: Sequence[str] = (IGNORE_FILE,)
+) -> ContextEntry | None:
+    """The regular file that BuildKit reads by a path; None for nothing.
 
+    Args:
+        entries: of the folder, in BuildKit's order.
+        path: in the folder.
+        fetched: the paths that BuildKit asks for in the same call.
 
-def _follow(entries: Mapping[str, ContextEntry], path: str) -> ContextEntry | None:
-    """What `path` leads to with the context as the file system's root; None for nothing."""
-    entry = None
-    current: list[str] = []
-    ahead = path.split("/")[::-1]
-    links = 0
-    while ahead:
-        part = ahead.pop()
-        if part in ("", ".", ".."):
-            current = current[:-1] if part == ".." else current
-            continue
-        entry = entries.get("/".join([*current, part]))
-        if entry is None or (ahead and stat.S_ISREG(entry.mode)):
-            return None
-        if stat.S_ISLNK(entry.mode):
-            links += 1
-            if links > _MAX_LINKS:
-                return None
-            current = [] if entry.target.startswith("/") else current
-            ahead += reversed(entry.target.split("/"))
-        else:
-            current.append(part)
-    return entries.get("/".join(current))
+    Raises:
+        Refusal: 400: links make it depend on BuildKit's machine, or are no paths to it.
+    """
+    way = accumulate(path.split("/"), "{}/{}".format)
+    if not any((entry := entries.get(place)) and stat.S_ISLNK(entry.mode) for place in way):
+        entry = entries.get(path)
+        return entry if entry and stat.S_ISREG(entry.mode) else None
+    tree = [Entry(each.path, file_mode(each.mode), target=each.target) for each in entries.values()]
+    try:
+        found = file_read(tree, fetched, path)
+    except (UnclearPath, BadPattern) as error:
+        raise Refusal(
+            400,
+            f"BuildKit could read another file by {shown(path)} than the one that its links lead"
+            " to: make it a link to the file itself, without '..' and wildcards.",
+        ) from error
+    return entries[found.path] if found else None

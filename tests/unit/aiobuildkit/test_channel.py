@@ -30,6 +30,7 @@ class Pair:
     def __init__(self, size: Callable[[], int] = lambda: 65_536) -> None:
         self.client = Channel(HTTP2(client=True))
         self.server = Channel(HTTP2(client=False), accept=self.accept)
+        self.reason = "the end"
         self.tasks = [
             asyncio.create_task(carry(self.client, self.server, size)),
             asyncio.create_task(carry(self.server, self.client, size)),
@@ -41,7 +42,7 @@ class Pair:
     async def serve(self, stream: ServedStream) -> None:
         while (message := await stream.receive()) is not None:
             await stream.send(message)
-        stream.close(StatusCode.DATA_LOSS if stream.path == "/fail" else StatusCode.OK, "the end")
+        stream.close(StatusCode.DATA_LOSS if stream.path == "/fail" else StatusCode.OK, self.reason)
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,6 +114,19 @@ async def test_messages_come_before_the_error_that_follows_them():
             assert caught.value.code is StatusCode.DATA_LOSS
         with pytest.raises(RPCError, match="the end"):
             await call.send(b"too late")
+
+
+async def test_an_error_of_megabytes_is_raised_again_and_again():
+    async with Pair() as pair:
+        call = pair.client.open("/fail")
+        await call.send(b"one")
+        pair.reason = "the end" * 200_000
+        call.half_close()
+        assert await call.receive() == b"one"
+        for _ in range(2):
+            with pytest.raises(RPCError) as caught:
+                await call.receive()
+            assert caught.value.message == pair.reason
 
 
 async def test_a_call_that_ended_well_takes_no_more():

@@ -15,6 +15,8 @@ from function_builder.builds.failures import (
     classify,
     find_remedy,
     near_miss,
+    shortened,
+    with_meaning,
     without_host_paths,
 )
 from function_builder.contract.findings import Reason
@@ -29,6 +31,10 @@ BASE = "r/a/base:1: failed to resolve source metadata for r/a/base:1: "
 TOKEN = "failed to authorize: failed to fetch oauth token: unexpected status from POST request: "
 NO_TOKEN = "the token service of r cannot be reached from here"
 PULL = "pull access denied, repository does not exist or may require authorization: "
+TOO_LARGE = "trying to send message larger than max (20000881 vs. 16777216)"
+TOO_MANY_SOURCES = (
+    "header list size to send violates the maximum size (2097152 bytes) set by server"
+)
 
 
 def failed(message: str, *, vertex: str | None = None, in_frontend: bool = False) -> SolveError:
@@ -84,6 +90,8 @@ METADATA = "[internal] load metadata for r/a/base:1"
         (failed(f"{BROKEN_CONFIG}: it is empty"), EXPORT, Reason.CREDENTIAL, False),
         (in_frontend(f"{BASE}{BROKEN_CONFIG}: it is empty"), METADATA, Reason.CREDENTIAL, False),
         (failed("failed to load LLB: security.insecure is not allowed"), "", Reason.POLICY, False),
+        (failed(TOO_LARGE), "", Reason.DOCKERFILE, False),
+        (in_step(TOO_MANY_SOURCES), "[2/2] COPY", Reason.STEP, False),
         (failed("write /x: no space left on device"), "", Reason.SERVICE, True),
         (RPCError(StatusCode.UNAVAILABLE, "shutting down"), "", Reason.SERVICE, True),
     ],
@@ -116,6 +124,31 @@ def test_a_frontends_image_that_cannot_be_had():
         "failed to resolve source metadata for docker.io/docker/dockerfile:1: not found"
     )
     assert find_remedy(message) is Remedy.BUILT_IN_FRONTEND
+
+
+@pytest.mark.parametrize(
+    ("said", "meaning"),
+    [(TOO_LARGE, "make the instructions"), (TOO_MANY_SOURCES, "copy whole folders")],
+)
+def test_what_is_too_large_for_buildkits_messages_is_told_in_words(said: str, meaning: str):
+    assert meaning in with_meaning(said)
+    assert with_meaning("failed") == "failed"
+
+
+def test_a_long_error_keeps_its_beginning_and_its_end():
+    text = "process " + "x" * 900_000 + " did not complete successfully: exit code: 1"
+    told = shortened(text)
+    assert len(told) < 33_000
+    assert told.startswith("process x")
+    assert told.endswith("x did not complete successfully: exit code: 1")
+    assert shortened("short") == "short"
+
+
+def test_a_path_is_looked_for_in_a_long_error_in_no_time():
+    said = 'failed to calculate checksum of ref a: "/x' * 20_000
+    began = time.thread_time()
+    assert absent_file(said) is None
+    assert time.thread_time() - began < 1
 
 
 def test_a_copied_file_that_is_absent_is_named():

@@ -147,6 +147,25 @@ def test_secrets_are_masked_in_names_ids_and_errors():
     assert subject.lines(event) == ["RUN ***", "*** 0"]
 
 
+def test_a_name_of_megabytes_is_cut():
+    long = "RUN " + "é" * 3_000_000
+    (line,) = said(transcript(), StatusEvent(vertexes=(Vertex("d", long, started=NOW),)))
+    assert line == long[: MAX_LINE_BYTES - 1] + "…"
+
+
+@given(st.text("abé", max_size=12), st.integers(2, 30), st.text("abcé", max_size=40))
+def test_no_part_of_a_secret_is_left_where_a_name_is_cut(secret: str, size: int, text: str):
+    value = "secret" + secret
+    text = text[:20] + value + text[20:] + value
+    told = Mask({"s": value.encode()}).beginning(text, size)
+    shown = told.removesuffix("…").replace("***", value)
+    assert text.startswith(shown)
+    # A part of a value is longer than what the text itself may have of its characters.
+    assert "s" not in told
+    if len(text) <= size:
+        assert told == text.replace(value, "***")
+
+
 def test_a_line_of_a_secret_is_masked_with_and_without_its_indentation():
     mask = Mask({"json": b'{\n  "password": "hunter22"\n\t"x": 1 \r\n}\n'})
     assert mask.text('  "password": "hunter22"') == "***"

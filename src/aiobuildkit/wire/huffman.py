@@ -1,0 +1,101 @@
+"""HPACK's Huffman code (RFC 7541, section 5.2 and appendix B), read a byte at a time.
+
+The reader is a state machine: a state is a place in the code's tree, and for each byte it knows the
+symbols that the byte completes and the next state. Steps are computed when they are first needed.
+``hpack`` has the code itself; its own reader takes a nibble at a time, and nearly twice as long.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
+
+__all__ = ["MalformedHuffman", "decode"]
+
+_EOS: Final = 256
+_MAX_PADDING: Final = 7
+_Node: TypeAlias = "dict[int, _Node | int]"
+
+
+class MalformedHuffman(ValueError):
+    """Bytes that are no Huffman code: they hold its end, or end within a symbol."""
+
+
+class _State(dict[int, "tuple[bytes, _State]"]):
+    """Steps by byte: the symbols completed, and the next state.
+
+    Attributes:
+        node: of the code's tree.
+        may_end: whether what was read of the next symbol is padding: at most 7 bits, all of them 1.
+    """
+
+    __slots__ = ("may_end", "node")
+
+    def __init__(self, node: _Node, *, may_end: bool) -> None:
+        super().__init__()
+        self.node = node
+        self.may_end = may_end
+
+    def __missing__(self, byte: int) -> tuple[bytes, _State]:
+        symbols = bytearray()
+        node = self.node
+        for shift in range(7, -1, -1):
+            following = node[byte >> shift & 1]
+            if isinstance(following, int):
+                if following == _EOS:
+                    raise MalformedHuffman("it holds the end of a string")
+                symbols.append(following)
+                following = _ROOT
+            node = following
+        step = self[byte] = bytes(symbols), _STATES[id(node)]
+        return step
+
+
+def _tree() -> _Node:
+    root: _Node = {}
+    for symbol, (code, length) in enumerate(zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True)):
+        node = root
+        for shift in range(length - 1, 0, -1):
+            inner = node.setdefault(code >> shift & 1, {})
+            assert isinstance(inner, dict)
+            node = inner
+        node[code & 1] = symbol
+    return root
+
+
+def _states() -> dict[int, _State]:
+    """One state for each node, by the node's identity."""
+    padding: set[int] = set()
+    node: _Node | int = _ROOT
+    for _ in range(_MAX_PADDING + 1):
+        assert isinstance(node, dict)
+        padding.add(id(node))
+        node = node[1]
+    states: dict[int, _State] = {}
+    waiting = [_ROOT]
+    while waiting:
+        node = waiting.pop()
+        states[id(node)] = _State(node, may_end=id(node) in padding)
+        waiting += [each for each in node.values() if isinstance(each, dict)]
+    return states
+
+
+_ROOT: Final = _tree()
+_STATES: Final = _states()
+
+
+def decode(data: bytes) -> bytes:
+    """The text of Huffman-coded bytes.
+
+    Raises:
+        MalformedHuffman: they are no such code.
+    """
+    state = _STATES[id(_ROOT)]
+    parts = []
+    for byte in data:
+        symbols, state = state[byte]
+        parts.append(symbols)
+    if not state.may_end:
+        raise MalformedHuffman("it ends within a symbol")
+    return b"".join(parts)
