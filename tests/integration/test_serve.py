@@ -107,7 +107,7 @@ async def test_it_builds_with_a_buildkit_of_its_own_and_ends_it_on_sigterm(
     [
         (None, "cannot be read: {}: No such file"),
         (b" \n", "is empty: {}"),
-        (b"7 bytes\n", "has 7 bytes, fewer than 8: {}"),
+        (b"5byte\n", "has 5 bytes, at least 6 are needed, 32 are better: {}"),
     ],
 )
 async def test_without_a_payload_secret_it_does_not_start(serve, tmp_path, secret, why):

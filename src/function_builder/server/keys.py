@@ -16,8 +16,10 @@ from function_builder.settings import Settings
 OPEN_DOMAIN: Final = "open"
 """The trust domain of a builder that asks for no signature."""
 
-MIN_SECRET_BYTES: Final = 8
-"""A payload secret that is shorter is refused: it can be guessed from one signed request."""
+MIN_SECRET_BYTES: Final = 6
+"""A payload secret that is shorter is refused: it can be guessed from one signed request.
+
+pro-builder takes any. A higher bound would stop builders whose secret works there."""
 
 ADVISED_SECRET_BYTES: Final = 16
 """A payload secret that is shorter is warned of at the start."""
@@ -46,7 +48,8 @@ def payload_secrets(directory: Path) -> list[bytes]:
         raise KeyFileError(f"the payload secret is empty: {path}")
     if len(current) < MIN_SECRET_BYTES:
         raise KeyFileError(
-            f"the payload secret has {len(current)} bytes, fewer than {MIN_SECRET_BYTES}: {path}"
+            f"the payload secret has {len(current)} bytes, at least {MIN_SECRET_BYTES} are needed,"
+            f" 32 are better: {path}"
         )
     try:
         previous = (directory / "payload-secret-previous").read_bytes().strip()
