@@ -22,7 +22,7 @@ DockerfileOption = Annotated[
     ),
 ]
 TargetOption = Annotated[
-    str, typer.Option("--target", metavar="STAGE", help="The stage to build, by name or number.")
+    str, typer.Option("--target", metavar="STAGE", help="The stage to build, by its name.")
 ]
 TagsOption = Annotated[
     _Texts, typer.Option("--tag", metavar="REF", help="A further reference to push; repeatable.")

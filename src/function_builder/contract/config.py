@@ -233,7 +233,15 @@ _DEFAULT: Final = BuildConfig()
 _SILENT: Final = frozenset({"frontend"})
 """Keys that old clients always send: they have no effect, and are not worth a note."""
 
-_OTHER_NAMES: Final = {"args": "buildArgs", "tag": "image", "name": "image", "push": "skipPush"}
+_OTHER_NAMES: Final = {
+    "args": "buildArgs",
+    "file": "dockerfile",
+    "name": "image",
+    "provenance": "attest",
+    "push": "skipPush",
+    "sbom": "attest",
+    "tag": "image",
+}
 """Names for a key that are not spelled like it."""
 
 

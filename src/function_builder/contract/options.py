@@ -36,7 +36,7 @@ _MAX_CACHES = 10
 _MAX_CONTEXTS = 20
 _MAX_SHM = 64 << 30
 
-_STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_STAGE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 _SIZE = re.compile(r"([0-9]{1,12})([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -93,10 +93,12 @@ class Annotation:
 
 
 def stage(name: str, value: object) -> str:
-    """A stage of the Dockerfile, by its name or number."""
+    """A stage of the Dockerfile, by its name; BuildKit finds no stage by its number."""
     found = text(name, value)
     if found and not _STAGE.fullmatch(found):
-        raise wrong(f"{name}: {shown(found)} is not the name of a stage")
+        raise wrong(
+            f"{name}: {shown(found)} is not the name of a stage: stages are named by FROM … AS name"
+        )
     return found
 
 

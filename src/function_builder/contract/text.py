@@ -60,7 +60,9 @@ def load_json(data: bytes, pairs: Callable[[list[tuple[str, Any]]], Any]) -> Any
         raise ValueError(f"it is not UTF-8 text, at line {line}, column {column}") from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise ValueError(f"it is not JSON, at {place}: {error.msg}") from error
+        # The place is said already.
+        reason = error.msg.removesuffix(" at").removesuffix(" starting")
+        raise ValueError(f"it is not JSON, at {place}: {reason}") from error
     except RecursionError as error:
         raise ValueError("it is not JSON that can be read: nested too deeply") from error
 

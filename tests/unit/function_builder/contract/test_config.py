@@ -80,6 +80,7 @@ def test_null_arguments_are_absent(written, arguments):
         ("platform", "platforms"),
         ("skip_push", "skipPush"),
         ("push", "skipPush"),
+        ("file", "dockerfile"),
         ("img", "image"),
         ("Xyzzy", ""),
         ("", ""),

@@ -80,6 +80,8 @@ def test_a_value_is_read(key, value, field, read):
     [
         ({"target": "a b"}, "stage"),
         ({"target": "a,b"}, "stage"),
+        ({"target": "0"}, "FROM … AS name"),
+        ({"noCache": ["0"]}, "FROM … AS name"),
         ({"target": "é"}, "stage"),
         ({"dockerfile": "/etc/passwd"}, "inside the context"),
         ({"dockerfile": "a/../../b"}, "inside the context"),
