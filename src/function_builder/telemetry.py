@@ -13,6 +13,9 @@ from function_builder import __version__
 
 _SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
+MAX_LOGGED_CHARS: Final = 4096
+"""A text in a log line is not longer, a traceback included; its beginning and end are kept."""
+
 
 def configure_logging(*, json: bool, file: TextIO | None = None) -> None:
     """Write log lines to `file`, or standard error: JSON for machines, columns for people."""
@@ -26,6 +29,7 @@ def configure_logging(*, json: bool, file: TextIO | None = None) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso"),
         structlog.processors.format_exc_info,
+        cut_values,
     ]
     structlog.configure(
         processors=[*processors, renderer],
@@ -39,6 +43,18 @@ def configure_logging(*, json: bool, file: TextIO | None = None) -> None:
         structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=processors)
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def cut_values(
+    _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Cut long texts in their middle: a Dockerfile can make a build's error a megabyte long."""
+    for name, value in event.items():
+        if isinstance(value, str) and len(value) > MAX_LOGGED_CHARS:
+            cut = len(value) - MAX_LOGGED_CHARS
+            half = MAX_LOGGED_CHARS // 2
+            event[name] = f"{value[:half]}… ({cut} characters cut) …{value[-half:]}"
+    return event
 
 
 class Metrics:

@@ -139,6 +139,12 @@ class Build:
         self.started = True
         self.told.set()
 
+    def release(self) -> None:
+        """Drop what only a build under way needs: its answer may wait for its client for long."""
+        self.request = dataclasses.replace(
+            self.request, context=(), folders={}, digests=(), secrets={}
+        )
+
     def succeed(self, result: SolveResult, warnings: Sequence[BuildWarning] = ()) -> None:
         """The image is built, and pushed if that was asked for."""
         self.outcome = Outcome.SUCCESS

@@ -21,6 +21,8 @@ MAX_LINE_BYTES: Final = 32 * 1024
 """Output without a line's end is cut after this many bytes; a reply's line holds them even where
 JSON escapes some. Names of steps end after as many characters: with ARG they grow to megabytes."""
 
+_MAX_LINE_CHARS: Final = MAX_LINE_BYTES
+
 _LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 
 
@@ -119,6 +121,9 @@ class Transcript:
         ]
 
     def _line(self, kind: str, timestamp: int | None, text: str) -> str:
+        if len(text) > _MAX_LINE_CHARS:
+            # The name of a step: a Dockerfile's arguments can make it megabytes long.
+            text = text[:_MAX_LINE_CHARS] + "…"
         if self._prefixes is LogPrefixes.NONE:
             return text
         seconds = int(time.time()) if timestamp is None else timestamp // 10**9

@@ -114,6 +114,10 @@ class BuildResult:
         document |= self._findings()
         return dump_json(document)
 
+    def to_json_end(self) -> bytes:
+        """What follows the log in the whole reply's body, with the comma before it."""
+        return b"," + dataclasses.replace(self, log=()).to_json().removeprefix(b"{")
+
     def _findings(self) -> dict[str, object]:
         document: dict[str, object] = {}
         if self.reason:
@@ -183,6 +187,11 @@ def progress_lines(log: Iterable[str], duration: float) -> Iterator[bytes]:
         steps.append(step)
         size += added
     yield _progress_line(batch, steps, tail) if batch else b"{" + tail
+
+
+def log_json(lines: Sequence[str]) -> bytes:
+    """Lines of the log as items of a JSON array, without its brackets."""
+    return dump_json(lines)[1:-1]
 
 
 def _progress_line(log: Sequence[bytes], steps: Sequence[bytes], tail: bytes) -> bytes:

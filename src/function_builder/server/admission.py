@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Final, NamedTuple
 
 from starlette.requests import Request
@@ -51,6 +51,9 @@ PROOF_SECONDS: Final = 300.0
 
 A client whose clock is wrong is served too, among those that prove themselves by their body.
 """
+
+LARGE_BYTES: Final = 256 * 1024
+"""The check of a larger body may take seconds: many entries, or a megabyte of YAML."""
 
 
 class Admitted(NamedTuple):
@@ -100,7 +103,8 @@ async def admit(
     domain = keys.trust_domain(secrets[0]) if secrets else keys.OPEN_DOMAIN
     key = _secrets_key(service.settings)
     # A small body may take seconds too: a megabyte of YAML does.
-    checked = await asyncio.to_thread(_check, spool, service.settings, key, domain)
+    async with service.large_checks if spool.size > LARGE_BYTES else nullcontext():
+        checked = await asyncio.to_thread(_check, spool, service.settings, key, domain)
     measures.end(BuildPhase.CHECK)
     return Admitted(checked, place, timestamp, answer)
 

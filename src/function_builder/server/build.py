@@ -21,7 +21,7 @@ from function_builder.builds.measures import Measures
 from function_builder.builds.slots import NoSlot
 from function_builder.contract.answer_signature import AnswerSignature
 from function_builder.contract.errors import Refusal
-from function_builder.contract.result import BuildStatus, progress_lines
+from function_builder.contract.result import BuildStatus, log_json, progress_lines
 from function_builder.server.admission import admit
 from function_builder.server.answers import refused
 from function_builder.server.metrics import GONE, REASONS, count_build
@@ -39,6 +39,9 @@ BUILD_ID: Final = "function_builder.build_id"
 
 HEARTBEAT: Final = 10.0
 """Seconds of silence after which the stream says that the build still runs; the contract: 15."""
+
+MAX_WHOLE_BYTES: Final = 256 * 1024
+"""What a log may take in memory to be encoded at once: then the answer has a Content-Length."""
 
 _log = structlog.get_logger(__name__)
 
@@ -77,12 +80,16 @@ class BuildEndpoint:
                 self._note_refusal(request, trace, refusal)
                 await refused(refusal)(scope, receive, send)
             else:
+                signature = admitted.answer
                 build = Build(admitted.request, accepted, scope[BUILD_ID], trace.headers, measures)
                 task = self._service.start(build, admitted.place, admitted.signed)
-                # A client that reads slowly, or not at all, holds the log, but no slot or spool.
+                # A client that reads slowly, or not at all, holds the log, but no slot or spool,
+                # nor the context's list of files.
+                del admitted
                 task.add_done_callback(lambda _: held.close())
                 task.add_done_callback(lambda task: self._note_end(request, trace, build, task))
-                await self._attend(build, task, request, send, admitted.answer)
+                with self._service.unread.until_read(build.log):
+                    await self._attend(build, task, request, send, signature)
 
     async def _attend(
         self,
@@ -129,6 +136,8 @@ class BuildEndpoint:
             error=result.error,
         )
         count_build(self._service.metrics, build)
+        build.release()
+        self._service.unread.add(build.log)
 
 
 def _named(send: Send, build_id: str) -> Send:
@@ -162,13 +171,11 @@ async def _answer(
     streamed = NDJSON in request.headers.get("accept", "")
     await (build.told.wait() if streamed else build.end())
     if refusal := _refusal(build):
-        response = refused(refusal)
+        await refused(refusal)(request.scope, request.receive, send)
     elif streamed:
         await _stream(build, send, signature)
-        return
     else:
-        response = _whole(build, signature)
-    await response(request.scope, request.receive, send)
+        await _whole(build, send, signature)
 
 
 def _refusal(build: Build) -> Refusal | None:
@@ -180,16 +187,46 @@ def _refusal(build: Build) -> Refusal | None:
     return Refusal(_REFUSALS[build.outcome], build.result.error)
 
 
-def _whole(build: Build, signature: AnswerSignature | None) -> Response:
-    """The reply of a client that waits: one JSON object, now that the build has ended."""
+async def _whole(build: Build, send: Send, signature: AnswerSignature | None) -> None:
+    """The reply of a client that waits: one JSON object, now that the build has ended.
+
+    A long log is encoded while its client reads it. Encoded whole, it would be in memory several
+    times, and each control character as six bytes.
+    """
     assert build.result is not None
     result = build.result
     failure = _REFUSALS.get(build.outcome, 500)
     status = 200 if result.status is BuildStatus.SUCCESS else failure
-    body = dataclasses.replace(result, log=build.log.lines).to_json()
+    response = Response(status_code=status, media_type="application/json")
+    if build.log.size > MAX_WHOLE_BYTES:
+        del response.headers["content-length"]
+        await _begin(response, send)
+        last = await _send_log(build, send, signature) + result.to_json_end()
+    else:
+        last = dataclasses.replace(result, log=build.log.lines).to_json()
     if signature is not None:
-        body = signature.end(body)
-    return Response(body, status, media_type="application/json")
+        last = signature.end(last)
+    if "content-length" in response.headers:
+        response.headers["content-length"] = str(len(last))
+        await _begin(response, send)
+    await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+async def _send_log(build: Build, send: Send, signature: AnswerSignature | None) -> bytes:
+    """Send the log as the first key of an object; returns what closes it."""
+    before = b'{"log":['
+    async for lines in build.log.follow(HEARTBEAT):
+        piece = before + log_json(lines)
+        before = b","
+        if signature is not None:
+            signature.update(piece)
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    return b"]"
+
+
+async def _begin(response: Response, send: Send) -> None:
+    headers = response.raw_headers
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
 
 
 async def _stream(build: Build, send: Send, signature: AnswerSignature | None) -> None:
@@ -199,7 +236,7 @@ async def _stream(build: Build, send: Send, signature: AnswerSignature | None) -
         media_type=NDJSON,
     )
     del response.headers["content-length"]
-    await send({"type": "http.response.start", "status": 200, "headers": response.raw_headers})
+    await _begin(response, send)
     async for lines in build.log.follow(HEARTBEAT):
         for line in progress_lines(lines, build.elapsed):
             if signature is not None:

@@ -32,6 +32,7 @@ from function_builder.server.metrics import metrics_app, read_state, read_tasks
 from function_builder.server.replays import Replays
 from function_builder.server.service import Phase, Service
 from function_builder.server.spool import SpoolSpace
+from function_builder.server.unread import UnreadLogs
 from function_builder.server.uploads import Uploads
 from function_builder.settings import Settings
 from function_builder.telemetry import Metrics
@@ -104,6 +105,7 @@ def _service(settings: Settings) -> Service:
         metrics=Metrics(),
         slots=Slots(settings.max_inflight, settings.max_queue),
         uploads=Uploads(settings.most_uploads),
+        unread=UnreadLogs(),
         space=SpoolSpace(settings.spool_dir, settings.max_spool_bytes),
         replays=Replays(settings.replay_window) if settings.replay_window else None,
     )

@@ -23,6 +23,7 @@ from function_builder.contract.findings import Reason
 from function_builder.contract.timestamp import Timestamp
 from function_builder.server.replays import Replays
 from function_builder.server.spool import SpoolSpace
+from function_builder.server.unread import UnreadLogs
 from function_builder.server.uploads import Uploads
 from function_builder.settings import Settings
 from function_builder.telemetry import Metrics
@@ -58,7 +59,10 @@ class Service:
 
     Attributes:
         uploads: bodies under way, which hold no build slots.
+        unread: logs of builds that have ended.
         space: where bodies lie.
+        large_checks: how many bodies of some size may be checked at a time, so that small ones
+            find a thread.
         replays: what was taken before; None: a request may come again.
         tracing: enters the trace of a request.
         running: the task of each build that has a slot.
@@ -72,7 +76,9 @@ class Service:
     metrics: Metrics
     slots: Slots
     uploads: Uploads
+    unread: UnreadLogs
     space: SpoolSpace
+    large_checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     replays: Replays | None = None
     tracing: Tracing = handed_on
     phase: Phase = Phase.SERVING

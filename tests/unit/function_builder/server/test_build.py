@@ -1,8 +1,12 @@
 """POST /build when the builder itself is at fault: its client is told, nothing is held on to."""
 
+import asyncio
 import dataclasses
 import json
+import os
+import threading
 import time
+from collections.abc import Mapping
 from unittest.mock import Mock
 
 import httpx2
@@ -12,10 +16,13 @@ from structlog.testing import capture_logs
 from function_builder.builds.builder import Builder
 from function_builder.builds.slots import NoSlot, Slots
 from function_builder.contract.answer_signature import AnswerSignature, build_answer
+from function_builder.contract.errors import Refusal
 from function_builder.contract.timestamp import stamp
+from function_builder.server import admission
 from function_builder.server.app import create_app
 from function_builder.server.replays import Replays
 from function_builder.server.service import Service
+from tests.support import until
 from tests.support.requests import SECRET, headers, make_tar
 from tests.support.services import idle_service
 
@@ -31,9 +38,13 @@ async def service(tmp_path) -> Service:
 
 
 async def post(service: Service, **headers: str):
+    return await post_body(service, BODY, headers)
+
+
+async def post_body(service: Service, body: bytes, headers: Mapping[str, str]):
     transport = httpx2.ASGITransport(create_app(service), raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://builder") as client:
-        return await client.post("/build", content=BODY, headers=headers)
+        return await client.post("/build", content=body, headers=headers)
 
 
 @pytest.fixture
@@ -72,6 +83,30 @@ async def test_a_check_that_crashes_frees_the_slot(service, monkeypatch):
     assert (answer.status_code, answer.json()["status"]) == (500, "failed")
     assert service.slots.taken == 0
     assert service.uploads.taken == 0
+
+
+async def test_checks_of_large_bodies_leave_a_thread_to_small_ones(service, monkeypatch):
+    service.slots = Slots(0)
+    let = threading.Event()
+
+    def check(spool, *_):
+        if spool.size > admission.LARGE_BYTES:
+            let.wait(60)
+        raise Refusal(400, "checked")
+
+    monkeypatch.setattr(admission, "_check", check)
+    large = [
+        asyncio.create_task(post_body(service, bytes(admission.LARGE_BYTES + 1), {}))
+        for _ in range(2 * (os.cpu_count() or 1) + 8)
+    ]
+    try:
+        await until(service.large_checks.locked)
+        async with asyncio.timeout(30):
+            assert (await post(service)).status_code == 400
+        assert not any(task.done() for task in large)
+    finally:
+        let.set()
+    assert {(await task).status_code for task in large} == {400}
 
 
 async def test_a_request_for_which_there_was_no_slot_may_come_again_as_it_is(
