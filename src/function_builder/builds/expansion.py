@@ -99,7 +99,10 @@ class _Expansion:
 
     def read(self, lines: Sequence[str]) -> None:
         for number, line in enumerate(lines):
-            head, text = self._instruction(lines, number, line.strip(_SPACES))
+            stripped = line.strip(_SPACES)
+            if stripped[:1] in ("#", ""):
+                continue
+            head, text = self._instruction(lines, number, stripped)
             if head == "onbuild":
                 self._triggers.append((number, *_split(text)))
                 continue
@@ -115,7 +118,7 @@ class _Expansion:
     def _instruction(self, lines: Sequence[str], number: int, line: str) -> tuple[str, str]:
         """The instruction that begins at a line, with the lines that continue it."""
         head, text = _split(line)
-        if not self._continuation.search(line):
+        if not (line.endswith(self._escape) and self._continuation.search(line)):
             return head, text
         # A line may end in the middle of the word.
         begun = "" if text else head[:-1]
