@@ -1,7 +1,8 @@
 """A request's configuration: the tar's entry `com.openfaas.docker.config`.
 
 JSON as Go's encoding/json reads it, because every client was tested against that: keys match in any
-case, the last of equal keys wins, null means absent, unknown keys are ignored. Their names are
+case, null means absent, unknown keys are ignored. A key that is there twice, with two values, is
+refused, since readers disagree which one counts. Their names are
 kept, so that the build's log can tell the client of them.
 """
 
@@ -110,7 +111,7 @@ def parse_config(data: bytes) -> BuildConfig:
         Refusal: 400, saying which key is wrong and what it should be.
     """
     document = _load(data)
-    values = {key.lower(): value for key, value in document.items if value is not None}
+    values = _values(document)
     fields: dict[str, Any] = {}
     for key in _KEYS:
         if (value := values.get(key.name.lower())) is not None:
@@ -124,6 +125,30 @@ def parse_config(data: bytes) -> BuildConfig:
     config = BuildConfig(**fields, notes=_notes(key for key, _ in document.items))
     _check_together(config)
     return config
+
+
+def _values(document: Pairs) -> Mapping[str, object]:
+    """The document's values by key, in lower case.
+
+    Raises:
+        Refusal: 400: a key has two, in whatever case: Go takes the last one, and a reader that
+            looks a name up exactly takes another.
+    """
+    values: dict[str, object] = {}
+    known = {key.name.lower(): key.name for key in _KEYS}
+    for written, value in document.items:
+        key = _in_lower_case(written)
+        if value is None:
+            continue
+        if key in known and values.setdefault(key, value) != value:
+            raise wrong(f"{known[key]} is there twice, with different values: which one is meant?")
+        values[key] = value
+    return values
+
+
+def _in_lower_case(key: str) -> str:
+    """A key as Go compares it: a long s (U+017F) is an s, and the Kelvin sign (U+212A) a k."""
+    return key.lower().replace("\u017f", "s")
 
 
 def _check_together(config: BuildConfig) -> None:
@@ -248,7 +273,7 @@ _OTHER_NAMES: Final = {
 def _notes(keys: Iterable[str]) -> list[str]:
     """Say which keys are ignored because they are unknown, each with the key that may be meant."""
     known = {key.name.lower() for key in _KEYS} | _SILENT
-    unknown = [key for key in dict.fromkeys(keys) if key.lower() not in known]
+    unknown = [key for key in dict.fromkeys(keys) if _in_lower_case(key) not in known]
     if not unknown:
         return []
     names = {_folded(key.name): key.name for key in _KEYS}

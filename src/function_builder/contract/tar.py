@@ -35,6 +35,7 @@ _END: Final = bytes(BLOCK)
 _MAX_EXTENSION: Final = 1 << 20
 # Each costs as much as a small entry, and is not counted as one. Real ones have up to 20.
 _MAX_RECORDS: Final = 100
+_PREFIX: Final = 155
 _MAX_TIME: Final = (1 << 63) - 1
 _SECOND: Final = 1_000_000_000
 
@@ -113,7 +114,7 @@ def index(reader: Reader, *, max_entries: int) -> Iterator[Member]:
     count = offset = 0
     while (block := _header(reader, offset)) != _END:
         flag = block[156:157]
-        if flag in b"xXLK":
+        if flag in b"xLK":
             if flag in extensions:
                 raise Refusal(400, f"The archive has two '{flag.decode()}' headers for one entry.")
             extensions += flag
@@ -194,21 +195,26 @@ def _member(reader: Reader, block: bytes, offset: int, records: _Records) -> tup
     holes = is_sparse(flag, records, name)
     if holes and kind is not Kind.FILE:
         raise Refusal(400, f"The entry {shown(name)} is stored as a sparse file, and is no file.")
-    # Data follows the header of a file alone: the size in that of a link or a directory counts
-    # nothing, as in Go's archive/tar. Some writers put the size that a directory has on disk there.
+    claimed = _size(block, records, name)
+    # Data follows the header of a file alone. Some writers put the size that a directory has on
+    # disk into its header, where all readers ignore it; of other kinds some skip as many bytes.
+    if claimed and kind is not Kind.FILE and (kind is not Kind.DIRECTORY or b"size" in records):
+        raise Refusal(400, f"The entry {shown(name)} has a size, and is no file.")
     if kind is Kind.FILE:
-        size = _size(block, records, name)
+        size = claimed
         if start + size > reader.size:
             raise _cut_short(shown(name))
         end = start + padded_size(size)
         if holes:
             sparse, end = read_sparse(reader, Stored(name, block, records, start, size))
             size = sparse.size
-        if name.endswith("/"):
-            # The old format has no type for directories.
+        old = flag == b"\0" and _text(block[:100]).endswith(b"/")
+        if old or name.endswith("/"):
+            # The old format has no type for directories. Of newer types some readers make a file,
+            # and some look at the header's name alone.
             kind = Kind.DIRECTORY
-            if size:
-                raise Refusal(400, f"The entry {shown(name)} ends in '/' but holds a file's data.")
+            if size or not old or not name.endswith("/"):
+                raise Refusal(400, f"The entry {shown(name)} ends in '/', and is a file.")
     target = _text(records.get(b"linkpath") or block[157:257])
     mode = number(block[100:108], "mode", name) & 0o7777
     mtime = _mtime(block, records, name)
@@ -220,10 +226,19 @@ def _name(block: bytes, records: _Records) -> str:
     name = true_name(records) or records.get(b"path")
     if not name:
         name = _text(block[:100])
-        # Only POSIX's magic: GNU tar keeps other things in the prefix's place.
-        if block[257:263] == b"ustar\0" and block[345]:
-            name = _text(block[345:500]) + b"/" + name
+        if block[345]:
+            name = _prefix(block) + b"/" + name
     return name.decode("utf-8", "surrogateescape")
+
+
+def _prefix(block: bytes) -> bytes:
+    """What stands before the name. GNU tar and star keep other things in its place or behind it."""
+    longest = block[345:476] if block[508:] == b"tar\0" else block[345:500]
+    if block[257:263] != b"ustar\0" or (len(longest) < _PREFIX and b"\0" not in longest):
+        raise Refusal(
+            400, "The header of an entry has a prefix of its name, in a format that has none."
+        )
+    return _text(longest)
 
 
 def _size(block: bytes, records: _Records, name: str) -> int:

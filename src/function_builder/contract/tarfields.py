@@ -8,7 +8,8 @@ from function_builder.contract.errors import Refusal, shown
 
 BLOCK: Final = 512
 
-_OCTAL: Final = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)
+# Digits behind a NUL are a number to Go and GNU tar, and nothing to bsdtar and Python.
+_OCTAL: Final = re.compile(rb" *([0-7]+) *(?:\0.*)?|[ \0]*", re.DOTALL)
 
 
 @lru_cache(maxsize=1024)

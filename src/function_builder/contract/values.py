@@ -10,7 +10,7 @@ from function_builder.contract.names import CONFIG_NAME
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """A JSON object; the last of equal keys wins, where case does not count."""
+    """A JSON object, with the keys that it has twice."""
 
     items: list[tuple[str, object]]
 

@@ -35,8 +35,7 @@ def test_what_faas_cli_sends():
         ('{"ref": "a/b:1"}', "a/b:1"),
         ('{"ref": "a/old", "image": "a/new"}', "a/new"),
         ('{"IMAGE": "a/b"}', "a/b"),
-        ('{"image": "a/x", "Image": "a/b"}', "a/b"),
-        ('{"image": "a/x", "IMAGE": "a/y", "image": "a/z"}', "a/z"),
+        ('{"image": "a/b", "Image": "a/b"}', "a/b"),
         ('{"image": "a/b", "Image": null}', "a/b"),
         ('{"image": "a/b", "frontend": "dockerfile.v0", "unknown": [1, {"a": 2}]}', "a/b"),
         ('\ufeff{"image": "a/b"}', "a/b"),
@@ -48,6 +47,26 @@ def test_what_faas_cli_sends():
 )
 def test_keys_match_as_in_go(text, image):
     assert parse_config(text.encode()).image == image
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('{"image": "a/x", "IMAGE": "a/b"}', "image"),
+        ('{"image": "a/x", "IMAGE": "a/y", "image": "a/x"}', "image"),
+        ('{"image": "a/b", "skipPush": true, "SKIPPUSH": false}', "skipPush"),
+        ('{"image": "a/b", "skipPush": true, "\u017fKipPush": false}', "skipPush"),
+        ('{"image": "a/b", "skipPush": true, "s\u212aipPush": false}', "skipPush"),
+        ('{"image": "a/b", "buildArgs": {"A": "1"}, "BuildArgs": {"A": "2"}}', "buildArgs"),
+    ],
+)
+def test_a_key_with_two_values_is_refused(text: str, key: str):
+    with pytest.raises(Refusal, match=f"{key} is there twice"):
+        parse_config(text.encode())
+
+
+def test_keys_are_compared_as_in_go():
+    assert parse_config(b'{"\xc5\xbf\xe2\x84\xaaipPush": true}').skip_push
 
 
 @pytest.mark.parametrize("platforms", ["[]", '[""]', "null"])

@@ -2,6 +2,7 @@ import bz2
 import contextlib
 import gzip
 import io
+import json
 import lzma
 import re
 import shutil
@@ -10,13 +11,22 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from function_builder.contract.errors import Refusal
 from function_builder.contract.tar import Kind, Member, index
 from function_builder.engine import find_tool
-from tests.support.archives import END, Bytes, extended, header, padded, record
+from tests.support.archives import (
+    END,
+    Bytes,
+    extended,
+    header,
+    octal,
+    padded,
+    record,
+    with_checksum,
+)
 
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
 SECOND = 10**9
@@ -335,24 +345,93 @@ def test_a_long_name_that_goes_on_behind_its_end_is_refused(flag: bytes):
 
 def test_only_posix_archives_have_a_prefix():
     assert members(header(prefix=b"dir") + END)[0].name == "dir/a"
-    assert members(header(prefix=b"dir", magic=b"ustar  \0") + END)[0].name == "a"
+    for magic in (b"ustar  \0", bytes(8)):
+        assert refused(header(prefix=b"dir", magic=magic) + END).status == 400
+    # To Go a prefix of star's has 131 bytes, to others all that comes before a NUL.
+    for prefix, read in ((b"p" * 131 + b"0" * 12, False), (b"p" * 130, True)):
+        star = bytearray(header(prefix=prefix))
+        star[508:] = b"tar\0"
+        body = with_checksum(bytes(star)) + END
+        assert members(body)[0].name == "p" * 130 + "/a" if read else refused(body).status == 400
 
 
 # What follows a header
 
 
-@pytest.mark.parametrize("flag", [b"1", b"2", b"5"])
-def test_the_size_of_what_has_no_data_counts_nothing(flag: bytes):
-    first, second = members(
-        header(b"d", b"%011o\0" % 4096, flag=flag, target=b"x") + header() + END
-    )
+def test_the_size_of_a_directory_counts_nothing():
+    first, second = members(header(b"d", octal(4096), flag=b"5") + header() + END)
     assert first.size == 0
     assert second.name == "a"
+
+
+@pytest.mark.parametrize("flag", [b"1", b"2", b"3", b"4", b"6"])
+def test_what_has_no_data_has_no_size(flag: bytes):
+    # GNU tar, bsdtar and others skip as many bytes after some of these, and each after others.
+    assert refused(header(size=octal(512), flag=flag, target=b"x") + header() + END).status == 400
+    sized = extended(record(b"size", b"512"))
+    assert refused(sized + header(flag=flag, target=b"x") + header() + END).status == 400
+    assert refused(sized + header(flag=b"5") + header() + END).status == 400
+
+
+READERS = ("gotar", "tar", "bsdtar")
+SIZES = st.sampled_from(
+    (
+        octal(0),
+        octal(512),
+        b"\0" + octal(512)[1:],
+        b" \0" + octal(512)[2:],
+        b"1000 ".rjust(12),
+        b"1000\0junk\0\0\0",
+        bytes(12),
+        b" " * 12,
+        b"\x80".ljust(10, b"\0") + b"\2\0",
+    )
+)
+ENTRIES = st.builds(
+    lambda records, **fields: (extended(records) if records else b"") + header(**fields),
+    st.sampled_from((b"", b"", record(b"path", b"c"), record(b"size", b"512"), record(b"a", b"b"))),
+    name=st.sampled_from((b"a", b"a/", b"d/a")),
+    size=SIZES,
+    flag=st.sampled_from((b"0", b"0", b"\0", b"1", b"2", b"5", b"6", b"7", b"X")),
+    target=st.sampled_from((b"", b"first")),
+    magic=st.sampled_from((b"ustar\x0000", b"ustar  \0", bytes(8), b"ustar\0XY")),
+    prefix=st.sampled_from((b"", b"", b"p", b"\0p", b"p" * 154)),
+)
+
+
+def names_by(reader: str, archive: Path) -> list[str] | None:
+    """The names that a reader lists; None where it refuses the archive."""
+    command = [find_tool("gotar"), "list"] if reader == "gotar" else [reader, "-tf"]
+    told = subprocess.run([*command, archive], capture_output=True, check=False)
+    if told.returncode:
+        return None
+    lines = told.stdout.decode().splitlines()
+    names = [json.loads(line)["Name"] for line in lines] if reader == "gotar" else lines
+    return [name.rstrip("/") for name in names]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(entry=ENTRIES)
+def test_readers_see_the_same_entries_where_an_archive_is_read(tmp_path: Path, entry: bytes):
+    # Behind the entry: a block that is a header, or the data of the entry, as a reader sees it.
+    body = header(b"first") + entry + header(b"second") + END
+    try:
+        found = [member.name.rstrip("/") for member in members(body)]
+    except Refusal:
+        return
+    archive = tmp_path / "tar"
+    archive.write_bytes(body)
+    for reader in READERS:
+        assert names_by(reader, archive) in (None, found), reader
+    with tarfile.open(archive) as opened:
+        assert [name.rstrip("/") for name in opened.getnames()] == found
 
 
 def test_a_trailing_slash_makes_an_old_archives_folder():
     assert members(header(b"d/", flag=b"\0") + END)[0].kind is Kind.DIRECTORY
     assert refused(header(b"d/", b"00000000001\0") + padded(b"x") + END).status == 400
+    # Go and Python read a file of that name, GNU tar and bsdtar a folder.
+    assert refused(header(b"d/") + END).status == 400
 
 
 @pytest.mark.parametrize("flag", [b"V", b"M", b"D", b"N", b"A", b"\xff"])
