@@ -115,7 +115,7 @@ async def test_the_side_that_keeps_connections_shorter_closes_them(tmp_path, kee
 async def test_a_builder_that_drains_loses_no_request_of_nginx(tmp_path):
     async with (
         running_builder(
-            tmp_path / "b", "unix:///absent", wait_for="/healthz", drain_delay="2s"
+            tmp_path / "b", "unix:///absent", wait_for="/healthz", drain_delay="100s"
         ) as builder,
         nginx(tmp_path / "n", builder) as url,
     ):

@@ -221,7 +221,7 @@ SEALED: Final = {
     "without a key": _secrets(_BASE64, _sealed(public_key=None)),
     "with a key that is none": _secrets(_BASE64, _sealed(public_key="AAAA")),
     "with a key of low order": _secrets(
-        "none that anybody could have", _sealed(public_key=base64.b64encode(bytes(32)).decode())
+        "not one that a key pair has", _sealed(public_key=base64.b64encode(bytes(32)).decode())
     ),
     "for another builder": _secrets(
         "seal it again with the builder's key", seal({"token": b"x"}, SecretsKey.generate().public)
