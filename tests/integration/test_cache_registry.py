@@ -1,6 +1,7 @@
 """A build cache in a registry: taken by a BuildKit that is new, and never the end of a build."""
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -18,6 +19,7 @@ from tests.support.requests import SECRET, headers, make_tar, signature
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 Made = Callable[..., Awaitable[str]]
+CACHE_NAME = re.compile(r"/[0-9a-f]{40}:cache")
 
 
 @pytest.fixture
@@ -46,8 +48,11 @@ def made(http, registry) -> Made:
         )
         body = make_tar({"Dockerfile": dockerfile}, {"image": f"{registry}/{function}:1"})
         signed = headers(body) | {"X-Build-Signature": signature(body, secret)}
-        reply = (await http.post(f"{builder.url}/build", content=body, headers=signed)).json()
+        answer = await http.post(f"{builder.url}/build", content=body, headers=signed)
+        reply = answer.json()
         assert reply["status"] == "success", reply
+        # A cache's name is what keeps others from it.
+        assert CACHE_NAME.search(answer.text) is None
         return (await asyncio.to_thread(pull, registry, function, "1")).text("made")
 
     return build

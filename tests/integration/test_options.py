@@ -1,7 +1,9 @@
 """The config's keys that come from `docker build`: what is in the registry afterwards."""
 
+import asyncio
 import io
 import json
+import re
 import tarfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -222,11 +224,11 @@ def test_annotations_go_to_the_index_and_to_one_platform(builder, registry, name
     }
 
 
-def statements(registry: str, name: str) -> dict[str, Any]:
+def statements(registry: str, name: str, tag: str = "1") -> dict[str, Any]:
     """What is attested of an image, by its kind."""
     (attested,) = (
         each
-        for each in manifest(registry, name, "1")["manifests"]
+        for each in manifest(registry, name, tag)["manifests"]
         if each["platform"]["architecture"] == "unknown"
     )
     layers = manifest(registry, name, attested["digest"])["layers"]
@@ -246,6 +248,41 @@ def test_provenance_tells_of_build_arguments_at_its_most_alone(builder, registry
     )
     (found,) = statements(registry, name).values()
     assert (f"value-{name}" in json.dumps(found)) is (level == "max")
+
+
+async def test_provenance_does_not_name_what_opens_cache_mounts(
+    tmp_path, buildkitd, registry, name
+):
+    """It is pushed with the image; a namespace that is in it is not used again."""
+    files = {
+        "context/Dockerfile": f"FROM busybox\nRUN --mount=type=cache,id={name},target=/c "
+        "echo made >> /c/f; cat /c/f >> /seen\n"
+    }
+    proxies = {"http_proxy": "http://user:proxy-password@127.0.0.1:9", "no_proxy": "127.0.0.1"}
+
+    def namespace(number: int) -> str:
+        (found,) = statements(registry, name, str(number)).values()
+        (of,) = re.findall(r'"build-arg:BUILDKIT_CACHE_MOUNT_NS": "(\w+)"', json.dumps(found))
+        return str(of)
+
+    async with running_builder(tmp_path / "b", buildkitd, insecure="true") as builder:
+        for number in (1, 2):
+            attest = {"provenance": "max"}
+            await asyncio.to_thread(
+                build, builder, files, image=f"{registry}/{name}:{number}", attest=attest
+            )
+    assert namespace(1) != namespace(2)
+    image = manifest(registry, name, "2")["manifests"][0]["digest"]
+    assert pull(registry, name, image).text("seen") == "made\n"
+    async with running_builder(tmp_path / "p", buildkitd, insecure="true", **proxies) as builder:
+        image = f"{registry}/{name}:3"
+        body = tar(files, {"image": image, "attest": {"provenance": "max"}})
+        refused = await asyncio.to_thread(
+            httpx2.post, f"{builder.url}/build", content=body, headers=headers(body), timeout=60
+        )
+        assert (refused.status_code, "proxy-password" in refused.text) == (400, False)
+        await asyncio.to_thread(build, builder, files, image=image, attest={"provenance": "min"})
+    assert "proxy-password" not in json.dumps(statements(registry, name, "3"))
 
 
 def test_an_sbom_is_made_by_the_operators_generator(builder, registry, name):

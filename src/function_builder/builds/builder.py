@@ -123,7 +123,7 @@ class Builder:
         try:
             async with asyncio.timeout(self._build_timeout):
                 # A megabyte of secrets takes a third of a second to make a mask of.
-                mask = await asyncio.to_thread(Mask, build.request.secrets)
+                mask = await asyncio.to_thread(self._mask, build.request)
                 transcript = Transcript(mask, prefixes=self._log_prefixes)
                 try:
                     result = await self._placed(build, transcript)
@@ -145,6 +145,11 @@ class Builder:
                 told = [findings.mask.text(line) for line in _told(build, failure)]
                 build.log.append([transcript.note(line) for line in told])
                 build.fail(outcome, failure, findings.warnings)
+
+    def _mask(self, request: BuildRequest) -> Mask:
+        """Hide secrets, and where the cache is: who knows that could put another in its place."""
+        cache = self._cache.name(_function(request))
+        return Mask(request.secrets, names=[cache.encode()])
 
     def _timed_out(self, findings: Findings) -> Failure:
         return Failure(

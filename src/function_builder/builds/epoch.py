@@ -12,6 +12,7 @@ from function_builder.builds.build import BuildRequest
 
 EPOCH: Final = "SOURCE_DATE_EPOCH"
 _ATTR: Final = f"build-arg:{EPOCH}"
+_IGNORED: Final = frozenset({_ATTR, "build-arg:BUILDKIT_CACHE_MOUNT_NS"})
 
 
 def view(request: BuildRequest, attrs: Mapping[str, str]) -> bytes:
@@ -33,5 +34,5 @@ def view(request: BuildRequest, attrs: Mapping[str, str]) -> bytes:
         for entry, digest in zip(request.context, request.digests, strict=False)
         if entry.path == filename
     ]
-    said = sorted((name, value) for name, value in attrs.items() if name != _ATTR)
+    said = sorted((name, value) for name, value in attrs.items() if name not in _IGNORED)
     return repr((said, dockerfile)).encode()

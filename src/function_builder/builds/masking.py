@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
+
+from function_builder.builds.encodings import encodings
 
 MIN_MASKED_BYTES: Final = 4
 """A shorter secret is left alone: masking it would shred the log and hide nothing."""
@@ -19,17 +21,22 @@ class Mask:
     """Replaces the values of build secrets by `***`: the leftmost first, and of these the longest.
 
     A value of many lines is masked line by line, since that is how output shows it, and whether or
-    not a line keeps its indentation.
+    not a line keeps its indentation. Of each, forms that programs print are masked too.
+
+    Args:
+        secrets: values by their names.
+        names: other texts to hide, as they are.
     """
 
-    def __init__(self, secrets: Mapping[str, bytes]) -> None:
-        needles = {
+    def __init__(self, secrets: Mapping[str, bytes], names: Iterable[bytes] = ()) -> None:
+        parts = {
             part
             for value in secrets.values()
             for line in (value, *re.split(rb"[\r\n]+", value))
             for part in (line, line.strip())
             if len(part) >= MIN_MASKED_BYTES
         }
+        needles = parts.union(filter(None, names), encodings(parts))
         self.longest = max(map(len, needles), default=0)
         # Values and output may be made to fit each other badly, and this runs in the event loop:
         # an expression of `re`, which tries one needle after the other, took a millisecond a byte.

@@ -5,16 +5,18 @@ Source: BuildKit, `frontend/dockerui/config.go`, `exporter/containerimage/exptyp
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
 
 from aiobuildkit import CacheEntry, Exporter
 from function_builder.builds.build import BuildRequest
 from function_builder.builds.loads import CONTEXT_TREE
-from function_builder.contract.config import BuildConfig
+from function_builder.contract.config import ATTEST_ARG, BuildConfig
+from function_builder.contract.derived import derived_key
 from function_builder.contract.options import IMAGE_CONTEXT, annotation, cache_attrs
 
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+_PROVENANCE = "provenance"
 
 
 def frontend_attrs(request: BuildRequest, environment: Mapping[str, str]) -> dict[str, str]:
@@ -26,11 +28,8 @@ def frontend_attrs(request: BuildRequest, environment: Mapping[str, str]) -> dic
             sets them, in either case of letters.
     """
     config = request.config
-    attrs = {f"build-arg:{name}": value for name, value in _proxies(environment).items()}
-    for name, value in config.build_args.items():
-        if name.lower() in _PROXIES:
-            attrs.pop(f"build-arg:{name.lower()}", None)
-        attrs[f"build-arg:{name}"] = value
+    proxies = own_proxies(config, environment)
+    attrs = {f"build-arg:{name}": value for name, value in {**proxies, **config.build_args}.items()}
     if config.platforms:
         attrs["platform"] = ",".join(config.platforms)
     attrs |= _step_attrs(config)
@@ -43,8 +42,44 @@ def frontend_attrs(request: BuildRequest, environment: Mapping[str, str]) -> dic
         attrs["frontend.caps"] = "moby.buildkit.frontend.contexts+forward"
     # After the client's own arguments, so that none of them overrides these.
     attrs |= request.frontend
-    attrs["build-arg:BUILDKIT_CACHE_MOUNT_NS"] = request.trust_domain
+    attrs["build-arg:BUILDKIT_CACHE_MOUNT_NS"] = _cache_namespace(request)
     return attrs
+
+
+def own_proxies(config: BuildConfig, environment: Mapping[str, str]) -> dict[str, str]:
+    """The builder's proxies that become build arguments: those that the request does not set."""
+    given = {name.lower() for name in config.build_args}
+    return {name: value for name, value in _proxies(environment).items() if name not in given}
+
+
+def publishes_arguments(config: BuildConfig) -> bool:
+    """Whether all build arguments are pushed with the image, in its provenance.
+
+    BuildKit does so unless the mode is `min`. Source: `solver/llbsolver/provenance.go`.
+    """
+    modes = [
+        value
+        for name, value in config.build_args.items()
+        if name.startswith(ATTEST_ARG) and name[len(ATTEST_ARG) :].lower() == _PROVENANCE
+    ]
+    return config.attest.provenance == "max" or any(not _is_min(value) for value in modes)
+
+
+def _is_min(value: str) -> bool:
+    """Whether an attestation's attributes, in CSV, can be read in one way alone: as `mode=min`."""
+    modes = [field for field in value.split(",") if "mode" in field]
+    return modes == ["mode=min"] and '"' not in value
+
+
+def _cache_namespace(request: BuildRequest) -> str:
+    """What keeps the cache mounts of one payload secret from those of others.
+
+    A client that knows it can reach them, with a frontend that knows no namespaces. So a build
+    that publishes its arguments gets one that is used once: its cache mounts begin empty.
+    """
+    if publishes_arguments(request.config):
+        return secrets.token_hex(16)
+    return derived_key(request.trust_domain.encode(), "cache mounts").hex()[:32]
 
 
 def _step_attrs(config: BuildConfig) -> dict[str, str]:
@@ -125,9 +160,9 @@ def _proxies(environment: Mapping[str, str]) -> dict[str, str]:
 class RegistryCache:
     """Where in a registry a function's build cache is kept, for a BuildKit that does not have it.
 
-    Each function has a repository of its own, called by a hash of the function and of its trust
-    domain, a name made with the payload secret: without the secret a client cannot find the name,
-    neither to read the cache nor to push another in its place.
+    Each function has a repository of its own, whose name is derived from the payload secret for
+    this use alone. A client without the secret cannot compute it, neither to read the cache nor to
+    push another in its place. So logs must not tell it: `name` is for their mask.
 
     A cache is a convenience: an import that fails leaves its step in the log, an export that fails
     is ignored (`ignore-error`), and neither ends a build.
@@ -167,11 +202,15 @@ class RegistryCache:
         own = [self._reached(cache_attrs(cache)) for cache in named]
         return [CacheEntry("registry", attrs) for attrs in [*kept, *own]]
 
-    def _attrs(self, function: str | None) -> list[dict[str, str]]:
+    def name(self, function: str | None) -> str:
+        """The cache's repository below the prefix; empty if there is none."""
         if not self._prefix or function is None:
-            return []
-        name = sha256(function.encode()).hexdigest()[:40]
-        return [self._reached({"ref": f"{self._prefix}/{name}:cache"})]
+            return ""
+        return derived_key(function.encode(), "registry cache").hex()[:40]
+
+    def _attrs(self, function: str | None) -> list[dict[str, str]]:
+        name = self.name(function)
+        return [self._reached({"ref": f"{self._prefix}/{name}:cache"})] if name else []
 
     def _reached(self, attrs: dict[str, str]) -> dict[str, str]:
         named = {name: value for name, value in attrs.items() if name != "type"}

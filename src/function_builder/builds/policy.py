@@ -7,9 +7,10 @@ caches alone that the operator trusts as the builder's own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from function_builder.builds.options import own_proxies, publishes_arguments
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.errors import Refusal, shown
 from function_builder.contract.options import IMAGE_CONTEXT, cache_attrs
@@ -26,6 +27,7 @@ class Policy:
         frontends: the frontends' repositories: a named context must not take their place.
         kept_caches: the repository below which the builder keeps functions' own caches.
         sbom_generator: the image that makes SBOMs; empty: none.
+        environment: the builder's own, whose proxies become build arguments.
     """
 
     caches: Sequence[str] = ()
@@ -33,6 +35,7 @@ class Policy:
     frontends: Sequence[str] = ()
     kept_caches: str = ""
     sbom_generator: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, config: BuildConfig) -> None:
         """Refuse what is not allowed.
@@ -48,6 +51,14 @@ class Policy:
         if config.attest.sbom and not self.sbom_generator:
             raise Refusal(
                 400, "attest: sbom: this builder has no generator for it (sbom_generator)"
+            )
+
+        proxies = own_proxies(config, self.environment)
+        if proxies and publishes_arguments(config):
+            raise Refusal(
+                400,
+                "provenance of mode max would publish this builder's proxies with the image: ask "
+                f"for min, or set these build arguments in the request: {', '.join(proxies)}",
             )
 
     def _check_cache(self, name: str, reference: str) -> None:

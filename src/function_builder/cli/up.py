@@ -212,7 +212,7 @@ async def _show(stack: Stack, ready: asyncio.Event) -> None:
 
 
 def _lesson(stack: Stack) -> str:
-    """How to build another with nothing but tar, openssl and curl; then how to send a secret."""
+    """How to build another with nothing but tar, Python and curl; then how to send a secret."""
     example, secret = shlex.quote(str(stack.example)), shlex.quote(str(stack.secret_file))
     key = shlex.quote(str(stack.secrets_key_file))
     return f"""
@@ -221,7 +221,8 @@ Build your own, from another terminal:
   mkdir -p request/context && cp -r {example}/. request/context
   echo '{{"image":"{stack.registry}/mine:latest"}}' > request/com.openfaas.docker.config
   tar -C request -cf request.tar com.openfaas.docker.config context
-  hmac=$(openssl dgst -sha256 -hmac "$(cat {secret})" request.tar | sed 's/.* //')
+  hmac=$(python3 -c 'import hmac, sys; key, body = [open(f, "rb").read() for f in sys.argv[1:]]; \
+print(hmac.new(key.strip(), body, "sha256").hexdigest())' {secret} request.tar)
   curl -N {stack.url}/build -H "X-Build-Signature: sha256=$hmac" \\
     -H "Accept: application/x-ndjson" --data-binary @request.tar
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
@@ -239,6 +240,7 @@ def _policy(settings: Settings) -> Policy:
         frontends=repositories(settings.allowed_frontends),
         kept_caches=settings.cache_registry,
         sbom_generator=settings.sbom_generator,
+        environment=os.environ,
     )
 
 

@@ -1,7 +1,10 @@
 """What a request may name beyond its own files."""
 
+import dataclasses
+
 import pytest
 
+from function_builder.builds.options import publishes_arguments
 from function_builder.builds.policy import Policy
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.errors import Refusal
@@ -86,3 +89,47 @@ def test_a_named_context_cannot_take_a_frontends_place(name):
     for source in ("lib", "docker-image://a/b"):
         with pytest.raises(Refusal, match="reads Dockerfiles"):
             policy.check(BuildConfig(contexts={name: source}))
+
+
+MAX = BuildConfig(attest=Attest(provenance="max"))
+
+
+def by_argument(value: str, name: str = "BUILDKIT_ATTEST_PROVENANCE") -> BuildConfig:
+    return BuildConfig(build_args={name: value})
+
+
+@pytest.mark.parametrize(
+    ("config", "published"),
+    [
+        (BuildConfig(), False),
+        (BuildConfig(attest=Attest(provenance="min")), False),
+        (BuildConfig(build_args={"BUILDKIT_ATTEST_SBOM": ""}), False),
+        (by_argument("mode=min"), False),
+        (by_argument("mode=min,inline-only=true"), False),
+        (MAX, True),
+        (by_argument("mode=max"), True),
+        (by_argument("mode=full"), True),
+        (by_argument("mode=max", "BUILDKIT_ATTEST_Provenance"), True),
+        # BuildKit's default is max, and of equal keys it takes the last.
+        (by_argument(""), True),
+        (by_argument("mode=min,mode=max"), True),
+        (by_argument('mode=min,"mode=max"'), True),
+        (by_argument("inline-only=true"), True),
+    ],
+)
+def test_the_builders_proxies_are_not_published(config: BuildConfig, published: bool) -> None:
+    """Provenance of mode max has all build arguments, and is pushed with the image."""
+    assert publishes_arguments(config) is published
+    policy = Policy(environment={"HTTPS_PROXY": "http://user:password@proxy", "PATH": "/"})
+    if not published:
+        policy.check(config)
+        return
+    with pytest.raises(Refusal, match="https_proxy") as caught:
+        policy.check(config)
+    assert "password" not in caught.value.reason
+    Policy(environment={"PATH": "/"}).check(config)
+
+
+def test_proxies_that_the_request_sets_are_its_own() -> None:
+    config = dataclasses.replace(MAX, build_args={"HTTPS_PROXY": "", "no_proxy": "a"})
+    Policy(environment={"https_proxy": "http://p", "NO_PROXY": "b"}).check(config)
