@@ -10,6 +10,7 @@ from pathlib import Path
 
 from function_builder.settings import Settings
 from tests.adversarial.soak.report import tables
+from tests.adversarial.soak.siege import alone
 from tests.adversarial.soak.soak import soak
 
 
@@ -18,10 +19,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
     parser.add_argument("--time", default="30m", help="how long, as 90s or 30m (default 30m)")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    parser.add_argument("--siege", action="store_true", help="strangers at each phase instead")
     options = parser.parse_args()
     seconds = Settings.from_environment({"build_timeout": options.time}).build_timeout
     root = Path(tempfile.mkdtemp(prefix="fb-soak-"))
     try:
+        if options.siege:
+            print(asyncio.run(alone(root, seconds=seconds)).report())  # noqa: T201 (as below)
+            return
         outcome = asyncio.run(soak(root, seconds=seconds, seed=options.seed))
     finally:
         shutil.rmtree(root, ignore_errors=True)
