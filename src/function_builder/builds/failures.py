@@ -51,8 +51,12 @@ _TRANSIENT: Final = re.compile(
     r"|i/o timeout|TLS handshake timeout|unexpected EOF|: EOF\b|network is unreachable"
     r"|no route to host|server misbehaving|context deadline exceeded"
     r"|token service of \S+ cannot be reached"
+    r"|: unavailable: |: unknown: internal server error"
 )
-"""A registry's bad moment, or the network's, as Go's net and containerd word them."""
+"""A registry's bad moment, or the network's, as Go's net and containerd word them.
+
+The last line is the code of a registry's JSON, which containerd prints in place of the status.
+"""
 
 _NOT_A_MANIFEST: Final = "unexpected media type "
 """`util/pull/pull.go`, where a registry's answer for a tag is of another kind, such as HTML."""
@@ -196,7 +200,7 @@ def near_miss(absent: str, paths: Iterable[str]) -> str | None:
     """Which of the context's paths was meant by one that BuildKit did not find.
 
     The path itself, if it is there and BuildKit was not given it; else one that differs in the
-    case of letters alone, or else in its folders alone.
+    case of letters or in backslashes alone, or else in its folders alone.
     """
     wanted = absent.lower()
     ending = "/" + wanted.rpartition("/")[2]
@@ -204,7 +208,8 @@ def near_miss(absent: str, paths: Iterable[str]) -> str | None:
     for path in paths:
         if path == absent:
             return path
-        lower = path.lower()
+        # A name that a program on Windows wrote is one name, with backslashes.
+        lower = path.lower().replace("\\", "/")
         if lower == wanted:
             other_case = path
         elif elsewhere is None and f"/{lower}".endswith(ending):

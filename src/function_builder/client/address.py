@@ -36,7 +36,8 @@ class Address:
             parsed = httpx2.URL(url)
         except (httpx2.InvalidURL, UnicodeError):
             parsed = httpx2.URL()
-        if parsed.scheme not in ("http", "https") or not parsed.host:
+        usable = parsed.port is None or 0 < parsed.port < 1 << 16
+        if parsed.scheme not in ("http", "https") or not parsed.host or not usable:
             raise ValueError(
                 f"{without_credentials(url)!r} is not an address of a builder, such as"
                 f" {DEFAULT_URL}"

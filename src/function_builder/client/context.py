@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from function_builder.client.errors import ContextError
+from function_builder.contract.errors import shown
+from function_builder.contract.names import LIKE_DOCKERFILE
 
 if TYPE_CHECKING:
     from aiobuildkit.wire.patterns import Below, PatternMatcher, Results
@@ -89,6 +91,18 @@ def dockerfile_names(dockerfile: str) -> tuple[str, ...]:
     return (path, folder + slash + DOCKERFILES[1]) if name == DOCKERFILES[0] else (path,)
 
 
+def _no_dockerfile(directory: Path, wanted: str) -> ContextError:
+    """What is said of a directory without its Dockerfile; another name for one is told of."""
+    text = f"{directory} has no {wanted}"
+    try:
+        beside = sorted(entry.name for entry in (directory / wanted).parent.iterdir())
+    except OSError:
+        return ContextError(text)
+    like = next(filter(LIKE_DOCKERFILE.fullmatch, beside), "")
+    hint = f"; there is {shown(like)}: name it with --file, or in dockerfile"
+    return ContextError(text + hint if like else text)
+
+
 def _read_rules(directory: Path, dockerfile: str | None) -> tuple[set[str], PatternMatcher | None]:
     """The paths that are always sent, and the patterns if there are any."""
     always: set[str] = set()
@@ -97,7 +111,7 @@ def _read_rules(directory: Path, dockerfile: str | None) -> tuple[set[str], Patt
         names = dockerfile_names(dockerfile)
         found = next((name for name in names if (directory / name).is_file()), None)
         if found is None:
-            raise ContextError(f"{directory} has no {dockerfile or DOCKERFILES[0]}")
+            raise _no_dockerfile(directory, names[0])
         always = set(_followed(directory, found))
         # BuildKit names it after the first name, however the file is written.
         ignore_files.insert(0, f"{names[0]}{_IGNORE_FILE}")

@@ -4,7 +4,6 @@ The context is the folder `context/`; a named context is another top-level folde
 names. Other entries of the archive are ignored, whatever they are.
 """
 
-import re
 import stat
 import time
 from collections import Counter
@@ -18,7 +17,7 @@ from aiobuildkit.wire.rootpath import UnclearPath, file_read
 from function_builder.contract.archive import Archive
 from function_builder.contract.dockerignore import IGNORE_FILE, MAX_IGNORE_BYTES, IgnoreFile
 from function_builder.contract.errors import Refusal, shown
-from function_builder.contract.names import CONTEXT, MAX_PATH
+from function_builder.contract.names import CONTEXT, LIKE_DOCKERFILE, MAX_PATH
 from function_builder.contract.tar import Kind, Member
 
 DOCKERFILE: Final = "Dockerfile"
@@ -31,11 +30,6 @@ _MAX_COMPONENT: Final = 255
 _MAX_DEPTH: Final = 256
 _BUDGET_SECONDS: Final = 10.0
 """Processor time to find out which of the entries that are refused are ignored."""
-
-_LIKE_DOCKERFILE: Final = re.compile(
-    r"(docker|container)[-_ ]?file([-_. ][^/]*)?(?<!ignore)|[^/]*[.](docker|container)file",
-    re.IGNORECASE,
-)
 
 _BY_KEY: Final = "name it in the key dockerfile."
 
@@ -274,7 +268,7 @@ def _look_alike(entries: Mapping[str, ContextEntry], wanted: str) -> str:
     folder, slash, name = wanted.rpartition("/")
     inside = folder + slash
     for path, entry in entries.items():
-        beside = path.startswith(inside) and _LIKE_DOCKERFILE.fullmatch(path, len(inside))
+        beside = path.startswith(inside) and LIKE_DOCKERFILE.fullmatch(path, len(inside))
         if beside and stat.S_ISREG(entry.mode):
             return f" There is {shown(path)}: rename it to {shown(name)}, or {_BY_KEY}"
     below = [

@@ -33,11 +33,13 @@ def shown(name: str) -> str:
     the direction of writing and bytes that are not UTF-8 (surrogates) are escaped.
     """
     # First, so that no megabyte is escaped, and then, because escapes are longer.
-    escaped = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in _cut(name)
-    )
+    escaped = "".join(letter if letter.isprintable() else _escaped(letter) for letter in _cut(name))
     return f'"{_cut(escaped)}"'
+
+
+def _escaped(letter: str) -> str:
+    is_byte = "\udc80" <= letter <= "\udcff"
+    return f"\\x{ord(letter) - 0xDC00:x}" if is_byte else letter.encode("unicode_escape").decode()
 
 
 def _cut(text: str) -> str:

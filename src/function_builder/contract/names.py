@@ -1,9 +1,16 @@
 """Names in a request's archive, and the bounds of a name."""
 
+import re
 from typing import Final
 
 CONFIG_NAME: Final = "com.openfaas.docker.config"
 """The entry of the configuration."""
+
+LIKE_DOCKERFILE: Final = re.compile(
+    r"(docker|container)[-_ ]?file([-_. ][^/]*)?(?<!ignore)|[^/]*[.](docker|container)file",
+    re.IGNORECASE,
+)
+"""A file name that may be meant as the Dockerfile's."""
 
 CONTEXT: Final = "context"
 """The folder of the build context."""

@@ -77,6 +77,8 @@ METADATA = "[internal] load metadata for r/a/base:1"
         (failed("failed to push r/a/b:1: denied: no"), EXPORT, Reason.CREDENTIAL, False),
         (failed("failed to push r/a/b:1: x: connection refused"), EXPORT, Reason.PUSH, True),
         (failed("failed to push r/a/b:1: " + HEAD + "404 Not Found"), EXPORT, Reason.PUSH, False),
+        (failed("failed to push r/a/b:1: unavailable: try later"), EXPORT, Reason.PUSH, True),
+        (failed("failed to push r/a/b:1: toomanyrequests: slow"), EXPORT, Reason.PUSH, True),
         (
             failed(f"failed to push r/a:1: {TOKEN}401 Unauthorized"),
             EXPORT,
@@ -166,6 +168,7 @@ def test_a_copied_file_that_is_absent_is_named():
         ("a/readme.md", ["b/readme.md", "a/README.md"], "a/README.md"),
         ("app.py", ["src/app.pyc", "src/app.py", "lib/app.py"], "src/app.py"),
         ("dist", ["x", "dist", "Dist"], "dist"),
+        ("src/app.py", ["lib/app.py", "src\\app.py"], "src\\app.py"),
         ("dist", ["list", "dis"], None),
     ],
 )

@@ -355,7 +355,10 @@ async def test_addresses(given: str, used: str) -> None:
         assert client.url == used
 
 
-@pytest.mark.parametrize("url", ["builder:8080", "ftp://builder", "http://", "", "http://[::1"])
+@pytest.mark.parametrize(
+    "url",
+    ["builder:8080", "ftp://builder", "http://", "", "http://[::1", "http://b:99999", "http://b:0"],
+)
 def test_no_addresses(url: str) -> None:
     with pytest.raises(ValueError, match="is not an address"):
         AsyncClient(url)

@@ -125,7 +125,11 @@ def test_a_socket_is_left_out(hello: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda hello: (hello / "Dockerfile").unlink(), "has no Dockerfile"),
+        (lambda hello: (hello / "Dockerfile").unlink(), "has no Dockerfile$"),
+        (
+            lambda hello: (hello / "Dockerfile").rename(hello / "Containerfile"),
+            'has no Dockerfile; there is "Containerfile": name it with --file',
+        ),
         (lambda hello: os.mkfifo(hello / "pipe"), "pipe is a device or a fifo.*or leave it out"),
         (lambda hello: (hello / os.fsdecode(b"caf\xe9")).touch(), r"caf\\xe9' is not UTF-8"),
         (lambda hello: (hello / "l").symlink_to(os.fsdecode(b"\xff")), r"xff' is not UTF-8"),
