@@ -6,16 +6,18 @@ import os
 import select
 import signal
 import socket
+import time
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from function_builder.contract.timestamp import stamp
 from function_builder.engine import BuildKitDaemon
 from tests.support import until
 from tests.support.builders import RunningBuilder, running_builder
-from tests.support.requests import headers, make_tar
+from tests.support.requests import SECRET, headers, make_tar
 
 pytestmark = pytest.mark.integration
 
@@ -63,10 +65,10 @@ def connect(builder: RunningBuilder) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=30)
 
 
-def begin(builder: RunningBuilder, size: int, body: bytes = b"") -> socket.socket:
+def begin(builder: RunningBuilder, size: int, body: bytes = b"", **more: str) -> socket.socket:
     """Send a request's headers, and of its body what is given."""
     connection = connect(builder)
-    lines = [f"{name}: {value}" for name, value in headers(body).items()]
+    lines = [f"{name}: {value}" for name, value in (headers(body) | more).items()]
     head = "\r\n".join(["POST /build HTTP/1.1", "Host: x", f"Content-Length: {size}", *lines])
     connection.sendall(head.encode() + b"\r\n\r\n" + body)
     return connection
@@ -220,6 +222,24 @@ async def test_one_upload_too_many_is_told_the_limit_that_it_met(starting, http)
         )
         for upload in uploads:
             upload.close()
+        await until(lambda: builder.metric("uploads_in_progress") == 0)
+
+
+@pytest.mark.parametrize(("age", "kept"), [(0, True), (100, True), (1000, False)])
+async def test_a_client_that_proves_itself_at_the_headers_keeps_its_place(starting, age, kept):
+    signed = headers(b"half")["X-Build-Signature"]
+    proof = stamp(SECRET.encode(), signed, time.time() - age)
+    async with starting(max_uploads="1") as builder:
+        proven = begin(builder, 1000, b"half", **{"X-Build-Timestamp": proof})
+        await until(lambda: builder.metric("uploads_in_progress") == 1)
+        others = [begin(builder, 1000, b"half") for _ in range(3)]
+        await until(
+            lambda: len(select.select([proven, *others], [], [], 0)[0]) == (2 if kept else 3)
+        )
+        assert builder.metric("uploads_in_progress") == 1 + kept
+        assert bool(select.select([proven], [], [], 0)[0]) is not kept
+        for connection in [proven, *others]:
+            connection.close()
         await until(lambda: builder.metric("uploads_in_progress") == 0)
 
 
