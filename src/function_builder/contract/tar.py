@@ -36,6 +36,7 @@ _MAX_EXTENSION: Final = 1 << 20
 # Each costs as much as a small entry, and is not counted as one. Real ones have up to 20.
 _MAX_RECORDS: Final = 100
 _PREFIX: Final = 155
+_GNU: Final = b"ustar  \0"
 _MAX_TIME: Final = (1 << 63) - 1
 _SECOND: Final = 1_000_000_000
 
@@ -223,22 +224,43 @@ def _member(reader: Reader, block: bytes, offset: int, records: _Records) -> tup
 
 
 def _name(block: bytes, records: _Records) -> str:
+    prefix = _gnu_times(block) if block[257:265] == _GNU else _prefix(block)
     name = true_name(records) or records.get(b"path")
     if not name:
-        name = _text(block[:100])
-        if block[345]:
-            name = _prefix(block) + b"/" + name
+        name = prefix + _text(block[:100])
     return name.decode("utf-8", "surrogateescape")
 
 
+def _gnu_times(block: bytes) -> bytes:
+    """Check what GNU's format has in a prefix's place: times of access and change, a sparse map.
+
+    Go, GNU tar and bsdtar read such a name alike; Python's tarfile takes the times for a prefix.
+    Where there are no times, or a map of what is not sparse, the readers disagree.
+
+    Returns:
+        No prefix.
+    """
+    times = block[345:357], block[357:369]
+    unread = block[386:483] if block[156:157] != b"S" else b""
+    if any(unread) or not all(field[0] & 0x80 or octal(field) is not None for field in times):
+        raise _no_prefix()
+    return b""
+
+
 def _prefix(block: bytes) -> bytes:
-    """What stands before the name. GNU tar and star keep other things in its place or behind it."""
+    """What stands before the name, slash included. star keeps other things behind it."""
+    if not block[345]:
+        return b""
     longest = block[345:476] if block[508:] == b"tar\0" else block[345:500]
     if block[257:263] != b"ustar\0" or (len(longest) < _PREFIX and b"\0" not in longest):
-        raise Refusal(
-            400, "The header of an entry has a prefix of its name, in a format that has none."
-        )
-    return _text(longest)
+        raise _no_prefix()
+    return _text(longest) + b"/"
+
+
+def _no_prefix() -> Refusal:
+    return Refusal(
+        400, "The header of an entry has a prefix of its name, in a format that has none."
+    )
 
 
 def _size(block: bytes, records: _Records, name: str) -> int:

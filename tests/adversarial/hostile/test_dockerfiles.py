@@ -31,7 +31,7 @@ LIMITS = StepLimits(memory=64 << 20, tasks=64)
 TIMEOUT = "15 s"
 """Of a build: long enough for a step to begin on a busy machine."""
 
-LOG_BYTES = 256 << 10
+LOG_BYTES = 32 << 10
 """Of a step's output: the 2 MiB that are the default take long in lines of one character."""
 
 

@@ -343,6 +343,17 @@ def test_a_long_name_that_goes_on_behind_its_end_is_refused(flag: bytes):
     assert "nam" in (member.name, member.target)
 
 
+@pytest.mark.parametrize("accessed", [b"14512345670\0", b"\x80" + bytes(10) + b"\1"])
+def test_times_in_the_place_of_a_prefix_are_no_part_of_a_name(tmp_path: Path, accessed: bytes):
+    """GNU tar writes them with --incremental, Go where an entry has an AccessTime."""
+    gnu = header(prefix=accessed + b"14512345671\0", magic=b"ustar  \0") + END
+    assert members(gnu)[0].name == "a"
+    archive = tmp_path / "tar"
+    archive.write_bytes(gnu)
+    for reader in READERS:
+        assert names_by(reader, archive) == ["a"], reader
+
+
 def test_only_posix_archives_have_a_prefix():
     assert members(header(prefix=b"dir") + END)[0].name == "dir/a"
     for magic in (b"ustar  \0", bytes(8)):
