@@ -314,7 +314,7 @@ async def test_limits_of_size_and_number(tmp_path, buildkitd, http):
     ) as builder:
         big = make_tar({**BASE, "big": bytes(30_000)}, {"skipPush": True})
         announced = await asyncio.to_thread(post, builder, big)
-        assert (announced.status_code, announced.headers["connection"]) == (413, "close")
+        assert announced.status_code == 413
         chunked = await http.post(f"{builder.url}/build", content=chunks(big), headers=headers(big))
         assert chunked.status_code == 413
         many = make_tar({**BASE, "b": "", "c": "", "d": ""}, {"skipPush": True})
