@@ -51,7 +51,7 @@ _ONE_OF_200_CHANGED = {
 }
 
 # The most, with room: how many messages share a frame depends a little on who is quicker.
-_TINY_CACHED_AT_MOST = {"data frames": 25, "bytes to BuildKit": 2400}
+_TINY_CACHED_AT_MOST = {"data frames": 25, "bytes to BuildKit": 3000}
 _ONE_OF_200_CHANGED_AT_MOST = {"data frames": 30, "bytes to BuildKit": 13_000}
 
 
