@@ -176,7 +176,11 @@ async def test_steps_ask_the_hosts_dns_server_on_its_loopback_interface(serve, t
 
 async def test_settings_that_have_no_effect_are_named(tmp_path):
     """`buildkit_url` names a BuildKit that is run elsewhere."""
-    ignored = {"run_dns": "10.0.0.2", "registry_mirrors": "ghcr.io=mirror", "run_network": "bridge"}
+    ignored = {
+        "run_dns": "10.0.0.2",
+        "plain_http_registries": "registry.internal:5000",
+        "run_network": "bridge",
+    }
     absent = "unix:///absent"
     async with running_builder(
         tmp_path / "b", absent, wait_for="/healthz", MAX_QUEUE="1", **ignored

@@ -151,7 +151,9 @@ class BoundedHTTP(HttpToolsProtocol):
                 return
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        text = (self._fault or msg).encode()
+        fault = self._fault or msg
+        self.logger.warning(fault)
+        text = fault.encode()
         self.transport.write(
             b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
             b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(text), text)
