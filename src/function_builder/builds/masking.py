@@ -84,6 +84,8 @@ class Mask:
         begin = end = 0
         while len(data) - start > size + ahead:
             cut = _between_characters(data, start + size)
+            if cut <= start:
+                cut = start + size  # a character that is larger than a piece
             while end <= cut and (span := next(spans, None)):
                 begin, end = span
             if begin < cut < end:

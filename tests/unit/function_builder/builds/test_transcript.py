@@ -153,6 +153,10 @@ def test_a_name_of_megabytes_is_cut():
     assert line == long[: MAX_LINE_BYTES - 1] + "…"
 
 
+def test_pieces_that_are_smaller_than_a_character_have_an_end():
+    assert Mask({}).pieces("éé€".encode(), 1) == [bytes([byte]) for byte in "éé€".encode()]
+
+
 @given(st.text("abé", max_size=12), st.integers(2, 30), st.text("abcé", max_size=40))
 def test_no_part_of_a_secret_is_left_where_a_name_is_cut(secret: str, size: int, text: str):
     value = "secret" + secret
