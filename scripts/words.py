@@ -7,9 +7,6 @@ A sentence ends with `.`, `?` or `!` before a space and a capital letter, digit,
 and at the end of its paragraph, list item or quote. `:` and `;` do not end one. Code blocks,
 tables, headings and comments are left out; code in backticks and a link's text count by their
 words.
-
-scripts/words.todo names the files that are not yet done. It can only become shorter: a file in it
-that has no finding is an error.
 """
 
 import io
@@ -21,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TODO = ROOT / "scripts/words.todo"
 MAX_WORDS = 25
 
 WORDS = re.compile(
@@ -97,25 +93,15 @@ def findings(path: Path) -> list[tuple[int, str]]:
 
 
 def main() -> int:
-    """Print what is found in files that are not on the list, and what is wrong with the list."""
+    """Print what is found in the files that git knows."""
     listing = ["git", "ls-files", "-z", *_PAGES, *_OTHERS]
     names = subprocess.run(listing, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
-    todo = set(TODO.read_text().split())
-    found = {
-        name: findings(ROOT / name)
-        for name in sorted({*names.split("\0")} - {""})
-        if (ROOT / name).exists()
-    }
-    if sys.argv[1:] == ["--all"]:
-        todo = set()
     problems = [
         f"{name}:{number}: {what}"
-        for name, lines in found.items()
-        if name not in todo
-        for number, what in lines
+        for name in sorted({*names.split("\0")} - {""})
+        if (ROOT / name).exists()
+        for number, what in findings(ROOT / name)
     ]
-    done = [name for name in sorted(todo) if not found.get(name)]
-    problems += [f"{name}: no finding is left: remove it from scripts/words.todo" for name in done]
     print(*problems, sep="\n", end="\n" if problems else "")
     return 1 if problems else 0
 
