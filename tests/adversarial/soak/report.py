@@ -20,7 +20,7 @@ def _requests(outcome: Outcome) -> str:
         ends = {end: number for (of, end), number in outcome.tally.items() if of == kind}
         told = ", ".join(f"{number} {end}" for end, number in sorted(ends.items()))
         rows.append((kind, str(sum(ends.values())), told))
-    return _table(("requests", "sent", "and ended"), rows)
+    return _table(("requests", "sent", "result"), rows)
 
 
 def _faults(outcome: Outcome) -> str:
