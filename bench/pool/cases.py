@@ -126,30 +126,30 @@ async def moves(stage: Stage) -> list[Row]:
                         "event": event,
                         "BuildKits": len(there),
                         "functions": len(functions),
-                        "its own": len(own) if of else "-",
+                        "of that BuildKit": len(own) if of else "-",
                         "moved": len(ran),
-                        "of others": len(ran - own) if of else "-",
+                        "moved from others": len(ran - own) if of else "-",
                     }
                 )
 
             held: dict[str, set[str]] = {}
             gone = old[2]
             await built("first builds", old, None)
-            await built("again, nothing changed", old, None)
+            await built("none", old, None)
             await gone.stop()
             rest = [machine for machine in old if machine is not gone]
-            await built("one goes", rest, gone)
+            await built("a BuildKit is removed", rest, gone)
             await gone.start()
-            await built("it comes back with its cache", old, None)
+            await built("it returns with its cache", old, None)
             worker = await gone.worker()
             await gone.stop()
             await stage.until_up(fronts, len(rest))
             gone.move_to(elsewhere)
             await elsewhere.start()
             assert await elsewhere.worker() == worker
-            await built("its cache comes back at another address", [*rest, elsewhere], None)
+            await built("it returns with its cache at another address", [*rest, elsewhere], None)
             await new.start()
-            await built("a new one comes", [*rest, elsewhere, new], new)
+            await built("a new one is added", [*rest, elsewhere, new], new)
     return rows
 
 
@@ -188,10 +188,10 @@ async def loss(stage: Stage) -> list[Row]:
             {
                 "builds": number,
                 "on the killed one": died,
-                "begun again": len(again),
+                "retried": len(again),
                 "of these succeeded": sum(built.status == "success" for built in again),
                 "others succeeded": sum(built.status == "success" for built in others),
-                "longest again s": f"{max(built.seconds for built in again):.1f}",
+                "longest retried s": f"{max(built.seconds for built in again):.1f}",
                 "longest other s": f"{max(built.seconds for built in others):.1f}",
             }
         )
@@ -238,7 +238,7 @@ async def rate(stage: Stage) -> list[Row]:
                 "clients": len(clients),
                 "builds": built,
                 "builds/s": f"{built / wall:.2f}",
-                "of the most possible": percent(built / wall, most / _STEP),
+                "of the maximum": percent(built / wall, most / _STEP),
                 "CPUs busy": f"{busy / wall:.2f}",
             }
         )

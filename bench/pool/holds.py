@@ -46,7 +46,7 @@ async def holds(stage: Stage) -> list[Row]:
                         "MB on disk": f"{megabytes:.1f}",
                         "files": files,
                         "MB of memory": f"{memory:.0f}",
-                        "after a start": f"{machine.memory():.0f}",
+                        "MB after a restart": f"{machine.memory():.0f}",
                         "s to start": f"{started:.2f}",
                         "s for an edited build": f"{took:.2f}",
                     }

@@ -151,7 +151,7 @@ def _spread(provider: _Provider) -> Row:
         "builders": provider.builders,
         "BuildKits": provider.buildkits,
         "builds/min": f"{provider.rate * 60:.0f}",
-        "of one function": percent(provider.hot, 1),
+        "of one hot function": percent(provider.hot, 1),
         "at home": percent(at_home, sum(reasons.values())),
         "mean on each": f"{provider.rate * provider.seconds / provider.buildkits:.1f}",
         "on the busiest": f"{statistics.fmean(busiest):.0f}",

@@ -74,8 +74,8 @@ async def traffic(stage: Stage) -> list[Row]:
         await machine.start()
         async with stage.builders([machine.address]) as (front,):
             for what, files in (
-                ("first build of a BuildKit", edited),
-                ("the function edited", edited),
+                ("first build on a new BuildKit", edited),
+                ("edited function", edited),
                 ("first build of another function", same),
                 ("sent again, unchanged", same),
             ):
