@@ -96,6 +96,10 @@ class BuildResult:
 
     def to_json(self) -> bytes:
         """The whole reply's body, without a newline."""
+        return dump_json(self.to_document())
+
+    def to_document(self) -> dict[str, object]:
+        """The whole reply as a JSON object."""
         document: dict[str, object] = {}
         if self.log:
             document["log"] = list(self.log)
@@ -111,8 +115,7 @@ class BuildResult:
             document["digests"] = dict(self.digests)
         if self.build_id:
             document["buildId"] = self.build_id
-        document |= self._findings()
-        return dump_json(document)
+        return document | self._findings()
 
     def to_json_end(self) -> bytes:
         """What follows the log in the whole reply's body, with the comma before it."""
@@ -209,7 +212,15 @@ def parse_result(data: bytes | str) -> BuildResult:
         document = json.loads(data)
     except RecursionError as error:
         raise ValueError("not a build's answer: nested too deeply") from error
-    fields = document if isinstance(document, dict) else {}
+    return result_of(document if isinstance(document, dict) else {})
+
+
+def result_of(fields: Mapping[str, Any]) -> BuildResult:
+    """Read a reply that is a JSON object.
+
+    Raises:
+        ValueError: it is not a build's answer.
+    """
     log = fields.get("log") or ()
     steps = fields.get("steps")
     duration = fields.get("duration", 0)

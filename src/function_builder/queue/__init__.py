@@ -1,0 +1,1 @@
+"""Builds that outlive their connection: kept and run from a queue."""
