@@ -1,8 +1,8 @@
-"""The builder's settings: every one of them, read here and nowhere else.
+"""All settings of the builder. No other module reads the environment for them.
 
-They come from environment variables in pro-builder's style, lower case; a flag of the same meaning
-wins over its variable. Durations are seconds or Go's notation (`90`, `90s`, `5m`, `1h30m`), sizes
-are bytes or carry a unit (`1GiB`, `512MB`).
+They come from environment variables in lower case, as in pro-builder; a flag overrides its
+variable. Durations are seconds or Go's notation (`90`, `90s`, `5m`, `1h30m`), sizes are bytes or
+have a unit (`1GiB`, `512MB`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from function_builder.contract.log import LogPrefixes
 
 
 class SettingsError(ValueError):
-    """A setting is wrong; the text says which, and what it should be."""
+    """A setting is invalid; the text names it and its valid values."""
 
 
 def _text(value: str) -> str:
@@ -28,7 +28,7 @@ def _text(value: str) -> str:
 
 
 def _flag(value: str) -> bool:
-    """Go's strconv.ParseBool, which pro-builder's users write for."""
+    """Go's strconv.ParseBool, as in pro-builder."""
     word = value.strip().lower()
     if word in ("1", "t", "true"):
         return True
@@ -88,7 +88,7 @@ def _log_prefixes(value: str) -> LogPrefixes:
 
 
 def _log_limit(value: str) -> int:
-    """Bytes as BuildKit reads them: -1 is no limit, and what does not fit 32 bits is ignored."""
+    """Bytes as BuildKit reads them: -1 is no limit; BuildKit ignores a value of over 32 bits."""
     if value.strip() == "-1":
         return -1
     size = _bytes(value)
@@ -109,7 +109,7 @@ def _networks(value: str) -> Networks:
     try:
         return tuple(map(ip_network, _words(value)))
     except ValueError as error:
-        # Its words have the address and what is wrong, such as bits of a host.
+        # The library's text names the address and the fault, such as host bits that are set.
         raise ValueError(f"must be networks such as 10.0.0.0/8: {error}") from error
 
 
@@ -185,55 +185,56 @@ def _setting(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What `function-builder serve` goes by; each field's metadata holds its variable and words."""
+    """The settings of `function-builder serve`; each field's metadata has its variable and text."""
 
     listen: HostPort = _setting(
         "listen",
         HostPort.parse,
         HostPort("", 8080),
-        """Where POST /build and the probes are answered. Without a host, or with `[::]`: on every
-        address of this machine, of IPv4 and of IPv6; `0.0.0.0`: of IPv4 alone.""",
+        """The address that answers POST /build and the probes. Without a host, or with `[::]`, it
+        is every address of this machine, IPv4 and IPv6. With `0.0.0.0` it is every IPv4
+        address.""",
     )
     metrics_listen: HostPort = _setting(
         "metrics_listen",
         HostPort.parse,
         HostPort("", 8081),
-        "Where GET /metrics is answered, in the same form.",
+        "The address that answers GET /metrics, in the same form.",
     )
     keep_alive_timeout: float = _setting(
         "keep_alive_timeout",
         _seconds,
         620.0,
-        """How long a connection without a request is kept open. It should be longer than each proxy
-        and client in front keeps one: they meet an error when they send on a connection that the
-        builder closes.""",
+        """How long a connection without a request is kept open. Make it longer than the idle
+        timeout of each proxy and client. Otherwise a client can get an error, because the builder
+        closes the connection while the client sends a request.""",
     )
     buildkit_url: str = _setting(
         "buildkit_url",
         _text,
         "",
-        """BuildKit's address, `unix:///path` or `tcp://host:port`; or several, separated by commas;
-        or `dns://name:port`, where every address of the name is one. Empty: the builder starts a
-        BuildKit of its own.""",
+        """BuildKit's address, `unix:///path` or `tcp://host:port`; several, separated by commas;
+        or `dns://name:port`, where each address of the name is a BuildKit. Empty: the builder
+        starts a BuildKit of its own.""",
     )
     buildkit_server_name: str = _setting(
         "buildkit_server_name",
         _text,
         "",
-        "The name in BuildKit's TLS certificate, where it is not the host of `buildkit_url`.",
+        "The name in BuildKit's TLS certificate, if it is not the host of `buildkit_url`.",
     )
     tls_ca: str = _setting(
         "tlscacert",
         _text,
         "",
-        """The CA that signed BuildKit's certificate (flag `--tlscacert`). With none of these three
-        set, `ca.crt`, `client.crt` and `client.key` in `/var/secrets/certs` are taken if they are
-        there and BuildKit is on TCP.""",
+        """The CA that signed BuildKit's certificate (flag `--tlscacert`). If none of these three
+        is set and BuildKit is on TCP, the builder uses `ca.crt`, `client.crt` and `client.key` in
+        `/var/secrets/certs`, if they exist.""",
     )
     tls_cert: str = _setting(
-        "tlscert", _text, "", "The client's certificate for BuildKit (flag `--tlscert`)."
+        "tlscert", _text, "", "The builder's client certificate for BuildKit (flag `--tlscert`)."
     )
-    tls_key: str = _setting("tlskey", _text, "", "That certificate's key (flag `--tlskey`).")
+    tls_key: str = _setting("tlskey", _text, "", "The key of that certificate (flag `--tlskey`).")
     insecure: bool = _setting(
         "insecure",
         _flag,
@@ -244,87 +245,94 @@ class Settings:
         "confirm_pushes",
         _flag,
         True,
-        """Whether a registry is asked for an image after its push. `false`: for a registry that
-        answers 404 to credentials that may push and not read.""",
+        """Whether the builder asks the registry for an image after its push. Set `false` for a
+        registry that answers 404 to credentials that may push but not pull.""",
     )
     cache_registry: str = _setting(
         "cache_registry",
         _repository,
         "",
-        """Where each function's build cache is kept too, below this repository's name, such as
-        `registry.internal:5000/build-cache`, for a BuildKit that does not hold it. Empty:
-        nowhere.""",
+        """A repository such as `registry.internal:5000/build-cache`, below which each function's
+        build cache is also stored, for a BuildKit that does not have it. Empty: no cache is
+        stored in a registry.""",
     )
     disable_hmac: bool = _setting(
         "disable_hmac",
         _flag,
         False,
-        "Build for every client, without a signature. For a closed network only.",
+        "Build for every client, without a signature. Only for a closed network.",
     )
     replay_window: float = _setting(
         "replay_window",
         _seconds,
         0.0,
-        """How far the time in a request's X-Build-Timestamp may lie from the builder's clock; a
-        request without, or one that was taken before, is answered 401. 0 disables the check.""",
+        """The most by which the time in a request's X-Build-Timestamp may differ from the
+        builder's clock. A request without this header, or one that was accepted before, is
+        answered 401. 0 disables the check.""",
     )
     max_inflight: int = _setting(
         "max_inflight",
         _count,
         0,
-        "Builds at a time; a further request waits in the queue, or is answered 429. 0: no limit.",
+        """The most builds at a time. Another request waits in the queue, or is answered 429. 0:
+        no limit.""",
     )
     max_queue: int = _setting(
         "max_queue",
         _count,
         0,
-        """Requests that may wait for a build slot, first come, first served; one more is answered
-        429. 0: none waits.""",
+        """The most requests that may wait for a build slot, in the order of their arrival.
+        Another one is answered 429. 0: no request waits.""",
     )
     queue_timeout: float = _setting(
         "queue_timeout",
         _seconds,
         300.0,
-        "How long a request may wait there, before it is answered 429.",
+        "How long a request may wait in the queue before it is answered 429.",
     )
     ready_when_full: bool = _setting(
         "ready_when_full",
         _flag,
         False,
-        """Whether /ready stays 200 while every build slot is taken, so that a Service goes on
-        sending, and clients hear 429 or wait.""",
+        """Whether /ready stays 200 while all build slots are taken, so that a Service continues
+        to send requests, which wait or get a 429.""",
     )
     max_uploads: int = _setting(
         "max_uploads",
         _count,
         0,
-        """Bodies that may be on their way at a time whose signature is not proven yet, and as many
-        again whose client proves it at the headers (X-Build-Timestamp). Beyond it, the slowest
-        upload of the address with the most is answered 429. 0: as many as fill every slot and the
-        whole queue, 4 for each slot, or 16, whichever is most; 256 without `max_inflight`.""",
+        """The most bodies that may be uploading at a time without a verified signature, and the
+        same number of bodies whose client proved its signature in the headers
+        (X-Build-Timestamp). Beyond it, the builder takes the address with the most uploads, and
+        answers its slowest one with 429. 0: the largest of `max_inflight` + `max_queue`, 4 for
+        each slot, and 16; without `max_inflight` 256.""",
     )
     trusted_proxies: Networks = _setting(
         "trusted_proxies",
         _networks,
         (),
         """Networks of proxies whose X-Forwarded-For or Forwarded header names the client, comma
-        separated, such as `10.0.0.0/8,fd00::/8`. The log has the client's address, and uploads are
-        counted by it. Empty: the peer's address counts.""",
+        separated, such as `10.0.0.0/8,fd00::/8`. The client's address is logged, and limits count
+        uploads for each address. Empty: the client is the peer of the connection.""",
     )
     enable_lchown: bool = _setting(
-        "enable_lchown", _flag, False, "Accepted, without effect: nothing is ever unpacked."
+        "enable_lchown",
+        _flag,
+        False,
+        "Accepted, without effect: the builder does not unpack archives.",
     )
     build_secrets_private_key_path: str = _setting(
         "build_secrets_private_key_path",
         _text,
         "",
-        "The file with the private key that opens sealed build secrets. Empty: none are taken.",
+        """The file with the private key that decrypts sealed build secrets. Empty: requests with
+        build secrets are refused.""",
     )
     secret_mount_path: Path = _setting(
         "secret_mount_path",
         Path,
         Path("/var/openfaas/secrets"),
-        """The directory of `payload-secret`, and of `payload-secret-previous` while it rotates.""",
+        "The directory of `payload-secret`, and of `payload-secret-previous` during a rotation.",
     )
     docker_config: Path = _setting(
         "DOCKER_CONFIG",
@@ -336,196 +344,207 @@ class Settings:
         "DOCKER_AUTH_CONFIG",
         _text,
         "",
-        """The same as JSON in a variable, such as `{"auths": {"HOST": {"auth": "…"}}}`; its
-        entries come first.""",
+        """The JSON of a `config.json`, such as `{"auths": {"HOST": {"auth": "…"}}}`. Its entries
+        come first.""",
         secret=True,
     )
     max_body_bytes: int = _setting(
-        "max_body_bytes", _bytes, 2**30, "The largest request that is taken; beyond it: 413."
+        "max_body_bytes",
+        _bytes,
+        2**30,
+        "The largest body of a request. A larger one is answered 413.",
     )
     max_context_entries: int = _setting(
-        "max_context_entries", _count, 200_000, "The most entries in a request's tar; beyond: 413."
+        "max_context_entries",
+        _count,
+        200_000,
+        "The most entries in a request's tar. More are answered 413.",
     )
     upload_timeout: float = _setting(
         "upload_timeout",
         _seconds,
         60.0,
-        """How long an upload may pause before it is ended with 408. It is also ended if it takes
-        more than twice that time and 1 s for each KiB.""",
+        """How long an upload may pause before it is answered 408. So is an upload that takes more
+        than twice this time plus 1 s for each KiB.""",
     )
     build_timeout: float = _setting(
-        "build_timeout", _seconds, 1800.0, "How long a build may take, push included."
+        "build_timeout", _seconds, 1800.0, "How long a build may take, including the push."
     )
     drain_delay: float = _setting(
         "drain_delay",
         _seconds,
         5.0,
-        "After SIGTERM: how long requests are still taken, until a Service has stopped sending.",
+        """After SIGTERM: how long the builder still accepts requests, until a Service has stopped
+        sending them.""",
     )
     drain_timeout: float = _setting(
-        "drain_timeout", _seconds, 300.0, "After that: how long running builds may go on."
+        "drain_timeout",
+        _seconds,
+        300.0,
+        "After `drain_delay`: how long running builds may continue.",
     )
     log_prefixes: LogPrefixes = _setting(
         "log_prefixes",
         _log_prefixes,
         LogPrefixes.FULL,
-        """What precedes each log line: `full` (kind and time, as pro-builder's API document shows),
-        `time` (as pro-builder 0.5.3 and newer print it) or `none`. `true` means `full`, `false`
-        means `none`.""",
+        """The beginning of each log line: `full` (kind and time, as in pro-builder's API
+        document), `time` (as in pro-builder 0.5.3 and newer) or `none`. `true` means `full`,
+        `false` means `none`.""",
     )
     spool_dir: Path = _setting(
         "spool_dir",
         Path,
         Path("/tmp"),  # noqa: S108 (its files are unlinked from their first moment)
-        "Where large request bodies wait, in files without a name.",
+        "The directory for large request bodies, which are files without a name.",
     )
     max_spool_bytes: int = _setting(
         "max_spool_bytes",
         _bytes,
         0,
-        """What all bodies may take there together; beyond it: 507. 0: as much as the disk has.""",
+        """The most bytes of all bodies there together. Beyond it, a request is answered 507. 0:
+        no limit.""",
     )
     otlp_endpoint: str = _setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         _text,
         "",
-        """Where spans are told, an OpenTelemetry collector's `http://host:4318`; needs the extra
-        `otel`. Empty: none are.""",
+        """The OpenTelemetry collector that receives spans, `http://host:4318`. It needs the extra
+        `otel`. Empty: no spans are sent.""",
     )
     allowed_frontends: tuple[str, ...] = _setting(
         "allowed_frontends",
         _frontends,
         ("docker/dockerfile", "docker/dockerfile-upstream"),
-        """Images that a `# syntax=` line or BUILDKIT_SYNTAX may name, comma separated,
-        without tags. `NAME@sha256:…`: that image is used whatever tag is named; `NAME=built-in`:
-        BuildKit's own frontend is used instead. Empty: none may be named.""",
+        """Images that a `# syntax=` line or BUILDKIT_SYNTAX may name, comma separated, without
+        tags. With `NAME@sha256:…`, that image is used for every tag. With `NAME=built-in`,
+        BuildKit's own frontend is used instead. Empty: no image is allowed.""",
     )
 
     local_sources: bool = _setting(
         "local_sources",
         _flag,
         False,
-        """Whether ADD, which BuildKit fetches itself, may name BuildKit's own 127.0.0.1, addresses
-        of the link, and metadata services.""",
+        """Whether ADD, which BuildKit fetches itself, may name BuildKit's own 127.0.0.1,
+        link-local addresses, and metadata services.""",
     )
     allowed_caches: tuple[str, ...] = _setting(
         "allowed_caches",
         _words,
         (),
-        """Repositories that a request's `cacheFrom` and `cacheTo` may name, with all below them,
-        comma separated; `*` allows every one. What is in a cache is built without a second look,
-        and a BuildKit that others share keeps it for them too. Empty: none.""",
+        """Repositories that a request's `cacheFrom` and `cacheTo` may name, including those below
+        them, comma separated; `*` allows all. BuildKit trusts what is in a cache, and a shared
+        BuildKit uses it for other builds too. Empty: none.""",
     )
     allowed_context_images: tuple[str, ...] = _setting(
         "allowed_context_images",
         _words,
         (),
-        """Repositories of images that a request's named contexts may be, with all below them, comma
-        separated; `*` allows every one. Empty: none, folders of the request alone.""",
+        """Repositories of images that a request's named contexts may be, including those below
+        them, comma separated; `*` allows all. Empty: only folders of the request.""",
     )
     sbom_generator: str = _setting(
         "sbom_generator",
         _text,
         "",
-        """The image that makes SBOMs, where a request asks for one with `attest`, such as
-        `docker.io/docker/buildkit-syft-scanner:stable-1`. Empty: none are made.""",
+        """The image that makes the SBOM if a request asks for one with `attest`, such as
+        `docker.io/docker/buildkit-syft-scanner:stable-1`. Empty: such requests are refused.""",
     )
 
     buildkit_cache_size: int = _setting(
         "buildkit_cache_size",
         _bytes,
         20 * 2**30,
-        "What the build cache may take of the disk.",
+        "The most disk space for the build cache.",
     )
     buildkit_memory: int = _setting(
         "buildkit_memory",
         _bytes,
         0,
-        """What BuildKit itself may take of the memory, RUN steps not counted, where it runs as
-        root; beyond it the kernel ends it, and it is started again. 0: half of the memory.""",
+        """The most memory for BuildKit itself, without RUN steps, if it runs as root. Beyond it
+        the kernel kills BuildKit, and the builder restarts it. 0: half of the memory.""",
     )
     buildkit_log_level: str = _setting(
         "buildkit_log_level",
         _log_level,
         "info",
-        "The least that BuildKit tells: `debug`, `info`, `warn` or `error`.",
+        "The lowest level that BuildKit logs: `debug`, `info`, `warn` or `error`.",
     )
     registry_mirrors: tuple[tuple[str, str], ...] = _setting(
         "registry_mirrors",
         _mirrors,
         (),
         """Mirrors that BuildKit asks before the registry itself, comma separated:
-        `docker.io=mirror.internal:5000,ghcr.io=mirror.internal:5000/ghcr`. No build may push to
-        what stands there for the other registry's images, also with `buildkit_url`.""",
+        `docker.io=mirror.internal:5000,ghcr.io=mirror.internal:5000/ghcr`. No build may push to a
+        repository there that holds the other registry's images, also with `buildkit_url`.""",
     )
     plain_http_registries: tuple[str, ...] = _setting(
         "plain_http_registries",
         _registries,
         (),
-        """Registries and mirrors that speak plain HTTP, comma separated. Those on 127.0.0.1 need
-        not be named.""",
+        """Registries and mirrors with plain HTTP, comma separated. Those on 127.0.0.1 need not be
+        named.""",
     )
     registry_authorities: tuple[tuple[str, str], ...] = _setting(
         "registry_authorities",
         _pairs,
         (),
-        """PEM files of the authorities that sign registries' certificates, beside the system's,
-        comma separated: `registry.internal:5000=/etc/registry-ca.crt`.""",
+        """PEM files of authorities that sign registries' certificates, in addition to the
+        system's, comma separated: `registry.internal:5000=/etc/registry-ca.crt`.""",
     )
     run_dns: tuple[str, ...] = _setting(
         "run_dns",
         _addresses,
         (),
-        """DNS servers of RUN steps, comma separated. Empty: those of this host, its own on
-        127.0.0.1 too where steps can reach that.""",
+        """DNS servers of RUN steps, comma separated. Empty: this host's servers, including one on
+        127.0.0.1 if steps can reach it.""",
     )
     step_log_max_size: int = _setting(
         "BUILDKIT_STEP_LOG_MAX_SIZE",
         _log_limit,
         2 * 2**20,
-        """What is kept of each of a step's two streams of output; beyond it the log says that it
-        is clipped. -1: all.""",
+        """The most bytes of each step's standard output, and of its standard error. Beyond it the
+        output is clipped, and the log says so. -1: no limit.""",
     )
     step_log_max_speed: int = _setting(
         "BUILDKIT_STEP_LOG_MAX_SPEED",
         _log_limit,
         -1,
-        """What is kept of it in each second, which BuildKit by itself limits to 200 KiB. -1:
-        all.""",
+        """The most bytes of this output in a second, which BuildKit by default limits to 200 KiB.
+        -1: no limit.""",
     )
     buildkit_config: str = _setting(
         "buildkit_config",
         _text,
         "",
-        """A file with more of `buildkitd.toml`. It wins over the settings above, and may not set
-        what the builder decides.""",
+        """A file with more of `buildkitd.toml`. It overrides the settings above, and may not set
+        what the builder sets itself.""",
     )
 
     @property
     def largest_body(self) -> int:
-        """Bytes of the largest request that can be taken."""
+        """Bytes of the largest request that the builder accepts."""
         return min(self.max_body_bytes, self.max_spool_bytes or self.max_body_bytes)
 
     @property
     def most_uploads(self) -> int:
-        """Bodies that may be on their way at a time."""
+        """The most bodies that may be uploading at a time."""
         if self.max_uploads or not self.max_inflight:
             return self.max_uploads or 256
-        # Fewer would refuse bodies that the queue has room for.
+        # With fewer, requests that the queue could hold would be refused.
         return max(16, 4 * self.max_inflight, self.max_inflight + self.max_queue)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], **flags: Any) -> Settings:
-        """Read the variables; flags that are not None win.
+        """Read the variables; flags that are not None override them.
 
         Raises:
-            SettingsError: naming the variable, and what it should hold.
+            SettingsError: a value is invalid; the text names the variable and valid values.
         """
         values: dict[str, Any] = {}
         for setting in fields(cls):
             variable = setting.metadata["variable"]
             text = environment.get(variable)
-            # pro-builder's charts set variables empty that they leave alone; an empty list is one.
+            # pro-builder's charts set unused variables to ""; for a list, "" is a value.
             if text is None or (not text and setting.metadata["parse"] not in _LISTS):
                 continue
             try:
@@ -537,7 +556,7 @@ class Settings:
 
 
 _LISTS: Final = (_text, _words, _frontends, _networks, _mirrors, _pairs, _registries, _addresses)
-"""What an empty variable is a value of."""
+"""Parsers for which "" is a value, and does not mean the default."""
 
 
 def _reason(error: ValueError) -> str:
@@ -562,7 +581,7 @@ def near_misses(environment: Mapping[str, str], others: Iterable[str] = ()) -> d
     """Variables that are not read, but look like one that is: `MAX_INFLIGHT`, `max_inflght`.
 
     Args:
-        environment: its names alone are looked at.
+        environment: only the names are read.
         others: variables that are read elsewhere.
 
     Returns:
@@ -570,7 +589,7 @@ def near_misses(environment: Mapping[str, str], others: Iterable[str] = ()) -> d
     """
     read = {setting.metadata["variable"] for setting in fields(Settings)} | set(others)
     plain = {_plain(name): name for name in sorted(read)}
-    # Names in upper case are other programs' too, and have neighbors that are as right as they are.
+    # Other programs have variables in upper case, whose names may be similar and yet correct.
     own = {key: name for key, name in plain.items() if name.islower()}
     found = {}
     for name in environment.keys() - read:
@@ -586,5 +605,5 @@ _LIKENESS: Final = 0.86
 
 
 def _plain(name: str) -> str:
-    """A name without its case and its dashes: `maxInflight` and `MAX-INFLIGHT` are alike."""
+    """A name without case and dashes: `maxInflight` and `MAX-INFLIGHT` are equal."""
     return re.sub(r"[-_.]", "", name).lower()
