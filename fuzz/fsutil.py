@@ -6,8 +6,8 @@ The input is a list of steps: a byte that says which, and what the step needs.
 import stat
 
 from aiobuildkit.errors import ProtocolError, RPCError
+from aiobuildkit.fsutil.sender import Entry, Request, Sender, State, file_mode
 from aiobuildkit.protos.fsutil_pb2 import Packet
-from aiobuildkit.wire.fsutil import Entry, Request, Sender, State, file_mode
 from fuzz.slices import Slices
 
 _KINDS = (stat.S_IFREG, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)

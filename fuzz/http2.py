@@ -12,9 +12,9 @@ from h2.connection import H2Connection
 from h2.exceptions import ProtocolError as H2ProtocolError
 
 from aiobuildkit.errors import ProtocolError
-from aiobuildkit.wire import grpc
-from aiobuildkit.wire.http2 import HTTP2, Data, Ended, HeadersReceived, Reset
-from aiobuildkit.wire.selection import Wanted
+from aiobuildkit.fsutil.filter import Wanted
+from aiobuildkit.http2.connection import HTTP2, Data, Ended, HeadersReceived, Reset
+from aiobuildkit.rpc import framing
 from fuzz.slices import Slices
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -22,7 +22,7 @@ _SETTINGS = bytes(3) + b"\x04" + bytes(5)
 
 CLIENT, ANSWERING, FRAMED = 1, 2, 4
 
-_REQUEST = grpc.request_headers("/s/m", scheme="http", authority="x")
+_REQUEST = framing.request_headers("/s/m", scheme="http", authority="x")
 
 
 def run(data: bytes) -> None:
@@ -112,13 +112,13 @@ class _Side:
         self.broken = False
         self.heard: dict[int, list[str]] = {}
         self.messages: dict[int, list[bytes] | None] = {}
-        self._readers: dict[int, grpc.MessageReader] = {}
+        self._readers: dict[int, framing.MessageReader] = {}
         self._data: dict[int, bytes] = {}
         self._http2 = HTTP2(client=client)
         if client:
             for _ in range(3):
                 stream = self._http2.open(_REQUEST)
-                self._http2.send(stream, grpc.prefix(b"hello"), b"hello")
+                self._http2.send(stream, framing.prefix(b"hello"), b"hello")
         self._http2.take()
 
     def feed(self, sent: bytes, size: int) -> None:
@@ -139,7 +139,7 @@ class _Side:
         """Data that comes in pieces holds the messages that it holds as a whole."""
         for stream, messages in self.messages.items():
             if messages is not None:
-                assert messages == grpc.MessageReader().feed(self._data[stream])
+                assert messages == framing.MessageReader().feed(self._data[stream])
 
     def _take(self, event: object) -> None:
         match event:
@@ -148,27 +148,27 @@ class _Side:
                 self._http2.consumed(stream, size)
                 self._read(stream, data)
             case HeadersReceived(stream, headers, opened):
-                Wanted.parse(grpc.metadata_of(headers))
-                grpc.error_of_trailers(headers)
+                Wanted.parse(framing.metadata_of(headers))
+                framing.error_of_trailers(headers)
                 self.heard.setdefault(stream, []).append(f"{opened} {headers}")
                 if self.answering and opened:
-                    self._http2.respond(stream, grpc.response_headers())
-                    self._http2.send(stream, grpc.prefix(b"answer"), b"answer")
+                    self._http2.respond(stream, framing.response_headers())
+                    self._http2.send(stream, framing.prefix(b"answer"), b"answer")
             case Ended(stream) | Reset(stream, _):
                 self.heard.setdefault(stream, []).append(str(event))
                 if self.answering:
-                    self._http2.end(stream, None if self.client else grpc.trailers_only(2, "é"))  # type: ignore[arg-type]
+                    self._http2.end(stream, None if self.client else framing.trailers_only(2, "é"))  # type: ignore[arg-type]
 
     def _read(self, stream: int, data: bytes) -> None:
         messages = self.messages.setdefault(stream, [])
         if messages is None:
             return
         self._data[stream] = self._data.get(stream, b"") + data
-        reader = self._readers.setdefault(stream, grpc.MessageReader())
+        reader = self._readers.setdefault(stream, framing.MessageReader())
         try:
             messages += reader.feed(data)
         except ProtocolError:
             self.messages[stream] = None
             if self.answering:
                 self._http2.reset(stream)
-        assert reader.partial <= grpc.MAX_MESSAGE
+        assert reader.partial <= framing.MAX_MESSAGE

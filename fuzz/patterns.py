@@ -15,12 +15,12 @@ import subprocess
 from functools import cache
 from typing import Any
 
-from aiobuildkit.wire.expressions import go_expression, python_expression
-from aiobuildkit.wire.filepath import BadPattern, clean
-from aiobuildkit.wire.fsutil import DIRECTORY, SYMLINK, Entry, order
-from aiobuildkit.wire.patterns import PatternMatcher
-from aiobuildkit.wire.regexp import Regexp
-from aiobuildkit.wire.selection import Wanted, pieces
+from aiobuildkit.fsutil.expressions import go_expression, python_expression
+from aiobuildkit.fsutil.filepath import BadPattern, clean
+from aiobuildkit.fsutil.filter import Wanted, pieces
+from aiobuildkit.fsutil.patternmatcher import PatternMatcher
+from aiobuildkit.fsutil.regexp import Regexp
+from aiobuildkit.fsutil.sender import DIRECTORY, SYMLINK, Entry, order
 
 _MAX_PATHS = 30
 

@@ -20,9 +20,9 @@ from bench import usage
 from bench.command import Row
 from bench.pool.stage import Stage, percent
 from bench.tls import buildkitd_over_tls
-from function_builder.builds.addresses import Addresses
-from function_builder.builds.daemon import Daemon
-from function_builder.builds.pool import Chosen, Pool
+from function_builder.buildkits.addresses import Addresses
+from function_builder.buildkits.daemon import Daemon
+from function_builder.buildkits.pool import Chosen, Pool
 
 _NAME = "buildkit"
 _WATCHED = 20.0

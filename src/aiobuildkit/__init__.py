@@ -12,10 +12,7 @@
             result = await solve.result()
 """
 
-from aiobuildkit.auth import Auth
 from aiobuildkit.client import Client
-from aiobuildkit.connection import Address, TLSConfig
-from aiobuildkit.directory import LocalDirectory
 from aiobuildkit.errors import (
     BuildKitError,
     ConnectionFailed,
@@ -28,8 +25,7 @@ from aiobuildkit.errors import (
     SourceRange,
     StatusCode,
 )
-from aiobuildkit.filesync import FileSync, FileTree, Transfer
-from aiobuildkit.health import Health
+from aiobuildkit.fsutil.sender import Entry, file_mode
 from aiobuildkit.model import (
     BuildKitVersion,
     CacheEntry,
@@ -44,11 +40,15 @@ from aiobuildkit.model import (
     VertexWarning,
     WorkerInfo,
 )
-from aiobuildkit.secrets import Secrets
-from aiobuildkit.session import Attachable, Handler, ServerStream
+from aiobuildkit.rpc.connection import Address, TLSConfig
+from aiobuildkit.session.auth import Auth
+from aiobuildkit.session.directory import LocalDirectory
+from aiobuildkit.session.filesync import FileSync, FileTree, Transfer
+from aiobuildkit.session.health import Health
+from aiobuildkit.session.secrets import Secrets
+from aiobuildkit.session.session import Attachable, Handler, ServerStream
+from aiobuildkit.session.tokens import Credentials, HTTPRequest, HTTPResponse, Tokens
 from aiobuildkit.solve import Solve
-from aiobuildkit.tokens import Credentials, HTTPRequest, HTTPResponse, Tokens
-from aiobuildkit.wire.fsutil import Entry, file_mode
 
 __all__ = [
     "Address",

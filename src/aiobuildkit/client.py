@@ -6,15 +6,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from aiobuildkit import calls
-from aiobuildkit.connection import Address, Connection, TLSConfig, connect
+from aiobuildkit.convert import usage_record, version, worker_info
 from aiobuildkit.errors import ConnectionLost
-from aiobuildkit.health import Health
 from aiobuildkit.llb import image_source
 from aiobuildkit.protos import control_pb2 as pb
-from aiobuildkit.session import Session
+from aiobuildkit.rpc import calls
+from aiobuildkit.rpc.connection import Address, Connection, TLSConfig, connect
+from aiobuildkit.session.health import Health
+from aiobuildkit.session.session import Session
 from aiobuildkit.solve import CONTROL, Solve, solve_request
-from aiobuildkit.status import usage_record, version, worker_info
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         UsageRecord,
         WorkerInfo,
     )
-    from aiobuildkit.session import Attachable
+    from aiobuildkit.session.session import Attachable
 
 __all__ = ["Client", "TLSConfig"]
 

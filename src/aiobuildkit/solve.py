@@ -11,11 +11,11 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from aiobuildkit import calls
-from aiobuildkit.details import solve_error
+from aiobuildkit.convert import solve_result, status_event
+from aiobuildkit.error_details import solve_error
 from aiobuildkit.errors import ConnectionLost, RPCError, SolveError, StatusCode
 from aiobuildkit.protos import control_pb2 as pb
-from aiobuildkit.status import solve_result, status_event
+from aiobuildkit.rpc import calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from aiobuildkit.channel import Channel
-    from aiobuildkit.connection import Connection
     from aiobuildkit.model import CacheEntry, Exporter, SolveResult, StatusEvent
-    from aiobuildkit.session import Session
-    from aiobuildkit.stream import ClientStream
+    from aiobuildkit.rpc.channel import Channel
+    from aiobuildkit.rpc.connection import Connection
+    from aiobuildkit.rpc.stream import ClientStream
+    from aiobuildkit.session.session import Session
 
 __all__ = ["CONTROL", "Solve", "solve_request"]
 

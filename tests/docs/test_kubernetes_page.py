@@ -10,8 +10,8 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
+from function_builder.logs import Metrics
 from function_builder.settings import Settings
-from function_builder.telemetry import Metrics
 from tests.chart.render import ROOT, SCHEMA
 
 DOCS = ROOT / "docs"

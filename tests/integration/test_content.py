@@ -19,24 +19,24 @@ from pathlib import Path
 import pytest
 
 from aiobuildkit import BuildKitError, Client, Exporter, FileSync, FileTree, Transfer
-from aiobuildkit.wire.fsutil import CHUNK
+from aiobuildkit.fsutil.sender import CHUNK
+from function_builder.buildkits.addresses import Addresses
+from function_builder.buildkits.pool import Pool
 from function_builder.builds import builder as builder_module
 from function_builder.builds import options
-from function_builder.builds.addresses import Addresses
 from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.builder import Builder
-from function_builder.builds.contents import Announced, Contents
-from function_builder.builds.context import content_digests
-from function_builder.builds.credentials import RegistryCredentials
 from function_builder.builds.options import RegistryCache, exporters
-from function_builder.builds.pool import Pool
-from function_builder.builds.record import ContentRecords
+from function_builder.context.contents import Announced, Contents
+from function_builder.context.mtimes import ContentRecords
+from function_builder.context.tree import content_digests
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.context import read_context
 from function_builder.contract.log import LogPrefixes
 from function_builder.contract.result import BuildStatus
 from function_builder.engine import BuildKitDaemon
+from function_builder.registries.credentials import RegistryCredentials
 from tests.support.images import File, pull
 from tests.support.proxies import Link, hand_on, unix_proxy
 

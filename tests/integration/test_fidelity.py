@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-import aiobuildkit.wire.selection
-import function_builder.builds.context
+import aiobuildkit.fsutil.filter
+import function_builder.context.tree
 from aiobuildkit import Entry, FileTree, LocalDirectory, file_mode
-from aiobuildkit.wire.followpaths import Links
-from aiobuildkit.wire.patterns import PatternMatcher, Results
-from function_builder.builds.context import BuildContext
+from aiobuildkit.fsutil.followlinks import Links
+from aiobuildkit.fsutil.patternmatcher import PatternMatcher, Results
+from function_builder.context.tree import BuildContext
 from function_builder.contract.errors import Refusal
 from tests.adversarial.fidelity import oracle, tars
 from tests.adversarial.fidelity.cases import CASES, LINKED, LONG, OF_FILES, SHORT, WRITTEN, Case
@@ -133,10 +133,10 @@ def without_setuid(st_mode: int) -> int:
 
 
 FAULTS = {
-    "exceptions ignored": (aiobuildkit.wire.selection, "PatternMatcher", WithoutExceptions),
-    "parents ignored": (aiobuildkit.wire.selection, "PatternMatcher", WithoutParents),
+    "exceptions ignored": (aiobuildkit.fsutil.filter, "PatternMatcher", WithoutExceptions),
+    "parents ignored": (aiobuildkit.fsutil.filter, "PatternMatcher", WithoutParents),
     "links not followed": (Links, "follow", follow_nothing),
-    "setuid lost": (function_builder.builds.context, "file_mode", without_setuid),
+    "setuid lost": (function_builder.context.tree, "file_mode", without_setuid),
     "a byte altered": (oracle, "BuildContext", Altered),
 }
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from aiobuildkit import Client, Entry, FileSync, SolveError
-from aiobuildkit.wire.fsutil import DIRECTORY, SYMLINK, order
-from aiobuildkit.wire.rootpath import UnclearPath, file_read
+from aiobuildkit.fsutil.rootpath import UnclearPath, file_read
+from aiobuildkit.fsutil.sender import DIRECTORY, SYMLINK, order
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 

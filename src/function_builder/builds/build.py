@@ -12,11 +12,11 @@ from enum import StrEnum
 from http import HTTPStatus
 
 from aiobuildkit import SolveResult, Transfer
+from function_builder.buildkits.pool import Chosen
 from function_builder.builds.failures import Failure
 from function_builder.builds.log import BuildLog
-from function_builder.builds.measures import Measures
+from function_builder.builds.phases import Measures
 from function_builder.builds.platforms import PlatformReport
-from function_builder.builds.pool import Chosen
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.context import ContextEntry
 from function_builder.contract.errors import Refusal

@@ -20,11 +20,10 @@ from aiobuildkit import (
     SolveResult,
     Tokens,
 )
+from function_builder.buildkits.daemon import Daemon
+from function_builder.buildkits.pool import Pool
 from function_builder.builds import epoch, options
 from function_builder.builds.build import Build, BuildRequest, Outcome
-from function_builder.builds.context import BuildContext, recorded_entries, trees
-from function_builder.builds.credentials import RegistryCredentials
-from function_builder.builds.daemon import Daemon
 from function_builder.builds.failures import (
     Failure,
     Remedy,
@@ -39,7 +38,6 @@ from function_builder.builds.failures import (
 )
 from function_builder.builds.findings import Findings
 from function_builder.builds.frontends import BUILT_IN
-from function_builder.builds.loads import ContextLoads
 from function_builder.builds.masking import Mask
 from function_builder.builds.options import RegistryCache
 from function_builder.builds.platforms import (
@@ -47,15 +45,17 @@ from function_builder.builds.platforms import (
     refuse_impossible,
     refuse_unlisted,
 )
-from function_builder.builds.pool import Pool
 from function_builder.builds.pushes import Pushes
-from function_builder.builds.record import Lease
-from function_builder.builds.token_service import TokenServiceHTTP
 from function_builder.builds.transcript import Transcript
+from function_builder.context.mtimes import Lease
+from function_builder.context.transfers import ContextLoads
+from function_builder.context.tree import BuildContext, recorded_entries, trees
 from function_builder.contract.context import DOCKERFILE, ContextEntry
 from function_builder.contract.errors import shown
 from function_builder.contract.findings import Reason
 from function_builder.contract.log import LogPrefixes
+from function_builder.registries.credentials import RegistryCredentials
+from function_builder.registries.token_service import TokenServiceHTTP
 
 _log = structlog.get_logger(__name__)
 

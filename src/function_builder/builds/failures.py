@@ -33,7 +33,7 @@ _NOT_ALLOWED: Final = re.compile(r"failed to load LLB: .* is not allowed", re.DO
 """`solver/llbsolver/vertex.go`, of entitlements."""
 
 _DENIED: Final = " denied by policy: source denied by policy"
-"""`sourcepolicy/engine.go`, of what `builds/sources.py` does not allow."""
+"""`sourcepolicy/engine.go`, of what `policy/sources.py` does not allow."""
 
 _BASE_STEP: Final = re.compile(r"\[(?:[^\]]+ )?\d+/\d+\] FROM ")
 

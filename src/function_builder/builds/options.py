@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from aiobuildkit import CacheEntry, Exporter
 from function_builder.builds.build import BuildRequest
-from function_builder.builds.loads import CONTEXT_TREE
+from function_builder.context.transfers import CONTEXT_TREE
 from function_builder.contract.config import ATTEST_ARG, BuildConfig
 from function_builder.contract.derived import derived_key
 from function_builder.contract.options import IMAGE_CONTEXT, annotation, cache_attrs

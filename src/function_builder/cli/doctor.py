@@ -20,8 +20,8 @@ from function_builder.engine import BuildKitDaemon, EngineError, find_tool
 from function_builder.engine.base_image import is_static
 from function_builder.engine.doctor import Finding, Level, Machine, address, disk, examine
 from function_builder.engine.process import child_environment
+from function_builder.logs import configure_logging
 from function_builder.settings import Settings, SettingsError
-from function_builder.telemetry import configure_logging
 
 _TRIAL_SECONDS = 90.0
 

@@ -23,9 +23,9 @@ from function_builder.engine import (
     StepLogLimits,
     read_config,
 )
+from function_builder.logs import configure_logging
 from function_builder.server import StartError
 from function_builder.settings import OWN_BUILDKIT, Settings, SettingsError, near_misses
-from function_builder.telemetry import configure_logging
 
 logger = structlog.get_logger(__name__)
 

@@ -26,9 +26,9 @@ from function_builder.engine import (
     ensure_free,
 )
 from function_builder.engine.base_image import seed_base_image
+from function_builder.logs import configure_logging
 from function_builder.server import serve
 from function_builder.settings import Settings
-from function_builder.telemetry import configure_logging
 
 MIRRORED: Final = ("docker.io", "ghcr.io")
 """What `up`'s registry stands in for: the base images of OpenFaaS' templates come from both.

@@ -3,7 +3,7 @@
 BuildKit applies the ignore file to what arrives, so a client need not. But what is left out can be
 most of a directory (``node_modules``), or something that cannot be sent at all: a file without
 permission, a fifo, a name that is not UTF-8. The patterns mean here what they mean to BuildKit
-because the matcher is the one that serves BuildKit, `aiobuildkit.wire.patterns`.
+because the matcher is the one that serves BuildKit, `aiobuildkit.fsutil.patternmatcher`.
 
 The Dockerfile and the ignore file are always sent, with what they lead to if they are symbolic
 links: BuildKit reads them from the context as well, without the patterns.
@@ -25,7 +25,7 @@ from function_builder.contract.errors import shown
 from function_builder.contract.names import LIKE_DOCKERFILE
 
 if TYPE_CHECKING:
-    from aiobuildkit.wire.patterns import Below, PatternMatcher, Results
+    from aiobuildkit.fsutil.patternmatcher import Below, PatternMatcher, Results
 
 DOCKERFILES: Final = ("Dockerfile", "dockerfile")
 _IGNORE_FILE: Final = ".dockerignore"
@@ -130,8 +130,8 @@ def _read_patterns(file: Path) -> PatternMatcher | None:
     if not content:
         return None
     # Half of the client's other imports together: paid for where there is an ignore file.
-    from aiobuildkit.wire.filepath import BadPattern  # noqa: PLC0415
-    from aiobuildkit.wire.ignorefile import ignore_matcher  # noqa: PLC0415
+    from aiobuildkit.fsutil.filepath import BadPattern  # noqa: PLC0415
+    from aiobuildkit.fsutil.ignorefile import ignore_matcher  # noqa: PLC0415
 
     try:
         return ignore_matcher(content)
@@ -202,7 +202,7 @@ class _Walk:
         self._matcher = matcher
         self._below: Below | None = None
         if matcher is not None:
-            from aiobuildkit.wire.patterns import Below  # noqa: PLC0415
+            from aiobuildkit.fsutil.patternmatcher import Below  # noqa: PLC0415
 
             self._below = Below(matcher, exceptions=True)
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from aiobuildkit.wire.filepath import BadPattern
-from aiobuildkit.wire.fsutil import Entry, file_mode
-from aiobuildkit.wire.rootpath import UnclearPath, file_read
+from aiobuildkit.fsutil.filepath import BadPattern
+from aiobuildkit.fsutil.rootpath import UnclearPath, file_read
+from aiobuildkit.fsutil.sender import Entry, file_mode
 from function_builder.contract.archive import Archive
 from function_builder.contract.dockerignore import IGNORE_FILE, MAX_IGNORE_BYTES, IgnoreFile
 from function_builder.contract.errors import Refusal, shown

@@ -4,9 +4,9 @@ import re
 from codecs import BOM_UTF8
 from typing import Final
 
-from aiobuildkit.wire.filepath import BadPattern
-from aiobuildkit.wire.ignorefile import ignore_matcher
-from aiobuildkit.wire.patterns import Results
+from aiobuildkit.fsutil.filepath import BadPattern
+from aiobuildkit.fsutil.ignorefile import ignore_matcher
+from aiobuildkit.fsutil.patternmatcher import Results
 from function_builder.contract.errors import Refusal, shown
 from function_builder.contract.text import foreign_encoding
 

@@ -1,7 +1,7 @@
 """The configuration's keys that come from `docker build`: their values, checked.
 
 Source of the forms: docker buildx, `commands/build.go` and `util/buildflags`. What an operator must
-allow first is `builds/policy.py`'s to check.
+allow first is `policy/policy.py`'s to check.
 """
 
 from __future__ import annotations

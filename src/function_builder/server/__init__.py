@@ -1,6 +1,6 @@
 """The HTTP service of the Function Builder API."""
 
-from function_builder.server.errors import StartError
+from function_builder.errors import StartError
 from function_builder.server.run import check_start, serve
 
 __all__ = ["StartError", "check_start", "serve"]

@@ -12,9 +12,7 @@ from typing import Final, NamedTuple
 from starlette.requests import Request
 
 from function_builder.builds.build import BuildRequest
-from function_builder.builds.context import content_digests, recorded_entries
 from function_builder.builds.epoch import EPOCH
-from function_builder.builds.expansion import refuse_expansion
 from function_builder.builds.frontends import (
     BUILT_IN,
     MAX_DOCKERFILE_BYTES,
@@ -22,10 +20,8 @@ from function_builder.builds.frontends import (
     is_pinned,
     repositories,
 )
-from function_builder.builds.measures import BuildPhase, Measures
-from function_builder.builds.mirrors import refuse_mirror
-from function_builder.builds.policy import Policy
-from function_builder.builds.slots import Closed, NoSlot, Place
+from function_builder.builds.phases import BuildPhase, Measures
+from function_builder.context.tree import content_digests, recorded_entries
 from function_builder.contract.answer_signature import AnswerSignature, build_answer
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import BuildConfig, parse_config
@@ -40,10 +36,14 @@ from function_builder.contract.options import IMAGE_CONTEXT, cache_attrs
 from function_builder.contract.secrets import SecretsKey, unseal
 from function_builder.contract.signature import SIGNATURE_HEADER, Signature
 from function_builder.contract.timestamp import TIMESTAMP_HEADER, Timestamp, read_timestamp
+from function_builder.policy.expansion import refuse_expansion
+from function_builder.policy.mirrors import refuse_mirror
+from function_builder.policy.policy import Policy
 from function_builder.server import keys
 from function_builder.server.crowd import source_of
 from function_builder.server.peers import client_address
 from function_builder.server.service import Phase, Service
+from function_builder.server.slots import Closed, NoSlot, Place
 from function_builder.server.spool import Intake, Spool, too_large
 from function_builder.settings import Settings
 

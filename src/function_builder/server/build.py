@@ -17,8 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from function_builder.builds.build import Build, Outcome, new_id
-from function_builder.builds.measures import Measures
-from function_builder.builds.slots import NoSlot
+from function_builder.builds.phases import Measures
 from function_builder.contract.answer_signature import AnswerSignature
 from function_builder.contract.errors import Refusal
 from function_builder.contract.result import BuildStatus, log_json, progress_lines
@@ -27,8 +26,9 @@ from function_builder.server.answers import refused
 from function_builder.server.metrics import GONE, REASONS, count_build
 from function_builder.server.peers import client_address
 from function_builder.server.service import Service
+from function_builder.server.slots import NoSlot
 from function_builder.server.spool import Spool
-from function_builder.tracing import Trace
+from function_builder.server.tracing import Trace
 
 NDJSON: Final = "application/x-ndjson"
 BUILD_ID_HEADER: Final = "X-Build-Id"

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from function_builder.server.connections import Connections, readable
 from function_builder.server.crowd import source_of
-from function_builder.server.upgrades import UpgradeFilter
+from function_builder.server.h2c import UpgradeFilter
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 """A request's bytes that are not its body's: headers, trailers, and the framing of chunks.

@@ -15,11 +15,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from function_builder.buildkits.pool import Chosen
 from function_builder.builds.build import Build, Outcome
-from function_builder.builds.measures import BuildPhase, Step
-from function_builder.builds.pool import Chosen
+from function_builder.builds.phases import BuildPhase, Step
+from function_builder.logs import Metrics
 from function_builder.server.service import Service
-from function_builder.telemetry import Metrics
 
 _METHODS = frozenset(HTTPMethod)
 

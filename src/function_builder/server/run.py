@@ -15,28 +15,28 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from aiobuildkit.hostport import HostPort
+from function_builder.buildkits.from_settings import buildkits
 from function_builder.builds.builder import Builder
-from function_builder.builds.credentials import RegistryCredentials
 from function_builder.builds.options import RegistryCache
-from function_builder.builds.slots import Slots
-from function_builder.builds.sources import LOCAL_SOURCES
 from function_builder.engine import EngineError, ensure_free, listeners
+from function_builder.errors import StartError
+from function_builder.logs import Metrics
+from function_builder.policy.sources import LOCAL_SOURCES
+from function_builder.registries.credentials import RegistryCredentials
 from function_builder.server import keys
 from function_builder.server.app import create_app
-from function_builder.server.buildkits import buildkits
 from function_builder.server.connections import Connections
-from function_builder.server.errors import StartError
-from function_builder.server.heap import keep_freed_memory
 from function_builder.server.http import BoundedHTTP
+from function_builder.server.malloc import keep_freed_memory
 from function_builder.server.metrics import metrics_app, read_state, read_tasks
 from function_builder.server.replays import Replays
 from function_builder.server.service import Phase, Service
+from function_builder.server.slots import Slots
 from function_builder.server.spool import SpoolSpace
+from function_builder.server.tracing import Tracing, handed_on
 from function_builder.server.unread import UnreadLogs
 from function_builder.server.uploads import Uploads
 from function_builder.settings import Settings
-from function_builder.telemetry import Metrics
-from function_builder.tracing import Tracing, handed_on
 
 _log = structlog.get_logger(__name__)
 
@@ -151,7 +151,7 @@ def _check_secrets(settings: Settings) -> None:
 async def _spans(endpoint: str) -> AsyncIterator[Tracing]:
     """Spans of our own, where OpenTelemetry is installed; its absence is no reason not to build."""
     try:
-        from function_builder.spans import Spans  # noqa: PLC0415 (it may be absent)
+        from function_builder.server.spans import Spans  # noqa: PLC0415 (it may be absent)
     except ImportError as error:
         _log.warning(
             "no spans are told: OpenTelemetry is not installed: pip install function-builder[otel]",

@@ -10,24 +10,24 @@ from typing import NamedTuple
 
 import structlog
 
+from function_builder.buildkits.pool import Pool
 from function_builder.builds.build import Build, Outcome
 from function_builder.builds.builder import Builder
 from function_builder.builds.failures import Failure
 from function_builder.builds.masking import Mask
-from function_builder.builds.measures import BuildPhase
-from function_builder.builds.pool import Pool
-from function_builder.builds.slots import NoSlot, Place, Slots
+from function_builder.builds.phases import BuildPhase
 from function_builder.builds.transcript import Transcript
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
 from function_builder.contract.timestamp import Timestamp
+from function_builder.logs import Metrics
 from function_builder.server.replays import Replays
+from function_builder.server.slots import NoSlot, Place, Slots
 from function_builder.server.spool import SpoolSpace
+from function_builder.server.tracing import Tracing, handed_on
 from function_builder.server.unread import UnreadLogs
 from function_builder.server.uploads import Uploads
 from function_builder.settings import Settings
-from function_builder.telemetry import Metrics
-from function_builder.tracing import Tracing, handed_on
 
 _log = structlog.get_logger(__name__)
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from function_builder.builds.slots import Closed, NoSlot
 from function_builder.server.crowd import Crowd
+from function_builder.server.slots import Closed, NoSlot
 from function_builder.server.spool import Intake
 
 HEAD_START_BYTES: Final = 16 * 1024

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiobuildkit import Client, FileSync, FileTree, SolveError, StatusEvent
-from function_builder.builds.context import BuildContext
+from function_builder.context.tree import BuildContext
 from function_builder.contract.archive import open_archive
 from function_builder.contract.context import read_context
 from function_builder.engine import find_tool

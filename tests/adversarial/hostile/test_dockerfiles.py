@@ -17,8 +17,8 @@ import pytest_asyncio
 
 from bench import usage
 from function_builder.builds.log import MAX_LOG_CHARS
-from function_builder.builds.words import Word
 from function_builder.engine import BuildKitConfig, BuildKitDaemon, StepLimits, StepLogLimits
+from function_builder.policy.words import Word
 from tests.support import running, until
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.requests import headers, make_tar

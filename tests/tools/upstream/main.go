@@ -1,5 +1,5 @@
 // upstream answers questions about patterns and trees as BuildKit's own client would, for the
-// vectors of tests/unit/aiobuildkit/wire: one question in JSON a line in, one answer a line out.
+// vectors of tests/unit/aiobuildkit/fsutil: one question in JSON a line in, one answer a line out.
 package main
 
 import (

@@ -1,6 +1,6 @@
 """Ask upstream's code random questions and keep its answers, as vectors for the unit tests.
 
-In this directory: `go build . && python vectors.py >../../unit/aiobuildkit/wire/upstream.json`.
+In this directory: `go build . && python vectors.py >../../unit/aiobuildkit/fsutil/upstream.json`.
 """
 
 import json

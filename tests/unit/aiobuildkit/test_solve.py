@@ -24,8 +24,8 @@ from aiobuildkit import (
     StatusCode,
     solve,
 )
+from aiobuildkit.http2.connection import HTTP2
 from aiobuildkit.protos import control_pb2 as pb
-from aiobuildkit.wire.http2 import HTTP2
 from tests.unit.aiobuildkit.fake_buildkit import Call, FakeBuildKit, inner_connection
 
 REPLY = pb.SolveResponse(

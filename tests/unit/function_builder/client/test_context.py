@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiobuildkit import LocalDirectory
-from aiobuildkit.wire.selection import Wanted, select
+from aiobuildkit.fsutil.filter import Wanted, select
 from function_builder.client import ContextError
 from function_builder.client.context import find_entries
 

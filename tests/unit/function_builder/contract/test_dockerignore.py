@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiobuildkit.wire.fsutil import DIRECTORY, Entry, order
-from aiobuildkit.wire.selection import Wanted, select
+from aiobuildkit.fsutil.filter import Wanted, select
+from aiobuildkit.fsutil.sender import DIRECTORY, Entry, order
 from function_builder.contract.archive import open_archive
 from function_builder.contract.context import check_spare_ignore_file, read_context
 from function_builder.contract.dockerignore import IgnoreFile

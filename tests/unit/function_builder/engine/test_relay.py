@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from function_builder.engine.relay import Relay
-from function_builder.telemetry import configure_logging
+from function_builder.logs import configure_logging
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from function_builder.builds.builder import Builder
-from function_builder.builds.slots import NoSlot, Slots
 from function_builder.contract.answer_signature import AnswerSignature, build_answer
 from function_builder.contract.errors import Refusal
 from function_builder.contract.timestamp import stamp
@@ -22,6 +21,7 @@ from function_builder.server import admission
 from function_builder.server.app import create_app
 from function_builder.server.replays import Replays
 from function_builder.server.service import Service
+from function_builder.server.slots import NoSlot, Slots
 from tests.support import until
 from tests.support.requests import SECRET, headers, make_tar
 from tests.support.services import idle_service

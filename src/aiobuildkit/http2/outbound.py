@@ -1,0 +1,116 @@
+"""What is on its way to the peer of an HTTP/2 connection, and in which order it goes.
+
+Frames that say something of the connection or of a stream go first, in the order in which they
+were made. Behind them goes the streams' data, one frame of each in turn, as the peer's windows
+allow, and behind a stream's data its end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from hpack import Encoder
+
+from aiobuildkit.http2.frames import (
+    END_HEADERS,
+    END_STREAM,
+    MAX_FRAME,
+    Kind,
+    encode,
+    encode_header,
+)
+from aiobuildkit.http2.streams import FIRST_WINDOW, grown
+
+if TYPE_CHECKING:
+    from aiobuildkit.http2.events import Headers
+    from aiobuildkit.http2.streams import StreamState
+
+__all__ = ["Sending"]
+
+_TABLE: Final = 4096
+"""Bytes of our own compression's memory, however much the peer would bear."""
+
+
+class Sending:
+    """Our side of one connection's bytes.
+
+    Args:
+        preface: what goes before all frames.
+
+    Attributes:
+        largest_frame: bytes of a frame's payload that the peer takes.
+    """
+
+    def __init__(self, preface: bytes) -> None:
+        self.largest_frame = MAX_FRAME
+        self._control = [preface]
+        self._encoder = Encoder()
+        self._window = FIRST_WINDOW
+
+    def frame(self, kind: Kind, stream_id: int, payload: bytes = b"", flags: int = 0) -> None:
+        """Send a frame that no window holds back."""
+        self._control.append(encode(kind, stream_id, payload, flags))
+
+    def headers(self, stream_id: int, headers: Headers, flags: int = 0) -> None:
+        """Send headers, in as many frames as they take; before what is queued on the stream."""
+        block = self._encoder.encode(headers, huffman=False)
+        starts = range(0, len(block), self.largest_frame)
+        for start in starts:
+            kind = Kind.CONTINUATION if start else Kind.HEADERS
+            last = END_HEADERS if start == starts[-1] else 0
+            part = block[start : start + self.largest_frame]
+            self.frame(kind, stream_id, part, last | (0 if start else flags))
+
+    def compress_within(self, size: int) -> None:
+        """Take the peer's bound of the memory for compressed headers, in bytes."""
+        self._encoder.header_table_size = min(size, _TABLE)
+
+    def grow(self, increment: int) -> None:
+        """Take more room in the connection's window.
+
+        Raises:
+            Broken: it is too large then.
+        """
+        self._window = grown(self._window, increment)
+
+    def take(self, streams: dict[int, StreamState]) -> bytes:
+        """Return what is to be sent now; streams that are over by that are forgotten."""
+        out: list[bytes | memoryview] = [*self._control]
+        self._control.clear()
+        turn = deque(
+            stream_id
+            for stream_id, stream in streams.items()
+            if stream.sending and (stream.unsent or stream.ending)
+        )
+        while turn:
+            stream_id = turn.popleft()
+            stream = streams[stream_id]
+            if self._send_frame(stream_id, stream, out):
+                turn.append(stream_id)
+            elif stream.over:
+                del streams[stream_id]
+        return b"".join(out)
+
+    def _send_frame(
+        self, stream_id: int, stream: StreamState, out: list[bytes | memoryview]
+    ) -> bool:
+        """Send a frame of a stream's data, if it has any and may; without any, its end."""
+        if stream.unsent:
+            size = min(self._window, stream.window, self.largest_frame)
+            if size <= 0:
+                return False
+            piece = stream.cut(size)
+            self._window -= len(piece)
+            stream.window -= len(piece)
+            out += (encode_header(Kind.DATA, stream_id, len(piece)), piece)
+            return True
+        if stream.ending:
+            if stream.trailers is None:
+                out.append(encode_header(Kind.DATA, stream_id, 0, END_STREAM))
+            else:
+                self.headers(stream_id, stream.trailers, END_STREAM)
+                out += self._control
+                self._control.clear()
+            stream.sending = False
+        return False

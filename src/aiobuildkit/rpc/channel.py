@@ -1,0 +1,204 @@
+"""The gRPC calls of one HTTP/2 connection: asyncio around ``wire``, but no sockets.
+
+A Channel is fed what its carrier reads and gives what the carrier is to write. The carrier
+is a socket for the connection to BuildKit (``connection.py``), and a call on that connection
+for the session inside it (``session.py``), so both share this code. What many tasks send
+during one turn of the event loop is given out in one piece.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiobuildkit.errors import BuildKitError, ConnectionLost, ProtocolError
+from aiobuildkit.http2 import connection as http2
+from aiobuildkit.rpc import framing
+from aiobuildkit.rpc.stream import HIGH_WATER, ClientStream, ServedStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+__all__ = ["Channel"]
+
+
+class Channel:
+    """One end of an HTTP/2 connection.
+
+    Args:
+        core: the protocol, as client or as server.
+        scheme: of requests, for a client.
+        authority: whom requests name, for a client.
+        accept: takes each call that the peer makes, for a server.
+
+    Attributes:
+        lost: why no call can be made or answered any more.
+        ready: done when the peer has shown that it speaks HTTP/2.
+    """
+
+    def __init__(
+        self,
+        core: http2.HTTP2,
+        *,
+        scheme: str = "http",
+        authority: str = "localhost",
+        accept: Callable[[ServedStream], None] | None = None,
+    ) -> None:
+        self._core = core
+        self._scheme = scheme
+        self._authority = authority
+        self._accept = accept
+        self._loop = asyncio.get_running_loop()
+        self._streams: dict[int, ClientStream | ServedStream] = {}
+        self._drains: dict[asyncio.Future[None], int] = {}
+        self._work: asyncio.Future[None] | None = None
+        self._leaving: ConnectionLost | None = None
+        self.lost: BuildKitError | None = None
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+
+    def open(self, path: str, metadata: Iterable[tuple[str, str]] = ()) -> ClientStream:
+        """Make a call.
+
+        Raises:
+            ConnectionLost: the connection is gone, or the peer takes no new calls.
+            ProtocolError: the peer broke the protocol, or takes no more calls at once.
+        """
+        unusable = self.lost or self._leaving
+        if unusable is not None:
+            raise unusable
+        stream_id = self._core.open(
+            framing.request_headers(
+                path, scheme=self._scheme, authority=self._authority, metadata=metadata
+            )
+        )
+        stream = ClientStream(self, stream_id)
+        self._streams[stream_id] = stream
+        self._touch()
+        return stream
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the carrier and hand what they mean to the streams."""
+        if self.lost is not None:
+            return
+        try:
+            for event in self._core.feed(data):
+                self._handle(event)
+        except ProtocolError as error:
+            self.lose(error)
+        self._touch()
+
+    async def take(self) -> bytes:
+        """Wait until there are bytes for the carrier and return them; none: it is over."""
+        while not (data := self._core.take()) and self.lost is None:
+            self._work = self._loop.create_future()
+            await self._work
+        self._wake_senders()
+        return data
+
+    def take_nowait(self) -> bytes:
+        """Return the bytes that can be sent at once, perhaps none."""
+        return self._core.take()
+
+    def lose(self, error: BuildKitError) -> None:
+        """End every call: the carrier is gone, or the peer cannot be understood any more."""
+        if self.lost is not None:
+            return
+        self.lost = error
+        for stream in self._streams.values():
+            stream.fail(error)
+        self._streams.clear()
+        self._wake_senders()
+        self._touch()
+        if not self.ready.done():
+            self.ready.set_exception(error)
+            self.ready.exception()  # a failure that no caller awaits is not logged
+
+    # What the streams ask for.
+
+    def unsent(self, stream_id: int) -> int:
+        """Bytes of a stream that the carrier has not taken."""
+        return self._core.unsent(stream_id)
+
+    async def drained(self, stream_id: int) -> None:
+        """Wait until a stream has less than HIGH_WATER bytes unsent, or is gone."""
+        drain = self._loop.create_future()
+        self._drains[drain] = stream_id
+        await drain
+
+    def respond(self, stream_id: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Send a response's headers."""
+        self._core.respond(stream_id, headers)
+
+    def send(self, stream_id: int, *data: bytes) -> None:
+        """Queue DATA."""
+        self._core.send(stream_id, *data)
+        self._touch()
+
+    def end(self, stream_id: int, trailers: Sequence[tuple[bytes, bytes]] | None = None) -> None:
+        """Half-close a stream behind its queued data; with trailers the call is over."""
+        if trailers is not None:
+            self._streams.pop(stream_id, None)
+        self._core.end(stream_id, trailers)
+        self._touch()
+
+    def reset(self, stream_id: int) -> None:
+        """Drop a stream both ways."""
+        self._streams.pop(stream_id, None)
+        if self.lost is None:
+            self._core.reset(stream_id)
+        self._wake_senders()
+        self._touch()
+
+    def consumed(self, stream_id: int, size: int) -> None:
+        """Give the peer room in a stream's window."""
+        if self.lost is None and self._core.consumed(stream_id, size):
+            self._touch()
+
+    # What the peer says.
+
+    def _handle(self, event: http2.Event) -> None:
+        match event:
+            case http2.Data(stream_id=stream_id) if stream := self._streams.get(stream_id):
+                stream.data_received(event.data, event.size)
+            case http2.HeadersReceived():
+                self._take_headers(event)
+            case http2.Ended(stream_id=stream_id) if stream := self._streams.get(stream_id):
+                stream.ended()
+            case http2.Reset(stream_id=stream_id) if stream := self._streams.pop(stream_id, None):
+                stream.reset(event.code)
+                self._wake_senders()
+            case http2.SettingsReceived() if not self.ready.done():
+                self.ready.set_result(None)
+            case http2.GoingAway():
+                self._take_goodbye(event)
+
+    def _take_headers(self, event: http2.HeadersReceived) -> None:
+        if event.opened and self._accept is not None:
+            served = ServedStream(self, event.stream_id, event.headers)
+            self._streams[event.stream_id] = served
+            self._accept(served)
+            return
+        stream = self._streams.get(event.stream_id)
+        if isinstance(stream, ClientStream):
+            stream.headers_received(event.headers)
+
+    def _take_goodbye(self, event: http2.GoingAway) -> None:
+        reason = f": {event.reason}" if event.reason else ""
+        goodbye = ConnectionLost(
+            f"BuildKit is closing the connection (HTTP/2 error code {event.code}{reason})"
+        )
+        if event.graceful:
+            self._leaving = goodbye
+        else:
+            self.lose(goodbye)
+
+    def _wake_senders(self) -> None:
+        for drain, stream_id in tuple(self._drains.items()):
+            if self.lost is not None or self.unsent(stream_id) < HIGH_WATER:
+                del self._drains[drain]
+                if not drain.done():
+                    drain.set_result(None)
+
+    def _touch(self) -> None:
+        if self._work is not None and not self._work.done():
+            self._work.set_result(None)

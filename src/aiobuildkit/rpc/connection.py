@@ -1,0 +1,252 @@
+"""A connection to a BuildKit daemon: a unix socket, TCP, or TCP with TLS, under a Channel."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from aiobuildkit.errors import BuildKitError, ConnectionFailed, ConnectionLost
+from aiobuildkit.hostport import HostPort
+from aiobuildkit.http2.connection import HTTP2
+from aiobuildkit.rpc.channel import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from os import PathLike
+
+__all__ = ["Address", "Connection", "TLSConfig", "connect"]
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds that the last bytes, such as a cancellation, have to leave when we close."""
+
+
+@dataclass(frozen=True, slots=True)
+class TLSConfig:
+    """TLS to a daemon on TCP; with ``cert`` and ``key``, mutual.
+
+    The files are read afresh for each connection, so that rotation needs no restart.
+
+    Attributes:
+        ca: PEM file of the authorities that sign the daemon's certificate; None: the system's.
+        cert: PEM file of our certificate, with its chain.
+        key: PEM file of its private key.
+        server_name: the name that the daemon's certificate must bear; None: the address's host.
+    """
+
+    ca: str | PathLike[str] | None = None
+    cert: str | PathLike[str] | None = None
+    key: str | PathLike[str] | None = None
+    server_name: str | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Read the files.
+
+        Raises:
+            OSError: a file cannot be read, or does not hold what it should.
+        """
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+        except OSError as error:
+            raise _unusable(f"the authority's certificate {self.ca}", error) from error
+        # Python 3.13 and newer demand extensions (RFC 5280, section 4.2.1) that certificates of
+        # common recipes lack, Docker's own among them. Go and each other client of BuildKit do not.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        if self.cert is not None:
+            try:
+                context.load_cert_chain(self.cert, self.key)
+            except OSError as error:
+                files = f"our certificate {self.cert} with the key {self.key or self.cert}"
+                raise _unusable(files, error) from error
+        context.set_alpn_protocols(["h2"])
+        return context
+
+
+def _unusable(what: str, error: OSError) -> OSError:
+    # OpenSSL's own words name no file.
+    return OSError(f"{what} cannot be used: {error.strerror or error}")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a daemon listens: the path of a unix socket, or a host and port."""
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    @classmethod
+    def parse(cls, address: str) -> Address:
+        """Read ``unix:///run/buildkit/buildkitd.sock`` or ``tcp://host:1234``.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        path = address.removeprefix("unix://")
+        if path and path != address:
+            return cls(path=path)
+        where = address.removeprefix("tcp://")
+        if where != address:
+            with suppress(ValueError):
+                host, port = HostPort.parse(where.rstrip("/"))
+                if host and port:
+                    return cls(host=host.lower(), port=port)
+        raise ValueError(f"not an address of BuildKit (unix://PATH or tcp://HOST:PORT): {address}")
+
+
+class Connection(asyncio.Protocol):
+    """The carrier between a socket and its Channel.
+
+    Attributes:
+        channel: set as soon as there is a socket.
+        last_heard: time of the event loop, in seconds, at which the daemon last sent anything.
+    """
+
+    channel: Channel
+
+    def __init__(self, *, scheme: str = "http", authority: str = "localhost") -> None:
+        self._scheme = scheme
+        self._authority = authority
+        self._loop = asyncio.get_running_loop()
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._resumed: asyncio.Future[None] | None = None
+        self.last_heard = self._loop.time()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start to speak."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.channel = Channel(HTTP2(client=True), scheme=self._scheme, authority=self._authority)
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() != "h2":
+            self.channel.lose(ConnectionLost("TLS did not agree on HTTP/2 (ALPN h2)"))
+        self._writer = self._loop.create_task(self._write())
+        self._writer.add_done_callback(self._written)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the socket."""
+        self.last_heard = self._loop.time()
+        self.channel.feed(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take the end of the socket."""
+        error = ConnectionLost(f"the connection to BuildKit was lost: {exc or 'closed by it'}")
+        error.__cause__ = exc
+        self.channel.lose(error)
+        self.resume_writing()
+        self._closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        """Hold what comes out of the channel: the socket is full."""
+        self._resumed = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        if self._resumed is not None and not self._resumed.done():
+            self._resumed.set_result(None)
+        self._resumed = None
+
+    def abort(self, error: BuildKitError) -> None:
+        """Drop the connection at once; its calls end with the error."""
+        self.channel.lose(error)
+        self._transport.abort()
+
+    async def close(self) -> None:
+        """Send what the peer's windows allow, such as cancellations, and close."""
+        self._writer.cancel()
+        if not self._transport.is_closing():
+            self._transport.write(self.channel.take_nowait())
+        self.channel.lose(ConnectionLost("the connection to BuildKit was closed"))
+        self._transport.close()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await asyncio.shield(self._closed)
+        finally:
+            # Out of time, or cancelled meanwhile: this is the last place that can do it.
+            if not self._closed.done():
+                self._transport.abort()
+        await asyncio.shield(self._closed)
+
+    async def _write(self) -> None:
+        while data := await self.channel.take():
+            self._transport.write(data)
+            if self._resumed is not None:
+                await self._resumed
+        self._transport.close()
+
+    def _written(self, writer: asyncio.Task[None]) -> None:
+        error = None if writer.cancelled() else writer.exception()
+        if error is not None:
+            lost = ConnectionLost(f"the connection to BuildKit broke: {error}")
+            lost.__cause__ = error
+            self.abort(lost)
+
+
+@asynccontextmanager
+async def connect(
+    address: str,
+    *,
+    tls: TLSConfig | None = None,
+    connect_timeout: float,
+    answer_timeout: float | None = None,
+) -> AsyncIterator[Connection]:
+    """Connect, and hear the daemon's first HTTP/2 frame, within ``connect_timeout`` seconds.
+
+    Hearing it is what shows that the daemon works, and that it accepts our certificate: with
+    TLS 1.3 a refusal comes only after the handshake. With ``answer_timeout`` the frame has so many
+    seconds of its own, after the socket is connected and TLS has shaken hands.
+
+    Raises:
+        ConnectionFailed: the daemon is not there, is no HTTP/2 server, or TLS failed.
+        ValueError: the address is none.
+    """
+    where = Address.parse(address)
+    limit = connect_timeout
+    try:
+        async with asyncio.timeout(limit) as deadline:
+            connection = await _dial(where, tls)
+            if answer_timeout is not None:
+                limit = answer_timeout
+                deadline.reschedule(asyncio.get_running_loop().time() + limit)
+            await _hear(connection)
+    except TimeoutError as error:
+        raise ConnectionFailed(address, f"no answer within {limit:g} s") from error
+    except (OSError, BuildKitError) as error:
+        raise ConnectionFailed(address, str(error)) from error
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _hear(connection: Connection) -> None:
+    """Wait for the daemon's first frame; a connection without one is closed."""
+    try:
+        await asyncio.shield(connection.channel.ready)
+    except BaseException:
+        await connection.close()
+        raise
+
+
+async def _dial(where: Address, tls: TLSConfig | None) -> Connection:
+    loop = asyncio.get_running_loop()
+    if where.path:
+        _, connection = await loop.create_unix_connection(Connection, where.path)
+        return connection
+    authority = str(HostPort(where.host, where.port))
+    if tls is None:
+        _, connection = await loop.create_connection(
+            partial(Connection, authority=authority), where.host, where.port
+        )
+        return connection
+    _, connection = await loop.create_connection(
+        partial(Connection, scheme="https", authority=authority),
+        where.host,
+        where.port,
+        ssl=await asyncio.to_thread(tls.context),
+        server_hostname=tls.server_name or where.host,
+    )
+    return connection

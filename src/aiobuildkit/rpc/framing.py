@@ -1,0 +1,198 @@
+"""gRPC over HTTP/2, without I/O: messages in DATA, statuses in trailers, metadata in headers.
+
+Follows grpc/grpc ``doc/PROTOCOL-HTTP2.md``. Compression is never offered, so a compressed
+message is an error of the peer's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from google.protobuf.message import DecodeError
+
+from aiobuildkit.errors import ErrorDetail, ProtocolError, RPCError, StatusCode
+from aiobuildkit.http2.compression import MalformedHeaders, plain
+from aiobuildkit.protos.control_pb2 import RPCStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    Headers = Sequence[tuple[bytes, bytes]]
+
+__all__ = [
+    "MAX_MESSAGE",
+    "PREFIX",
+    "MessageReader",
+    "error_of_reset",
+    "error_of_trailers",
+    "metadata_of",
+    "prefix",
+    "request_headers",
+    "response_headers",
+    "trailers",
+    "trailers_only",
+]
+
+MAX_MESSAGE = 16 * 1024 * 1024
+"""Bytes; BuildKit's own bound in both directions (containerd's ``defaults``)."""
+
+_PREFIX = struct.Struct(">BI")
+
+PREFIX = _PREFIX.size
+"""Bytes before each message."""
+
+_PRINTABLE = frozenset(range(0x20, 0x7F)) - {ord("%")}
+
+
+def prefix(message: bytes) -> bytes:
+    """What stands before a message in DATA: an uncompressed flag and its length."""
+    return _PREFIX.pack(0, len(message))
+
+
+class MessageReader:
+    """Cuts a stream's DATA, which may be split anywhere, into messages."""
+
+    def __init__(self) -> None:
+        self._partial = bytearray()
+        self._wanted = PREFIX
+
+    @property
+    def partial(self) -> int:
+        """Bytes held of a message that has not come whole."""
+        return len(self._partial)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take DATA and return the messages that it completes.
+
+        Raises:
+            ProtocolError: a compressed message, or one of more than MAX_MESSAGE bytes.
+        """
+        if self._partial:
+            self._partial += data
+            if len(self._partial) < self._wanted:
+                return []  # so that the pieces of a large message are joined once
+            data = bytes(self._partial)
+            self._partial.clear()
+        messages: list[bytes] = []
+        start, end, wanted = 0, len(data), PREFIX
+        while end - start >= PREFIX:
+            wanted = PREFIX + self._length(data, start)
+            if start + wanted > end:
+                break
+            messages.append(data[start + PREFIX : start + wanted])
+            start += wanted
+            wanted = PREFIX
+        if start < end:
+            self._partial += memoryview(data)[start:]
+            self._wanted = wanted
+        return messages
+
+    @staticmethod
+    def _length(data: bytes, start: int) -> int:
+        compressed, length = _PREFIX.unpack_from(data, start)
+        if compressed:
+            raise ProtocolError("a compressed message came, though none was offered")
+        if length > MAX_MESSAGE:
+            raise ProtocolError(f"a message of {length} bytes exceeds {MAX_MESSAGE}")
+        return int(length)
+
+
+def request_headers(
+    path: str,
+    *,
+    scheme: str,
+    authority: str,
+    metadata: Iterable[tuple[str, str]] = (),
+) -> list[tuple[bytes, bytes]]:
+    """Headers that open a call; metadata keys are lower-case and may repeat."""
+    return [
+        (b":method", b"POST"),
+        (b":scheme", scheme.encode()),
+        (b":path", path.encode()),
+        (b":authority", authority.encode()),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+        (b"user-agent", b"aiobuildkit"),
+        *((key.encode(), value.encode()) for key, value in metadata),
+    ]
+
+
+def response_headers() -> list[tuple[bytes, bytes]]:
+    """Headers before a call's first message."""
+    return [(b":status", b"200"), (b"content-type", b"application/grpc")]
+
+
+def trailers(code: StatusCode, message: str = "") -> list[tuple[bytes, bytes]]:
+    """Trailers that end a call with a status."""
+    fields = [(b"grpc-status", b"%d" % code)]
+    if message:
+        fields.append((b"grpc-message", _percent_encode(message)))
+    return fields
+
+
+def trailers_only(code: StatusCode, message: str = "") -> list[tuple[bytes, bytes]]:
+    """Headers and trailers in one, for a call that ends before any message."""
+    return response_headers() + trailers(code, message)
+
+
+def metadata_of(headers: Headers) -> Mapping[str, Sequence[str]]:
+    """A call's headers by name, each with one value for every occurrence, in order."""
+    metadata: dict[str, list[str]] = {}
+    for key, value in headers:
+        metadata.setdefault(key.decode("latin-1"), []).append(
+            plain(value).decode("utf-8", "replace")
+        )
+    return metadata
+
+
+def error_of_trailers(headers: Headers) -> RPCError | ProtocolError | None:
+    """What a call's last headers say of its fate; None is success."""
+    try:
+        fields = {key: plain(value) for key, value in headers}
+    except MalformedHeaders as error:
+        return ProtocolError(f"a call ended with headers that cannot be read: {error}")
+    number = fields.get(b"grpc-status")
+    if number is None:
+        status = fields.get(b":status", b"200").decode("latin-1")
+        return ProtocolError(f"a call ended without grpc-status (HTTP status {status})")
+    if not number.isdigit() or len(number) > 3:
+        return ProtocolError(f"grpc-status is not a number: {number!r}")
+    code = StatusCode.of(int(number))
+    if code is StatusCode.OK:
+        return None
+    message = unquote_to_bytes(fields.get(b"grpc-message", b"")).decode("utf-8", "replace")
+    return RPCError(code, message, _details(fields.get(b"grpc-status-details-bin", b"")))
+
+
+def _details(encoded: bytes) -> list[ErrorDetail]:
+    """Details are an extra: damaged ones are left out rather than hide the error itself."""
+    try:
+        # Padding is optional in gRPC, and b64decode ignores what is too much of it.
+        status = RPCStatus.FromString(base64.b64decode(encoded + b"=="))
+    except (binascii.Error, DecodeError):
+        return []
+    return [ErrorDetail(detail.type_url, detail.value) for detail in status.details]
+
+
+_RESETS = {
+    0x7: StatusCode.UNAVAILABLE,  # REFUSED_STREAM
+    0x8: StatusCode.CANCELLED,  # CANCEL
+    0xB: StatusCode.RESOURCE_EXHAUSTED,  # ENHANCE_YOUR_CALM
+    0xC: StatusCode.PERMISSION_DENIED,  # INADEQUATE_SECURITY
+}
+
+
+def error_of_reset(http2_code: int) -> RPCError:
+    """The status that gRPC gives to a call whose stream the peer has reset."""
+    code = _RESETS.get(http2_code, StatusCode.INTERNAL)
+    return RPCError(code, f"the call was reset by the peer with HTTP/2 error code {http2_code}")
+
+
+def _percent_encode(message: str) -> bytes:
+    # A name of a file may hold surrogates, which UTF-8 has no bytes for.
+    data = message.encode(errors="replace")
+    return b"".join(bytes([byte]) if byte in _PRINTABLE else b"%%%02X" % byte for byte in data)

@@ -1,0 +1,208 @@
+"""One gRPC call, seen from either side of it.
+
+Memory is bounded both ways: messages that were not yet received keep their room in the
+stream's flow-control window, and a sender waits while its stream has HIGH_WATER bytes or
+more that the connection has not taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from aiobuildkit.errors import BuildKitError, ConnectionLost, ProtocolError, StatusCode
+from aiobuildkit.rpc import framing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aiobuildkit.rpc.channel import Channel
+
+__all__ = ["HIGH_WATER", "ClientStream", "ServedStream", "Stream"]
+
+HIGH_WATER = 256 * 1024
+"""Bytes."""
+
+_LARGE_TRAILERS = 64 * 1024
+"""Bytes of an answer's last headers that are decoded in a thread, since they take milliseconds: a
+failed build's hold its Dockerfile and the command that failed, in codes within codes."""
+
+
+class Stream:
+    """A call's messages. One task at a time may receive; several may send."""
+
+    def __init__(self, channel: Channel, stream_id: int) -> None:
+        self._channel = channel
+        self._id = stream_id
+        self._reader = framing.MessageReader()
+        self._messages: deque[bytes] = deque()
+        self._arrival: asyncio.Future[None] | None = None
+        self._room_due = 0
+        self._ended = False
+        self._error: BuildKitError | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Messages that have arrived and were not yet received."""
+        return len(self._messages)
+
+    async def receive(self) -> bytes | None:
+        """Take the next message; None after the last one.
+
+        Raises:
+            BuildKitError: why no more will come, after all that did come.
+        """
+        while not self._messages:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return None
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
+        message = self._messages.popleft()
+        self._give_room(framing.PREFIX + len(message))
+        return message
+
+    async def send(self, *messages: bytes) -> None:
+        """Send messages; waits before them while too much of earlier ones is unsent.
+
+        Raises:
+            BuildKitError: why nothing can be sent any more.
+        """
+        while self._error is None and self._channel.unsent(self._id) >= HIGH_WATER:
+            await self._channel.drained(self._id)
+        if self._error is not None:
+            raise self._error
+        self._put(*(part for each in messages for part in (framing.prefix(each), each)))
+
+    def data_received(self, data: bytes, size: int) -> None:
+        """Take DATA, which used ``size`` bytes of the stream's window."""
+        messages = self._reader.feed(data)
+        # Pieces give their room back at once, or a message larger than the window could
+        # never come whole; a whole one takes it again until it is received.
+        self._give_room(size - sum(framing.PREFIX + len(message) for message in messages))
+        if messages:
+            self._messages.extend(messages)
+            self._wake()
+
+    def ended(self) -> None:
+        """Take the peer's half-close."""
+        if self._reader.partial:
+            self.fail(ProtocolError("a call ended in the middle of a message"))
+        self._ended = True
+        self._wake()
+
+    def fail(self, error: BuildKitError) -> None:
+        """End the call both ways."""
+        if self._error is None:
+            self._error = error
+            self._wake()
+
+    def _put(self, *data: bytes) -> None:
+        self._channel.send(self._id, *data)
+
+    def _give_room(self, size: int) -> None:
+        self._room_due += size
+        if self._room_due > 0:
+            self._channel.consumed(self._id, self._room_due)
+            self._room_due = 0
+
+    def _wake(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+
+class ClientStream(Stream):
+    """A call that we make; it fails with the RPCError of its status."""
+
+    def __init__(self, channel: Channel, stream_id: int) -> None:
+        super().__init__(channel, stream_id)
+        self._headers: Sequence[tuple[bytes, bytes]] = ()
+        self._status_due = False
+
+    async def receive(self) -> bytes | None:
+        """Take the next message; None after the last one of a call that went well.
+
+        Raises:
+            BuildKitError: why no more will come, after all that did come.
+        """
+        message = await super().receive()
+        if message is None and self._status_due:
+            error = await asyncio.to_thread(framing.error_of_trailers, self._headers)
+            self._status_due = False
+            if error is not None:
+                self.fail(error)
+                raise error
+        return message
+
+    def half_close(self) -> None:
+        """Say that no more messages will be sent."""
+        self._channel.end(self._id)
+
+    def cancel(self, error: BuildKitError | None = None) -> None:
+        """Reset the call. What has come can still be received, then the error or the end.
+
+        A call that has ended keeps its end.
+        """
+        self._channel.reset(self._id)
+        if error is not None and not self._ended:
+            self.fail(error)
+        self._ended = True
+        self._wake()
+
+    def headers_received(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Keep the headers that came last: they hold the status once the call has ended."""
+        self._headers = headers
+
+    def ended(self) -> None:
+        """Take the end of the call, with its status."""
+        self._status_due = sum(len(value) for _, value in self._headers) > _LARGE_TRAILERS
+        self.cancel(None if self._status_due else framing.error_of_trailers(self._headers))
+        super().ended()
+
+    def reset(self, code: int) -> None:
+        """Take the peer's reset."""
+        self.fail(framing.error_of_reset(code))
+
+    def _put(self, *data: bytes) -> None:
+        if self._ended:
+            raise ConnectionLost("the call has ended")
+        super()._put(*data)
+
+
+class ServedStream(Stream):
+    """A call that the peer makes; a ``session.ServerStream``."""
+
+    def __init__(
+        self, channel: Channel, stream_id: int, headers: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        super().__init__(channel, stream_id)
+        self._headers = headers
+        self._responded = False
+
+    @cached_property
+    def metadata(self) -> Mapping[str, Sequence[str]]:
+        """The request's headers. Where there may be many of them, ask in a thread."""
+        return framing.metadata_of(self._headers)
+
+    @property
+    def path(self) -> str:
+        """The method called, such as ``/grpc.health.v1.Health/Check``."""
+        return dict(self._headers).get(b":path", b"").decode("latin-1")
+
+    def close(self, code: StatusCode, message: str = "") -> None:
+        """End the call with a status, behind the messages already sent."""
+        last = framing.trailers if self._responded else framing.trailers_only
+        self._channel.end(self._id, last(code, message))
+
+    def reset(self, code: int) -> None:
+        """Take the peer's reset."""
+        self.fail(ConnectionLost(f"BuildKit gave the call up (HTTP/2 error code {code})"))
+
+    def _put(self, *data: bytes) -> None:
+        if not self._responded:
+            self._responded = True
+            self._channel.respond(self._id, framing.response_headers())
+        super()._put(*data)

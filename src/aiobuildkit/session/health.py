@@ -1,0 +1,26 @@
+"""The health check of a session: BuildKit asks every few seconds, and two failures end it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiobuildkit.protos.session_pb2 import HealthCheckRequest, HealthCheckResponse
+from aiobuildkit.session.session import unary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiobuildkit.session.session import Handler
+
+__all__ = ["Health"]
+
+
+class Health:
+    """Serves ``grpc.health.v1.Health``: a session that answers at all is well."""
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """The one method that BuildKit calls."""
+        return {"/grpc.health.v1.Health/Check": unary(HealthCheckRequest, self._check)}
+
+    async def _check(self, _request: HealthCheckRequest) -> HealthCheckResponse:
+        return HealthCheckResponse(status=HealthCheckResponse.SERVING)

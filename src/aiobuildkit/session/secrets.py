@@ -1,0 +1,39 @@
+"""Build secrets, which BuildKit asks of the session for ``RUN --mount=type=secret``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiobuildkit.errors import RPCError, StatusCode
+from aiobuildkit.protos.session_pb2 import GetSecretRequest, GetSecretResponse
+from aiobuildkit.session.session import unary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiobuildkit.session.session import Handler
+
+__all__ = ["Secrets"]
+
+
+class Secrets:
+    """Serves BuildKit's ``Secrets``.
+
+    Args:
+        values: secrets by id. BuildKit leaves out the mount of an id that is not here, and
+            fails it if it is ``required``.
+    """
+
+    def __init__(self, values: Mapping[str, bytes]) -> None:
+        self._values = dict(values)
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """``GetSecret``."""
+        return {"/moby.buildkit.secrets.v1.Secrets/GetSecret": unary(GetSecretRequest, self._get)}
+
+    async def _get(self, request: GetSecretRequest) -> GetSecretResponse:
+        name = request.id.decode("utf-8", "replace")
+        try:
+            return GetSecretResponse(data=self._values[name])
+        except KeyError:
+            raise RPCError(StatusCode.NOT_FOUND, f"no secret {name!r}") from None

@@ -1,0 +1,69 @@
+"""Spans of the builder's own, told to an OpenTelemetry collector: needs the extra `otel`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind, format_trace_id, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from function_builder import __version__
+from function_builder.builds.phases import Measures
+from function_builder.server.tracing import Trace
+
+_propagator = TraceContextTextMapPropagator()
+
+_PATIENCE: Final = 3
+"""Seconds that a collector has for one batch, and that the end of the builder may wait for it."""
+
+
+class Spans:
+    """Tells a collector of each request: one span, and one below it for each phase of its build.
+
+    BuildKit's spans come below the request's too, if it is told of the same collector.
+
+    Args:
+        endpoint: the collector's address for OTLP over HTTP, without the path of traces.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        ours = {"service.name": "function-builder", "service.version": __version__}
+        self._provider = TracerProvider(
+            resource=Resource.create(ours).merge(OTELResourceDetector().detect()),
+            shutdown_on_exit=False,
+        )
+        exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=_PATIENCE)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("function_builder", __version__)
+
+    @contextmanager
+    def trace(self, headers: Mapping[str, str], measures: Measures) -> Iterator[Trace]:
+        """Enter the trace of a request, in a span that others can come below."""
+        given = _propagator.extract(Trace.of(headers).headers)
+        span = self._tracer.start_span(
+            "POST /build", given, SpanKind.SERVER, start_time=measures.accepted
+        )
+        below: dict[str, str] = {}
+        _propagator.inject(below, set_span_in_context(span))
+        trace = Trace(format_trace_id(span.get_span_context().trace_id), below)
+        try:
+            yield trace
+        finally:
+            self._tell_phases(span, measures)
+            span.set_attribute("function_builder.outcome", trace.outcome or "crashed")
+            span.end()
+
+    def close(self) -> None:
+        """Send what is not sent yet; it blocks for as long as that takes, within bounds."""
+        self._provider.shutdown()
+
+    def _tell_phases(self, span: Span, measures: Measures) -> None:
+        context = set_span_in_context(span)
+        for phase, (began, ended) in measures.spans.items():
+            self._tracer.start_span(phase.value, context, start_time=began).end(ended)
