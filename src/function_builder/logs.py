@@ -1,4 +1,4 @@
-"""What the builder tells its operator: structured log lines, and metrics for Prometheus."""
+"""Structured log lines."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ import sys
 from typing import Final, TextIO
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-
-from function_builder import __version__
-
-_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 MAX_LOGGED_CHARS: Final = 4096
 """A text in a log line is not longer, a traceback included; its beginning and end are kept."""
@@ -55,114 +50,3 @@ def cut_values(
             half = MAX_LOGGED_CHARS // 2
             event[name] = f"{value[:half]}… ({cut} characters cut) …{value[-half:]}"
     return event
-
-
-class Metrics:
-    """The metrics of one builder.
-
-    Names and units follow Prometheus's conventions. No label takes a value from a request but out
-    of a fixed set, so that their number is bounded whatever is sent. docs/monitoring.md lists them.
-    """
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self._gauge("info", "The builder's version.", ["version"]).labels(__version__).set(1)
-        self._declare_requests()
-        self._declare_builds()
-        self._declare_state()
-
-    def _declare_requests(self) -> None:
-        """The first three are those of pro-builder's dashboard."""
-        labels = ["code", "method", "path"]
-        self.requests = Counter(
-            "http_requests", "Requests answered.", labels, registry=self.registry
-        )
-        self.request_seconds = Histogram(
-            "http_request_duration_seconds",
-            "From a request's headers to the end of its answer.",
-            labels,
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.in_flight = Gauge(
-            "http_requests_in_flight", "Requests being answered.", registry=self.registry
-        )
-        self.refusals = self._counter(
-            "refusals", "Requests to build that came to no build, by reason.", ["reason"]
-        )
-
-    def _declare_builds(self) -> None:
-        self.builds = self._counter("builds", "Builds ended, by outcome.", ["outcome"])
-        self.build_seconds = self._histogram(
-            "build_duration_seconds",
-            "From a request's acceptance to its build's end, by outcome.",
-            "outcome",
-        )
-        self.phase_seconds = self._histogram(
-            "build_phase_duration_seconds",
-            "Parts of a build's time; those of BuildKit may overlap.",
-            "phase",
-        )
-        self.steps = self._counter(
-            "build_steps",
-            "Steps of Dockerfiles ended, by how they came about: cached, run or failed.",
-            ["result"],
-        )
-        self.placed = self._counter(
-            "builds_placed",
-            "Builds sent to a BuildKit: the function's home, another as that was busy, or another "
-            "as the one before was lost.",
-            ["reason"],
-        )
-        self.received_bytes = self._counter("received_bytes", "Bodies of POST /build.")
-        self.context_bytes = self._counter("context_bytes", "Content of build contexts received.")
-        self.sent_bytes = self._counter("context_sent_bytes", "Content that BuildKit asked for.")
-        self.announced_files = self._counter(
-            "context_announced_entries", "Entries of build contexts announced to BuildKit."
-        )
-        self.requested_files = self._counter(
-            "context_requested_files", "Files of build contexts that BuildKit asked for."
-        )
-
-    def _declare_state(self) -> None:
-        self.ready = self._gauge("ready", "Whether /ready answers 200.")
-        self.running = self._gauge("builds_in_progress", "Builds that run.")
-        self.waiting = self._gauge("builds_waiting", "Builds that wait for a slot.")
-        self.slots_taken = self._gauge("slots_taken", "Build slots taken.")
-        self.slots_limit = self._gauge("slots_limit", "Build slots there are; 0: no limit.")
-        self.uploads = self._gauge("uploads_in_progress", "Bodies on their way.")
-        self.uploads_limit = self._gauge(
-            "uploads_limit", "Such bodies that there may be: proven at the headers, and others."
-        )
-        self.tasks = self._gauge("tasks", "asyncio tasks that have not ended.")
-        self.spool_available = self._gauge(
-            "spool_available_bytes", "Room on the disk for request bodies."
-        )
-        self.spool_size = self._gauge("spool_size_bytes", "Size of the disk for request bodies.")
-        self.record_paths = self._gauge(
-            "content_record_paths", "Paths whose content BuildKit is known to hold."
-        )
-        self.buildkit_up = self._gauge(
-            "buildkit_up", "Whether any BuildKit answered when it was last asked."
-        )
-        self.buildkit_daemons = self._gauge(
-            "buildkit_daemons",
-            "BuildKits, by whether they answered when they were last asked.",
-            ["state"],
-        )
-        self.buildkit_disk = self._gauge(
-            "buildkit_disk_bytes",
-            "What the caches of all BuildKits take, as of some minutes ago.",
-        )
-
-    def _counter(self, name: str, text: str, labels: list[str] | None = None) -> Counter:
-        return Counter(f"function_builder_{name}", text, labels or [], registry=self.registry)
-
-    def _gauge(self, name: str, text: str, labels: list[str] | None = None) -> Gauge:
-        return Gauge(f"function_builder_{name}", text, labels or [], registry=self.registry)
-
-    def _histogram(self, name: str, text: str, label: str) -> Histogram:
-        return Histogram(
-            f"function_builder_{name}", text, [label], buckets=_SECONDS, registry=self.registry
-        )

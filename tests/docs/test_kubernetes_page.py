@@ -10,7 +10,7 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from function_builder.logs import Metrics
+from function_builder.server.prometheus import Metrics
 from function_builder.settings import Settings
 from tests.chart.render import ROOT, SCHEMA
 

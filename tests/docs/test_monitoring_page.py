@@ -7,8 +7,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from function_builder.builds.build import Outcome
 from function_builder.builds.phases import BuildPhase
-from function_builder.logs import Metrics
 from function_builder.server.metrics import REASONS
+from function_builder.server.prometheus import Metrics
 from tests.chart.monitoring.queries import alerts
 
 PAGE = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()

@@ -28,8 +28,8 @@ from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.builder import Builder
 from function_builder.builds.options import RegistryCache, exporters
 from function_builder.context.contents import Announced, Contents
+from function_builder.context.digests import content_digests
 from function_builder.context.mtimes import ContentRecords
-from function_builder.context.tree import content_digests
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.context import read_context

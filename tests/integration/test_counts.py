@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import httpx2
 import pytest
 
-from function_builder.context.tree import content_digests
+from function_builder.context.digests import content_digests
 from function_builder.contract.archive import open_archive
 from function_builder.contract.context import read_context
 from tests.support.builders import running_builder

@@ -1,0 +1,1 @@
+"""Which files of a directory BuildKit gets, and how they are sent, without I/O."""

@@ -1,0 +1,1 @@
+"""gRPC: a connection to BuildKit, the calls on it, and their messages."""

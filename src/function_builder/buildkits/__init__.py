@@ -1,0 +1,1 @@
+"""The BuildKits of a builder: their addresses, their health, and the choice of one."""

@@ -15,12 +15,10 @@ from typing import Final
 from aiobuildkit import RPCError, SolveError
 from function_builder.builds.frontends import SYNTAX_ARG
 from function_builder.contract.findings import Reason, SourceExcerpt
+from function_builder.registries.docker_config import BROKEN_CONFIG
 
 NO_MACHINE: Final = b"exec format error"
 """The kernel's ENOEXEC, as runc words it, in the output of a step."""
-
-BROKEN_CONFIG: Final = "the builder's registry configuration (config.json) is broken"
-"""How our own answer begins, where BuildKit asked for credentials; BuildKit hands it back."""
 
 _METADATA: Final = "failed to resolve source metadata for "
 """The Dockerfile frontend, of an image of FROM or COPY --from."""

@@ -1,0 +1,1 @@
+"""A request's build context: its tree, its digests, and what BuildKit holds of it."""

@@ -1,11 +1,8 @@
 """The build context of a request, served to BuildKit out of the request's archive."""
 
-import hashlib
-import os
 import stat
 from bisect import bisect
 from collections.abc import Container, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Final
 
@@ -13,20 +10,9 @@ from aiobuildkit import Entry, FileTree, file_mode
 from aiobuildkit.fsutil.sender import order
 from function_builder.context.transfers import CONTEXT_TREE
 from function_builder.contract.context import DOCKERFILE, ContextEntry
-from function_builder.contract.reader import ReadAhead, Reader
-
-_PIECE: Final = 256 * 1024
-"""Bytes read at a time: a processor's cache still holds them when they are digested."""
-
-_PART: Final = 4 << 20
-"""Bytes of a large file that one thread digests."""
+from function_builder.contract.reader import Reader, read_exactly
 
 _IGNORE_FILE: Final = ".dockerignore"
-_DIGESTING: Final = ThreadPoolExecutor(
-    min(len(os.sched_getaffinity(0)), 8), thread_name_prefix="digest"
-)
-"""For all builds together: more than eight would not be read to quickly enough, and a container's
-quota, which is not seen here, would be used up by them in an instant."""
 
 
 class BuildContext:
@@ -75,7 +61,7 @@ class BuildContext:
             OSError: the archive cannot be read, or is shorter than it was.
         """
         size = max(0, min(size, entry.size - offset))
-        return _read(self._reader, self._offsets[entry.path] + offset, size)
+        return read_exactly(self._reader, self._offsets[entry.path] + offset, size)
 
 
 class DockerfileTree:
@@ -172,58 +158,3 @@ def _is_file_or_none(entry: Entry | None) -> bool:
 def _place(entries: Sequence[Entry], path: str) -> int:
     """How many entries come before a path, or are it, in BuildKit's order."""
     return bisect(entries, order(path), key=lambda entry: order(entry.path))
-
-
-def content_digests(reader: Reader, entries: Sequence[ContextEntry]) -> list[bytes]:
-    """Digest what each entry holds: a file's bytes, a symbolic link's target, b"" for a directory.
-
-    One pass over the archive, from its start to its end. SHA-256, because equal digests are taken
-    for equal content, with no second look: it must not be made to collide, and processors compute
-    it (46 MB in 10,000 files: 0.03 s with those instructions, BLAKE2b 0.05 s, SHA-256 without them
-    about 0.15 s). It runs for seconds on a large archive: call it in a thread.
-
-    Raises:
-        OSError: the archive cannot be read, or is shorter than it was.
-    """
-    ahead = ReadAhead(reader)
-    digests = [b""] * len(entries)
-    groups: dict[int, bytes] = {}
-    for number in sorted(range(len(entries)), key=lambda number: entries[number].offset):
-        entry = entries[number]
-        if stat.S_ISLNK(entry.mode):
-            digests[number] = hashlib.sha256(b"link " + entry.target.encode()).digest()
-        elif stat.S_ISREG(entry.mode):
-            digests[number] = groups.get(entry.link_group) or _digest(reader, ahead, entry)
-            if entry.link_group:
-                groups[entry.link_group] = digests[number]
-    return digests
-
-
-def _digest(reader: Reader, ahead: Reader, entry: ContextEntry) -> bytes:
-    """Digest a file; a large one in parts, side by side, and then their digests."""
-    if entry.size <= _PIECE:
-        content = _read(ahead, entry.offset, entry.size) if entry.size else b""
-        return hashlib.sha256(content).digest()
-    end = entry.offset + entry.size
-    starts = range(entry.offset, end, _PART)
-    if len(starts) == 1:
-        return _digest_part(reader, entry.offset, end)
-    parts = _DIGESTING.map(
-        lambda start: _digest_part(reader, start, min(start + _PART, end)), starts
-    )
-    # Marked: a small file that holds these digests is another content.
-    return hashlib.sha256(b"".join(parts)).digest() + b"parts"
-
-
-def _digest_part(reader: Reader, start: int, end: int) -> bytes:
-    total = hashlib.sha256()
-    for offset in range(start, end, _PIECE):
-        total.update(_read(reader, offset, min(_PIECE, end - offset)))
-    return total.digest()
-
-
-def _read(reader: Reader, offset: int, size: int) -> bytes:
-    data = reader.read(offset, size)
-    if len(data) < size:
-        raise OSError("the archive ends before its index does")
-    return data

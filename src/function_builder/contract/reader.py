@@ -38,3 +38,15 @@ class ReadAhead:
         if place < 0 or place + size > len(self._held):
             self._start, self._held, place = offset, self._reader.read(offset, _AHEAD), 0
         return self._held[place : place + size]
+
+
+def read_exactly(reader: Reader, offset: int, size: int) -> bytes:
+    """Read `size` bytes of an archive whose index says that they are there.
+
+    Raises:
+        OSError: there are fewer.
+    """
+    data = reader.read(offset, size)
+    if len(data) < size:
+        raise OSError("the archive ends before its index does")
+    return data

@@ -1,0 +1,1 @@
+"""Credentials for registries, and registries' token services."""

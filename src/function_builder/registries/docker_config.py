@@ -15,7 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from aiobuildkit import Credentials, RPCError, StatusCode
-from function_builder.builds.failures import BROKEN_CONFIG
+
+BROKEN_CONFIG: Final = "the builder's registry configuration (config.json) is broken"
+"""How our own answer begins, where BuildKit asked for credentials; BuildKit hands it back."""
 
 FILE: Final = "config.json"
 HUB_KEY: Final = "https://index.docker.io/v1/"

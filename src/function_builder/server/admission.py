@@ -21,7 +21,8 @@ from function_builder.builds.frontends import (
     repositories,
 )
 from function_builder.builds.phases import BuildPhase, Measures
-from function_builder.context.tree import content_digests, recorded_entries
+from function_builder.context.digests import content_digests
+from function_builder.context.tree import recorded_entries
 from function_builder.contract.answer_signature import AnswerSignature, build_answer
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import BuildConfig, parse_config
@@ -42,9 +43,10 @@ from function_builder.policy.policy import Policy
 from function_builder.server import keys
 from function_builder.server.crowd import source_of
 from function_builder.server.peers import client_address
+from function_builder.server.receiving import Intake, too_large
 from function_builder.server.service import Phase, Service
 from function_builder.server.slots import Closed, NoSlot, Place
-from function_builder.server.spool import Intake, Spool, too_large
+from function_builder.server.spool import Spool
 from function_builder.settings import Settings
 
 PROOF_SECONDS: Final = 300.0

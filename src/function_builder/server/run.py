@@ -20,7 +20,6 @@ from function_builder.builds.builder import Builder
 from function_builder.builds.options import RegistryCache
 from function_builder.engine import EngineError, ensure_free, listeners
 from function_builder.errors import StartError
-from function_builder.logs import Metrics
 from function_builder.policy.sources import LOCAL_SOURCES
 from function_builder.registries.credentials import RegistryCredentials
 from function_builder.server import keys
@@ -29,6 +28,7 @@ from function_builder.server.connections import Connections
 from function_builder.server.http import BoundedHTTP
 from function_builder.server.malloc import keep_freed_memory
 from function_builder.server.metrics import metrics_app, read_state, read_tasks
+from function_builder.server.prometheus import Metrics
 from function_builder.server.replays import Replays
 from function_builder.server.service import Phase, Service
 from function_builder.server.slots import Slots

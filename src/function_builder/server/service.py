@@ -20,7 +20,7 @@ from function_builder.builds.transcript import Transcript
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
 from function_builder.contract.timestamp import Timestamp
-from function_builder.logs import Metrics
+from function_builder.server.prometheus import Metrics
 from function_builder.server.replays import Replays
 from function_builder.server.slots import NoSlot, Place, Slots
 from function_builder.server.spool import SpoolSpace

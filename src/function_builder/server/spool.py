@@ -1,34 +1,19 @@
-"""A request's body on its way in: hashed as it arrives, in memory or in a file without a name."""
+"""Where a request's body lies: in memory, or in a file without a name."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import tempfile
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive
-
 from function_builder.contract.errors import Refusal
-from function_builder.contract.signature import Signature
 
 MEMORY_BYTES: Final = 1 << 20
 """A body up to this size stays in memory; it is also the piece in which a larger one is written."""
-
-SLOWEST_BYTES_PER_SECOND: Final = 1024
-"""A body may take twice `timeout`, and a second more for so many bytes.
-
-A pause alone is no bound: a byte in each pause would make an upload last for ever.
-"""
-
-_MAX_PIECES: Final = 1024
-"""Pieces that are held apart: a client may send bytes one by one, and each costs thirty more."""
 
 
 class SpoolSpace:
@@ -130,118 +115,3 @@ class Spool:
             view = memoryview(piece)
             while view:
                 view = view[os.write(self._file.fileno(), view) :]
-
-
-class Intake:
-    """Takes one body into a spool.
-
-    Args:
-        receive: the ASGI channel.
-        signature: what the bytes are hashed into; None: no signature is checked.
-        max_bytes: the largest body.
-        timeout: seconds without a byte.
-
-    Attributes:
-        begun: when it began, of the monotonic clock.
-        received: bytes so far.
-        complete: whether the body is here.
-    """
-
-    def __init__(
-        self,
-        receive: Receive,
-        *,
-        signature: Signature | None,
-        max_bytes: int,
-        timeout: float,
-    ) -> None:
-        self._receive = receive
-        self._signature = signature
-        self._max_bytes = max_bytes
-        self._timeout = timeout
-        self._waiting: asyncio.Timeout | None = None
-        self._given_up: Refusal | None = None
-        self.begun = time.monotonic()
-        self.received = 0
-        self.complete = False
-
-    def give_up(self, because: Refusal) -> None:
-        """Wait no longer for this body: `into` raises the refusal, unless the body is here."""
-        self._given_up = because
-        if self._waiting is not None:
-            self._waiting.reschedule(asyncio.get_running_loop().time())
-
-    async def into(self, spool: Spool) -> None:
-        """Receive to the end.
-
-        Raises:
-            Refusal: 408, 413 or 507, or why it was given up.
-            ClientDisconnect: the client went away.
-        """
-        loop = asyncio.get_running_loop()
-        taking: asyncio.Future[None] = loop.create_future()
-        taking.set_result(None)
-        try:
-            while True:
-                pieces = await self._batch()
-                await asyncio.wait([taking])
-                taking.result()
-                if self.complete:
-                    self._take(pieces, spool)
-                    return
-                # Hashing and writing release the interpreter's lock: a thread does them while the
-                # next batch comes.
-                taking = loop.run_in_executor(None, self._take, pieces, spool)
-        finally:
-            # An upload that is broken off closes its spool next, and not under a thread's hands.
-            await asyncio.wait([taking])
-
-    async def _batch(self) -> list[bytes]:
-        """Pieces as they come until they are worth a thread's while, or until the end."""
-        pieces: list[bytes] = []
-        size = 0
-        while not self.complete and size < MEMORY_BYTES:
-            piece = await self._next()
-            self.received += len(piece)
-            if self.received > self._max_bytes:
-                raise too_large(self._max_bytes)
-            pieces.append(piece)
-            size += len(piece)
-            if len(pieces) == _MAX_PIECES:
-                pieces = [b"".join(pieces)]
-        return pieces
-
-    async def _next(self) -> bytes:
-        if self._given_up:
-            raise self._given_up
-        allowed = 2 * self._timeout + self.received / SLOWEST_BYTES_PER_SECOND
-        left = max(allowed - (time.monotonic() - self.begun), 0)
-        try:
-            async with asyncio.timeout(min(self._timeout, left)) as self._waiting:
-                message = await self._receive()
-        except TimeoutError as error:
-            raise self._given_up or Refusal(408, self._why_not(left)) from error
-        finally:
-            self._waiting = None
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        self.complete = not message.get("more_body", False)
-        chunk: bytes = message.get("body", b"")
-        return chunk
-
-    def _why_not(self, left: float) -> str:
-        if left < self._timeout:
-            slowest = SLOWEST_BYTES_PER_SECOND
-            return f"the upload was slower than {slowest} bytes a second: send the body again"
-        return f"the upload paused for more than {self._timeout:g} s: send the body again"
-
-    def _take(self, pieces: Sequence[bytes], spool: Spool) -> None:
-        if self._signature is not None:
-            for piece in pieces:
-                self._signature.update(piece)
-        spool.append(pieces)
-
-
-def too_large(max_bytes: int) -> Refusal:
-    """The answer to a body over the limit."""
-    return Refusal(413, f"the body is larger than the {max_bytes} bytes that this builder takes")

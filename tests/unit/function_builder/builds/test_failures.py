@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from aiobuildkit import RPCError, SolveError, StatusCode
 from function_builder.builds.failures import (
-    BROKEN_CONFIG,
     Doubt,
     Remedy,
     absent_file,
@@ -20,6 +19,7 @@ from function_builder.builds.failures import (
     without_host_paths,
 )
 from function_builder.contract.findings import Reason
+from function_builder.registries.docker_config import BROKEN_CONFIG
 
 MET = (
     "failed to read dockerfile: failed to prepare  as cpq5ezuq01r10nlgjzq7y53fe: failed to rename: "

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from aiobuildkit import Entry, FileTree
 from aiobuildkit.fsutil.sender import DIRECTORY, SYMLINK, order
+from function_builder.context.digests import content_digests
 from function_builder.context.tree import (
     BuildContext,
     DockerfileTree,
-    content_digests,
     recorded_entries,
     trees,
 )

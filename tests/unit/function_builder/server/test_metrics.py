@@ -7,10 +7,10 @@ import httpx2
 import pytest
 from prometheus_client import generate_latest
 
-from function_builder.logs import Metrics
 from function_builder.server.app import create_app
 from function_builder.server.build import BUILD_ID_HEADER
 from function_builder.server.metrics import CountRequests, metrics_app, read_state
+from function_builder.server.prometheus import Metrics
 from function_builder.server.service import Service
 from tests.support.services import idle_service
 

@@ -11,7 +11,8 @@ from starlette.requests import ClientDisconnect
 
 from function_builder.contract.errors import Refusal
 from function_builder.contract.signature import Signature, sign
-from function_builder.server.spool import MEMORY_BYTES, Intake, Spool, SpoolSpace
+from function_builder.server.receiving import Intake
+from function_builder.server.spool import MEMORY_BYTES, Spool, SpoolSpace
 
 
 def channel(chunks: list[bytes], *, end: bool = True):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from function_builder.server.spool import Intake
+from function_builder.server.receiving import Intake
 from function_builder.server.uploads import TooManyUploads, Uploads
 
 
