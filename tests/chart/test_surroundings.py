@@ -244,7 +244,7 @@ def test_the_notes_of_a_pool_tell_of_its_certificates_unless_cert_manager_makes_
 
 def test_the_notes_warn_of_what_is_dangerous():
     assert "BuildKit is privileged" in notes(PRO_BUILDER)
-    assert "names the closed product (ghcr.io/openfaasltd/pro-builder:0.5.5)" in notes(PRO_BUILDER)
+    assert "names pro-builder's image (ghcr.io/openfaasltd/pro-builder:0.5.5)" in notes(PRO_BUILDER)
     assert "can build and push with your credentials" in notes({"disableHmac": True})
     open_pool = {"topology": "external", "buildkit": {"url": "dns://buildkits.builds:1234"}}
     assert "without TLS" in notes({**open_pool, "tls": {"clientSecret": ""}})

@@ -231,7 +231,7 @@ def test_what_is_no_size_is_told_though_the_schema_is_skipped(size):
     unchecked = helm(
         "template", "pro-builder", str(CHART), "--skip-schema-validation", values=values
     )
-    assert f'"{size}" is no size: a whole number of bytes' in unchecked.stderr
+    assert f'"{size}" is not a size: use a whole number of bytes' in unchecked.stderr
 
 
 def test_it_may_be_a_part_of_another_chart():

@@ -15,8 +15,8 @@ runAsGroup: 1000
 runAsNonRoot: true
 readOnlyRootFilesystem: true
 privileged: false
-# newuidmap and newgidmap are set-uid programs: they could not give BuildKit's user namespace its
-# ids without these two rights, nor if gaining rights were forbidden. BuildKit itself has neither.
+# newuidmap and newgidmap, which are set-uid programs, need these two capabilities and privilege
+# escalation to give BuildKit's user namespace its IDs. BuildKit itself has neither.
 allowPrivilegeEscalation: true
 capabilities:
   drop: [ALL]
@@ -25,19 +25,19 @@ capabilities:
 seccompProfile:
   type: Unconfined
 {{- if semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version }}
-# Docker's and containerd's profiles forbid mounts, in a user namespace too.
+# Docker's and containerd's profiles forbid mounts, also in a user namespace.
 appArmorProfile:
   type: Unconfined
 {{- end }}
 {{- else if eq $kind "userns" -}}
-# Root of the pod's user namespace and of nothing else: on the node it is an ordinary user without
-# rights, and the node's devices refuse it.
+# Only root of the pod's user namespace: on the node it is an unprivileged user, which cannot open
+# the node's devices.
 runAsUser: 0
 runAsGroup: 0
 privileged: true
 readOnlyRootFilesystem: true
 {{- else -}}
-# Root on the node: only because `buildkit.rootless: false` asks for it.
+# Root on the node, because of `buildkit.rootless: false`.
 runAsUser: 0
 runAsGroup: 0
 privileged: true
@@ -45,15 +45,15 @@ readOnlyRootFilesystem: true
 {{- end -}}
 {{- end -}}
 
-{{/* The container that readies the cache's directory, before BuildKit. */}}
+{{/* The init container that prepares the cache's directory. It runs before BuildKit. */}}
 {{- define "builder.cacheContainer" -}}
 {{- $user := eq (include "builder.buildkitKind" .) "rootless" | ternary 1000 0 -}}
 name: cache
 image: {{ include "builder.buildkitImage" . }}
 imagePullPolicy: {{ .Values.imagePullPolicy }}
-# The kubelet gives the volumes of a pod with an fsGroup the set-group-id bit, and every directory
-# made below inherits it: those of image layers too, so that it would end in the images that are
-# built. A directory without the bit, for BuildKit to live in, stops that.
+# The kubelet gives the volumes of a pod with an fsGroup the set-group-ID bit. Every directory below
+# inherits it, including those of image layers, so built images would have it. BuildKit therefore
+# uses a directory without the bit.
 command:
   - sh
   - -c
@@ -85,20 +85,20 @@ name: buildkit
 image: {{ include "builder.buildkitImage" .root }}
 imagePullPolicy: {{ $values.imagePullPolicy }}
 {{- if not .pool }}
-# What makes it a native sidecar: started before the builder, stopped after it, so that builds may
-# end while the pod does.
+# This makes it a native sidecar: it starts before the builder and stops after it, so builds can end
+# while the pod shuts down.
 restartPolicy: Always
 {{- end }}
 args:
   - --config=/etc/buildkit/buildkitd.toml
   - --addr=unix:///run/builder/buildkitd.sock
   {{- if ne $kind "rootless" }}
-  # The builder's group, so that it may use the socket.
+  # The builder's group, so that the builder can open the socket.
   - --group=1000
   {{- else }}
-  # A RUN step with processes of its own needs a /proc of its own, which the kernel refuses to a
-  # user namespace in a container whose /proc is masked; Kubernetes cannot unmask it here. The
-  # price: steps see BuildKit's processes, and one that a step leaves behind runs on.
+  # Without this flag, each RUN step mounts its own /proc. The kernel refuses that in a user
+  # namespace if the container's /proc is masked, and Kubernetes cannot unmask it here. In return,
+  # steps see BuildKit's processes, and processes that a step leaves behind keep running.
   - --oci-worker-no-process-sandbox
   {{- end }}
   {{- if .pool }}
@@ -111,7 +111,7 @@ env:
   # For `kubectl exec … -c buildkit -- buildctl du`, and the probes.
   - name: BUILDKIT_HOST
     value: unix:///run/builder/buildkitd.sock
-  # Nothing else is writable.
+  # All other paths are read-only.
   - name: TMPDIR
     value: /tmp
   - name: XDG_RUNTIME_DIR
@@ -128,14 +128,14 @@ ports:
   - name: buildkit
     containerPort: {{ include "builder.port" $values.pool.listen }}
 {{- end }}
-# Holds back the builder until there is a BuildKit: five minutes, for a large cache is read first.
+# The builder starts after BuildKit. Five minutes, because BuildKit first reads a large cache.
 startupProbe:
   exec:
     command: [buildctl, debug, workers]
   periodSeconds: 2
   timeoutSeconds: 10
   failureThreshold: 150
-# Slow to judge: BuildKit under load may be slow to answer, and its end is that of all its builds.
+# A long limit: BuildKit may answer slowly under load, and a restart ends all its builds.
 livenessProbe:
   exec:
     command: [buildctl, debug, workers]
@@ -143,7 +143,7 @@ livenessProbe:
   timeoutSeconds: 20
   failureThreshold: 5
 {{- if .pool }}
-# Takes it out of the name that builders look up. A sidecar needs none: the builder's /ready asks it.
+# Removes an unready BuildKit from DNS. A sidecar needs no probe, because the builder's /ready checks it.
 readinessProbe:
   exec:
     command: [buildctl, debug, workers]
@@ -198,11 +198,11 @@ volumeClaimTemplates:
 root = {{ include "builder.buildkitState" . | quote }}
 
 [otel]
-# Its usual place is the directory of the socket.
+# The default is the directory of the socket.
 socketPath = "/tmp/traces.sock"
 
 [cdi]
-# No build is ever given a device.
+# Builds get no devices.
 disabled = true
 
 [history]
@@ -214,8 +214,8 @@ enabled = false
 [worker.oci]
 enabled = true
 gc = true
-# Of {{ .Values.buildkit.cache.size }}, in bytes: a share of the disk would be one of the node's where the volume
-# is a directory of it. Running builds need what is left.
+# Of {{ .Values.buildkit.cache.size }}, in bytes: a percentage would be that of the node's disk if the
+# volume is a directory there. Running builds need the rest.
 reservedSpace = {{ div $size 5 }}
 maxUsedSpace = {{ div (mul $size 4) 5 }}
 minFreeSpace = {{ div $size 10 }}

@@ -40,7 +40,7 @@ settings:
   drain_timeout: 300
 {{- end -}}
 
-{{/* Gives what is left empty its default. First in each template that reads one of these maps. */}}
+{{/* Sets defaults for empty values. Each template that reads one of these maps includes this first. */}}
 {{- define "builder.fillIn" -}}
 {{- include "builder.fillInMap" (dict "values" .Values "defaults" (include "builder.defaults" . | fromYaml)) -}}
 {{- end -}}
@@ -50,7 +50,7 @@ settings:
 {{- if kindIs "invalid" (index $.values $key) -}}
 {{- $_ := set $.values $key $default -}}
 {{- else if kindIs "map" $default -}}
-{{- /* `resources:` is how one asks for none. */ -}}
+{{- /* An empty `resources:` means no resources. */ -}}
 {{- include "builder.fillInMap" (dict "values" (index $.values $key) "defaults" (omit $default "resources")) -}}
 {{- end -}}
 {{- end -}}

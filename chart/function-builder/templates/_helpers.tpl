@@ -1,6 +1,6 @@
 {{/*
-As pro-builder's chart makes it, whose name counts here too. A StatefulSet's pods carry a label of its
-name and a hash of ten characters and a dash, 63 in all.
+The same name as in pro-builder's chart. A StatefulSet's pods have a label of its name, a dash and a hash of
+ten characters, which may have 63 characters in total.
 */}}
 {{- define "builder.fullname" -}}
 {{- $name := default "pro-builder" .Values.nameOverride -}}
@@ -8,7 +8,7 @@ name and a hash of ten characters and a dash, 63 in all.
 {{- default $full .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* A StatefulSet's too, so that the suffix is at the name's cost. */}}
+{{/* Also the name of a StatefulSet, so the name is shortened for the suffix. */}}
 {{- define "builder.buildkitName" -}}
 {{ include "builder.fullname" . | trunc 43 | trimSuffix "-" }}-buildkit
 {{- end -}}
@@ -32,7 +32,7 @@ app: {{ default .Values.service.name .Values.nameOverride }}
 component: test
 {{- end -}}
 
-{{/* Of pods: without versions, so that a new chart version alone does not restart them. */}}
+{{/* Labels of pods have no versions, so that a new chart version alone does not restart pods. */}}
 {{- define "builder.podLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -56,7 +56,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "builder.commonLabels" . }}
 {{- end -}}
 
-{{/* Whether proBuilder.image is the closed product, on its own registry or a mirror. */}}
+{{/* Whether proBuilder.image is pro-builder's image, in its own registry or a mirror. */}}
 {{- define "builder.imageIsClosed" -}}
 {{- if regexMatch "(^|/)openfaasltd/pro-builder([:@]|$)" .Values.proBuilder.image }}true{{ end -}}
 {{- end -}}
@@ -73,7 +73,7 @@ ghcr.io/function-builder/function-builder:{{ .Chart.AppVersion }}
 {{- define "builder.buildkitKind" -}}
 {{- if not .Values.buildkit.hostUsers -}}
 {{- if semverCompare "<1.33-0" .Capabilities.KubeVersion.Version -}}
-{{- /* It would be a privileged container, root on the node, without a warning. */ -}}
+{{- /* An older Kubernetes would run a privileged container, as root on the node, without a warning. */ -}}
 {{- fail (printf "buildkit.hostUsers: Kubernetes drops the field before 1.33 (this is %s)" .Capabilities.KubeVersion.Version) -}}
 {{- end -}}
 userns
@@ -90,7 +90,7 @@ userns
 {{- if eq .Values.topology "sidecar" }}true{{ end -}}
 {{- end -}}
 
-{{/* Only a StatefulSet gives each replica a claim of its own. */}}
+{{/* Only a StatefulSet gives each replica its own claim. */}}
 {{- define "builder.kind" -}}
 {{- if and (include "builder.hasSidecar" .) (eq .Values.buildkit.cache.type "persistentVolume") }}StatefulSet
 {{- else }}Deployment
@@ -113,10 +113,10 @@ http://{{ .Values.service.name }}.{{ .Release.Namespace }}:8080
 {{/* A size such as 50Gi, or a plain number, in bytes. */}}
 {{- define "builder.bytes" -}}
 {{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
-{{- /* A number of a values file is a float, which would be written with an exponent. */ -}}
+{{- /* Helm reads a number as a float, and would write it with an exponent. */ -}}
 {{- $size := kindIs "float64" . | ternary (int64 .) . | toString -}}
 {{- if not (regexMatch "^[1-9][0-9]*(k|M|G|T|Ki|Mi|Gi|Ti)?$" $size) -}}
-{{- fail (printf "%q is no size: a whole number of bytes, or with one of k, M, G, T, Ki, Mi, Gi, Ti" $size) -}}
+{{- fail (printf "%q is not a size: use a whole number of bytes, or with one of k, M, G, T, Ki, Mi, Gi, Ti" $size) -}}
 {{- end -}}
 {{- mul (regexFind "^[0-9]+" $size | int64) (get $units (regexFind "[A-Za-z]*$" $size) | int64) -}}
 {{- end -}}
@@ -127,7 +127,7 @@ http://{{ .Values.service.name }}.{{ .Release.Namespace }}:8080
 {{- else -}}
 - maxSkew: 1
   topologyKey: kubernetes.io/hostname
-  # A replica somewhere is better than none.
+  # A preference only, so that a pod without a suitable node still starts.
   whenUnsatisfiable: ScheduleAnyway
   labelSelector:
     matchLabels:
@@ -140,7 +140,7 @@ http://{{ .Values.service.name }}.{{ .Release.Namespace }}:8080
 {{ toYaml .Values.networkPolicy.egress }}
 {{- else -}}
 - to:
-    # By address, and by namespace too: some networks (Cilium) do not count pods among addresses.
+    # By address and by namespace, because some networks (Cilium) do not match pods by address.
     - namespaceSelector: {}
     {{- $v4 := list }}{{ $v6 := list }}
     {{- range .Values.networkPolicy.egressExcept }}
@@ -158,8 +158,8 @@ http://{{ .Values.service.name }}.{{ .Release.Namespace }}:8080
 {{- end -}}
 
 {{/*
-A container's securityContext (`base`, as YAML) with that of the values (`over`) laid over it. What the
-chart says only for want of rights gives way: Kubernetes refuses it beside the rights that are asked for.
+The securityContext of the values (`over`) merged over that of the chart (`base`, as YAML). The chart's
+restrictions that contradict the values are left out, because Kubernetes would reject them.
 */}}
 {{- define "builder.overlaid" -}}
 {{- $base := .base | fromYaml -}}
@@ -173,7 +173,7 @@ chart says only for want of rights gives way: Kubernetes refuses it beside the r
 {{- mergeOverwrite $base (deepCopy $over) | toYaml -}}
 {{- end -}}
 
-{{/* What BuildKit asks before other registries, as the setting registry_mirrors has it. */}}
+{{/* BuildKit's mirrors, in the form of the setting registry_mirrors. */}}
 {{- define "builder.mirrors" -}}
 {{- if and (ne .Values.topology "external") (not (hasKey .Values.settings "registry_mirrors")) -}}
 {{- $mirrors := list -}}

@@ -1,4 +1,4 @@
-{{/* The builder's pods: of a Deployment, or of a StatefulSet where each has a cache of its own. */}}
+{{/* The builder's pods, of a Deployment, or of a StatefulSet if each pod has its own cache. */}}
 {{- define "builder.podTemplate" -}}
 {{- $sidecar := include "builder.hasSidecar" . -}}
 {{- $tls := and (not $sidecar) .Values.tls.clientSecret -}}
@@ -19,10 +19,10 @@ metadata:
     {{- if $sidecar }}
     # BuildKit reads its configuration when it starts.
     checksum/buildkitd.toml: {{ include "builder.buildkitConfig" . | sha256sum }}
-    # IRSA's token is for the builder: what runs builds has no use for it.
+    # IRSA's token is only for the builder. BuildKit, which runs builds, must not have it.
     eks.amazonaws.com/skip-containers: buildkit,cache
     {{- if and (eq (include "builder.buildkitKind" .) "rootless") (semverCompare "<1.30-0" .Capabilities.KubeVersion.Version) }}
-    # The field of this meaning came with Kubernetes 1.30. It counts on pods, by the container's name.
+    # Kubernetes 1.30 added a field for this. The annotation is on the pod, with the container's name.
     container.apparmor.security.beta.kubernetes.io/buildkit: unconfined
     {{- end }}
     {{- end }}
@@ -35,11 +35,11 @@ spec:
   hostUsers: false
   {{- end }}
   {{- end }}
-  # Longer than the drain, so that builds end and their clients hear of it before the kubelet kills.
+  # Longer than the drain, so that builds end and clients get their answers before the kubelet kills.
   terminationGracePeriodSeconds: {{ add .Values.settings.drain_delay .Values.settings.drain_timeout 30 }}
-  # Nothing here speaks to Kubernetes. IRSA's web hook brings a token of its own, for AWS alone.
+  # No container uses Kubernetes' API. IRSA's webhook adds its own token, which is only for AWS.
   automountServiceAccountToken: false
-  # Service links would put a variable for each Service of the namespace among the settings.
+  # Service links would add environment variables for each Service of the namespace.
   enableServiceLinks: false
   {{- if or .Values.serviceAccount .Values.serviceAccountAnnotations }}
   serviceAccountName: {{ include "builder.serviceAccount" . }}
@@ -62,7 +62,7 @@ spec:
   containers:
     - {{ include "builder.container" . | nindent 6 | trim }}
   volumes:
-    # A whole Secret each, not single keys: those of a later rotation appear by themselves.
+    # Whole Secrets instead of single keys, so that the keys of a later rotation appear.
     - name: payload-secret
       secret:
         secretName: {{ .Values.payloadSecret }}
@@ -72,7 +72,7 @@ spec:
       secret:
         secretName: {{ .Values.registrySecret }}
         defaultMode: 0440
-        # Registries without a password need none.
+        # Registries without a password need no Secret.
         optional: true
     {{- if .Values.buildSecrets.privateKeySecret }}
     - name: build-secrets-key
@@ -95,8 +95,8 @@ spec:
     {{- end }}
     - name: spool
       emptyDir:
-        # The builder keeps to it (max_spool_bytes). The kubelet sees what has a name alone, and bodies
-        # have none.
+        # The builder enforces it (max_spool_bytes), because the kubelet only counts files with a name,
+        # and bodies have no name.
         sizeLimit: {{ include "builder.bytes" .Values.proBuilder.spoolSize | quote }}
     {{- if $sidecar }}
     {{- include "builder.buildkitVolumes" . | nindent 4 }}
@@ -115,7 +115,7 @@ spec:
   {{- include "builder.placement" .Values | nindent 2 }}
 {{- end -}}
 
-{{/* How the pods of builders and of BuildKits find hosts by name. */}}
+{{/* Name resolution of the builders' and BuildKits' pods. */}}
 {{- define "builder.names" -}}
 {{- with .Values.dnsPolicy }}
 dnsPolicy: {{ . }}
@@ -148,7 +148,7 @@ tolerations:
 {{- end }}
 {{- end -}}
 
-{{/* A Secret of `function-builder certs`, or one of cert-manager, whose keys are called otherwise. */}}
+{{/* A Secret of `function-builder certs`, or one of cert-manager, whose keys have other names. */}}
 {{- define "builder.certs" -}}
 secret:
   secretName: {{ .secret }}
@@ -214,7 +214,7 @@ env:
   - name: AWS_SHARED_CREDENTIALS_FILE
     value: {{ printf "/var/secrets/aws-credentials/%s" .Values.awsCredentialsSecret | quote }}
   {{- end }}
-  # docker-credential-ecr-login keeps its tokens there: its usual place cannot be written to.
+  # docker-credential-ecr-login stores its tokens there, because its default directory is read-only.
   - name: AWS_ECR_CACHE_DIR
     value: /tmp/ecr
   {{- with include "builder.mirrors" . }}
@@ -222,7 +222,7 @@ env:
     value: {{ . | quote }}
   {{- end }}
   {{- range $name, $value := .Values.settings }}
-  {{- /* As it is, a large number would be written with an exponent. */}}
+  {{- /* Helm would write a large number with an exponent. */}}
   - name: {{ $name }}
     value: {{ kindIs "float64" $value | ternary (int64 $value) $value | quote }}
   {{- end }}
@@ -234,7 +234,7 @@ ports:
     containerPort: {{ include "builder.port" .Values.listen }}
   - name: metrics
     containerPort: {{ include "builder.port" .Values.metricsListen }}
-# Until it has started once the other two wait: they are pro-builder's, and would end a slow start.
+# The other two probes begin after this one succeeds. They are pro-builder's, and would kill a slow start.
 startupProbe:
   httpGet:
     path: /healthz
