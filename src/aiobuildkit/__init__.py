@@ -3,13 +3,8 @@
 ::
 
     async with Client("unix:///run/buildkit/buildkitd.sock") as client:
-        async with client.solve(
-            exporters=[Exporter("image", {"name": "registry/app:1", "push": "true"})],
-            attachables=[...],
-        ) as solve:
-            async for event in solve:
-                print(*(log.data for log in event.logs))
-            result = await solve.result()
+        result = await client.build(".", name="registry.example/app:1", push=True)
+        print(result.digest)
 """
 
 from aiobuildkit.client import Client
@@ -31,8 +26,10 @@ from aiobuildkit.model import (
     CacheEntry,
     Exporter,
     Platform,
+    PruneOptions,
     SolveResult,
     StatusEvent,
+    Timeouts,
     UsageRecord,
     Vertex,
     VertexLog,
@@ -73,6 +70,7 @@ __all__ = [
     "LocalDirectory",
     "Platform",
     "ProtocolError",
+    "PruneOptions",
     "RPCError",
     "Secrets",
     "ServerStream",
@@ -84,6 +82,7 @@ __all__ = [
     "StatusCode",
     "StatusEvent",
     "TLSConfig",
+    "Timeouts",
     "Tokens",
     "Transfer",
     "UsageRecord",
@@ -94,3 +93,5 @@ __all__ = [
     "WorkerInfo",
     "file_mode",
 ]
+
+__version__ = "0.1.0"

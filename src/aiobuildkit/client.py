@@ -9,25 +9,35 @@ from uuid import uuid4
 from aiobuildkit.convert import usage_record, version, worker_info
 from aiobuildkit.errors import ConnectionLost
 from aiobuildkit.llb import image_source
+from aiobuildkit.model import Exporter, Timeouts
 from aiobuildkit.protos import control_pb2 as pb
 from aiobuildkit.rpc import calls
 from aiobuildkit.rpc.connection import Address, Connection, TLSConfig, connect
+from aiobuildkit.session.auth import Auth
+from aiobuildkit.session.directory import LocalDirectory
+from aiobuildkit.session.filesync import FileSync
 from aiobuildkit.session.health import Health
+from aiobuildkit.session.secrets import Secrets
 from aiobuildkit.session.session import Session
 from aiobuildkit.solve import CONTROL, Solve, solve_request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from os import PathLike
+    from ssl import SSLContext
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
     from aiobuildkit.model import (
         BuildKitVersion,
         CacheEntry,
-        Exporter,
+        PruneOptions,
+        SolveResult,
+        StatusEvent,
         UsageRecord,
         WorkerInfo,
     )
+    from aiobuildkit.session.auth import Lookup
     from aiobuildkit.session.session import Attachable
 
 __all__ = ["Client", "TLSConfig"]
@@ -40,25 +50,30 @@ class Client:
     of all that it left behind, new certificates count from the next request on, and a daemon
     that was restarted is found again. Leaving the client's block closes what is still open.
 
-    Only connecting is bounded in time; put other waits under ``asyncio.timeout``.
+    ``timeouts`` limits what a lost daemon takes; put other waits under ``asyncio.timeout``.
 
     Args:
         address: ``unix:///path/to/buildkitd.sock`` or ``tcp://host:port``.
-        tls: for a daemon that speaks TLS, on TCP.
-        connect_timeout: seconds until the daemon must have answered.
+        tls: for a daemon that speaks TLS, on TCP. An ``ssl.SSLContext`` is used as it is, with
+            ``h2`` as its only ALPN protocol; the daemon's certificate must name the address's host.
+        timeouts: how many seconds the client waits.
 
     Raises:
         ValueError: the address is neither, or TLS is asked for on a unix socket.
     """
 
     def __init__(
-        self, address: str, *, tls: TLSConfig | None = None, connect_timeout: float = 10
+        self,
+        address: str,
+        *,
+        tls: TLSConfig | SSLContext | None = None,
+        timeouts: Timeouts = Timeouts(),
     ) -> None:
         if Address.parse(address).path and tls is not None:
             raise ValueError(f"TLS is for tcp:// addresses, not for {address}")
         self.address = address
         self._tls = tls
-        self._connect_timeout = connect_timeout
+        self._timeouts = timeouts
         self._open: set[Connection] = set()
 
     async def __aenter__(self) -> Self:
@@ -125,7 +140,73 @@ class Client:
             denied_sources=denied_sources,
             internal=internal,
         )
-        return Solve(self._connect(), session, request, metadata or {})
+        return Solve(self._connect(), session, request, metadata or {}, self._timeouts)
+
+    async def build(
+        self,
+        path: str | PathLike[str],
+        *,
+        name: str = "",
+        push: bool = False,
+        insecure: bool = False,
+        dockerfile: str = "Dockerfile",
+        target: str = "",
+        platforms: Iterable[str] = (),
+        build_args: Mapping[str, str] | None = None,
+        no_cache: bool = False,
+        secrets: Mapping[str, bytes] | None = None,
+        credentials: Lookup | None = None,
+        on_event: Callable[[StatusEvent], object] | None = None,
+    ) -> SolveResult:
+        """Build a directory with its Dockerfile. For everything else there is ``solve``.
+
+        BuildKit receives the whole context each time, so the image always has the directory's
+        content. Incremental transfers take ``solve`` and its ``shared_key``.
+
+        Args:
+            path: the build context.
+            name: of the image, as ``registry.example/app:1``; several with commas. Empty: the
+                result stays in the build cache.
+            push: the image to its registry.
+            insecure: the registry may speak plain HTTP, or have a certificate of an unknown
+                authority.
+            dockerfile: its path in the context.
+            target: the stage to build; empty: the last.
+            platforms: such as ``linux/arm64``; several make an image index; none: the daemon's.
+            build_args: values of ARG.
+            no_cache: run every step again.
+            secrets: for ``RUN --mount=type=secret,id=…``, by id.
+            credentials: of registries, by host; see ``Auth``. None: anonymous.
+            on_event: called with each status event, in the event loop.
+
+        Raises:
+            SolveError: the build failed.
+            ConnectionFailed: the daemon cannot be reached.
+            ConnectionLost: the daemon vanished.
+            ValueError: ``push`` without a name.
+        """
+        if push and not name:
+            raise ValueError("push=True needs the image's name")
+        attrs = {"filename": dockerfile, "target": target, "platform": ",".join(platforms)}
+        attrs |= {f"build-arg:{key}": value for key, value in (build_args or {}).items()}
+        if no_cache:
+            attrs["no-cache"] = ""
+        image = {"name": name, "push": _go_bool(push), "registry.insecure": _go_bool(insecure)}
+        tree = LocalDirectory(path)
+        attachables: list[Attachable] = [FileSync({"dockerfile": tree, "context": tree})]
+        attachables.append(Secrets(secrets or {}))
+        if credentials is not None:
+            attachables.append(Auth(credentials))
+        async with self.solve(
+            frontend_attrs=attrs,
+            exporters=[Exporter("image", image)] if name else (),
+            attachables=attachables,
+            shared_key=uuid4().hex,
+        ) as solve:
+            async for event in solve:
+                if on_event is not None:
+                    on_event(event)
+            return await solve.result()
 
     async def resolve_image(
         self, reference: str, *, attachables: Iterable[Attachable] = ()
@@ -151,7 +232,7 @@ class Client:
             internal=True,
             definition=image_source(reference),
         )
-        async with Solve(self._connect(), session, request, {}) as solve:
+        async with Solve(self._connect(), session, request, {}, self._timeouts) as solve:
             await solve.result()
 
     async def info(self, *, answer_timeout: float | None = None) -> BuildKitVersion:
@@ -159,7 +240,7 @@ class Client:
 
         Args:
             answer_timeout: seconds that a daemon which has accepted the connection may take for
-                its first word, beside ``connect_timeout``; None: that covers both.
+                its first word, beside ``Timeouts.connect``; None: that covers both.
 
         Raises:
             BuildKitError: none does, as for every request here.
@@ -192,33 +273,19 @@ class Client:
             )
         return [usage_record(record) for record in reply.record]
 
-    async def prune(
-        self,
-        *,
-        filters: Iterable[str] = (),
-        all: bool = False,  # noqa: A002 - BuildKit's word
-        keep_duration: float = 0,
-        reserved_space: int = 0,
-        max_used_space: int = 0,
-        min_free_space: int = 0,
-    ) -> AsyncIterator[UsageRecord]:
-        """Delete from the build cache, and tell each record that goes.
+    async def prune(self, **options: Unpack[PruneOptions]) -> list[UsageRecord]:
+        """Delete from the build cache; the records that are gone."""
+        return [record async for record in self.iter_prune(**options)]
 
-        Args:
-            filters: which records may go, as ``type==source.local``.
-            all: also those that BuildKit would keep for itself, such as frontends' images.
-            keep_duration: seconds for which an unused record stays.
-            reserved_space: bytes that are never freed.
-            max_used_space: bytes above which records go.
-            min_free_space: bytes that the disk is to have free.
-        """
+    async def iter_prune(self, **options: Unpack[PruneOptions]) -> AsyncIterator[UsageRecord]:
+        """Delete from the build cache, and tell each record as it goes."""
         request = pb.PruneRequest(
-            filter=filters,
-            all=all,
-            keep_duration=round(keep_duration * 1_000_000_000),
-            reserved_space=reserved_space,
-            max_used_space=max_used_space,
-            min_free_space=min_free_space,
+            filter=options.get("filters", ()),
+            all=options.get("all", False),
+            keep_duration=round(options.get("keep_duration", 0) * 1_000_000_000),
+            reserved_space=options.get("reserved_space", 0),
+            max_used_space=options.get("max_used_space", 0),
+            min_free_space=options.get("min_free_space", 0),
         )
         async with self._connect() as connection:
             async for record in calls.stream(
@@ -231,11 +298,16 @@ class Client:
         async with connect(
             self.address,
             tls=self._tls,
-            connect_timeout=self._connect_timeout,
+            connect_timeout=self._timeouts.connect,
             answer_timeout=answer_timeout,
+            close_timeout=self._timeouts.close,
         ) as connection:
             self._open.add(connection)
             try:
                 yield connection
             finally:
                 self._open.discard(connection)
+
+
+def _go_bool(value: bool) -> str:
+    return "true" if value else "false"

@@ -10,10 +10,10 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from aiobuildkit.errors import SourceLocation
 
@@ -22,8 +22,10 @@ __all__ = [
     "CacheEntry",
     "Exporter",
     "Platform",
+    "PruneOptions",
     "SolveResult",
     "StatusEvent",
+    "Timeouts",
     "UsageRecord",
     "Vertex",
     "VertexLog",
@@ -31,6 +33,47 @@ __all__ = [
     "VertexWarning",
     "WorkerInfo",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How many seconds a client waits.
+
+    Attributes:
+        connect: for the connection, TLS, and the daemon's first HTTP/2 frame, together.
+        silence: for a sign of life during a solve; then the daemon is lost. BuildKit asks for the
+            session's health every 5 s.
+        status: for a further status event when the solve has ended; then its events have ended.
+        first_status: the same, where the solve ended before its first event. BuildKit may not have
+            begun it.
+        close: for the last bytes of a connection, such as a cancellation, to leave.
+    """
+
+    connect: float = 10
+    silence: float = 60
+    status: float = 5
+    first_status: float = 1
+    close: float = 1
+
+
+class PruneOptions(TypedDict, total=False):
+    """What ``Client.prune`` removes: everything that is not in use, unless limited here.
+
+    Attributes:
+        filters: which records may go, as ``type==source.local``.
+        all: also those that BuildKit would keep for itself, such as frontends' images.
+        keep_duration: seconds for which an unused record stays.
+        reserved_space: bytes that are never freed.
+        max_used_space: bytes above which records go.
+        min_free_space: bytes that the disk is to have free.
+    """
+
+    filters: Iterable[str]
+    all: bool
+    keep_duration: float
+    reserved_space: int
+    max_used_space: int
+    min_free_space: int
 
 
 @dataclass(frozen=True, slots=True)

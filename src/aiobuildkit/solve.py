@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from aiobuildkit.model import CacheEntry, Exporter, SolveResult, StatusEvent
+    from aiobuildkit.model import CacheEntry, Exporter, SolveResult, StatusEvent, Timeouts
     from aiobuildkit.rpc.channel import Channel
     from aiobuildkit.rpc.connection import Connection
     from aiobuildkit.rpc.stream import ClientStream
@@ -33,17 +33,9 @@ __all__ = ["CONTROL", "Solve", "solve_request"]
 
 CONTROL = "/moby.buildkit.v1.Control"
 
-LAST_WORDS = 5.0
-"""Seconds of silence on the status stream after which a solve that is over is over."""
-
-FIRST_WORDS = 1.0
-"""The same, where the solve ended before any word: BuildKit may never have begun it."""
-
-SILENCE = 20.0
-SILENT_SPANS = 3
-"""Seconds, and how many times. BuildKit asks for the session's health every five seconds, so
-a daemon that says nothing for so long is gone, even if no packet tells it. It is measured in
-spans, so that a pause of our own process does not count as the daemon's."""
+_SILENT_SPANS = 3
+"""Parts of ``Timeouts.silence``, each measured alone, because a pause of our own process must not
+count as the daemon's."""
 
 
 class Solve:
@@ -63,12 +55,14 @@ class Solve:
         session: Session,
         request: pb.SolveRequest,
         metadata: Mapping[str, str],
+        timeouts: Timeouts,
     ) -> None:
         self.ref = request.ref
         self._connecting = connection
         self._session = session
         self._request = request
         self._metadata = metadata
+        self._timeouts = timeouts
         self._events = 0
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -110,7 +104,7 @@ class Solve:
             message = None
         except RPCError:
             # There is no status of what is over; but its end may be told a moment later.
-            await asyncio.wait([self._outcome], timeout=FIRST_WORDS)
+            await asyncio.wait([self._outcome], timeout=self._timeouts.first_status)
             if not self._outcome.done():
                 raise
             message = None
@@ -179,16 +173,17 @@ class Solve:
         events = -1
         while events != self._events or self._status.waiting:
             events = self._events
-            await asyncio.sleep(LAST_WORDS if events else FIRST_WORDS)
+            waits = self._timeouts
+            await asyncio.sleep(waits.status if events else waits.first_status)
         self._status.cancel()
 
     async def _watch(self) -> None:
         silent = 0
-        while silent < SILENT_SPANS:
+        seconds = self._timeouts.silence
+        while silent < _SILENT_SPANS:
             heard = self._connection.last_heard
-            await asyncio.sleep(SILENCE)
+            await asyncio.sleep(seconds / _SILENT_SPANS)
             silent = silent + 1 if heard == self._connection.last_heard else 0
-        seconds = SILENCE * SILENT_SPANS
         self._connection.abort(ConnectionLost(f"BuildKit has been silent for {seconds:g} s"))
 
 

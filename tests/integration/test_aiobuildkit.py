@@ -104,9 +104,10 @@ async def test_an_image_is_built_and_pushed(buildkitd, registry, tmp_path):
     assert image.text("hello") == "hello\n"
 
 
-async def test_the_documents_example_works(buildkitd, registry, tmp_path):
+@pytest.mark.parametrize("number", [1, 2], ids=["build", "solve"])
+async def test_the_documents_example_works(buildkitd, registry, tmp_path, number):
     document = Path(__file__).parents[2] / "docs" / "aiobuildkit.md"
-    example = document.read_text().split("```python\n")[1].split("```")[0]
+    example = document.read_text().split("```python\n")[number].split("```")[0]
     example = example.replace("unix:///run/buildkit/buildkitd.sock", buildkitd)
     example = example.replace("registry.example/hello", f"{registry}/hello-{uuid4().hex}")
     (tmp_path / "Dockerfile").write_text(f"FROM busybox\nARG VERSION\nRUN echo {uuid4().hex}\n")
@@ -118,6 +119,65 @@ async def test_the_documents_example_works(buildkitd, registry, tmp_path):
     log, digest = printed.decode().split()
     assert len(log) == 32
     assert digest.startswith("sha256:")
+
+
+async def test_a_directory_is_built_and_pushed_by_one_call(buildkitd, registry, tmp_path):
+    """Also its second content, which has the size and the time of the first."""
+    hello, secret = tmp_path / "hello", uuid4().hex
+    (tmp_path / "Dockerfile.other").write_text(
+        "FROM busybox AS wanted\nARG WHO\nCOPY hello /hello\n"
+        "RUN --mount=type=secret,id=s cat /run/secrets/s; echo; echo $WHO | tee /who\n"
+        "FROM wanted\nRUN exit 1\n"
+    )
+    logs: list[bytes] = []
+    repository = f"aiobuildkit/{uuid4().hex}"
+    async with Client(buildkitd) as client:
+        for content in ("first\n", "other\n"):
+            hello.write_text(content)
+            os.utime(hello, ns=(0, 0))
+            result = await client.build(
+                tmp_path,
+                name=f"{registry}/{repository}:1",
+                push=True,
+                insecure=True,
+                dockerfile="Dockerfile.other",
+                target="wanted",
+                platforms=["linux/amd64"],
+                build_args={"WHO": "world"},
+                secrets={"s": secret.encode()},
+                on_event=lambda event: logs.extend(log.data for log in event.logs),
+            )
+            image = await asyncio.to_thread(images.pull, registry, repository, "1")
+            assert image.digest == result.digest
+            assert (image.text("hello"), image.text("who")) == (content, "world\n")
+    assert secret.encode() in b"".join(logs)
+
+
+async def test_a_failing_step_fails_the_call(buildkitd, tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN exit 7\n")
+    async with Client(buildkitd) as client:
+        with pytest.raises(SolveError) as caught:
+            await client.build(tmp_path)
+    assert caught.value.exit_code == 7
+
+
+async def test_credentials_reach_the_registry(buildkitd, tmp_path):
+    asked: list[str] = []
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(
+            b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=x\r\n"
+            b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+
+    async with serving(refuse) as host, Client(buildkitd) as client:
+        with pytest.raises(SolveError, match="401"):
+            await client.build(
+                tmp_path, name=f"{host}/a:1", push=True, insecure=True, credentials=asked.append
+            )
+    assert host in asked
 
 
 async def test_a_second_time_it_is_cached(buildkitd, tmp_path):
@@ -404,7 +464,7 @@ async def test_usage_is_told_and_pruned(fresh_buildkitd, tmp_path):
             while any(record.in_use for record in records):
                 await asyncio.sleep(0.05)
                 records = await client.disk_usage()
-        gone = {record.id async for record in client.prune(all=True)}
+        gone = {record.id for record in await client.prune(all=True)}
         assert {record.id for record in records} <= gone
         assert not [r for r in await client.disk_usage() if "echo > /a" in r.description]
 

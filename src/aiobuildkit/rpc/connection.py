@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Address", "Connection", "TLSConfig", "connect"]
 
-CLOSE_TIMEOUT = 1.0
-"""Seconds that the last bytes, such as a cancellation, have to leave when we close."""
-
 
 @dataclass(frozen=True, slots=True)
 class TLSConfig:
@@ -107,7 +104,10 @@ class Connection(asyncio.Protocol):
 
     channel: Channel
 
-    def __init__(self, *, scheme: str = "http", authority: str = "localhost") -> None:
+    def __init__(
+        self, *, close_timeout: float, scheme: str = "http", authority: str = "localhost"
+    ) -> None:
+        self._close_timeout = close_timeout
         self._scheme = scheme
         self._authority = authority
         self._loop = asyncio.get_running_loop()
@@ -154,7 +154,10 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     async def close(self) -> None:
-        """Send what the peer's windows allow, such as cancellations, and close."""
+        """Send what the peer's windows allow, such as cancellations, and close.
+
+        The bytes have ``close_timeout`` seconds to leave.
+        """
         self._writer.cancel()
         if not self._transport.is_closing():
             self._transport.write(self.channel.take_nowait())
@@ -162,7 +165,7 @@ class Connection(asyncio.Protocol):
         self._transport.close()
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_TIMEOUT):
+                async with asyncio.timeout(self._close_timeout):
                     await asyncio.shield(self._closed)
         finally:
             # Out of time, or cancelled meanwhile: this is the last place that can do it.
@@ -189,9 +192,10 @@ class Connection(asyncio.Protocol):
 async def connect(
     address: str,
     *,
-    tls: TLSConfig | None = None,
+    tls: TLSConfig | ssl.SSLContext | None = None,
     connect_timeout: float,
     answer_timeout: float | None = None,
+    close_timeout: float = 1,
 ) -> AsyncIterator[Connection]:
     """Connect, and hear the daemon's first HTTP/2 frame, within ``connect_timeout`` seconds.
 
@@ -207,7 +211,7 @@ async def connect(
     limit = connect_timeout
     try:
         async with asyncio.timeout(limit) as deadline:
-            connection = await _dial(where, tls)
+            connection = await _dial(where, tls, close_timeout)
             if answer_timeout is not None:
                 limit = answer_timeout
                 deadline.reschedule(asyncio.get_running_loop().time() + limit)
@@ -231,22 +235,32 @@ async def _hear(connection: Connection) -> None:
         raise
 
 
-async def _dial(where: Address, tls: TLSConfig | None) -> Connection:
+async def _dial(
+    where: Address, tls: TLSConfig | ssl.SSLContext | None, close_timeout: float
+) -> Connection:
     loop = asyncio.get_running_loop()
+    make = partial(Connection, close_timeout=close_timeout)
     if where.path:
-        _, connection = await loop.create_unix_connection(Connection, where.path)
+        _, connection = await loop.create_unix_connection(make, where.path)
         return connection
-    authority = str(HostPort(where.host, where.port))
+    make = partial(make, authority=str(HostPort(where.host, where.port)))
     if tls is None:
-        _, connection = await loop.create_connection(
-            partial(Connection, authority=authority), where.host, where.port
-        )
+        _, connection = await loop.create_connection(make, where.host, where.port)
         return connection
+    server_name = tls.server_name if isinstance(tls, TLSConfig) else None
     _, connection = await loop.create_connection(
-        partial(Connection, scheme="https", authority=authority),
+        partial(make, scheme="https"),
         where.host,
         where.port,
-        ssl=await asyncio.to_thread(tls.context),
-        server_hostname=tls.server_name or where.host,
+        ssl=await _ssl_context(tls),
+        server_hostname=server_name or where.host,
     )
     return connection
+
+
+async def _ssl_context(tls: TLSConfig | ssl.SSLContext) -> ssl.SSLContext:
+    if isinstance(tls, TLSConfig):
+        return await asyncio.to_thread(tls.context)
+    # Another library that uses the same context may have set a protocol of its own meanwhile.
+    tls.set_alpn_protocols(["h2"])
+    return tls

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aiobuildkit.fsutil.sender import Entry, file_mode, order
@@ -27,7 +26,7 @@ class LocalDirectory:
         path: the directory; a link to one is followed.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self._root = os.path.realpath(path)
         self._entries: Sequence[Entry] | None = None
         self._groups: dict[tuple[int, int], int] = {}

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Credentials", "HTTPRequest", "HTTPResponse", "Send", "TokenRequest", "Tokens"]
 
-FETCH_SECONDS: Final = 40.0
-"""For one token, all requests together; BuildKit waits 60 s for it (``session/auth/auth.go``)."""
-
 UNREACHABLE_SECONDS: Final = 3600.0
 """How long a host whose token service was out of reach is left to BuildKit."""
 
@@ -112,10 +109,13 @@ class Tokens:
 
     Args:
         send: makes an HTTP request; None: there are no tokens but registry tokens.
+        fetch_timeout: seconds for one token, all requests together. BuildKit waits 60 s for it
+            (``session/auth/auth.go``).
     """
 
-    def __init__(self, send: Send | None = None) -> None:
+    def __init__(self, send: Send | None = None, *, fetch_timeout: float = 40) -> None:
         self._send = send
+        self._fetch_timeout = fetch_timeout
         self._seed = os.urandom(32)
         self._unreachable: dict[str, float] = {}
 
@@ -168,7 +168,7 @@ class Tokens:
         if self._send is None:
             raise RPCError(StatusCode.UNIMPLEMENTED, "no token service is asked from here")
         _check_realm(request)
-        async with asyncio.timeout(FETCH_SECONDS):
+        async with asyncio.timeout(self._fetch_timeout):
             return await _fetch(self._send, request, credentials)
 
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from aiobuildkit import BuildKitError, Client, FileSync, LocalDirectory
+from aiobuildkit import BuildKitError, Client
 from function_builder.cli.serve import default_state
 from function_builder.engine import BuildKitDaemon, EngineError, find_tool
 from function_builder.engine.base_image import is_static
@@ -118,8 +118,9 @@ async def _try(state: Path) -> Finding:
             async with (
                 asyncio.timeout(_TRIAL_SECONDS),
                 BuildKitDaemon(directory / "bk", log=directory / "log") as daemon,
+                Client(daemon.address) as client,
             ):
-                await _build(daemon.address, directory / "context")
+                await client.build(directory / "context")
             snapshotter = next((directory / "bk" / "state").glob("runc-*")).name[5:]
     except (EngineError, BuildKitError, OSError, TimeoutError) as error:
         return Finding(subject, Level.LACK, f"was tried and failed: {error or 'it took too long'}")
@@ -145,15 +146,6 @@ def _write_context(directory: Path) -> str:
         said = "was tried, without a RUN step for want of a static busybox"
     (directory / "Dockerfile").write_text("\n".join(lines))
     return said
-
-
-async def _build(buildkit: str, context: Path) -> None:
-    tree = LocalDirectory(context)
-    files = FileSync({"dockerfile": tree, "context": tree})
-    async with Client(buildkit) as client, client.solve(attachables=[files]) as solve:
-        async for _ in solve:
-            pass
-        await solve.result()
 
 
 @contextmanager

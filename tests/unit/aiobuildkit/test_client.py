@@ -1,9 +1,13 @@
 """Requests other than solves, against a BuildKit of our own making."""
 
+import tomllib
+from pathlib import Path
+
 import pytest
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+import aiobuildkit
 from aiobuildkit import (
     BuildKitVersion,
     Client,
@@ -99,12 +103,14 @@ async def test_disk_usage(tmp_path):
 async def test_prune_tells_each_record(tmp_path):
     prune = Reply(RECORD, pb.UsageRecord(id="b"))
     async with FakeBuildKit(tmp_path, Prune=prune) as buildkit:
-        pruning = Client(buildkit.address).prune(all=True, keep_duration=1.5, reserved_space=1)
-        ids = [record.id async for record in pruning]
-    assert ids == ["a", "b"]
-    assert pb.PruneRequest.FromString(prune.request) == pb.PruneRequest(
-        all=True, keep_duration=1_500_000_000, reserved_space=1
-    )
+        client = Client(buildkit.address)
+        pruned = await client.prune(all=True, keep_duration=1.5, reserved_space=1)
+        assert pb.PruneRequest.FromString(prune.request) == pb.PruneRequest(
+            all=True, keep_duration=1_500_000_000, reserved_space=1
+        )
+        assert [record async for record in client.iter_prune()] == pruned
+    assert [record.id for record in pruned] == ["a", "b"]
+    assert pb.PruneRequest.FromString(prune.request) == pb.PruneRequest()
 
 
 async def test_an_error_is_the_daemons(tmp_path):
@@ -115,6 +121,16 @@ async def test_an_error_is_the_daemons(tmp_path):
         with pytest.raises(RPCError, match="not for you") as caught:
             await client.info()
     assert caught.value.code is StatusCode.PERMISSION_DENIED
+
+
+async def test_a_push_without_a_name_is_refused_before_anything_is_sent(tmp_path):
+    with pytest.raises(ValueError, match="name"):
+        await Client(f"unix://{tmp_path}/none.sock").build(tmp_path, push=True)
+
+
+def test_the_version_is_the_distributions():
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    assert aiobuildkit.__version__ == project["project"]["version"]
 
 
 async def no_message(call: Call) -> None:

@@ -22,7 +22,7 @@ from aiobuildkit import (
     Solve,
     SolveError,
     StatusCode,
-    solve,
+    Timeouts,
 )
 from aiobuildkit.http2.connection import HTTP2
 from aiobuildkit.protos import control_pb2 as pb
@@ -33,11 +33,8 @@ REPLY = pb.SolveResponse(
 ).SerializeToString()
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch):
-    """Status streams end by themselves here, however long the machine holds them up."""
-    monkeypatch.setattr(solve, "LAST_WORDS", 60)
-    monkeypatch.setattr(solve, "FIRST_WORDS", 60)
+PATIENT = Timeouts(status=60, first_status=60)
+"""Status streams end by themselves here, however slow the machine is."""
 
 
 def log(text: bytes) -> bytes:
@@ -76,10 +73,10 @@ def fake(tmp_path, **scripts) -> FakeBuildKit:
 
 
 @asynccontextmanager
-async def solving(tmp_path, *, options=None, **scripts) -> AsyncIterator[Solve]:
+async def solving(tmp_path, *, options=None, timeouts=PATIENT, **scripts) -> AsyncIterator[Solve]:
     async with (
         fake(tmp_path, **scripts) as buildkit,
-        Client(buildkit.address) as client,
+        Client(buildkit.address, timeouts=timeouts) as client,
         client.solve(**options or {}) as running,
     ):
         yield running
@@ -235,9 +232,8 @@ async def test_the_events_do_not_end_before_the_solve(tmp_path):
 
 
 @pytest.mark.parametrize("words", [[], [b"hello\n"]])
-async def test_a_status_stream_that_never_ends_is_left_in_the_end(tmp_path, monkeypatch, words):
-    monkeypatch.setattr(solve, "LAST_WORDS", 0.1)
-    monkeypatch.setattr(solve, "FIRST_WORDS", 0.1)
+async def test_a_status_stream_that_never_ends_is_left_in_the_end(tmp_path, words):
+    timeouts = Timeouts(status=0.1, first_status=0.1)
     told = asyncio.Event()
 
     async def endless(call: Call) -> None:
@@ -252,12 +248,12 @@ async def test_a_status_stream_that_never_ends_is_left_in_the_end(tmp_path, monk
         await told.wait()
         await answer(call)
 
-    async with solving(tmp_path, Solve=late, Status=endless) as running:
+    async with solving(tmp_path, timeouts=timeouts, Solve=late, Status=endless) as running:
         assert await logs_of(running) == words
 
 
-async def test_unread_events_do_not_hold_the_result_back_and_are_not_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(solve, "FIRST_WORDS", 0.05)
+async def test_unread_events_do_not_hold_the_result_back_and_are_not_lost(tmp_path):
+    timeouts = Timeouts(first_status=0.05, status=60)
     line = bytes(100_000)
     told = asyncio.Event()
 
@@ -274,7 +270,7 @@ async def test_unread_events_do_not_hold_the_result_back_and_are_not_lost(tmp_pa
         await told.wait()
         await answer(call)
 
-    async with solving(tmp_path, Solve=late, Status=verbose) as running:
+    async with solving(tmp_path, timeouts=timeouts, Solve=late, Status=verbose) as running:
         await running.result()
         await asyncio.sleep(0.2)  # longer than the patience with a silent status stream
         assert await logs_of(running) == [line] * 100
@@ -460,25 +456,20 @@ async def test_even_a_fault_of_our_own_ends_the_solve(tmp_path, monkeypatch):
         monkeypatch.undo()
 
 
-async def test_a_daemon_that_falls_silent_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(solve, "SILENCE", 0.05)
+async def test_a_daemon_that_falls_silent_is_lost(tmp_path):
     scripts = {"Solve": forever, "Status": forever}
-    async with solving(tmp_path, **scripts) as running:
+    async with solving(tmp_path, timeouts=Timeouts(silence=0.15), **scripts) as running:
         assert await logs_of(running) == []
         with pytest.raises(ConnectionLost, match="silent"):
             await running.result()
 
 
-async def test_a_status_stream_that_fails_in_mid_solve_is_an_error_of_the_iteration(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr(solve, "FIRST_WORDS", 0.05)
-
+async def test_a_status_stream_that_fails_in_mid_solve_is_an_error_of_the_iteration(tmp_path):
     async def fail(call: Call) -> None:
         call.refuse(13, "no status today")
 
     scripts = {"Solve": forever, "Status": fail}
-    async with solving(tmp_path, **scripts) as running:
+    async with solving(tmp_path, timeouts=Timeouts(first_status=0.05), **scripts) as running:
         with pytest.raises(RPCError, match="no status today"):
             await anext(running)
 

@@ -20,10 +20,10 @@ from aiobuildkit import (
     ConnectionFailed,
     ConnectionLost,
     ProtocolError,
+    Timeouts,
     TLSConfig,
 )
 from aiobuildkit.protos import control_pb2 as pb
-from aiobuildkit.rpc import connection
 from aiobuildkit.rpc.connection import Address, Connection, connect
 from aiobuildkit.rpc.stream import ClientStream
 from tests.support import free_address, until
@@ -121,7 +121,7 @@ async def test_a_peer_that_says_nothing():
         await reader.read()
 
     async with listening(say_nothing) as address:
-        error = await failure(address, connect_timeout=0.1)
+        error = await failure(address, timeouts=Timeouts(connect=0.1))
     assert "no answer within 0.1 s" in str(error)
 
 
@@ -224,6 +224,19 @@ async def test_without_a_server_name_the_addresss_host_must_be_certified(tmp_pat
     assert version.version == "v1"
 
 
+async def test_an_ssl_context_is_used_as_it_is(tmp_path):
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(cafile=authority.ca)
+    async with listening(serve_info, tls=authority.server("127.0.0.1")) as address:
+        await failure(address, tls=context)  # the server demands a certificate
+        ours = authority.client()
+        assert ours.cert is not None
+        context.load_cert_chain(ours.cert, ours.key)
+        context.set_alpn_protocols(["http/1.1"])
+        assert (await Client(address, tls=context).info()).version == "v1"
+        await failure(address, tls=ssl.create_default_context())
+
+
 async def test_certificates_are_read_afresh_for_each_connection(tmp_path):
     authority = Authority(tmp_path)
     tls = authority.client()
@@ -284,7 +297,7 @@ async def test_plain_text_to_a_tls_port(tmp_path):
 async def test_tls_to_a_plain_text_port(tmp_path):
     authority = Authority(tmp_path)
     async with listening(serve_info) as address:
-        await failure(address, tls=authority.client(), connect_timeout=2)
+        await failure(address, tls=authority.client(), timeouts=Timeouts(connect=2))
 
 
 async def greet_and_stop_reading(reader, writer):
@@ -314,22 +327,19 @@ async def flooded(here: Connection) -> asyncio.Task[None]:
     return flooding
 
 
-async def test_closing_does_not_wait_for_a_peer_that_reads_nothing(monkeypatch):
-    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.1)
-
+async def test_closing_does_not_wait_for_a_peer_that_reads_nothing():
     async def stop_reading(reader, writer):
         await greet_and_stop_reading(reader, writer)
         await asyncio.sleep(100)
 
     async with listening(stop_reading) as address:
-        async with connect(address, connect_timeout=60) as here:
+        async with connect(address, connect_timeout=60, close_timeout=0.1) as here:
             flooding = await flooded(here)
         with pytest.raises(ConnectionLost):
             await flooding
 
 
-async def test_closing_sends_what_a_slow_peer_still_takes(monkeypatch):
-    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 60)
+async def test_closing_sends_what_a_slow_peer_still_takes():
     closing, took = asyncio.Event(), asyncio.get_running_loop().create_future()
 
     async def read_late(reader, writer):
@@ -339,7 +349,7 @@ async def test_closing_sends_what_a_slow_peer_still_takes(monkeypatch):
         took.set_result(len(await reader.read(-1)))
 
     async with listening(read_late) as address:
-        async with connect(address, connect_timeout=60) as here:
+        async with connect(address, connect_timeout=60, close_timeout=60) as here:
             call = here.channel.open("/a/b")
             await call.send(bytes(16 << 20))
             # The windows have come, and all is on its way out.
@@ -348,8 +358,7 @@ async def test_closing_sends_what_a_slow_peer_still_takes(monkeypatch):
         assert await took >= 16 << 20
 
 
-async def test_closing_that_is_cancelled_leaves_no_socket(monkeypatch):
-    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 60)
+async def test_closing_that_is_cancelled_leaves_no_socket():
     cancelled, gone = asyncio.Event(), asyncio.Event()
 
     async def stop_reading(reader, writer):
@@ -365,7 +374,7 @@ async def test_closing_that_is_cancelled_leaves_no_socket(monkeypatch):
             gone.set()
 
     async with listening(stop_reading) as address:
-        async with connect(address, connect_timeout=60) as here:
+        async with connect(address, connect_timeout=60, close_timeout=60) as here:
             flooding = await flooded(here)
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(here.close(), 0.1)

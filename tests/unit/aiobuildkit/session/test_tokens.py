@@ -137,15 +137,13 @@ async def test_a_bad_moment_is_waited_for():
     assert len(slow.requests) == 1
 
 
-async def test_a_service_that_never_answers_has_a_bound(monkeypatch):
-    monkeypatch.setattr(module, "FETCH_SECONDS", 0.01)
-
+async def test_a_service_that_never_answers_has_a_bound():
     async def silent(_: HTTPRequest) -> HTTPResponse:
         await asyncio.Event().wait()
         raise AssertionError
 
     with pytest.raises(TimeoutError):
-        await Tokens(silent).fetch(REQUEST, BOB)
+        await Tokens(silent, fetch_timeout=0.01).fetch(REQUEST, BOB)
 
 
 @pytest.mark.parametrize(
