@@ -13,9 +13,16 @@ import typer
 
 from function_builder import __version__
 
-_COMMANDS: Final = ("up", "build", "serve", "secret", "certs", "doctor")
+_COMMANDS: Final = {
+    "up": "Run a builder on this machine, and build an example.",
+    "build": "Build a directory into an image, and push it.",
+    "serve": "Answer the Function Builder API.",
+    "secret": "Make keys, and seal build secrets.",
+    "certs": "Make certificates for BuildKit.",
+    "doctor": "Say what this machine lacks to build.",
+}
 """Each is the function, or the group of commands, of its name in the module of its name; in the
-order of a first visit."""
+order of a first visit. The texts stand in the list of commands, which loads none of them."""
 
 _PRO_BUILDER: Final = "./pro-builder"
 
@@ -37,10 +44,13 @@ def main() -> None:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(help=_HELP, epilog=_EPILOG)(_options)
-    wanted = sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in _COMMANDS else _COMMANDS
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     # Modules are no garbage: not to look for any among them is a tenth of a server's start.
     gc.disable()
-    for name in wanted:
+    for name, text in _COMMANDS.items():
+        if name != wanted:
+            app.command(name, help=text)(lambda: None)
+            continue
         command = getattr(import_module(f"{__name__}.{name}"), name)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)

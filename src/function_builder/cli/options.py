@@ -7,9 +7,6 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from function_builder.contract import options
-from function_builder.contract.errors import Refusal
-
 _Texts: TypeAlias = list[str] | None
 
 DockerfileOption = Annotated[
@@ -136,11 +133,3 @@ def contexts(texts: Sequence[str] | None) -> dict[str, str | Path]:
         name: source if "://" in source else Path(source)
         for name, source in pairs(texts, "--build-context").items()
     }
-
-
-def shm_size(text: str) -> int:
-    """Bytes of a size with a unit; 0 without one."""
-    try:
-        return options.shm_size("--shm-size", text) if text else 0
-    except Refusal as refusal:
-        raise typer.BadParameter(refusal.reason) from refusal

@@ -1,0 +1,92 @@
+"""The options of each command that speaks to a builder: where it is, and how it is trusted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+DEFAULT_URL: Final = "http://127.0.0.1:8080"
+"""The client's own default. It is repeated here because `--help` must not load the client."""
+
+LOCAL_SECRET: Final = Path(".run/payload-secret")
+"""Where `up` keeps the payload secret."""
+
+UrlOption = Annotated[
+    str,
+    typer.Option(metavar="URL", envvar="OPENFAAS_REMOTE_BUILDER", help="The builder."),
+]
+PayloadSecretOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        envvar="OPENFAAS_PAYLOAD_SECRET",
+        help=f"Holds the secret that signs requests. Without it: {LOCAL_SECRET}, if there.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+CacertOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The authorities to trust for https, in PEM. Without it: the system's, or those "
+        "that SSL_CERT_FILE names.",
+    ),
+]
+CertOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A client certificate for https, in PEM."),
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Its private key, if --cert does not hold it too."),
+]
+HeadersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME:VALUE",
+        help="A header for a proxy before the builder; may be repeated. @FILE reads a line for "
+        "each header, so that a secret one is not in the list of processes.",
+    ),
+]
+BuilderKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The builder's public key: secrets that were sealed for another one are not "
+        "sent. Without it the builder is asked, where its answer is signed.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+SignedAnswersOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--require-signed-answers/--allow-unsigned-answers",
+        help="Whether an image is believed only if the payload secret signed the answer. "
+        "pro-builder signs none. Without it: required with a payload secret, unless the URL "
+        "is https.",
+        show_default=False,
+    ),
+]
+WaitOption = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", min=0, help="How long to wait for a busy builder."),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuilderOptions:
+    """The values of these options."""
+
+    url: str
+    payload_secret: Path | None
+    headers: Sequence[str]
+    cacert: Path | None
+    cert: Path | None
+    key: Path | None
+    signed_answers: bool | None
+    wait: float
+    public_key: Path | None = None

@@ -1,0 +1,102 @@
+"""What ``function-builder build`` does, apart from reading its options."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from function_builder.cli.builder_options import BuilderOptions
+from function_builder.cli.calling import FAILED, client_of, exits, read_file
+from function_builder.cli.steps import printable
+from function_builder.cli.view import View, choose_view
+from function_builder.client import AsyncClient, BuildOptions, BuildResult, BuildStatus
+from function_builder.client.options import build_config
+from function_builder.contract.config import BuildConfig, parse_config
+from function_builder.contract.errors import Refusal
+from function_builder.contract.options import shm_size
+
+
+def run(
+    directory: Path,
+    options: BuildOptions,
+    builder: BuilderOptions,
+    *,
+    secrets: Path | None,
+    stream: bool,
+) -> None:
+    """Build, show the build, and print the image; or exit with the code of what went wrong."""
+    console = Console(stderr=True, highlight=False)
+    config = _config(options)
+    sealed = read_file(secrets, "--secrets") if secrets else None
+    view = choose_view(console, f"Building {config.image or directory}")
+    client = client_of(builder, view.note)
+    with exits(console, builder, interrupted="interrupted; the builder stops the build"):
+        result = asyncio.run(
+            _build(client, view, directory, config, options, secrets=sealed, stream=stream)
+        )
+    if result.status is not BuildStatus.SUCCESS:
+        raise typer.Exit(FAILED)
+    # One word, whatever answered in a builder's place: a script takes it.
+    image = "@".join(part for part in (result.image, result.digest) if part)
+    typer.echo("".join(printable(image).split()))
+
+
+async def _build(
+    client: AsyncClient,
+    view: View,
+    directory: Path,
+    config: BuildConfig,
+    options: BuildOptions,
+    *,
+    secrets: bytes | None,
+    stream: bool,
+) -> BuildResult:
+    named = options["contexts"]
+    async with client:
+        with view:
+            if stream:
+                async with client.stream(
+                    directory, config, secrets=secrets, contexts=named
+                ) as build:
+                    async for progress in build:
+                        view.progress(progress)
+                    result = await build.result()
+            else:
+                result = await client.build(directory, config, secrets=secrets, contexts=named)
+                view.progress(result)
+        view.finish(result)
+    return result
+
+
+def _config(options: BuildOptions) -> BuildConfig:
+    """What the options say, held to what a builder will say of it."""
+    if not options["image"] and not options["skip_push"]:
+        raise typer.BadParameter(
+            "name the image to push, or give --skip-push", param_hint="--image"
+        )
+    try:
+        return parse_config(build_config(None, options)[0].to_json())
+    except Refusal as refusal:
+        raise typer.BadParameter(refusal.reason) from refusal
+
+
+def build_arg(text: str) -> tuple[str, str]:
+    """The name and the value of a build argument; a name alone takes the environment's value."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        if name not in os.environ:
+            raise typer.BadParameter(
+                f"{name} is not in the environment: write {name}=VALUE", param_hint="--build-arg"
+            )
+        value = os.environ[name]
+    return name, value
+
+
+def shm_bytes(text: str) -> int:
+    """Bytes of a size with a unit; 0 without one."""
+    try:
+        return shm_size("--shm-size", text) if text else 0
+    except Refusal as refusal:
+        raise typer.BadParameter(refusal.reason) from refusal

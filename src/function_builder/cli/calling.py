@@ -1,0 +1,140 @@
+"""What each command that speaks to a builder does: its client, and how its errors end it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from ssl import SSLContext
+from typing import Final
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from function_builder.cli.builder_options import DEFAULT_URL, LOCAL_SECRET, BuilderOptions
+from function_builder.cli.steps import printable
+from function_builder.client import (
+    AsyncClient,
+    ClientError,
+    ContextError,
+    Refused,
+    Unreachable,
+    tls_context,
+)
+
+FAILED: Final = 1
+USAGE: Final = 2
+REFUSED: Final = 3
+INTERRUPTED: Final = 130
+
+
+def client_of(options: BuilderOptions, note: Callable[[str], None]) -> AsyncClient:
+    """Make the client that the options describe; `note` shows that a request is repeated.
+
+    Raises:
+        typer.BadParameter: an option is wrong.
+    """
+
+    def on_retry(refused: Refused, seconds: float) -> None:
+        note(f"{refused}; trying again in {seconds:.0f} s")
+
+    key = options.public_key
+    try:
+        return AsyncClient(
+            options.url,
+            payload_secret=_secret(options.payload_secret),
+            headers=_headers(options.headers),
+            ssl_context=_ssl_context(options),
+            retry_timeout=options.wait,
+            on_retry=on_retry,
+            require_signed_answers=options.signed_answers,
+            builder_public_key=read_file(key, "--builder-public-key") if key else None,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@contextmanager
+def exits(console: Console, options: BuilderOptions, *, interrupted: str) -> Iterator[None]:
+    """End the command with one line and its exit code where a call to the builder fails.
+
+    Args:
+        console: where the line is printed.
+        options: what the client was made of.
+        interrupted: what an interrupt means for the build.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say(console, interrupted)
+        raise typer.Exit(INTERRUPTED) from None
+    except ClientError as error:
+        _say(console, printable(f"{error}{_advice(error, options)}"))
+        raise typer.Exit(USAGE if isinstance(error, ContextError) else REFUSED) from None
+
+
+def _ssl_context(options: BuilderOptions) -> SSLContext | None:
+    cacert, cert, key = options.cacert, options.cert, options.key
+    if cacert is cert is key is None:
+        return None
+    try:
+        return tls_context(cacert=cacert, cert=cert, key=key)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--cacert, --cert, --key") from error
+
+
+def _headers(texts: Sequence[str]) -> dict[str, str]:
+    lines: list[str] = []
+    for text in texts:
+        if text.startswith("@"):
+            content = read_file(Path(text[1:]), "--header").decode("latin-1")
+            lines += filter(str.strip, content.splitlines())
+        else:
+            lines.append(text)
+    headers = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            # Not the text: it may hold a password.
+            raise typer.BadParameter("write NAME:VALUE, or @FILE", param_hint="--header")
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+def _secret(file: Path | None) -> bytes | None:
+    if file is None and not LOCAL_SECRET.is_file():
+        return None
+    file = file or LOCAL_SECRET
+    secret = read_file(file, "--payload-secret").strip()
+    if not secret:
+        raise typer.BadParameter(f"{file} is empty", param_hint="--payload-secret")
+    return secret
+
+
+def read_file(file: Path, option: str) -> bytes:
+    """The content of the file that an option names."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(
+            f"cannot read {file}: {error.strerror}", param_hint=option
+        ) from error
+
+
+def _advice(error: ClientError, options: BuilderOptions) -> str:
+    """What to do about it, where that is not in the error itself."""
+    if isinstance(error, Unreachable) and options.url == DEFAULT_URL:
+        return "; `function-builder up` starts a builder here, --url names another"
+    if isinstance(error, Refused) and not error.from_builder:
+        return ""
+    if isinstance(error, Refused) and error.status == HTTPStatus.UNAUTHORIZED:
+        if options.payload_secret or LOCAL_SECRET.is_file():
+            return "; is the payload secret the one that this builder has?"
+        return "; sign with the builder's secret: --payload-secret FILE"
+    if isinstance(error, Refused) and error.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "; try later, or wait longer with --wait"
+    return ""
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
