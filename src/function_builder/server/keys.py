@@ -11,6 +11,7 @@ from function_builder.contract.derived import derived_key
 from function_builder.contract.errors import Refusal
 from function_builder.contract.secrets import ALGORITHM, SecretsKey
 from function_builder.contract.text import dump_json
+from function_builder.queue.webhooks import CallbackKeys, parse_secret
 from function_builder.settings import Settings
 
 OPEN_DOMAIN: Final = "open"
@@ -56,6 +57,31 @@ def payload_secrets(directory: Path) -> list[bytes]:
     except OSError:
         previous = b""
     return [current, previous] if previous else [current]
+
+
+def callback_keys(settings: Settings) -> CallbackKeys:
+    """What signs callbacks: `webhook-secret`, `webhook-secret-previous` if it is there, and more.
+
+    Raises:
+        KeyFileError: a file cannot be read, or holds something else.
+    """
+    directory = settings.secret_mount_path
+    keys = [_webhook_key(directory / "webhook-secret")]
+    previous = directory / "webhook-secret-previous"
+    if previous.exists():
+        keys.append(_webhook_key(previous))
+    return CallbackKeys(keys, None if settings.disable_hmac else payload_secrets(directory)[0])
+
+
+def _webhook_key(path: Path) -> bytes:
+    try:
+        return parse_secret(path.read_bytes().decode("ascii", "replace").strip())
+    except OSError as error:
+        raise KeyFileError(
+            f"the webhook secret cannot be read: {path}: {error.strerror}"
+        ) from error
+    except ValueError as error:
+        raise KeyFileError(f"the webhook secret {error}: {path}") from error
 
 
 def trust_domain(secret: bytes) -> str:

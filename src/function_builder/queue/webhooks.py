@@ -1,0 +1,228 @@
+"""A callback in the form of Standard Webhooks, with OpenFaaS' headers beside it. No I/O.
+
+The form: https://github.com/standard-webhooks/standard-webhooks, `spec/standard-webhooks.md` 1.0.0.
+The body is `{"type", "timestamp", "data"}`. `webhook-signature` has one HMAC-SHA256 of
+`id.timestamp.body` for each secret in force. OpenFaaS' queue-worker (`main.go`, `postResult`) sends
+`X-Call-Id`, `X-Function-Status` and `X-Duration-Seconds`.
+
+`X-Build-Signature` is the HMAC of the body under the payload secret, as on a request. A callback
+cannot be replayed as a request with it: its body is JSON, and a build's is a tar.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from function_builder import __version__
+from function_builder.contract.errors import Refusal, shown
+from function_builder.contract.signature import SIGNATURE_HEADER, sign
+from function_builder.contract.text import dump_json
+
+EVENTS_HEADER: Final = "X-Callback-Events"
+"""Which events of a build its request wants, comma separated; absent: `build.finished`."""
+
+MAX_BODY_BYTES: Final = 20_000
+"""A body is smaller, as the specification advises."""
+
+_PREFIX: Final = "whsec_"
+_SECRET_BYTES: Final = range(24, 65)
+_LONG_TEXTS: Final = (4096, 512, 64)
+_LEFT_OUT: Final = frozenset({"log", "steps"})
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class EventType(StrEnum):
+    """What happened to a build; the words follow CDEvents."""
+
+    QUEUED = "build.queued"
+    STARTED = "build.started"
+    FINISHED = "build.finished"
+
+
+def parse_events(header: str | None) -> tuple[EventType, ...]:
+    """Read `X-Callback-Events`.
+
+    Raises:
+        Refusal: 400, it names an event that does not exist.
+    """
+    words = [word.strip() for word in (header or "").split(",")]
+    named = [word for word in words if word]
+    unknown = [word for word in named if word not in set(EventType)]
+    if unknown:
+        known = ", ".join(EventType)
+        raise Refusal(400, f"{EVENTS_HEADER}: {shown(unknown[0])} is not an event: use {known}")
+    # In the order in which they happen, each once.
+    return tuple(event for event in EventType if event in named) or (EventType.FINISHED,)
+
+
+def parse_secret(text: str) -> bytes:
+    """The key in a secret's text, `whsec_` and the base64 of 24 to 64 bytes.
+
+    Padding is required, because the Go library of Standard Webhooks requires it.
+
+    Raises:
+        ValueError: it is something else; the message does not contain the text.
+    """
+    if not text.startswith(_PREFIX):
+        raise ValueError(f"must begin with {_PREFIX}")
+    try:
+        key = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"must be base64 after {_PREFIX}, padding included") from None
+    if len(key) not in _SECRET_BYTES:
+        raise ValueError(f"must hold 24 to 64 bytes, and holds {len(key)}")
+    return key
+
+
+def format_secret(key: bytes) -> str:
+    """The text of a secret's key."""
+    return _PREFIX + base64.b64encode(key).decode()
+
+
+class CallbackKeys(NamedTuple):
+    """What signs the callbacks of a tenant.
+
+    Attributes:
+        webhook: the keys of the webhook secrets; while they rotate, the new one and the old one.
+        payload: the payload secret; None: the builder asks for no signature, and gives none.
+    """
+
+    webhook: Sequence[bytes]
+    payload: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """One event of one build, to be sent to one URL.
+
+    Attributes:
+        id: `webhook-id`, equal in every attempt and on every replica.
+        url: where to, as `CallbackURL` writes it.
+        tenant: whose secrets sign it.
+        build_id: `X-Call-Id`.
+        body: the JSON, as sent and signed.
+        status: `X-Function-Status`, the status that `POST /build` answers; 0: the build goes on.
+        seconds: `X-Duration-Seconds`, how long the build took.
+        created: when the event happened, in UTC seconds.
+        attempt: how many attempts have been made.
+        not_before: when the next attempt is due, in UTC seconds.
+    """
+
+    id: str
+    url: str
+    tenant: str
+    build_id: str
+    body: bytes
+    status: int = 0
+    seconds: float = 0.0
+    created: float = 0.0
+    attempt: int = 0
+    not_before: float = 0.0
+
+    def to_message(self) -> bytes:
+        """The form in which it waits in the queue."""
+        return dump_json(asdict(self) | {"body": self.body.decode()})
+
+    @classmethod
+    def parse(cls, data: bytes) -> Webhook:
+        """Read what `to_message` wrote.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            fields = json.loads(data)
+            return cls(**fields | {"body": fields["body"].encode()})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not a callback: {error}") from error
+
+    def headers(self, keys: CallbackKeys, now: float) -> dict[str, str]:
+        """The headers of one attempt.
+
+        Args:
+            keys: what signs it.
+            now: when the attempt is made, in UTC seconds.
+        """
+        timestamp = int(now)
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"function-builder/{__version__}",
+            "webhook-id": self.id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signatures(keys.webhook, self.id, timestamp, self.body),
+            "X-Call-Id": self.build_id,
+        }
+        if self.status:
+            headers["X-Function-Status"] = str(self.status)
+            headers["X-Duration-Seconds"] = f"{self.seconds:f}"
+        if keys.payload is not None:
+            headers[SIGNATURE_HEADER] = sign(keys.payload, self.body)
+        return headers
+
+
+def signatures(secrets: Sequence[bytes], webhook_id: str, timestamp: int, body: bytes) -> str:
+    """The value of `webhook-signature`: one signature for each key, separated by spaces."""
+    signed = b"%b.%d.%b" % (webhook_id.encode(), timestamp, body)
+    digests = [hmac.digest(key, signed, "sha256") for key in secrets]
+    return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
+
+
+def webhook_id(build_id: str, event: EventType, attempt: int = 1) -> str:
+    """The id of a build's event; of the second start of a build, another one.
+
+    It contains no full stop, because `id.timestamp.body` is what is signed.
+    """
+    if not _ID.fullmatch(build_id):
+        raise ValueError(f"not a build's id: {build_id!r}")
+    again = f"_{attempt}" if event is EventType.STARTED and attempt > 1 else ""
+    return f"msg_{build_id}_{event.name.lower()}{again}"
+
+
+def make_body(event: EventType, created: float, document: Mapping[str, Any]) -> bytes:
+    """The body for a build's document, smaller than `MAX_BODY_BYTES`.
+
+    The log is left out. Where the rest is too large, its largest values are reduced first: a text
+    keeps its first 4096 bytes (512, 64 where that is not enough), and a list or an object is left
+    out. `truncated` then lists the names of these values.
+
+    Args:
+        event: its type.
+        created: when it happened, in UTC seconds.
+        document: what `GET /builds/{id}` answers.
+    """
+    data = {name: value for name, value in document.items() if name not in _LEFT_OUT}
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created))
+    envelope = {"type": event.value, "timestamp": f"{stamp}.{int(created % 1 * 1000):03}Z"}
+    reduced: list[str] = []
+    for limit in _LONG_TEXTS:
+        while len(body := dump_json(envelope | {"data": data})) >= MAX_BODY_BYTES:
+            name = max(data, key=lambda name: _size(data[name]))
+            if _size(data[name]) <= limit:
+                break
+            if isinstance(data[name], str):
+                data[name] = _cut(data[name], limit)
+            else:
+                del data[name]
+            data["truncated"] = reduced = [*dict.fromkeys([*reduced, name])]
+    return body
+
+
+def _size(value: object) -> int:
+    return len(dump_json(value))
+
+
+def _cut(text: str, limit: int) -> str:
+    """A text's beginning, whose JSON has at most `limit` bytes."""
+    # One character has at most 6 bytes more or less than its share, so this takes a few rounds.
+    while (size := _size(text + "…")) > limit:
+        text = text[: max(0, len(text) * limit // size - 1)]
+    return text + "…"
