@@ -333,11 +333,8 @@ class Settings:
         "secret_mount_path",
         Path,
         Path("/var/openfaas/secrets"),
-<<<<<<< HEAD
-        "The directory of `payload-secret`, and of `payload-secret-previous` during a rotation.",
-=======
-        """The directory of `payload-secret`, of `webhook-secret` where callbacks are sent, and of
-        `payload-secret-previous` and `webhook-secret-previous` while they rotate.""",
+        """The directory of `payload-secret`, of `webhook-secret` if callbacks are sent, and of
+        `payload-secret-previous` and `webhook-secret-previous` during a rotation.""",
     )
     callback_hosts: CallbackHosts = _setting(
         "callback_hosts",
@@ -347,7 +344,6 @@ class Settings:
         `*.example.org:8443`, or `*` for every name. Without a port: 80 and 443; with `:*`: every
         port. An address that is not public must be in a network of the list too, such as
         `10.0.0.0/8:8080`. Empty: no callbacks are sent.""",
->>>>>>> da79c20 (queue: write callbacks in the form of Standard Webhooks, and read their URLs in one way)
     )
     docker_config: Path = _setting(
         "DOCKER_CONFIG",
@@ -570,10 +566,6 @@ class Settings:
         return cls(**values)
 
 
-<<<<<<< HEAD
-_LISTS: Final = (_text, _words, _frontends, _networks, _mirrors, _pairs, _registries, _addresses)
-"""Parsers for which "" is a value, and does not mean the default."""
-=======
 _LISTS: Final = (
     _text,
     _words,
@@ -585,8 +577,7 @@ _LISTS: Final = (
     _addresses,
     CallbackHosts.parse,
 )
-"""What an empty variable is a value of."""
->>>>>>> da79c20 (queue: write callbacks in the form of Standard Webhooks, and read their URLs in one way)
+"""Parsers for which "" is a value, and does not mean the default."""
 
 
 def _reason(error: ValueError) -> str:

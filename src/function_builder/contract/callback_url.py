@@ -23,10 +23,9 @@ from ipaddress import (
 )
 from typing import Final, NamedTuple, TypeAlias
 
+from function_builder.contract.builds import CALLBACK_HEADER
 from function_builder.contract.errors import Refusal, shown
 from function_builder.contract.public_addresses import Address, in_network, kind_of_private
-
-URL_HEADER: Final = "X-Callback-Url"
 
 MAX_URL_BYTES: Final = 2048
 
@@ -245,17 +244,17 @@ def check_url(text: str, hosts: CallbackHosts) -> CallbackURL:
     """
     if not hosts:
         raise Refusal(
-            501, f"{URL_HEADER}: this builder sends no callbacks (its setting callback_hosts)"
+            501, f"{CALLBACK_HEADER}: this builder sends no callbacks (its setting callback_hosts)"
         )
     try:
         url = CallbackURL.parse(text)
     except ValueError as error:
         # The text may hold a password.
-        raise Refusal(400, f"{URL_HEADER} {error}") from error
+        raise Refusal(400, f"{CALLBACK_HEADER} {error}") from error
     if not hosts.allows(url):
         raise Refusal(
             400,
-            f"{URL_HEADER}: this builder may not call {shown(url.host)} on port {url.port}: "
+            f"{CALLBACK_HEADER}: this builder may not call {shown(url.host)} on port {url.port}: "
             "ask its operator to add it to callback_hosts",
         )
     return url

@@ -94,7 +94,7 @@ class Outbound:
         target = httpcore2.URL(
             scheme=url.scheme, host=url.host, port=url.port, target=url.target.encode()
         )
-        sent = {"Host": url.authority, **headers, "Connection": "close"}
+        sent = [("Host", url.authority), *headers.items(), ("Connection", "close")]
         answer: Answer | None = None
         try:
             async with (

@@ -16,19 +16,22 @@ import binascii
 import hmac
 import json
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from function_builder import __version__
+from function_builder.contract.builds import (
+    CALL_ID_HEADER,
+    CALLBACK_EVENTS_HEADER,
+    BuildInfo,
+    BuildState,
+    rfc3339,
+)
 from function_builder.contract.errors import Refusal, shown
 from function_builder.contract.signature import SIGNATURE_HEADER, sign
 from function_builder.contract.text import dump_json
-
-EVENTS_HEADER: Final = "X-Callback-Events"
-"""Which events of a build its request wants, comma separated; absent: `build.finished`."""
 
 MAX_BODY_BYTES: Final = 20_000
 """A body is smaller, as the specification advises."""
@@ -38,6 +41,14 @@ _SECRET_BYTES: Final = range(24, 65)
 _LONG_TEXTS: Final = (4096, 512, 64)
 _LEFT_OUT: Final = frozenset({"log", "steps"})
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+_STATUSES: Final = {
+    BuildState.SUCCESS: 200,
+    BuildState.FAILED: 500,
+    # What the metrics call a request whose client did not wait for its answer.
+    BuildState.CANCELLED: 499,
+}
+"""The status that `POST /build` answers to a build that ends so."""
 
 
 class EventType(StrEnum):
@@ -49,7 +60,7 @@ class EventType(StrEnum):
 
 
 def parse_events(header: str | None) -> tuple[EventType, ...]:
-    """Read `X-Callback-Events`.
+    """Read `X-Callback-Events`; absent or empty: `build.finished`.
 
     Raises:
         Refusal: 400, it names an event that does not exist.
@@ -59,7 +70,9 @@ def parse_events(header: str | None) -> tuple[EventType, ...]:
     unknown = [word for word in named if word not in set(EventType)]
     if unknown:
         known = ", ".join(EventType)
-        raise Refusal(400, f"{EVENTS_HEADER}: {shown(unknown[0])} is not an event: use {known}")
+        raise Refusal(
+            400, f"{CALLBACK_EVENTS_HEADER}: {shown(unknown[0])} is not an event: use {known}"
+        )
     # In the order in which they happen, each once.
     return tuple(event for event in EventType if event in named) or (EventType.FINISHED,)
 
@@ -102,7 +115,7 @@ class CallbackKeys(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """One event of one build, to be sent to one URL.
+    """One event of one build, on its way to one URL.
 
     Attributes:
         id: `webhook-id`, equal in every attempt and on every replica.
@@ -159,7 +172,7 @@ class Webhook:
             "webhook-id": self.id,
             "webhook-timestamp": str(timestamp),
             "webhook-signature": signatures(keys.webhook, self.id, timestamp, self.body),
-            "X-Call-Id": self.build_id,
+            CALL_ID_HEADER: self.build_id,
         }
         if self.status:
             headers["X-Function-Status"] = str(self.status)
@@ -167,6 +180,30 @@ class Webhook:
         if keys.payload is not None:
             headers[SIGNATURE_HEADER] = sign(keys.payload, self.body)
         return headers
+
+
+def make_webhook(event: EventType, info: BuildInfo, *, url: str, tenant: str) -> Webhook:
+    """The callback for an event of a build.
+
+    Args:
+        event: what happened.
+        info: the build after it.
+        url: where to, checked.
+        tenant: whose build it is.
+    """
+    moments = {EventType.QUEUED: info.created, EventType.STARTED: info.started}
+    moment = moments.get(event, info.ended)
+    created = info.created if moment is None else moment
+    return Webhook(
+        id=webhook_id(info.id, event, info.attempt),
+        url=url,
+        tenant=tenant,
+        build_id=info.id,
+        body=make_body(event, created, info.to_document()),
+        status=_STATUSES.get(info.state, 0),
+        seconds=0.0 if info.result is None else info.result.duration,
+        created=created,
+    )
 
 
 def signatures(secrets: Sequence[bytes], webhook_id: str, timestamp: int, body: bytes) -> str:
@@ -200,8 +237,7 @@ def make_body(event: EventType, created: float, document: Mapping[str, Any]) -> 
         document: what `GET /builds/{id}` answers.
     """
     data = {name: value for name, value in document.items() if name not in _LEFT_OUT}
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created))
-    envelope = {"type": event.value, "timestamp": f"{stamp}.{int(created % 1 * 1000):03}Z"}
+    envelope = {"type": event.value, "timestamp": rfc3339(created)}
     reduced: list[str] = []
     for limit in _LONG_TEXTS:
         while len(body := dump_json(envelope | {"data": data})) >= MAX_BODY_BYTES:

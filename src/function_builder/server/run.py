@@ -141,6 +141,8 @@ def _check_secrets(settings: Settings) -> None:
                     " use 16 bytes or more, such as `openssl rand -base64 32` makes",
                     bytes=length,
                 )
+        if settings.callback_hosts:
+            keys.callback_keys(settings)
     except keys.KeyFileError as error:
         raise StartError(f"{error}: write it there, or set the path") from error
     if settings.disable_hmac and settings.replay_window:

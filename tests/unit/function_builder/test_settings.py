@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from function_builder.contract.callback_url import CallbackHosts
 from function_builder.contract.log import LogPrefixes
 from function_builder.settings import Settings, SettingsError, near_misses
 
@@ -78,6 +79,8 @@ def test_an_empty_variable_is_the_default():
         ("allowed_frontends", f"a/b@sha256:{'0' * 64}", (f"a/b@sha256:{'0' * 64}",)),
         ("trusted_proxies", "10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1/128"))),
         ("trusted_proxies", "", ()),
+        ("callback_hosts", "*.a.example:*", CallbackHosts.parse("*.a.example:*")),
+        ("callback_hosts", "", CallbackHosts()),
         ("cache_registry", "registry:5000/build/cache/", "registry:5000/build/cache"),
     ],
 )
@@ -92,6 +95,8 @@ def test_forms(variable, text, value):
         ("max_inflight", "many"),
         ("max_inflight", "-1"),
         ("trusted_proxies", "proxy.internal"),
+        ("callback_hosts", "https://hooks.example.com"),
+        ("callback_hosts", "10.0.0.1/8"),
         ("trusted_proxies", "10.0.0.1/8"),
         ("insecure", "maybe"),
         ("log_prefixes", "short"),

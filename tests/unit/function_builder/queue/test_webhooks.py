@@ -1,6 +1,7 @@
 """The form of a callback, judged by Standard Webhooks' own library."""
 
 import base64
+import dataclasses
 import hmac
 import json
 import time
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from function_builder.contract.builds import BuildInfo, BuildState, new_id, parse_build_info
 from function_builder.contract.errors import Refusal
+from function_builder.contract.result import BuildResult, BuildStatus
 from function_builder.queue import webhooks
 from function_builder.queue.webhooks import CallbackKeys, EventType, Webhook
 
@@ -20,17 +23,20 @@ OLD = bytes(range(64))
 SECRET = webhooks.format_secret(KEY)
 
 
+BODY = webhooks.make_body(EventType.FINISHED, 1.5, {"buildId": "1", "status": "success"})
+FINISHED = Webhook(
+    id="msg_1_finished",
+    url="https://hooks.example.com/",
+    tenant="default",
+    build_id="1",
+    body=BODY,
+    status=200,
+    seconds=1.25,
+)
+
+
 def finished(**changes) -> Webhook:
-    fields = {
-        "id": "msg_1_finished",
-        "url": "https://hooks.example.com/",
-        "tenant": "default",
-        "build_id": "1",
-        "body": webhooks.make_body(EventType.FINISHED, 1.5, {"buildId": "1", "status": "success"}),
-        "status": 200,
-        "seconds": 1.25,
-    }
-    return Webhook(**fields | changes)
+    return dataclasses.replace(FINISHED, **changes)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +192,42 @@ def test_an_id_is_the_same_for_each_attempt_and_has_no_full_stop():
     assert webhooks.webhook_id("a1", EventType.STARTED, 2) == "msg_a1_started_2"
     with pytest.raises(ValueError, match="id"):
         webhooks.webhook_id("a.1", EventType.FINISHED)
+
+
+ENDED = BuildInfo(
+    id=new_id(5.0),
+    state=BuildState.RUNNING,
+    created=5.0,
+    started=6.0,
+    attempt=2,
+    image="registry.example.com/acme/f:1",
+).end(BuildState.FAILED, BuildResult(status=BuildStatus.FAILED, error="no", duration=2.5), 9.25)
+
+
+def test_the_end_of_a_build_is_its_document():
+    webhook = webhooks.make_webhook(EventType.FINISHED, ENDED, url="https://h/", tenant="default")
+    body = json.loads(webhook.body)
+    assert (body["type"], body["timestamp"]) == ("build.finished", "1970-01-01T00:00:09.250Z")
+    assert parse_build_info(body["data"]) == ENDED
+    assert webhook.id == f"msg_{ENDED.id}_finished"
+    assert (webhook.status, webhook.seconds, webhook.created) == (500, 2.5, 9.25)
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [(BuildState.SUCCESS, 200), (BuildState.CANCELLED, 499), (BuildState.RUNNING, 0)],
+)
+def test_the_status_is_that_of_the_request_to_build(state, status):
+    info = dataclasses.replace(ENDED, state=state)
+    webhook = webhooks.make_webhook(EventType.FINISHED, info, url="https://h/", tenant="default")
+    assert webhook.status == status
+
+
+@pytest.mark.parametrize(("event", "moment"), [(EventType.QUEUED, 5.0), (EventType.STARTED, 6.0)])
+def test_an_earlier_event_has_its_own_time(event, moment):
+    info = dataclasses.replace(ENDED, state=BuildState.RUNNING, ended=None, result=None)
+    webhook = webhooks.make_webhook(event, info, url="https://h/", tenant="default")
+    assert webhook.created == moment
 
 
 def test_it_waits_as_a_message():
