@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,6 +16,7 @@ from function_builder.builds.failures import Failure
 from function_builder.builds.log import BuildLog
 from function_builder.builds.phases import Measures
 from function_builder.builds.platforms import PlatformReport
+from function_builder.contract.builds import new_id
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.context import ContextEntry
 from function_builder.contract.errors import Refusal
@@ -73,11 +73,6 @@ class BuildRequest:
     folders: Mapping[str, Sequence[ContextEntry]] = field(default_factory=dict)
     sbom_generator: str = ""
     names_epoch: bool = False
-
-
-def new_id() -> str:
-    """A name for a build that no other one has."""
-    return uuid.uuid4().hex[:16]
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -15,7 +15,8 @@ from starlette.routing import Route
 from function_builder.contract.errors import Refusal
 from function_builder.server import keys
 from function_builder.server.answers import refused
-from function_builder.server.build import BUILD_ID, BUILD_ID_HEADER, BuildEndpoint
+from function_builder.server.build import BUILD_ID, BuildEndpoint
+from function_builder.server.exchange import BUILD_ID_HEADER
 from function_builder.server.metrics import CountRequests
 from function_builder.server.service import Service
 

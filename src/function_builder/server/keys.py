@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -107,6 +108,37 @@ def secrets_key(path: str) -> SecretsKey | None:
         raise KeyFileError(f"the build secrets' key is malformed: {path}: {error}") from error
 
 
+def signing_secrets(settings: Settings) -> list[bytes]:
+    """The payload secrets that may have signed a request; none where signatures are not asked for.
+
+    Raises:
+        Refusal: 503.
+    """
+    if settings.disable_hmac:
+        return []
+    try:
+        return payload_secrets(settings.secret_mount_path)
+    except KeyFileError as error:
+        raise unavailable("its payload secret") from error
+
+
+def unsealing_key(settings: Settings) -> SecretsKey | None:
+    """The key that opens build secrets; None where none is configured.
+
+    Raises:
+        Refusal: 503.
+    """
+    try:
+        return secrets_key(settings.build_secrets_private_key_path)
+    except KeyFileError as error:
+        raise unavailable("its key for build secrets") from error
+
+
+def domain(secrets: Sequence[bytes]) -> str:
+    """The trust domain of requests that these payload secrets may have signed."""
+    return trust_domain(secrets[0]) if secrets else OPEN_DOMAIN
+
+
 def public_key_answer(settings: Settings, nonce: str | None) -> bytes:
     """The answer to `GET /publickey`, signed where its client gave a nonce.
 
@@ -115,20 +147,14 @@ def public_key_answer(settings: Settings, nonce: str | None) -> bytes:
     """
     if nonce is not None and not _NONCE.fullmatch(nonce):
         raise Refusal(400, "nonce must be 1 to 128 letters, digits, - or _")
-    try:
-        key = secrets_key(settings.build_secrets_private_key_path)
-    except KeyFileError as error:
-        raise unavailable("its key for build secrets") from error
+    key = unsealing_key(settings)
     if key is None:
         raise Refusal(404, "this builder has no key for build secrets")
     answer = dump_json({"key_id": key.key_id, "algorithm": ALGORITHM, "public_key": key.public})
-    if nonce is None or settings.disable_hmac:
+    secrets = signing_secrets(settings) if nonce is not None else []
+    if nonce is None or not secrets:
         return answer
-    try:
-        secret = payload_secrets(settings.secret_mount_path)[0]
-    except KeyFileError as error:
-        raise unavailable("its payload secret") from error
-    return answer_signature.public_key_answer(secret, nonce).end(answer)
+    return answer_signature.public_key_answer(secrets[0], nonce).end(answer)
 
 
 def unavailable(what: str) -> Refusal:

@@ -92,36 +92,35 @@ class Service:
         self.taken.add(task)
         task.add_done_callback(self.taken.discard)
 
-    def start(
-        self, build: Build, place: Place, signed: Timestamp | None = None
-    ) -> asyncio.Task[None]:
-        """Run a build as soon as it has a slot; however the task ends, the build has an end.
+    async def run(self, build: Build, place: Place, signed: Timestamp | None = None) -> None:
+        """Run a build as soon as it has a slot; however this ends, the build has an end.
+
+        The builder cancels the task of this call when it shuts down.
 
         Args:
             build: what is asked for.
             place: its slot, or its place in the queue.
             signed: when, if it is not to be taken twice.
         """
-        task = asyncio.create_task(self._run(build, place, signed), name=f"build {build.id}")
-        task.add_done_callback(self.running.discard)
-        task.add_done_callback(lambda _: _settle(build))
-        return task
-
-    async def _run(self, build: Build, place: Place, signed: Timestamp | None) -> None:
-        try:
-            await self._slot(build, place)
-        except Refusal as refusal:
-            build.refuse(refusal)
-            return
-        if self.replays is not None and signed is not None:
-            # Only now: a request that was refused for want of a slot may come again as it is.
-            self.replays.take(signed)
-        build.measures.end(BuildPhase.WAIT)
         task = asyncio.current_task()
         assert task is not None
-        self.running.add(task)
-        _log.info("build started", image=build.request.config.image)
-        await self.builder.run(build)
+        try:
+            await self._slot(build, place)
+            if self.replays is not None and signed is not None:
+                # Only now: a request that was refused for want of a slot may come again as it is.
+                self.replays.take(signed)
+            build.measures.end(BuildPhase.WAIT)
+            self.running.add(task)
+            _log.info("build started", image=build.request.config.image)
+            await self.builder.run(build)
+        except Refusal as refusal:
+            build.refuse(refusal)
+        finally:
+            self.running.discard(task)
+            if build.result is None:
+                error = "the build was cancelled before it began"
+                failure = Failure(error=error, reason=Reason.CANCELLED, retryable=True)
+                build.fail(Outcome.CANCELLED, failure)
 
     async def _slot(self, build: Build, place: Place) -> None:
         """Wait for the build's slot, and tell its client how it stands.
@@ -171,11 +170,3 @@ class Service:
         except OSError:
             return Disk(0, 1)
         return Disk(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
-
-
-def _settle(build: Build) -> None:
-    """A task that is cancelled before its first step tells its build nothing."""
-    if build.result is None:
-        error = "the build was cancelled before it began"
-        failure = Failure(error=error, reason=Reason.CANCELLED, retryable=True)
-        build.fail(Outcome.CANCELLED, failure)

@@ -17,7 +17,7 @@ from function_builder.builds.builder import Builder
 from function_builder.contract.answer_signature import AnswerSignature, build_answer
 from function_builder.contract.errors import Refusal
 from function_builder.contract.timestamp import stamp
-from function_builder.server import admission
+from function_builder.server import exchange
 from function_builder.server.app import create_app
 from function_builder.server.replays import Replays
 from function_builder.server.service import Service
@@ -78,7 +78,7 @@ async def test_a_check_that_crashes_frees_the_slot(service, monkeypatch):
     def crash(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("function_builder.server.admission._check", crash)
+    monkeypatch.setattr("function_builder.server.exchange.checked", crash)
     answer = await post(service)
     assert (answer.status_code, answer.json()["status"]) == (500, "failed")
     assert service.slots.taken == 0
@@ -90,13 +90,13 @@ async def test_checks_of_large_bodies_leave_a_thread_to_small_ones(service, monk
     let = threading.Event()
 
     def check(spool, *_):
-        if spool.size > admission.LARGE_BYTES:
+        if spool.size > exchange.LARGE_BYTES:
             let.wait(60)
         raise Refusal(400, "checked")
 
-    monkeypatch.setattr(admission, "_check", check)
+    monkeypatch.setattr(exchange, "checked", check)
     large = [
-        asyncio.create_task(post_body(service, bytes(admission.LARGE_BYTES + 1), {}))
+        asyncio.create_task(post_body(service, bytes(exchange.LARGE_BYTES + 1), {}))
         for _ in range(2 * (os.cpu_count() or 1) + 8)
     ]
     try:

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from function_builder.server.app import create_app
-from function_builder.server.build import BUILD_ID_HEADER
+from function_builder.server.exchange import BUILD_ID_HEADER
 from function_builder.server.metrics import CountRequests, metrics_app, read_state
 from function_builder.server.prometheus import Metrics
 from function_builder.server.service import Service
@@ -84,11 +84,11 @@ async def test_a_crash_is_counted_and_has_the_builds_id(service, monkeypatch):
     def broken() -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("function_builder.server.build.Spool", broken)
+    monkeypatch.setattr("function_builder.server.exchange.Spool", broken)
     async with client(create_app(service)) as http:
         answer = await http.post("/build", content=b"")
     assert answer.status_code == 500
-    assert len(answer.headers[BUILD_ID_HEADER]) == 16
+    assert len(answer.headers[BUILD_ID_HEADER]) == 24
     counted = service.metrics.requests.labels("500", "POST", "/build")
     assert counted._value.get() == 1
     assert service.metrics.in_flight._value.get() == 0

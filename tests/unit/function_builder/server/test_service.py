@@ -7,7 +7,7 @@ import pytest
 
 from function_builder.builds.build import Build, BuildRequest, Outcome
 from function_builder.contract.config import BuildConfig
-from function_builder.server.admission import _check
+from function_builder.policy.checks import checked
 from function_builder.server.spool import Spool, SpoolSpace
 from tests.support.requests import make_tar
 from tests.support.services import idle_service
@@ -25,11 +25,12 @@ def request() -> BuildRequest:
     )
 
 
-async def test_a_build_that_is_cancelled_before_its_first_step_has_an_end(tmp_path):
+async def test_a_build_that_is_cancelled_has_an_end(tmp_path):
     service = idle_service(tmp_path)
     build = Build(request())
     with service.slots.place() as place:
-        task = service.start(build, place)
+        task = asyncio.create_task(service.run(build, place))
+        await asyncio.sleep(0)
         task.cancel("its client went away")
         await asyncio.wait([task], timeout=60)
     assert build.result is not None
@@ -41,7 +42,7 @@ async def test_a_build_without_buildkit_is_told_so(tmp_path):
     service = idle_service(tmp_path)
     build = Build(request())
     with service.slots.place() as place:
-        await asyncio.wait([service.start(build, place)], timeout=60)
+        await asyncio.wait([asyncio.create_task(service.run(build, place))], timeout=60)
     assert build.outcome is Outcome.UNREACHABLE
 
 
@@ -49,7 +50,7 @@ async def test_no_build_is_begun_once_the_service_ends(tmp_path):
     service = idle_service(tmp_path)
     build = Build(request())
     with service.slots.place() as place:
-        task = service.start(build, place)
+        task = asyncio.create_task(service.run(build, place))
         service.end("the builder is shutting down")
         await asyncio.wait([task], timeout=60)
     assert build.refusal is not None
@@ -73,5 +74,5 @@ def test_a_dockerfile_may_name_its_epoch(tmp_path, dockerfile: str, named: bool)
     body = make_tar({"Dockerfile": dockerfile}, {"image": "r/f:1"})
     spool = Spool(SpoolSpace(tmp_path, 0))
     spool.append([body])
-    found = _check(spool, idle_service(tmp_path).settings, None, "domain")
+    found = checked(spool, idle_service(tmp_path).settings, None, "domain")
     assert found.names_epoch is named

@@ -16,7 +16,7 @@ from function_builder.contract.config import BuildConfig
 from function_builder.contract.findings import Reason
 from function_builder.contract.log import StepText
 from function_builder.contract.result import BuildStatus, parse_result
-from function_builder.server import build as endpoint
+from function_builder.server import answering as endpoint
 from function_builder.server.unread import UnreadLogs
 from tests.support import until
 

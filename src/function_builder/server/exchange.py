@@ -1,0 +1,215 @@
+"""The life of one request to build, from its headers to the end of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Send
+
+from function_builder.builds.build import Build, BuildRequest
+from function_builder.builds.phases import BuildPhase, Measures
+from function_builder.contract.answer_signature import AnswerSignature
+from function_builder.contract.errors import Refusal
+from function_builder.contract.signature import Signature
+from function_builder.contract.timestamp import Timestamp
+from function_builder.policy.checks import checked
+from function_builder.server import admission, keys
+from function_builder.server.answering import answer
+from function_builder.server.answers import refused
+from function_builder.server.metrics import GONE
+from function_builder.server.outcomes import note_end, note_refusal
+from function_builder.server.peers import client_address
+from function_builder.server.service import Service
+from function_builder.server.slots import NoSlot, Place
+from function_builder.server.spool import Spool
+from function_builder.server.tracing import Trace
+
+BUILD_ID_HEADER: Final = "X-Build-Id"
+"""On every answer, so that what a client saw can be found in the builder's log."""
+
+LARGE_BYTES: Final = 256 * 1024
+"""The check of a larger body may take seconds: many entries, or a megabyte of YAML."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Exchange:
+    """One request to build; the owner of all that it holds, and of its record.
+
+    ::
+
+        async with Exchange(…) as exchange:
+            build = await exchange.admit()
+            await exchange.run(build)
+
+    It holds its body and a place among the slots. Both are given back when the build has ended, or
+    before the last byte of the answer, if that is sooner. So a client that reads slowly holds no
+    slot, and a client of one slot may send its next request as soon as it has read an answer.
+    A `Refusal` in the block is the answer.
+
+    Args:
+        service: what the endpoints share.
+        request: its headers are here, its body is on its way.
+        send: the ASGI channel of its answer.
+        trace: is told the outcome.
+        measures: is told when each phase ended.
+        build_id: names the build in the answer and in the log.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        request: Request,
+        send: Send,
+        *,
+        trace: Trace,
+        measures: Measures,
+        build_id: str,
+    ) -> None:
+        self.accepted = time.monotonic()
+        self.build_id = build_id
+        self.request = request
+        self.spool = Spool(service.space)
+        self._service = service
+        self._send = send
+        self._trace = trace
+        self._measures = measures
+        self._held = ExitStack()
+        self._held.callback(self.spool.close)
+        self._place: Place | None = None
+        self._signed: Timestamp | None = None
+        self._answer: AnswerSignature | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        try:
+            if isinstance(error, ClientDisconnect):
+                self._note_refusal(Refusal(GONE, ""))
+                return True
+            if isinstance(error, Refusal):
+                self._note_refusal(error)
+                request = self.request
+                await refused(error)(request.scope, request.receive, self.send)
+                return True
+            return False
+        finally:
+            self._held.close()
+
+    async def send(self, message: Message) -> None:
+        """Send a piece of the answer, with the build's id on its headers."""
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)[BUILD_ID_HEADER] = self.build_id
+        elif not message.get("more_body", False):
+            self._held.close()
+        await self._send(message)
+
+    async def admit(self) -> Build:
+        """Receive the body, prove it and check it; a proven body has a slot, or waits for one.
+
+        Raises:
+            Refusal: the body is wrong, or need not be waited for; or there was no place.
+            ClientDisconnect: the client went away.
+        """
+        service = self._service
+        admission.refuse_at_sight(self.request, service)
+        if service.slots.full:
+            raise NoSlot(service.slots.limit)
+        domain = await self._prove()
+        self._place = self._held.enter_context(service.slots.place())
+        request = await self._check(domain)
+        headers = self._trace.headers
+        return Build(request, self.accepted, self.build_id, headers, self._measures)
+
+    async def run(self, build: Build) -> None:
+        """Run an admitted build, and answer."""
+        service = self._service
+        task = asyncio.create_task(self._run(build), name=f"build {build.id}")
+        gone = asyncio.create_task(_until_gone(self.request))
+        try:
+            # The task takes its first step now, so that it ends its build even if it is cancelled.
+            await asyncio.sleep(0)
+            gone.add_done_callback(_cancel(task, "its client went away"))
+            with service.unread.until_read(build.log):
+                await answer(build, self.request, self.send, self._answer)
+        finally:
+            gone.cancel()
+            # Only a broken answer leaves the build running: its client would not hear of its end.
+            task.cancel("it could not be answered")
+            await asyncio.wait([task, gone])
+
+    async def _run(self, build: Build) -> None:
+        assert self._place is not None
+        try:
+            await self._service.run(build, self._place, self._signed)
+        except Exception as fault:  # noqa: BLE001 (the build has its end, which says so)
+            _log.error("a build crashed", exc_info=fault)
+        finally:
+            self._held.close()
+            self._note_end(build)
+
+    async def _prove(self) -> str:
+        """Receive the body and prove its signature; returns its trust domain."""
+        service, request = self._service, self.request
+        secrets = keys.signing_secrets(service.settings)
+        signature = Signature(secrets) if secrets else None
+        timestamp = admission.claim_timestamp(request, service, secrets, self._held)
+        if timestamp is not None:
+            service.take()
+        proof = timestamp and timestamp.mac
+        await admission.receive_body(request, service, self.spool, signature, proof)
+        self._measures.end(BuildPhase.UPLOAD)
+        service.metrics.received_bytes.inc(self.spool.size)
+        if signature is not None:
+            self._answer = admission.proven(request, signature)
+        self._signed = timestamp
+        service.take()
+        return keys.domain(secrets)
+
+    async def _check(self, domain: str) -> BuildRequest:
+        settings = self._service.settings
+        key = keys.unsealing_key(settings)
+        # A small body may take seconds too: a megabyte of YAML does.
+        async with self._service.large_checks if self.spool.size > LARGE_BYTES else nullcontext():
+            request = await asyncio.to_thread(checked, self.spool, settings, key, domain)
+        self._measures.end(BuildPhase.CHECK)
+        return request
+
+    def _note_end(self, build: Build) -> None:
+        if build.refusal is not None:
+            self._note_refusal(build.refusal)
+            return
+        self._trace.outcome = note_end(self._service.metrics, build)
+        build.release()
+        self._service.unread.add(build.log)
+
+    def _note_refusal(self, refusal: Refusal) -> None:
+        client = client_address(self.request, self._service.settings.trusted_proxies)
+        self._trace.outcome = note_refusal(self._service.metrics, refusal, client)
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _cancel(task: asyncio.Task[None], reason: str) -> Callable[[asyncio.Task[None]], None]:
+    def cancel(gone: asyncio.Task[None]) -> None:
+        if not gone.cancelled():
+            task.cancel(reason)
+
+    return cancel
