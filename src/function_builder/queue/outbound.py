@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -33,8 +34,11 @@ CONNECT_SECONDS: Final = 5.0
 BODY_SECONDS: Final = 2.0
 """How long the body of an answer is read and discarded: its status has decided already."""
 
-MAX_ANSWER_BYTES: Final = 128 * 1024
+MAX_ANSWER_BYTES: Final = 64 * 1024
 """An answer's head and body together; beyond it the connection is closed."""
+
+_MAX_READ_BYTES: Final = 4096
+"""What is parsed between two turns of the event loop: tiny chunks take long to parse."""
 
 MAX_LOOKUPS: Final = 16
 """Names that are looked up at a time."""
@@ -241,7 +245,8 @@ def _connect_words(error: BaseException) -> str:
         return f"no connection within {CONNECT_SECONDS:.0f} s"
     while error.__cause__ is not None:  # anyio's says only that every attempt failed
         error = error.__cause__
-    return str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number else str(error)
 
 
 class _BoundedStream(httpcore2.AsyncNetworkStream):
@@ -260,7 +265,7 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
         """Read some bytes."""
         if self._left[0] <= 0:
             raise httpcore2.ReadError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-        data = await self._stream.read(min(max_bytes, self._left[0]), timeout)
+        data = await self._stream.read(min(max_bytes, _MAX_READ_BYTES, self._left[0]), timeout)
         self._left[0] -= len(data)
         return data
 
