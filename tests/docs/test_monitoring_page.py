@@ -7,6 +7,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from function_builder.builds.build import Outcome
 from function_builder.builds.phases import BuildPhase
+from function_builder.queue.webhooks import CallbackOutcome
 from function_builder.server.metrics import REASONS
 from function_builder.server.prometheus import Metrics
 from tests.chart.monitoring.queries import alerts
@@ -38,6 +39,7 @@ def test_every_metric_is_listed_as_it_is():
 
 def test_every_value_of_a_label_is_explained():
     assert names("outcome") == {outcome.value for outcome in Outcome}
+    assert names("end of a callback's attempt") == set(CallbackOutcome)
     assert names("phase") == {phase.value for phase in BuildPhase}
     reasons = {row[0].strip("`"): int(row[1]) for row in table("reason of a refusal")}
     assert reasons == {reason: int(code) for code, reason in REASONS.items()}

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from function_builder.buildkits.pool import Chosen
 from function_builder.builds.build import Build, Outcome
 from function_builder.builds.phases import BuildPhase, Step
+from function_builder.queue.webhooks import CallbackOutcome
 from function_builder.server.prometheus import Metrics
 from function_builder.server.service import Service
 
@@ -113,6 +114,8 @@ def read_state(service: Service) -> None:
         metrics.placed.labels(chosen.value)
     for step in Step:
         metrics.steps.labels(step.value)
+    for result in CallbackOutcome:
+        metrics.callbacks.labels(result.value)
     for reason in REASONS.values():
         metrics.refusals.labels(reason)
 

@@ -69,6 +69,11 @@ class Metrics:
             "as the one before was lost.",
             ["reason"],
         )
+        self.callbacks = self._counter(
+            "callback_attempts",
+            "Attempts to send a callback, by how they ended.",
+            ["outcome"],
+        )
         self.received_bytes = self._counter("received_bytes", "Bodies of POST /build.")
         self.context_bytes = self._counter("context_bytes", "Content of build contexts received.")
         self.sent_bytes = self._counter("context_sent_bytes", "Content that BuildKit asked for.")

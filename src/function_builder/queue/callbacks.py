@@ -1,0 +1,302 @@
+"""Callbacks on their way: when each is sent, sent again, and given up.
+
+A callback waits in a durable stream until it is delivered or given up, so it outlives this process.
+A failed attempt is stored as a new message with the next attempt's number and time, and only then
+is the old one removed. So a crash at any moment repeats an attempt at most, under the same
+`webhook-id`.
+
+Receivers do not delay each other. A host has a bounded number of attempts at a time, and one only
+while it does not answer or asks for less. A callback for a host that has no place goes back to the
+stream for the time that those before it will take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from function_builder.contract.callback_url import CallbackHosts, CallbackURL
+from function_builder.queue.outbound import Answer, DeliveryError, Outbound
+from function_builder.queue.webhooks import CallbackKeys, CallbackOutcome, Webhook
+
+_log = structlog.get_logger(__name__)
+
+_DELAYS: Final = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0)
+"""Seconds from each attempt to the next one; the last of them from then on."""
+
+GIVE_UP_SECONDS: Final = 75 * 3600.0
+"""From the event; no attempt begins later, but each callback has one."""
+
+_JITTER: Final = 0.1
+_MAX_RETRY_AFTER: Final = 36_000.0
+
+MAX_ATTEMPTS: Final = 64
+"""At a time, in this process."""
+
+MAX_HOST_ATTEMPTS: Final = 8
+"""At a time, to one host."""
+
+_LESS: Final = frozenset({429, 502, 503, 504})
+"""Statuses of a receiver that has too much to do, or stands behind a proxy that cannot reach it."""
+
+_GONE: Final = 410
+_UNSIGNED_SECONDS: Final = 60.0
+_UNAVAILABLE_SECONDS: Final = 1.0
+_LONGEST_PLACE_SECONDS: Final = 600.0
+_MAX_LANES: Final = 1024
+
+
+class Unavailable(Exception):
+    """The stream did not do what was asked; it keeps what it has."""
+
+
+class KeysUnavailable(Exception):
+    """A callback cannot be signed now."""
+
+
+class Delivery(Protocol):
+    """A callback that the stream has handed out, to this process alone for a minute."""
+
+    @property
+    def data(self) -> bytes:
+        """What `Webhook.to_message` wrote."""
+
+    async def done(self) -> None:
+        """Remove it from the stream."""
+
+    async def postpone(self, seconds: float) -> None:
+        """Have it handed out again later."""
+
+
+class Deliveries(Protocol):
+    """The stream. Each method may raise `Unavailable`."""
+
+    async def fetch(self, most: int) -> Sequence[Delivery]:
+        """Wait some seconds for callbacks that are due; none may come."""
+
+    async def publish(self, webhook: Webhook) -> None:
+        """Store a callback once for its id and attempt."""
+
+
+def next_attempt(
+    webhook: Webhook, now: float, retry_after: float | None, chance: float
+) -> float | None:
+    """When the attempt after a failed one is due, in UTC seconds; None: it is given up.
+
+    Args:
+        webhook: with the number of attempts, this one included.
+        now: when it failed.
+        retry_after: the seconds that the receiver asked for; more than 10 hours count as 10 hours.
+        chance: from 0 to 1; the delay is changed by up to a tenth.
+    """
+    delay = _DELAYS[min(webhook.attempt, len(_DELAYS)) - 1]
+    delay *= 1 + _JITTER * (2 * chance - 1)
+    due = now + max(delay, min(retry_after or 0.0, _MAX_RETRY_AFTER))
+    return due if due <= webhook.created + GIVE_UP_SECONDS else None
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The attempts to one host.
+
+    Attributes:
+        running: how many there are.
+        limit: how many there may be.
+        seconds: how long one takes, on average.
+        booked: until when callbacks that had to wait have their times.
+    """
+
+    running: int = 0
+    limit: int = MAX_HOST_ATTEMPTS
+    seconds: float = 0.1
+    booked: float = 0.0
+
+    def book(self, now: float) -> float:
+        """How long a callback has to wait for those before it; at least a second."""
+        self.booked = max(self.booked, now + 1) + self.seconds / self.limit
+        return min(self.booked - now, _LONGEST_PLACE_SECONDS)
+
+    def note(self, seconds: float, *, well: bool) -> None:
+        self.seconds += (seconds - self.seconds) / 4
+        self.limit = MAX_HOST_ATTEMPTS if well else 1
+        if well:
+            self.booked = 0.0
+
+    def idle(self, now: float) -> bool:
+        return not self.running and self.booked < now
+
+
+class Callbacks:
+    """Sends the callbacks of a stream until it is canceled.
+
+    Args:
+        deliveries: the stream.
+        outbound: sends one.
+        hosts: where callbacks may be sent to now; the setting may have changed since the request.
+        keys: what signs a tenant's; it raises `KeysUnavailable`.
+        count: told of each attempt's outcome.
+    """
+
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        outbound: Outbound,
+        hosts: CallbackHosts,
+        keys: Callable[[str], CallbackKeys],
+        count: Callable[[CallbackOutcome], object],
+    ) -> None:
+        self._deliveries = deliveries
+        self._outbound = outbound
+        self._hosts = hosts
+        self._keys = keys
+        self._count = count
+        self._lanes: OrderedDict[str, _Lane] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Send callbacks as they become due.
+
+        Where it is canceled, the attempts under way are given back to the stream.
+        """
+        try:
+            while True:
+                if len(self._tasks) >= MAX_ATTEMPTS:
+                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+                    continue
+                try:
+                    for delivery in await self._deliveries.fetch(MAX_ATTEMPTS - len(self._tasks)):
+                        self._spawn(delivery)
+                except Unavailable as error:
+                    _log.debug("callbacks wait: their stream is away", reason=str(error))
+                    await asyncio.sleep(_UNAVAILABLE_SECONDS)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, delivery: Delivery) -> None:
+        task = asyncio.create_task(self._handle(delivery))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        try:
+            await self._place(delivery)
+        except Unavailable as error:
+            # It is handed out again, so the receiver may get it twice under one id.
+            _log.warning("the end of a callback's attempt is not stored", reason=str(error))
+        except asyncio.CancelledError:
+            with contextlib.suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(1):
+                    await delivery.postpone(0)
+            raise
+        except Exception:  # noqa: BLE001 (a fault in one callback must not end the others)
+            _log.exception("a callback failed in the builder; it is tried again")
+
+    async def _place(self, delivery: Delivery) -> None:
+        """Attempt it, if it is due and its host has a place."""
+        try:
+            webhook = Webhook.parse(delivery.data)
+            url = CallbackURL.parse(webhook.url)
+        except ValueError as error:
+            _log.error("a message in the stream of callbacks is removed", reason=str(error))
+            await delivery.done()
+            return
+        now = time.time()
+        lane = self._lane(url.host, now)
+        if webhook.not_before > now:
+            await delivery.postpone(webhook.not_before - now)
+        elif not self._hosts.allows(url):
+            self._note(
+                CallbackOutcome.FORBIDDEN, webhook, url, reason="not in callback_hosts any more"
+            )
+            await delivery.done()
+        elif lane.running >= lane.limit:
+            await delivery.postpone(lane.book(now))
+        else:
+            lane.running += 1
+            try:
+                await self._attempt(delivery, webhook, url, lane)
+            finally:
+                lane.running -= 1
+
+    def _lane(self, host: str, now: float) -> _Lane:
+        lane = self._lanes.setdefault(host, _Lane())
+        self._lanes.move_to_end(host)
+        if len(self._lanes) > _MAX_LANES:
+            oldest = next(iter(self._lanes))
+            if self._lanes[oldest].idle(now):
+                del self._lanes[oldest]
+        return lane
+
+    async def _attempt(
+        self, delivery: Delivery, webhook: Webhook, url: CallbackURL, lane: _Lane
+    ) -> None:
+        try:
+            keys = self._keys(webhook.tenant)
+        except KeysUnavailable as error:
+            _log.error("callbacks wait: they cannot be signed", reason=str(error))
+            await delivery.postpone(_UNSIGNED_SECONDS)
+            return
+        webhook = dataclasses.replace(webhook, attempt=webhook.attempt + 1)
+        began = time.monotonic()
+        answer: Answer | None = None
+        failure = ""
+        try:
+            headers = webhook.headers(keys, time.time())
+            answer = await self._outbound.post(url, headers, webhook.body)
+        except DeliveryError as error:
+            failure = str(error)
+        lane.note(time.monotonic() - began, well=answer is not None and answer.status not in _LESS)
+        await self._settle(delivery, webhook, url, answer, failure)
+
+    async def _settle(
+        self,
+        delivery: Delivery,
+        webhook: Webhook,
+        url: CallbackURL,
+        answer: Answer | None,
+        failure: str,
+    ) -> None:
+        """Store what follows from an attempt."""
+        status = 0 if answer is None else answer.status
+        details: dict[str, str | int] = {"status": status} if status else {"reason": failure}
+        if 200 <= status < 300:
+            self._note(CallbackOutcome.DELIVERED, webhook, url, **details)
+        elif status == _GONE:
+            self._note(CallbackOutcome.GONE, webhook, url, **details)
+        else:
+            now = time.time()
+            asked = None if answer is None else answer.retry_after
+            due = next_attempt(webhook, now, asked, random.random())  # noqa: S311 (jitter)
+            if due is None:
+                self._note(CallbackOutcome.EXPIRED, webhook, url, **details)
+            else:
+                await self._deliveries.publish(dataclasses.replace(webhook, not_before=due))
+                details["next_seconds"] = round(due - now)
+                self._note(CallbackOutcome.RETRIED, webhook, url, **details)
+        await delivery.done()
+
+    def _note(
+        self, outcome: CallbackOutcome, webhook: Webhook, url: CallbackURL, **details: str | int
+    ) -> None:
+        """Count and log; the URL's path and query may hold a secret, and are left out."""
+        self._count(outcome)
+        tell = _log.info if outcome is CallbackOutcome.DELIVERED else _log.warning
+        tell(
+            f"callback {outcome.value}",
+            build=webhook.build_id,
+            webhook=webhook.id,
+            receiver=url.origin,
+            attempt=webhook.attempt,
+            **details,
+        )
