@@ -1,4 +1,4 @@
-"""The client: where a daemon is, and what it can be asked."""
+"""The client: the address of a daemon, and the requests to it."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ __all__ = ["Client", "TLSConfig"]
 class Client:
     """A BuildKit daemon.
 
-    Every solve and every other request has a connection of its own: a solve's end is the end
-    of all that it left behind, new certificates count from the next request on, and a daemon
-    that was restarted is found again. Leaving the client's block closes what is still open.
+    Every solve and every other request has its own connection. So BuildKit ends all work of a solve
+    with its connection, the next request uses new certificates, and it finds a restarted daemon.
+    Leaving the client's block closes open connections.
 
-    ``timeouts`` limits what a lost daemon takes; put other waits under ``asyncio.timeout``.
+    ``timeouts`` limits the waits for a lost daemon; use ``asyncio.timeout`` for others.
 
     Args:
         address: ``unix:///path/to/buildkitd.sock`` or ``tcp://host:port``.
-        tls: for a daemon that speaks TLS, on TCP. An ``ssl.SSLContext`` is used as it is, with
+        tls: for a daemon with TLS, on TCP. An ``ssl.SSLContext`` is used unchanged, with
             ``h2`` as its only ALPN protocol; the daemon's certificate must name the address's host.
         timeouts: how many seconds the client waits.
 
@@ -103,21 +103,21 @@ class Client:
         ref: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Solve:
-        """Prepare a solve; entering what is returned starts it.
+        """Prepare a solve; ``async with`` starts it.
 
         Args:
-            frontend: what reads the build's description.
+            frontend: the program that reads the build's description.
             frontend_attrs: for the Dockerfile frontend ``filename``, ``target``,
                 ``platform`` (several with commas), ``build-arg:NAME``, ``label:NAME``,
                 ``no-cache`` and so on (BuildKit's ``frontend/dockerui/config.go``).
-            exporters: where the result goes; none: it stays in the cache.
-            cache_imports: caches to look into.
-            cache_exports: caches to fill.
-            attachables: what BuildKit may ask of this client, such as FileSync, Auth and
-                Secrets. Health is always there.
-            shared_key: names the build context for incremental transfers. Of two sessions
-                with one key, BuildKit asks the later one only for files whose metadata
-                differ from what the earlier one announced.
+            exporters: where the result goes; without one it stays in the cache.
+            cache_imports: caches to read.
+            cache_exports: caches to write.
+            attachables: the services that this client offers BuildKit, such as FileSync, Auth and
+                Secrets. Health is always included.
+            shared_key: names the build context for incremental transfers. In a later session with
+                the same key, BuildKit only asks for files whose metadata differ from those
+                announced before.
             denied_sources: regular expressions (RE2) of the sources that BuildKit must not read,
                 such as ``^https?://127[.]`` (BuildKit's ``sourcepolicy``).
             internal: keep the solve out of BuildKit's history.
@@ -161,7 +161,7 @@ class Client:
         """Build a directory with its Dockerfile. For everything else there is ``solve``.
 
         BuildKit receives the whole context each time, so the image always has the directory's
-        content. Incremental transfers take ``solve`` and its ``shared_key``.
+        content. For incremental transfers, use ``solve`` with ``shared_key``.
 
         Args:
             path: the build context.
@@ -182,7 +182,7 @@ class Client:
         Raises:
             SolveError: the build failed.
             ConnectionFailed: the daemon cannot be reached.
-            ConnectionLost: the daemon vanished.
+            ConnectionLost: the connection to the daemon was lost.
             ValueError: ``push`` without a name.
         """
         if push and not name:
@@ -211,14 +211,14 @@ class Client:
     async def resolve_image(
         self, reference: str, *, attachables: Iterable[Attachable] = ()
     ) -> None:
-        """Let BuildKit ask a registry for an image; its layers are not fetched.
+        """Make BuildKit ask a registry for an image, without fetching its layers.
 
         Args:
-            reference: in full and with a tag: ``docker.io/library/busybox:latest``.
+            reference: the full name with a tag: ``docker.io/library/busybox:latest``.
             attachables: such as Auth.
 
         Raises:
-            SolveError: the registry has no such image, or BuildKit cannot tell.
+            SolveError: the registry does not have the image, or BuildKit cannot find out.
         """
         session = Session((Health(), *attachables), shared_key="")
         request = solve_request(
@@ -236,14 +236,14 @@ class Client:
             await solve.result()
 
     async def info(self, *, answer_timeout: float | None = None) -> BuildKitVersion:
-        """Which BuildKit answers; also the cheapest proof that one does.
+        """BuildKit's version; also the cheapest check that a daemon answers.
 
         Args:
-            answer_timeout: seconds that a daemon which has accepted the connection may take for
-                its first word, beside ``Timeouts.connect``; None: that covers both.
+            answer_timeout: seconds from the connection to the daemon's first frame, in addition to
+                ``Timeouts.connect``; None: ``Timeouts.connect`` includes them.
 
         Raises:
-            BuildKitError: none does, as for every request here.
+            BuildKitError: no daemon answers, as for every request here.
         """
         async with self._connect(answer_timeout) as connection:
             reply = await calls.unary(
@@ -252,7 +252,7 @@ class Client:
         return version(reply.version)
 
     async def list_workers(self, *, filters: Iterable[str] = ()) -> list[WorkerInfo]:
-        """The daemon's workers and their platforms; filters are containerd's."""
+        """The daemon's workers and their platforms; filters have containerd's syntax."""
         async with self._connect() as connection:
             reply = await calls.unary(
                 connection.channel,
@@ -263,7 +263,7 @@ class Client:
         return [worker_info(record) for record in reply.record]
 
     async def disk_usage(self, *, filters: Iterable[str] = ()) -> list[UsageRecord]:
-        """The records of the build cache; filters as ``type==source.local``."""
+        """The records of the build cache; filters such as ``type==source.local``."""
         async with self._connect() as connection:
             reply = await calls.unary(
                 connection.channel,
@@ -274,11 +274,11 @@ class Client:
         return [usage_record(record) for record in reply.record]
 
     async def prune(self, **options: Unpack[PruneOptions]) -> list[UsageRecord]:
-        """Delete from the build cache; the records that are gone."""
+        """Delete records of the build cache, and return them."""
         return [record async for record in self.iter_prune(**options)]
 
     async def iter_prune(self, **options: Unpack[PruneOptions]) -> AsyncIterator[UsageRecord]:
-        """Delete from the build cache, and tell each record as it goes."""
+        """Delete records of the build cache, and yield each one when it is deleted."""
         request = pb.PruneRequest(
             filter=options.get("filters", ()),
             all=options.get("all", False),

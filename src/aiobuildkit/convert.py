@@ -1,6 +1,6 @@
-"""The wire's messages into the model's: status events, results, build cache records, workers.
+"""Convert protobuf messages to the model: status events, results, cache records, workers.
 
-The one place where both are known.
+No other module knows both.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def worker_info(message: pb.WorkerRecord) -> model.WorkerInfo:
 
 
 def version(message: pb.BuildKitVersion) -> model.BuildKitVersion:
-    """Who answers."""
+    """The reply of ``Control/Info``."""
     return model.BuildKitVersion(message.package, message.version, message.revision)
 
 
@@ -136,5 +136,5 @@ def _ranges(messages: Iterable[pb.Range]) -> tuple[SourceRange, ...]:
 
 
 def _text(data: bytes) -> str:
-    """What is not UTF-8 is shown as such; it must not hide the rest."""
+    """Replace bytes that are not UTF-8, so that the rest can be shown."""
     return data.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What BuildKit adds to a failed solve's status: JSON in the place of protobuf.
+"""The details that BuildKit adds to a failed solve's status: JSON instead of protobuf.
 
 Sources: BuildKit's ``solver/errdefs`` (Source, Vertex, Frontend) and
 ``frontend/gateway/pb/exit.go`` (ExitMessage), encoded by ``util/grpcerrors/grpcerrors.go``.
@@ -19,7 +19,7 @@ __all__ = ["solve_error"]
 
 
 def solve_error(error: RPCError) -> SolveError:
-    """The same error, with what its details say of the build."""
+    """The same error, with the fields that its details contain."""
     sources = _found(error, "errdefs.Source+json")
     exits = _found(error, "gatewayapi.ExitMessage+json")
     vertexes = _found(error, "errdefs.Vertex+json")
@@ -40,7 +40,7 @@ def _found(error: RPCError, name: str) -> list[dict[str, Any]]:
 
 
 def _decode(detail: ErrorDetail) -> dict[str, Any] | None:
-    """Details are extras: one that cannot be read must not hide the error itself."""
+    """A detail, or None: one that cannot be parsed must not hide the error itself."""
     try:
         value = json.loads(detail.value)
     except ValueError:

@@ -1,15 +1,15 @@
-"""What can go wrong between a client and BuildKit, and whose fault it is.
+"""The errors of this package, and whose fault each one is.
 
 ::
 
     BuildKitError
     ├── ConnectionFailed    the daemon cannot be reached, or TLS or ALPN failed
-    ├── ConnectionLost      the daemon was there and vanished before it had answered
+    ├── ConnectionLost      the connection was lost before the daemon answered
     ├── ProtocolError       the daemon broke HTTP/2 or gRPC
     └── RPCError            the daemon answered with a gRPC status other than OK
-        └── SolveError      that answer ended a solve: the build's own failure
+        └── SolveError      the same for a solve: the build failed
 
-An error raised because of another one carries it as ``__cause__``.
+``__cause__`` is the error that caused this one.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class StatusCode(IntEnum):
 
     @classmethod
     def of(cls, number: int) -> StatusCode:
-        """The code for a number from the wire; UNKNOWN where gRPC defines none."""
+        """The code of a number; UNKNOWN if gRPC does not define it."""
         try:
             return cls(number)
         except ValueError:
@@ -66,7 +66,7 @@ class StatusCode(IntEnum):
 
 
 class BuildKitError(Exception):
-    """The base of everything that this package raises on its own account."""
+    """The base class of this package's errors."""
 
 
 class ConnectionFailed(BuildKitError):
@@ -83,11 +83,11 @@ class ConnectionFailed(BuildKitError):
 
 
 class ConnectionLost(BuildKitError):
-    """The daemon closed or lost the connection before it had answered."""
+    """The connection to the daemon was closed or lost before its answer."""
 
 
 class ProtocolError(BuildKitError):
-    """The daemon sent what HTTP/2 or gRPC forbids."""
+    """The daemon violated HTTP/2 or gRPC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +137,10 @@ class SolveError(RPCError):
     """A build failed; ``str()`` is BuildKit's message without any prefix.
 
     Attributes:
-        source: the instruction at fault, if BuildKit named one.
+        source: the instruction that failed, if BuildKit named one.
         exit_code: of the process that failed, if one did.
         vertex: digest of the vertex that failed, if BuildKit named one.
-        in_frontend: whether the frontend failed: it reads the Dockerfile and resolves base images.
+        in_frontend: whether the frontend failed, which reads the Dockerfile and finds base images.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ class HostPort(NamedTuple):
         """Read `host:port`, `[::1]:port` or `:port`.
 
         Raises:
-            ValueError: it is none of them.
+            ValueError: it has another form.
         """
         host, colon, port = text.strip().rpartition(":")
         literal = host.startswith("[") and host.endswith("]")
@@ -41,12 +41,12 @@ class HostPort(NamedTuple):
 
     @property
     def everywhere(self) -> bool:
-        """Whether it stands for every address of this machine, of IPv4, IPv6 or both."""
+        """Whether it means every address of this machine: IPv4, IPv6 or both."""
         return self.host in ("", "0.0.0.0", "::")  # noqa: S104 (compared, not listened on)
 
     @property
     def local(self) -> HostPort:
-        """The address at which this machine itself reaches a listener on this one."""
+        """The address at which this machine reaches a listener on this address."""
         if not self.everywhere:
             return self
         return self._replace(host="::1" if self.host == "::" else "127.0.0.1")

@@ -1,4 +1,4 @@
-"""The few graphs that this client makes by itself, in BuildKit's low-level form (LLB)."""
+"""Build graphs that this client makes itself, in BuildKit's low-level form (LLB)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["image_source"]
 
 
 def image_source(reference: str) -> pb.Definition:
-    """A graph whose result is an image, asked of its registry even if BuildKit holds it.
+    """A graph whose result is an image that BuildKit looks up in its registry, even if it has it.
 
     Args:
-        reference: in full, such as ``docker.io/library/busybox:latest``. BuildKit answers for one
-            with a digest from what it holds.
+        reference: the full name, such as ``docker.io/library/busybox:latest``. For a name with a
+            digest, BuildKit would use its own copy.
 
     Sources: BuildKit's ``client/llb/source.go`` (Image), ``solver/pb/attr.go``.
     """

@@ -1,4 +1,4 @@
-"""What the client takes and gives, free of protobuf.
+"""The values of the client's API, without protobuf.
 
 The names are BuildKit's (``client/graph.go``, ``client/diskusage.go``,
 ``client/workers.go``). Instants are nanoseconds since the Unix epoch, UTC, or None where
@@ -41,12 +41,12 @@ class Timeouts:
 
     Attributes:
         connect: for the connection, TLS, and the daemon's first HTTP/2 frame, together.
-        silence: for a sign of life during a solve; then the daemon is lost. BuildKit asks for the
-            session's health every 5 s.
-        status: for a further status event when the solve has ended; then its events have ended.
-        first_status: the same, where the solve ended before its first event. BuildKit may not have
+        silence: for any data from the daemon during a solve; then the daemon is lost. BuildKit
+            checks the session's health every 5 s.
+        status: for another status event after the solve has ended; then the events end.
+        first_status: the same, if the solve ended before its first event. BuildKit may not have
             begun it.
-        close: for the last bytes of a connection, such as a cancellation, to leave.
+        close: for sending the last bytes of a connection, such as a cancellation.
     """
 
     connect: float = 10
@@ -60,12 +60,12 @@ class PruneOptions(TypedDict, total=False):
     """What ``Client.prune`` removes: everything that is not in use, unless limited here.
 
     Attributes:
-        filters: which records may go, as ``type==source.local``.
-        all: also those that BuildKit would keep for itself, such as frontends' images.
-        keep_duration: seconds for which an unused record stays.
-        reserved_space: bytes that are never freed.
-        max_used_space: bytes above which records go.
-        min_free_space: bytes that the disk is to have free.
+        filters: only records that match, such as ``type==source.local``.
+        all: also internal records, such as frontends' images.
+        keep_duration: seconds for which unused records are kept.
+        reserved_space: bytes that are always kept.
+        max_used_space: bytes above which records are removed.
+        min_free_space: bytes that should be free on the disk.
     """
 
     filters: Iterable[str]
@@ -78,7 +78,7 @@ class PruneOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """Where the result goes: ``Exporter("image", {"name": "r/a:b", "push": "true"})``."""
+    """An exporter of the result: ``Exporter("image", {"name": "r/a:b", "push": "true"})``."""
 
     type: str
     attrs: Mapping[str, str] = field(default_factory=dict)
@@ -94,9 +94,9 @@ class CacheEntry:
 
 @dataclass(frozen=True, slots=True)
 class Vertex:
-    """One step of the build graph, as it stands when the event was sent.
+    """One step of the build graph, in its state when the event was sent.
 
-    A vertex comes several times: announced, started, completed. ``error`` is empty unless
+    Each vertex has several events: announced, started, completed. ``error`` is empty unless
     it failed; a vertex that was cancelled with its build fails too.
     """
 
@@ -151,7 +151,7 @@ class VertexWarning:
 
 @dataclass(frozen=True, slots=True)
 class StatusEvent:
-    """What happened in a build since the event before."""
+    """The changes in a build since the previous event."""
 
     vertexes: tuple[Vertex, ...] = ()
     statuses: tuple[VertexStatus, ...] = ()
@@ -161,7 +161,7 @@ class StatusEvent:
 
 @dataclass(frozen=True, slots=True)
 class SolveResult:
-    """A solve that ended well; the keys are those of the exporters."""
+    """The result of a successful solve; the exporters define the keys."""
 
     exporter_response: Mapping[str, str]
 
@@ -172,7 +172,7 @@ class SolveResult:
 
     @property
     def platform(self) -> Platform | None:
-        """Platform of the image; None when there are several, or BuildKit did not say."""
+        """Platform of the image; None if there are several, or BuildKit did not send it."""
         try:
             descriptor = json.loads(
                 base64.b64decode(self.exporter_response.get("containerimage.descriptor", ""))
@@ -214,7 +214,7 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class BuildKitVersion:
-    """Which program answers: ``package`` is its Go module, ``revision`` its commit."""
+    """The daemon's version: ``package`` is its Go module, ``revision`` its commit."""
 
     package: str
     version: str

@@ -1,8 +1,8 @@
 """One solve: a connection that carries its session, its status and the solve itself.
 
-There is no call that cancels a solve: resetting the Solve call does, and so does the end of
-the connection. Losing only the session does not (a step that runs goes on), so that case is
-turned into a cancellation here.
+BuildKit has no call that cancels a solve. A reset of the Solve call cancels it, and so does the end
+of the connection. A lost session does not: a running step continues. So this module cancels the
+solve in that case.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ __all__ = ["CONTROL", "Solve", "solve_request"]
 CONTROL = "/moby.buildkit.v1.Control"
 
 _SILENT_SPANS = 3
-"""Parts of ``Timeouts.silence``, each measured alone, because a pause of our own process must not
-count as the daemon's."""
+"""Parts of ``Timeouts.silence``, each measured separately, so that a pause of our own process does
+not count as silence of the daemon."""
 
 
 class Solve:
     """A running solve, made by ``Client.solve``.
 
     An asynchronous context manager: entering starts the solve, and leaving early cancels it.
-    Iterating gives the status events, and ends when the solve and its status stream have;
-    whether the solve went well, ``result`` says.
+    Iteration yields the status events, and ends with the solve and its status stream. ``result``
+    returns the result, or raises the solve's error.
 
     Attributes:
         ref: BuildKit's name for this solve.
@@ -103,7 +103,7 @@ class Solve:
         except ConnectionLost:
             message = None
         except RPCError:
-            # There is no status of what is over; but its end may be told a moment later.
+            # BuildKit has no status for an ended solve, but may report its end a little later.
             await asyncio.wait([self._outcome], timeout=self._timeouts.first_status)
             if not self._outcome.done():
                 raise
@@ -115,17 +115,17 @@ class Solve:
         return status_event(calls.parse(pb.StatusResponse, message))
 
     async def result(self) -> SolveResult:
-        """Wait until the solve has ended. Status events need not be read for that.
+        """Wait until the solve has ended. Unread status events do not delay it.
 
         Raises:
             SolveError: the build failed, or was cancelled (CANCELLED).
-            ConnectionLost: the daemon vanished, or dropped the session.
-            ProtocolError: the daemon broke the protocol.
+            ConnectionLost: the connection was lost, or the daemon dropped the session.
+            ProtocolError: the daemon violated the protocol.
         """
         return await asyncio.shield(self._outcome)
 
     def cancel(self) -> None:
-        """Stop the solve if it still runs. Status events go on until BuildKit ends them."""
+        """Cancel the solve if it still runs. Status events continue until BuildKit ends them."""
         if not self._outcome.done():
             self._call.cancel(_cancelled())
 
@@ -143,7 +143,7 @@ class Solve:
         lost = ConnectionLost("BuildKit dropped the session in the middle of the solve")
         try:
             await self._session.run(tunnel)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the session is gone
+        except Exception as error:  # noqa: BLE001 (any exception ends the session)
             lost.__cause__ = error
         if not self._outcome.done():
             self._call.cancel(lost)
@@ -154,7 +154,7 @@ class Solve:
         except asyncio.CancelledError:
             self._outcome.set_exception(_cancelled())
             raise
-        except Exception as error:  # noqa: BLE001 - without an outcome its reader would wait forever
+        except Exception as error:  # noqa: BLE001 (without an outcome, a reader would wait forever)
             self._outcome.set_exception(error)
         finally:
             self._outcome.exception()  # a caller who does not ask for the result may do so
@@ -166,7 +166,7 @@ class Solve:
         except SolveError:
             raise
         except RPCError as error:
-            # The details hold the Dockerfile, which may have a megabyte.
+            # The details contain the Dockerfile, which may have a megabyte.
             raise await asyncio.to_thread(solve_error, error) from error.__cause__
 
     async def _hear_out(self) -> None:
@@ -207,7 +207,7 @@ def solve_request(
     """The request of a solve, as BuildKit's ``client/solve.go`` makes it."""
     attrs = dict(frontend_attrs)
     if cache_imports:
-        # Frontends learn of caches by this attribute; the solver, by the request's own field.
+        # Frontends read the caches from this attribute, and the solver from the request's field.
         entries = [{"Type": each.type, "Attrs": dict(each.attrs)} for each in cache_imports]
         attrs["cache-imports"] = json.dumps(entries)
     return pb.SolveRequest(

@@ -1,1 +1,1 @@
-"""Which files of a directory BuildKit gets, and how they are sent, without I/O."""
+"""The choice of files that BuildKit gets, and the transfer protocol, without I/O."""

@@ -1,9 +1,9 @@
-"""The regular expressions that a .dockerignore's patterns stand for: Go's, and Python's for most.
+"""Translate the patterns of a .dockerignore to Go's regular expressions, and most also to Python's.
 
-In Python's none backtracks over more than one star: all others are in atomic groups, which is sound
-because the next star can take in whatever an earlier place would have left over. So matching takes
-at most the length of the path times that of the pattern. A name with a line feed is where they may
-differ: between two ``**``, of which Go's stop at one.
+Python's expressions backtrack over one star only. All other stars are in atomic groups. This is
+correct because the next star can match the text that an earlier match would have left. So matching
+takes at most the length of the path times that of the pattern. The two may differ for a name with a
+line feed between two ``**``, because Go's stop there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _GO_EXPRESSIONS: Final = {"*": "[^/]*", "?": "[^/]"} | {char: f"\\{char}" for ch
 
 
 def go_expression(pattern: str) -> str:
-    """The regular expression that moby makes of a pattern."""
+    """The regular expression that moby makes from a pattern."""
     out = "^"
     position = 0
     while position < len(pattern):
@@ -31,7 +31,7 @@ def go_expression(pattern: str) -> str:
             out += char + pattern[position : position + 1]
             position += 1
         else:
-            # Not all that regular expressions give a meaning is escaped there, so nor here.
+            # As in moby, not all special characters of regular expressions are escaped.
             out += _GO_EXPRESSIONS.get(char, char)
     return out + "$"
 
@@ -57,12 +57,11 @@ _TOKEN: Final = re.compile(
 
 
 def python_expression(pattern: str) -> str | None:
-    """Translate a pattern whose wildcards keep to whole names to Python's syntax.
+    """Translate a pattern to Python's syntax.
 
-    None for one with characters that mean something else to Go, or with a ``**`` that is a part
-    of a name.
+    None for a pattern with characters that Go reads differently, or with a ``**`` inside a name.
     """
-    # The pattern in blocks, between which ** stands.
+    # The pattern in blocks that ** separates.
     blocks: list[list[str]] = [[]]
     previous = _SLASH
     position = 0
@@ -83,8 +82,8 @@ def python_expression(pattern: str) -> str | None:
     if not others:
         return _names(first, _END)
     *middle, last = others
-    # The first place where a block between two ** matches will do: it ends with a slash, so the
-    # second ** can take in all that a later place would have skipped.
+    # The first match of a block between two ** is enough: it ends with a slash, so the
+    # second ** can match all text before a later match.
     between = "".join(f"(?>(?:.*?/)??{_names(block, '')})" for block in middle)
     ending = f"(?:.*/)?{_names(last, _END)}" if last else ".*"
     return _names(first, "") + between + ending
@@ -125,6 +124,6 @@ def _name(items: list[str], end: str) -> str:
     if not pieces:
         return head + end
     *middle, last = pieces
-    # Here too the first place will do for each piece that another star follows.
+    # Also here, the first match is enough for each piece before another star.
     between = "".join(f"(?>[^/]*?{piece})" for piece in middle if piece)
     return f"{head}{between}(?>[^/]*{last}{end})"

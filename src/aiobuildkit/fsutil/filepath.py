@@ -1,4 +1,4 @@
-"""What BuildKit's side means by paths and globs: Go's ``path/filepath`` on unix."""
+"""Paths and globs as BuildKit reads them: Go's ``path/filepath`` on unix."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _SHOWN: Final = 100
 
 
 class BadPattern(ValueError):
-    """A pattern is malformed, or would cost more than is allowed.
+    """A pattern is malformed, or too costly.
 
     Attributes:
-        reason: which of these it is; the whole text holds the pattern's beginning too.
-        pattern: all of it.
+        reason: why; ``str()`` also contains the beginning of the pattern.
+        pattern: the whole pattern.
     """
 
     def __init__(self, reason: str, pattern: str) -> None:
@@ -30,7 +30,7 @@ class BadPattern(ValueError):
 def clean(path: str) -> str:
     """The shortest equivalent path: ``filepath.Clean``."""
     cleaned = posixpath.normpath(path)
-    # POSIX gives two leading slashes a meaning; Go does not.
+    # In POSIX two leading slashes have a meaning; in Go they do not.
     return cleaned[1:] if cleaned.startswith("//") else cleaned
 
 
@@ -58,7 +58,7 @@ _Token: TypeAlias = _Class | _Any | str
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """What stands between two stars, where a star may come first."""
+    """One star or more, and the text up to the next star."""
 
     star: bool
     tokens: tuple[_Token, ...]
@@ -68,9 +68,9 @@ class _Chunk:
 class Glob:
     """A pattern of ``filepath.Match``, for single names.
 
-    A name takes time proportional to the product of both lengths at most, whatever the pattern:
-    a star takes the first place where what follows it fits, since the next star can take in all
-    that a later place would have skipped.
+    Matching takes at most time proportional to the product of both lengths. A star uses the first
+    place where the text after it matches, because the next star can match all text before a later
+    place.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -81,8 +81,8 @@ class Glob:
         """Whether the whole of a name matches; a name has no slash.
 
         Raises:
-            BadPattern: the pattern is malformed; unnoticed, as in Go, if the name differs from it
-                before the star that comes before the mistake.
+            BadPattern: the pattern is malformed. As in Go, this is not noticed if the name differs
+                before the last star in front of the mistake.
         """
         position = 0
         for number, chunk in enumerate(self._chunks, 1):
@@ -100,7 +100,7 @@ class Glob:
         return position == len(name)
 
 
-# A star, or several, and what follows up to the next star outside of brackets.
+# One star or more, and the text up to the next star outside brackets.
 _CHUNK: Final = re.compile(
     r"""
     (?=.) \** (?: \\. | \\\Z | [^*\[\\] | \[ (?: \\. | \\\Z | [^\]\\] )* )*

@@ -1,11 +1,11 @@
-"""Which entries of a tree a FileSync call gets.
+"""The entries of a tree that a FileSync call gets.
 
-The call's metadata name patterns and paths; the sources of record are BuildKit's
-``session/filesync/filesync.go`` for their form and fsutil's ``filter.go`` for their effect.
+The call's metadata have patterns and paths. Sources: BuildKit's ``session/filesync/filesync.go``
+(their form) and fsutil's ``filter.go`` (their effect).
 
-Patterns come from the sender of the context. Their own bounds (`fsutil.patternmatcher`) limit
-what one path takes, and a tree has many; so a selection has a budget too, in processor time: a
-count of characters to compare would either refuse long lists of plain patterns or bound nothing.
+Patterns come from the sender of the context. `fsutil.patternmatcher` limits the time for one path,
+but a tree has many paths, so a selection also has a budget of CPU time. A limit on characters to
+compare would either refuse long lists of plain patterns, or be too high to limit the time.
 """
 
 from __future__ import annotations
@@ -27,23 +27,22 @@ if TYPE_CHECKING:
 __all__ = ["BUDGET", "Wanted", "pieces", "select"]
 
 BUDGET: Final = 10
-"""Seconds of processor time for a selection: twenty times what 200,000 entries take with a few
-patterns."""
+"""Seconds of CPU time for a selection: twenty times that of 200,000 entries with a few patterns."""
 
 _PIECE: Final = 0.02
-"""Seconds after which a piece of a selection ends, so that who asked for it can give up."""
+"""Seconds of CPU time for a piece of a selection, after which the caller can cancel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a call asks for.
+    """The entries that a call asks for.
 
     Attributes:
-        dir_name: which tree.
-        include: patterns, of which a path or one of its directories must match one; all if empty.
-        exclude: patterns that it must not match.
-        follow: paths that, with what links in them lead to, are included too; the whole tree if
-            there are neither these nor patterns to include.
+        dir_name: the name of the tree.
+        include: a path, or one of its directories, must match one of these patterns; empty: all.
+        exclude: a path must not match these patterns.
+        follow: paths that are included too, with the targets of links in them. Without these and
+            `include`, the whole tree is included.
     """
 
     dir_name: str = ""
@@ -53,7 +52,7 @@ class Wanted:
 
     @classmethod
     def parse(cls, metadata: Mapping[str, Sequence[str]]) -> Wanted:
-        """Read a call's metadata: a value a header, query-escaped where a marker says so."""
+        """Read a call's metadata: one header for each value, query-escaped if a marker says so."""
         return cls(
             dir_name=next(iter(_values(metadata, "dir-name")), ""),
             include=_values(metadata, "include-patterns"),
@@ -71,7 +70,7 @@ def _values(metadata: Mapping[str, Sequence[str]], key: str) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class _Directory:
-    """A directory that the walk is in."""
+    """A directory that contains the current entry."""
 
     prefix: str
     entry: Entry
@@ -80,14 +79,14 @@ class _Directory:
 
 
 def pieces(entries: Sequence[Entry], wanted: Wanted) -> Iterator[list[Entry]]:
-    """What `select` gives, in pieces, which may be empty.
+    """The entries of `select`, in pieces, which may be empty.
 
-    A piece computes for some 20 ms, so it is for a worker thread. Single steps, such as to take
-    all patterns apart, may last longer, but other threads have their turns meanwhile.
+    A piece computes for about 20 ms, so it is for a worker thread. A single step, such as parsing
+    all patterns, may take longer, but other threads run meanwhile.
 
     Raises:
-        BadPattern: as `select` does, and where all pieces took more than `BUDGET`.
-        OSError: as `select` does.
+        BadPattern: as in `select`, and if all pieces together take more than `BUDGET`.
+        OSError: as in `select`.
     """
     steps = select(entries, wanted)
     began = time.thread_time()
@@ -101,7 +100,7 @@ def pieces(entries: Sequence[Entry], wanted: Wanted) -> Iterator[list[Entry]]:
                 " ".join(patterns[:10]),
             )
         yield [entry for entry in piece if entry is not None]
-        # Not counted is what the thread does between two pieces; it need not be the same one.
+        # Time between two pieces does not count. Each piece may run in another thread.
         began = time.thread_time()
 
 
@@ -116,20 +115,20 @@ def _piece(steps: Iterator[Entry | None]) -> list[Entry | None]:
 
 
 def select(entries: Sequence[Entry], wanted: Wanted) -> Iterator[Entry | None]:
-    """Walk a tree and give what a call gets, in order.
+    """Walk a tree and yield a call's entries, in order.
 
-    A directory that is not wanted itself comes before the first entry in it that is.
+    A directory that is not included itself comes before its first entry that is included.
 
     Args:
         entries: in fsutil's order, every parent present.
-        wanted: what the call asks for.
+        wanted: the call's selection.
 
     Yields:
-        An entry, or None for a step without one, so that the caller can do something else.
+        An entry, or None, so that the caller can do something else in between.
 
     Raises:
         BadPattern: a pattern is malformed or too costly.
-        OSError: what is in a directory may be wanted, and is not known.
+        OSError: entries of an unreadable directory may be included.
     """
     include = yield from _included(entries, wanted)
     filters = []
@@ -194,7 +193,7 @@ def _unreadable(directory: Entry) -> OSError:
 
 
 def _give(parents: Sequence[_Directory]) -> Iterator[Entry]:
-    """The directories that have not been given yet; who is given, so is all above."""
+    """The directories that have not been yielded yet; parents are yielded first."""
     if not parents[-1].given:
         for parent in parents:
             if not parent.given:
@@ -203,10 +202,10 @@ def _give(parents: Sequence[_Directory]) -> Iterator[Entry]:
 
 
 class _Filter:
-    """Patterns that say what is kept, or what is not.
+    """Patterns that include entries, or that exclude them.
 
     Attributes:
-        keeps: whether what matches is kept.
+        keeps: whether matching entries are included.
     """
 
     def __init__(self, patterns: Sequence[str], *, keeps: bool) -> None:
@@ -215,5 +214,5 @@ class _Filter:
         self._below = Below(self.matcher, exceptions=not keeps)
 
     def goes_on_below(self, kept: bool, prefix: str) -> bool:
-        """Whether anything in a directory, kept or not, may be kept."""
+        """Whether a directory, included or not, may have included entries."""
         return kept or self._below.may_match(prefix)

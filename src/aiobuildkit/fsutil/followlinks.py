@@ -1,8 +1,8 @@
-"""Which paths a COPY can touch: its sources, and what the symbolic links in them lead to.
+"""The paths that a COPY can read: its sources, and the targets of symbolic links in them.
 
-BuildKit names the sources of its COPYs (``followpaths``), and the side that has the files resolves
-them. The source of record is fsutil's ``followlinks.go``; as there, wildcards are looked at only to
-find links among what they match, and a link is followed for the first path through it only.
+BuildKit sends the sources of COPYs (``followpaths``), and the side with the files resolves them.
+Source: fsutil's ``followlinks.go``. As there, wildcards are only matched to find links, and a link
+is only followed for the first path through it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Links", "outermost"]
 
 _LONGEST: Final = 4096
-"""No path is longer (Linux's PATH_MAX); what links make longer leads nowhere."""
+"""Linux's PATH_MAX. A path that links make longer does not exist."""
 
 _WILDCARD: Final = re.compile(r"(?:[^\\*?\[]|\\.)*[*?\[]", re.DOTALL)
-"""A name up to its first wildcard that is not escaped."""
+"""A name up to its first unescaped wildcard."""
 
 
 class Links:
@@ -41,14 +41,13 @@ class Links:
                 self._names[directory].append(name)
 
     def follow(self, paths: Iterable[str]) -> Generator[None, None, list[str] | None]:
-        """Resolve paths, whose names may hold wildcards; absolute ones are the tree's too.
+        """Resolve paths, whose names may have wildcards; absolute ones begin at the tree's root.
 
-        It can take long where there are many wildcards and many links, so it stops now and then
-        for the caller to do something else.
+        Many wildcards and many links take long, so it yields for the caller to do something else.
 
         Returns:
-            The paths to include, outermost only: links on the way and what is behind them. None
-            if that is the whole tree.
+            The paths to include, without those below another: links, and their targets. None for
+            the whole tree.
         """
         resolved: set[str] = set()
         waiting = list(paths)[::-1]
@@ -70,7 +69,7 @@ class Links:
         return outermost(sorted(resolved))
 
     def _targets_of(self, path: str) -> Generator[None, None, list[str]]:
-        """Where a link leads, or all links that a last name with wildcards matches."""
+        """The target of a link, or of all links that a last name with wildcards matches."""
         directory, _, name = path.rpartition("/")
         if not _WILDCARD.match(name):
             return [self._targets[path]] if path in self._targets else []
@@ -91,9 +90,9 @@ def _matches(glob: Glob, name: str) -> bool:
 
 
 def outermost(paths: Sequence[str]) -> list[str] | None:
-    """Leave out paths that are below the one before; None where one is the root.
+    """Remove paths that are below the previous one; None if one is the root.
 
-    It is for sorted paths; upstream applies it to others too, so absolute ones vanish.
+    It expects sorted paths. Upstream also applies it to others, which removes absolute ones.
     """
     kept: list[str] = []
     last = ""

@@ -1,6 +1,6 @@
 """The lines of a .dockerignore as patterns.
 
-The source of record is ``ignorefile.go`` of moby/patternmatcher, which BuildKit uses.
+Source: ``ignorefile.go`` of moby/patternmatcher, which BuildKit uses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["IgnoreLine", "ignore_lines", "ignore_matcher"]
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _MAX_LINE_BYTES: Final = 64 * 1024
-"""Go's bufio.Scanner fails on a line of this length, its newline included."""
+"""Go's bufio.Scanner fails on a line of this length, including the newline."""
 
 
 class IgnoreLine(NamedTuple):
@@ -42,17 +42,17 @@ def ignore_lines(content: bytes) -> list[IgnoreLine]:
         text = line.removesuffix(b"\r").decode("utf-8", "surrogateescape")
         if len(line) >= _MAX_LINE_BYTES:
             raise BadPattern(f"line {number} is longer than {_MAX_LINE_BYTES - 1} bytes", text)
-        # A comment begins at its line's first character: after a space it is a pattern.
+        # Only a `#` at the start of a line begins a comment; after a space it is a pattern.
         if not text.startswith("#") and (pattern := _pattern(text.strip(SPACES))):
             lines.append(IgnoreLine(number, pattern))
     return lines
 
 
 def ignore_matcher(content: bytes) -> PatternMatcher:
-    """Make an ignore file's patterns ready to be matched.
+    """Compile the patterns of an ignore file.
 
     Raises:
-        BadPattern: a pattern is malformed or too costly; the reason names the line if it is one.
+        BadPattern: a pattern is malformed or too costly; the reason names its line.
     """
     lines = ignore_lines(content)
     try:

@@ -1,16 +1,16 @@
-"""The meaning of a .dockerignore's patterns: moby/patternmatcher's, to the letter.
+"""Match the patterns of a .dockerignore exactly as moby/patternmatcher does.
 
-The source of record is ``patternmatcher.go`` of moby/patternmatcher. Four kinds of pattern are
-told apart there: exact paths, prefixes (``a/**``), suffixes (``**/a``) and regular expressions.
+Source: ``patternmatcher.go`` of moby/patternmatcher. It has four kinds of pattern: exact paths,
+prefixes (``a/**``), suffixes (``**/a``) and regular expressions.
 
-Patterns come from the sender of the context, so the time that matching takes is bounded:
+Patterns come from the sender of the context, so the time for matching is limited:
 
 - Consecutive patterns of one sign are tested together: exact paths in one set, prefixes and
-  suffixes in one call each, and most others in a few regular expressions that cannot backtrack far
-  (`python_expression`), each short, because other threads wait while one is matched.
-- What remains (``[^a]``, ``a**b``, ``{2}``, …) goes to `Regexp`, which is slower and exact.
-- All patterns together are bounded in length, and those of the two costly kinds more closely; so
-  is how often the sign changes, since each change is a test of its own.
+  suffixes in one call each, and most others in a few regular expressions with little backtracking
+  (`python_expression`). Each is short, because other threads wait while it is matched.
+- All others (``[^a]``, ``a**b``, ``{2}``, …) use `Regexp`, which is slower and exact.
+- The length of all patterns is limited, with lower limits for the two costly kinds. The number of
+  sign changes is limited too, because each change is a separate test.
 """
 
 from __future__ import annotations
@@ -42,29 +42,29 @@ __all__ = [
 ]
 
 MAX_LENGTH: Final = 1024 * 1024
-"""Bound on the characters of a matcher's patterns: half a second to take apart."""
+"""The most characters of all patterns: half a second to parse."""
 
 MAX_GLOBS: Final = 32 * 1024
-"""Bound on the characters of those with wildcards: half a second to compile."""
+"""The most characters of all patterns with wildcards: half a second to compile."""
 
 MAX_GLOB: Final = 1024
-"""Bound on the characters of one with wildcards, four times the longest name: some milliseconds
-for the longest path, in which no other thread runs."""
+"""The most characters of one pattern with wildcards, four times the longest name: some milliseconds
+for the longest path, while no other thread runs."""
 
 MAX_RUNS: Final = 1000
-"""Bound on the runs of patterns of one sign: what people write has dozens, and a path takes a
-fifth of a millisecond with so many."""
+"""The most runs of patterns of one sign. Common files have dozens; a path takes 0.2 ms with this
+many."""
 
 _TOGETHER: Final = 2048
-"""Characters of Python's expressions matched in one call, which a single one may exceed."""
+"""Characters of the Python expressions in one call; a single expression may exceed this."""
 
 Results: TypeAlias = tuple[bool, ...]
-"""What a directory matched, for the paths in it; opaque."""
+"""The results of a directory, for the paths in it; opaque."""
 
 SPACES: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
-"""The characters that Go's unicode.IsSpace holds to be white space."""
+"""White space as in Go's unicode.IsSpace."""
 
 _WILD: Final = re.compile(r"[*?\[\]\\]")
 _PREFIX: Final = re.compile(r"([^*?\[\]\\]+)\*\*")
@@ -77,7 +77,7 @@ class Pattern:
 
     Attributes:
         text: without its exclamation mark.
-        exception: it began with one, and so takes back what earlier patterns matched.
+        exception: whether it began with one, and so includes again what earlier patterns matched.
     """
 
     text: str
@@ -85,20 +85,20 @@ class Pattern:
 
     @property
     def literal_prefix(self) -> str | None:
-        """The directory that holds all that can match, if that can be told: ``a/`` of ``a/**``."""
+        """The directory that contains all matching paths, if it is known: ``a/`` of ``a/**``."""
         text = self.text.removesuffix("/**").removesuffix("/*")
         return None if _WILD.search(text) or "^" in text else f"{text}/"
 
 
 class PatternMatcher:
-    """A list of patterns, of which the last one that matches decides.
+    """A list of patterns; the last one that matches decides.
 
     Args:
-        patterns: as written; those that are empty or white space are left out.
+        patterns: as written; empty ones and white space are ignored.
 
     Raises:
-        BadPattern: one is malformed, or they are too costly. Go notices some malformed ones only
-            when a path is tested against them; here all fail at once.
+        BadPattern: one is malformed, or they are too costly. Go only notices some malformed ones
+            when it tests a path; here all fail at once.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
@@ -128,27 +128,27 @@ class PatternMatcher:
 
     @property
     def top(self) -> Results:
-        """What the tree's root passes on."""
+        """The results of the tree's root."""
         return (False,) * len(self._runs)
 
     def matches(self, path: str, parent: Results) -> bool:
-        """Whether a path matches; it does, too, where its directory matched.
+        """Whether a path, or its directory, matches.
 
         Args:
             path: clean and relative.
             parent: the results of its directory.
         """
-        # The last pattern that matches decides, whatever those before it say.
+        # The last pattern that matches decides, so test from the end.
         for run, inherited in zip(reversed(self._runs), reversed(parent), strict=True):
             if inherited or run.matches(path):
                 return not run.exception
         return False
 
     def results(self, path: str, parent: Results) -> Results:
-        """What a directory passes on.
+        """The results of a directory, for the paths in it.
 
-        Patterns that could not change the directory's own outcome are not looked at, which those
-        in it inherit: that is moby's way (``MatchesUsingParentResults``).
+        Patterns that could not change the directory's own outcome are not tested, and paths in it
+        inherit this, as in moby (``MatchesUsingParentResults``).
         """
         matched = False
         results = []
@@ -161,11 +161,11 @@ class PatternMatcher:
 
 
 class Below:
-    """Which directories may hold what patterns of one sign match, as far as their names tell.
+    """The directories that may contain matches of the patterns of one sign, by their names.
 
     Args:
         matcher: the patterns.
-        exceptions: whether those that begin with an exclamation mark are meant, or the others.
+        exceptions: True for the patterns that begin with an exclamation mark, False for the others.
     """
 
     def __init__(self, matcher: PatternMatcher, *, exceptions: bool) -> None:
@@ -178,7 +178,7 @@ class Below:
         self._prefixes = sorted(known) if len(known) == len(prefixes) else None
 
     def may_match(self, prefix: str) -> bool:
-        """Whether one may match in a directory; ``prefix`` is its path with a slash at the end."""
+        """Whether a path in a directory may match; ``prefix`` is its path with a trailing slash."""
         if self._prefixes is None:
             return True
         place = bisect_left(self._prefixes, prefix)
@@ -199,15 +199,15 @@ def _parse(pattern: str) -> Pattern:
     if not text:
         raise BadPattern("illegal exclusion pattern", '"!"')
     if _WILD.search(text):
-        # moby's way to notice a mistake; what it lets pass fails as a regular expression, or not.
+        # moby's check. A mistake that it does not find may still fail as a regular expression.
         Glob(text).matches(".")
     return Pattern(text, exception)
 
 
 class _Run:
-    """Consecutive patterns of one sign: whether any matches is all that is to be known.
+    """Consecutive patterns of one sign: only whether any matches is of interest.
 
-    Their order does not matter, and neither does which of them a directory matched.
+    Their order does not matter, nor which of them matched a directory.
     """
 
     def __init__(self, exception: bool, texts: list[str]) -> None:
@@ -248,7 +248,7 @@ class _Run:
 
 
 def _joined(globs: Iterable[str]) -> Iterator[str]:
-    """One expression for as many as may be matched in one call."""
+    """One expression for as many patterns as fit into one call."""
     together: list[str] = []
     length = 0
     for glob in globs:
@@ -265,5 +265,5 @@ def _regexp(pattern: str) -> Regexp:
     try:
         return Regexp(go_expression(pattern))
     except BadPattern as error:
-        # The author wrote the pattern, not the expression made from it.
+        # Name the author's pattern, not the expression made from it.
         raise BadPattern(error.reason, pattern) from error

@@ -1,12 +1,12 @@
-r"""Go's regular expressions, as far as patterns of an ignore file can reach them.
+r"""Go's regular expressions, as far as patterns of an ignore file can use them.
 
-moby/patternmatcher turns a pattern into a regular expression without knowing what the characters
-that it passes on mean there, so that ``|``, ``{2}``, ``[^a]`` or ``\d`` in a .dockerignore are
-Go's (RE2's) syntax. Python's own ``re`` would not do: it differs in detail, and it backtracks.
+moby/patternmatcher turns a pattern into a regular expression, and does not escape all special
+characters. So ``|``, ``{2}``, ``[^a]`` or ``\d`` in a .dockerignore have Go's (RE2's) meaning.
+Python's ``re`` differs in details, and it backtracks.
 
-Matching follows every possibility at once (Thompson's construction), one step a character, so that
-the time for a path is bounded by its length times the program's; steps are remembered, which makes
-most of them one look-up.
+Matching follows all possibilities at once (Thompson's construction), one step for each character.
+So the time for a path is at most its length times that of the program. Steps are cached, so most
+of them are one look-up.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from aiobuildkit.fsutil.regexp_syntax import Anchor, Characters, Choice, Node, R
 __all__ = ["MAX_INSTRUCTIONS", "Regexp"]
 
 MAX_INSTRUCTIONS: Final = 1000
-"""Bound on one expression's program: some fifty patterns' worth, a millisecond a step at worst."""
+"""The most instructions of one program: about fifty patterns, at worst a millisecond a step."""
 
 _REMEMBERED: Final = 200_000
-"""States kept in the steps of one long expression: some 13 MB at worst."""
+"""States in the cached steps of one long expression: some 13 MB at worst."""
 
 _REMEMBERED_FOR_EACH: Final = 60
-"""Steps kept for each instruction: many short expressions share a bound on their instructions, and
-so share this one."""
+"""Cached steps for each instruction. Many short expressions share the limit on instructions, and so
+this one."""
 
 _MATCH: Final = 0
-"""The instruction that says that a match has been found."""
+"""The instruction that reports a match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Regexp:
         return step
 
     def _step(self, current: frozenset[int], before: str, after: str) -> _Step:
-        """Go from between two characters to behind the second; "" is the text's border."""
+        """The step over a character, from the one before it; "" is the start or end of the text."""
         following: set[int] = set()
         seen = set(current)
         waiting = list(current)
@@ -119,7 +119,7 @@ class Regexp:
         return False, frozenset(following)
 
     def _emit(self, node: Node, following: int) -> int:
-        """Add what matches a node and goes on with an instruction; its number."""
+        """Add instructions that match a node and continue at one; return the first's number."""
         match node:
             case Characters():
                 return self._add(_Consume(node, following))

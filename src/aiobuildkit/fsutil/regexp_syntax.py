@@ -1,8 +1,7 @@
-r"""The syntax of Go's regular expressions, as far as an ignore file's patterns can reach it.
+r"""The syntax of Go's regular expressions, as far as patterns of an ignore file can use it.
 
-The source of record is Go's ``regexp/syntax/parse.go`` with its Perl flags. Flags, capture groups
-of a user's own and Unicode classes (``\p{Greek}``) are not here: moby's translation escapes the
-parentheses that the first two need, and the third is refused.
+Source: Go's ``regexp/syntax/parse.go`` with its Perl flags. Flags and named groups are not
+supported, because moby escapes their parentheses. Unicode classes (``\p{Greek}``) are refused.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from aiobuildkit.fsutil.filepath import BadPattern
 __all__ = ["Anchor", "Characters", "Choice", "Node", "Repeat", "Sequence", "parse"]
 
 _GREATEST_REPEAT: Final = 1000
-"""Go's bound on the numbers in ``x{n,m}``."""
+"""Go's limit for the numbers in ``x{n,m}``."""
 
 _LAST: Final = 0x10FFFF
 _DIGITS: Final = ((0x30, 0x39),)
@@ -46,7 +45,7 @@ _Ranges: TypeAlias = tuple[tuple[int, int], ...]
 
 
 class Anchor(Enum):
-    """What holds between two characters."""
+    """A condition between two characters."""
 
     BEGIN = auto()
     END = auto()
@@ -66,7 +65,7 @@ class Characters:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """A node so many times; `most` is None where there is no bound."""
+    """A repeated node; `most` is None without a limit."""
 
     node: Node
     least: int
@@ -105,7 +104,7 @@ def parse(expression: str) -> Node:
     """Parse an expression.
 
     Raises:
-        BadPattern: Go refuses it, or it holds a Unicode class.
+        BadPattern: Go refuses it, or it has a Unicode class.
     """
     return _Parser(expression).parse()
 
@@ -153,7 +152,7 @@ class _Parser:
             if bounds is None:
                 nodes += self._atom()
             elif repeated or not nodes:
-                # Go refuses x** and a repeat of nothing.
+                # Go refuses x** and a repeat without an operand.
                 raise self._malformed()
             else:
                 nodes[-1] = Repeat(nodes[-1], *bounds)
@@ -206,7 +205,7 @@ class _Parser:
         return [Characters(((code, code),))]
 
     def _perl_class(self) -> _Ranges | None:
-        r"""``\d`` and the like, its backslash taken already."""
+        r"""A class such as ``\d``, after its backslash."""
         char = self._peek()
         if (ranges := _PERL.get(char.lower())) is None:
             return None

@@ -1,11 +1,11 @@
-"""Which file of a tree BuildKit reads by a path, such as the Dockerfile: links on the way included.
+"""Find the file of a tree that BuildKit reads for a path, such as the Dockerfile, through links.
 
-BuildKit reads from what it was sent of a tree, by continuity's ``fs.RootPath`` (``fs/path.go``):
-the tree is the root, at most 255 links are followed, and a ``..`` in a link's target is taken
-lexically at some places and by the file system at others. The same steps are made here.
+BuildKit reads from the files that it received, by continuity's ``fs.RootPath`` (``fs/path.go``):
+the tree is the root, at most 255 links are followed, and a ``..`` in a link's target is resolved
+lexically in some places and by the file system in others. This module does the same steps.
 
-The steps ask the kernel of BuildKit's machine about paths whose middle may be a link, which the
-kernel follows on that machine, out of the tree. Such a path has no answer here.
+Some steps ask the kernel of BuildKit's machine about a path with a link in the middle. The kernel
+follows it on that machine, out of the tree. Such a path cannot be resolved here.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _MAX_LINKS: Final = 255
 _MAX_KERNEL_LINKS: Final = 40
 _MAX_NAME_BYTES: Final = 255
 _MAX_PATH_BYTES: Final = 3840
-"""Linux's PATH_MAX less what the place may have where BuildKit has mounted the tree."""
+"""Linux's PATH_MAX minus the longest path at which BuildKit mounts the tree."""
 
 
 class UnclearPath(ValueError):
-    """What a path leads to depends on the files of BuildKit's machine."""
+    """The file of a path depends on the files of BuildKit's machine."""
 
 
 class _Fails(Exception):
-    """The kernel fails in another way than that there is no such file."""
+    """The kernel fails with another error than that the file does not exist."""
 
 
 def file_read(entries: Sequence[Entry], follow: Iterable[str], path: str) -> Entry | None:
-    """The regular file that BuildKit reads by a path; None where it reads nothing.
+    """The regular file that BuildKit reads for a path; None if there is none.
 
     Args:
         entries: the tree, in fsutil's order.
@@ -46,8 +46,8 @@ def file_read(entries: Sequence[Entry], follow: Iterable[str], path: str) -> Ent
         path: one of them.
 
     Raises:
-        UnclearPath: it depends on BuildKit's machine.
-        BadPattern: a link's target is read as a pattern, and is malformed or too costly.
+        UnclearPath: the file depends on BuildKit's machine.
+        BadPattern: a link's target, which is read as a pattern, is malformed or too costly.
     """
     wanted = Wanted(follow=tuple(follow))
     sent = {entry.path: entry for piece in pieces(entries, wanted) for entry in piece}
@@ -87,7 +87,7 @@ class _RootPath:
         return current
 
     def _step(self, path: str) -> tuple[str, bool]:
-        """Where a link leads, or the path itself (``walkLink``)."""
+        """The target of a link, or the path itself (``walkLink``)."""
         if self._links > _MAX_LINKS:
             raise _Fails
         path = clean(f"/{path}")
@@ -98,7 +98,7 @@ class _RootPath:
         return entry.target, True
 
     def _lstat(self, path: str) -> Entry | None:
-        """What the kernel finds, which follows links in the middle of a path."""
+        """The entry that the kernel finds; it follows links in the middle of a path."""
         if len(path.encode()) > _MAX_PATH_BYTES:
             raise UnclearPath(path)
         current: list[str] = []

@@ -1,8 +1,8 @@
-"""HPACK's decoder (RFC 7541) for header blocks that a build's author may make large.
+"""Decode HPACK (RFC 7541) in header blocks that a build's author may make large.
 
-``hpack``'s own takes 19 µs for each header, and BuildKit asks for each source of a COPY in a header
-of its own; it also decodes long values at once, of which a failed build's trailers have megabytes.
-Here long values stay in Huffman's code, so that who needs one can decode it in a thread.
+``hpack``'s decoder takes 19 µs for each header, and BuildKit sends one header for each source of a
+COPY. It also decodes long values at once, and the trailers of a failed build have megabytes of
+them. Here long values stay Huffman-coded, so that the caller can decode them in a thread.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["Coded", "Decoder", "MalformedHeaders", "plain"]
 _Header: TypeAlias = tuple[bytes, bytes]
 
 _TABLE_BYTES: Final = 4096
-"""Of the table of headers that were sent before: HTTP/2's default, which our settings leave."""
+"""The size of the dynamic table: HTTP/2's default, which our settings do not change."""
 
 _ENTRY_BYTES: Final = 32
-"""That a header counts besides its name and value, in the table and in a list (section 4.1)."""
+"""Bytes of a header in addition to its name and value, in the table and a list (section 4.1)."""
 
 _LATER: Final = 16 * 1024
-"""Bytes of a coded value that is left so. A symbol has 30 bits at most, so the value itself has
-more than `_TABLE_BYTES`: whatever it says, it empties the table and is not kept in it."""
+"""Coded values of at least so many bytes are not decoded. A symbol has at most 30 bits, so the
+value has more than `_TABLE_BYTES`. Such a value empties the table, and is not stored in it."""
 
 _MAX_NUMBER: Final = 1 << 28
 
@@ -40,35 +40,35 @@ _HUFFMAN: Final = 0x80
 
 
 class MalformedHeaders(ValueError):
-    """A header block that is no HPACK, or that is too large."""
+    """A header block is not valid HPACK, or too large."""
 
 
 class Coded(bytes):
-    """A header's value that is still in Huffman's code; `plain` decodes it."""
+    """A header's value that is still Huffman-coded; `plain` decodes it."""
 
     __slots__ = ()
 
 
 def plain(value: bytes) -> bytes:
-    """A header's value as its sender meant it; some 0.15 µs for each byte of a coded one.
+    """The decoded value of a header. A coded one takes 0.15 µs for each byte.
 
     Raises:
-        MalformedHeaders: it is no Huffman code.
+        MalformedHeaders: it is not valid Huffman code.
     """
     if not isinstance(value, Coded):
         return value
     try:
         return huffman.decode(value)
     except huffman.MalformedHuffman as error:
-        raise MalformedHeaders(f"a value that is no Huffman code: {error}") from error
+        raise MalformedHeaders(f"a value with invalid Huffman code: {error}") from error
 
 
 class Decoder:
-    """Reads the header blocks of one direction of a connection, in their order.
+    """Decodes the header blocks of one direction of a connection, in order.
 
     Args:
-        max_list: bytes of a list, as HTTP/2 counts them: 32 for each header, its name and its
-            value. A coded value counts as it came.
+        max_list: the most bytes of a list, as HTTP/2 counts them: 32 for each header, plus its name
+            and value. A coded value counts with its coded length.
     """
 
     def __init__(self, max_list: int) -> None:
@@ -81,14 +81,14 @@ class Decoder:
         """The headers of a block.
 
         Raises:
-            MalformedHeaders: the connection cannot go on, because its table is not known any more.
+            MalformedHeaders: the connection must be closed, because its table is no longer known.
         """
         try:
             return self._headers(block)
         except IndexError:
-            raise MalformedHeaders("a block that ends within a header") from None
+            raise MalformedHeaders("a block that ends inside a header") from None
         except huffman.MalformedHuffman as error:
-            raise MalformedHeaders(f"a text that is no Huffman code: {error}") from error
+            raise MalformedHeaders(f"a string with invalid Huffman code: {error}") from error
 
     def _headers(self, block: bytes) -> list[_Header]:
         headers: list[_Header] = []
@@ -103,7 +103,7 @@ class Decoder:
                 self._add(header)
             elif first & _RESIZED:
                 if headers:
-                    raise MalformedHeaders("a new size of the table behind a header")
+                    raise MalformedHeaders("a table size update after a header")
                 limit, place = _number(block, place, _RESIZED - 1)
                 self._resize(limit)
                 continue
@@ -129,11 +129,11 @@ class Decoder:
 
     def _entry(self, index: int) -> _Header:
         if not index:
-            raise MalformedHeaders("a header by the number 0")
+            raise MalformedHeaders("a header with index 0")
         if index <= len(_STATIC):
             return _STATIC[index - 1]
         if index - len(_STATIC) > len(self._added):
-            raise MalformedHeaders(f"a header by the number {index}, which there is not")
+            raise MalformedHeaders(f"a header with the unknown index {index}")
         return self._added[index - len(_STATIC) - 1]
 
     def _add(self, header: _Header) -> None:
@@ -154,7 +154,7 @@ class Decoder:
 
 
 def _number(block: bytes, place: int, mask: int) -> tuple[int, int]:
-    """A number in the low bits of a byte and, if it is larger, in those after it (section 5.1)."""
+    """An integer in the low bits of a byte and, if it is large, in the next bytes (section 5.1)."""
     number = block[place] & mask
     place += 1
     if number < mask:
@@ -166,17 +166,17 @@ def _number(block: bytes, place: int, mask: int) -> tuple[int, int]:
         number += (byte & 0x7F) << shift
         shift += 7
         if number > _MAX_NUMBER or shift > _MAX_NUMBER.bit_length():
-            raise MalformedHeaders("a number that is too large")
+            raise MalformedHeaders("an integer that is too large")
         if not byte & 0x80:
             return number, place
 
 
 def _string(block: bytes, place: int) -> tuple[bytes, int]:
-    """A text (section 5.2), which may be `Coded`."""
+    """A string (section 5.2), which may be `Coded`."""
     coded = block[place] & _HUFFMAN
     length, place = _number(block, place, _HUFFMAN - 1)
     end = place + length
     if end > len(block):
-        raise MalformedHeaders("a block that ends within a text")
+        raise MalformedHeaders("a block that ends inside a string")
     text = block[place:end]
     return (Coded(text) if coded else text), end

@@ -1,17 +1,16 @@
 """One HTTP/2 connection, either side of it, without I/O: bytes in by feed, out by take.
 
-What gRPC with BuildKit needs of RFC 9113, and no more: no pushes, no priorities, no upgrade.
-Windows are large and replenished by the quarter, header lists may have megabytes (a failed
-build's trailers carry its Dockerfile), and calls may finish after a graceful GOAWAY. What is sent
-is compressed by ``hpack``. What the peer says is taken here; what is on its way to it, and in which
-order that goes, is in ``sending``.
+It supports the part of RFC 9113 that gRPC with BuildKit uses: no pushes, no priorities, no upgrade.
+Windows are large, and replenished by the quarter. Header lists may have megabytes, because the
+trailers of a failed build contain its Dockerfile. Calls may finish after a graceful GOAWAY. This
+module receives; ``outbound`` has the bytes to send and their order. ``hpack`` compresses headers.
 
-Frames are handled here, and not by a library: a context of 200 MB is 25,000 of them, each twice,
-in the connection and in the session inside it (docs/performance.md has the figures).
+No library handles the frames, because a context of 200 MB has 25,000 of them, each twice: in the
+connection, and in the session inside it (docs/performance.md has the figures).
 
-What is sent to a stream that is gone is dropped without a word: the peer may reset a stream
-at any moment, so no caller could avoid it, and the Reset event tells it anyway. What
-comes for such a stream is dropped too: it may have been on its way.
+Data for a closed stream is dropped without an error. The peer may reset a stream at any time, so
+no caller could avoid it, and the Reset event reports it. Frames that arrive for a closed stream are
+dropped too, because they may have been sent before the reset arrived.
 """
 
 from __future__ import annotations
@@ -62,16 +61,17 @@ __all__ = [
 ]
 
 _MAX_TRAILERS: Final = 8 * 1024 * 1024
-"""Bytes of the headers of an answer. BuildKit's error details hold the Dockerfile, in base64, more
-than once."""
+"""The most bytes of the headers of an answer. BuildKit's error details contain the Dockerfile, in
+base64, more than once."""
 
 _MAX_REQUEST_HEADERS: Final = 2 * 1024 * 1024
-"""Bytes of the headers of a request, 32 for each header included. BuildKit asks for each source of
-a COPY and for each line of an ignore file in a header of its own; it fails a request that would
-have more, and tells the author so. Some 40,000 headers take 0.15 s to decode, in the event loop."""
+"""The most bytes of the headers of a request, including 32 for each header. BuildKit sends one
+header for each source of a COPY and each line of an ignore file. It does not send a request that
+would exceed this, and the build fails with an error that says so. Decoding 40,000 headers takes
+0.15 s."""
 
 _MAX_STREAMS: Final = 100
-"""That the peer may have open at a time."""
+"""The most streams that the peer may have open at a time."""
 
 # Settings (section 6.5.2).
 _HEADER_TABLE_SIZE: Final = 1
@@ -138,9 +138,9 @@ class HTTP2:
             ProtocolError: no stream can be opened (any more).
         """
         if len(self._streams) >= self._peer_streams:
-            raise ProtocolError(f"no stream can be opened: the peer takes {self._peer_streams}")
+            raise ProtocolError(f"no stream can be opened: the peer allows {self._peer_streams}")
         if self._opened + 2 > MAX_WINDOW:
-            raise ProtocolError("no stream can be opened: there were too many")
+            raise ProtocolError("no stream can be opened: all stream numbers were used")
         self._opened += 2
         self._streams[self._opened] = StreamState(self._peer_window)
         self._sending.headers(self._opened, headers)
@@ -166,7 +166,7 @@ class HTTP2:
             stream.trailers = trailers
 
     def reset(self, stream_id: int, code: int = ErrorCode.CANCEL) -> None:
-        """Drop a stream both ways; queued data is thrown away."""
+        """Reset a stream; queued data is discarded."""
         if self._streams.pop(stream_id, None) is not None:
             self._sending.frame(Kind.RST_STREAM, stream_id, _LONG.pack(code))
 
@@ -204,8 +204,8 @@ class HTTP2:
             self._sending.frame(Kind.GOAWAY, 0, _GOODBYE.pack(last, error.code))
             raise ProtocolError(f"the peer broke HTTP/2: {error}") from error
         if self._received >= WINDOW // 4:
-            # The connection's window is not tied to what is consumed: an unread
-            # stream must not stop the others, and the streams' own windows bound the memory.
+            # The connection's window does not depend on the data consumed, because an unread #
+            # stream must not stop the others. The streams' windows limit the memory.
             self._sending.frame(Kind.WINDOW_UPDATE, 0, _LONG.pack(self._received))
             self._room += self._received
             self._received = 0
@@ -215,12 +215,12 @@ class HTTP2:
         """Return what is to be sent now; the rest waits for the peer's windows."""
         return self._sending.take(self._streams)
 
-    # What the peer says.
+    # Frames from the peer.
 
     def _take_frame(self, frame: Frame, events: list[Event]) -> bool:
-        """Add what a frame means to the events; whether nothing is read after it."""
+        """Add the events of a frame; return whether no frame is read after it."""
         if not self._greeted and (frame.kind != Kind.SETTINGS or frame.flags & ACK):
-            raise Broken("the first frame is not the settings")
+            raise Broken("the first frame is not SETTINGS")
         self._greeted = True
         taker = self._takers.get(frame.kind)
         if taker is not None:
@@ -228,14 +228,16 @@ class HTTP2:
         return self._over
 
     def _known(self, frame: Frame) -> StreamState | None:
-        """The stream that a frame is for; None if it is gone.
+        """The stream of a frame; None if it is closed.
 
         Raises:
-            Broken: there never was one.
+            Broken: the stream was never opened.
         """
         stream = self._streams.get(frame.stream_id)
         if stream is None and (not frame.stream_id % 2 or frame.stream_id > self._opened):
-            raise Broken(f"a frame of type {frame.kind} for stream {frame.stream_id}, never opened")
+            raise Broken(
+                f"a frame of type {frame.kind} for stream {frame.stream_id}, which was never opened"
+            )
         return stream
 
     def _take_data(self, frame: Frame) -> Iterator[Event]:
@@ -255,10 +257,10 @@ class HTTP2:
 
     def _take_headers(self, frame: Frame) -> Iterator[Event]:
         try:
-            # Of a stream that is gone too: the compression's state is the connection's.
+            # Also for a closed stream, because the connection shares the compression state.
             headers = self._decoder.decode(frame.payload)
         except MalformedHeaders as error:
-            reason = f"headers that cannot be read: {error}"
+            reason = f"invalid headers: {error}"
             raise Broken(reason, ErrorCode.COMPRESSION_ERROR) from error
         opened = not self._client and frame.stream_id > self._opened
         if opened:
@@ -317,7 +319,7 @@ class HTTP2:
             self._sending.largest_frame = value
 
     def _take_push(self, frame: Frame) -> Iterator[Event]:
-        raise Broken(f"a push on stream {frame.stream_id}, which no peer may send us")
+        raise Broken(f"a push on stream {frame.stream_id}, which is not allowed")
 
     def _take_ping(self, frame: Frame) -> Iterator[Event]:
         if frame.stream_id or len(frame.payload) != _PING_SIZE:
@@ -339,7 +341,7 @@ class HTTP2:
     def _take_window(self, frame: Frame) -> Iterator[Event]:
         increment = _number(frame) & MAX_WINDOW
         if not increment:
-            raise Broken("a window that grows by nothing")
+            raise Broken("a window update of 0")
         if not frame.stream_id:
             self._sending.grow(increment)
         elif stream := self._known(frame):
@@ -348,7 +350,7 @@ class HTTP2:
 
 
 def _number(frame: Frame) -> int:
-    """The payload of a frame that holds one number."""
+    """The payload of a frame that contains one number."""
     if len(frame.payload) != _LONG.size:
         raise Broken(f"a frame of type {frame.kind} of a wrong size", ErrorCode.FRAME_SIZE_ERROR)
     number: int = _LONG.unpack(frame.payload)[0]

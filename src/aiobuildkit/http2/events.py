@@ -1,4 +1,4 @@
-"""What the peer of an HTTP/2 connection did."""
+"""The events of an HTTP/2 connection: the peer's actions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class SettingsReceived:
-    """The peer has spoken HTTP/2, and said what it allows."""
+    """The peer has sent its settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadersReceived:
-    """Headers or trailers of a stream; ``opened`` when they opened it.
+    """Headers or trailers of a stream; ``opened`` if they opened it.
 
     A long value may be `compression.Coded`.
     """
@@ -39,7 +39,7 @@ class HeadersReceived:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A piece of a stream's body. ``size`` is what it took of the flow-control windows."""
+    """A piece of a stream's body. ``size`` is its share of the flow-control windows, in bytes."""
 
     stream_id: int
     data: bytes
@@ -48,14 +48,14 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The peer will send no more on this stream."""
+    """The peer has half-closed this stream."""
 
     stream_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """The peer dropped a stream, both ways."""
+    """The peer has reset a stream."""
 
     stream_id: int
     code: int
@@ -63,7 +63,7 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class GoingAway:
-    """The peer takes no new streams; ``graceful`` if those that are open may finish."""
+    """The peer accepts no new streams; ``graceful`` if open streams may finish."""
 
     code: int
     reason: str

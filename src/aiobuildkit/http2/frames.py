@@ -1,4 +1,4 @@
-"""HTTP/2's frames (RFC 9113, section 4 and 6), without I/O: bytes into frames and back."""
+"""Parse and serialize HTTP/2 frames (RFC 9113, sections 4 and 6), without I/O."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = [
 ]
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""What a client says first."""
+"""The connection preface, which a client sends first."""
 
 MAX_FRAME: Final = 16_384
-"""Bytes of a frame's payload that everybody must take; more has to be allowed, and we do not."""
+"""The largest payload that every peer must accept. Our settings do not allow more."""
 
 END_STREAM: Final = 0x1
 ACK: Final = 0x1
@@ -39,11 +39,11 @@ _PRIORITY: Final = 0x20
 _HEADER: Final = Struct(">HBBBL")
 _NUMBER: Final = 0x7FFF_FFFF
 _PRIORITY_SIZE: Final = 5
-_HELD: Final = 128  # bytes that a part of a header block takes besides its payload
+_HELD: Final = 128  # bytes of each part of a header block in addition to its payload
 
 
 class Kind(IntEnum):
-    """A frame's type; others are to be ignored."""
+    """A frame's type; unknown types are ignored."""
 
     DATA = 0x0
     HEADERS = 0x1
@@ -58,7 +58,7 @@ class Kind(IntEnum):
 
 
 class ErrorCode(IntEnum):
-    """Why a connection or a stream ends, as far as it is said here (section 7)."""
+    """The error codes that this package sends (section 7)."""
 
     NO_ERROR = 0x0
     PROTOCOL_ERROR = 0x1
@@ -69,7 +69,7 @@ class ErrorCode(IntEnum):
 
 
 class Broken(Exception):
-    """The peer broke HTTP/2, and the connection ends with that code."""
+    """The peer violated HTTP/2, and the connection ends with this code."""
 
     def __init__(self, reason: str, code: ErrorCode = ErrorCode.PROTOCOL_ERROR) -> None:
         super().__init__(reason)
@@ -77,14 +77,14 @@ class Broken(Exception):
 
 
 class Frame(NamedTuple):
-    """One frame. A header block's frames come as the first of them, with all of the block.
+    """One frame. The frames of a header block are joined into the first of them.
 
     Attributes:
-        kind: a `Kind`, or a number that is none.
+        kind: a `Kind`, or an unknown number.
         flags: bits.
         stream_id: 0 for the connection.
         payload: without padding and priorities.
-        size: bytes that the frame takes of flow-control windows, if it is DATA.
+        size: bytes of the flow-control windows that a DATA frame uses.
     """
 
     kind: int
@@ -100,7 +100,7 @@ def encode(kind: Kind, stream_id: int, payload: bytes = b"", flags: int = 0) -> 
 
 
 def encode_header(kind: Kind, stream_id: int, size: int, flags: int = 0) -> bytes:
-    """The bytes before a payload of that size."""
+    """The header of a frame with a payload of this size."""
     return _HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream_id)
 
 
@@ -108,9 +108,9 @@ class FrameReader:
     """Cuts bytes, which may be split anywhere, into frames.
 
     Args:
-        preface: what the peer has to say first.
-        max_header_block: bytes of one header block, compressed, with its frames' headers. Each of
-            its frames may be small, so that their number bounds nothing.
+        preface: the bytes that the peer must send first.
+        max_header_block: the most bytes of one compressed header block, including its frames'
+            headers, because a block may consist of many small frames.
     """
 
     def __init__(self, preface: bytes, *, max_header_block: int) -> None:
@@ -122,17 +122,17 @@ class FrameReader:
         self._block_size = 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Take bytes and yield the frames that they complete; to be exhausted before the next.
+        """Receive bytes and yield complete frames. Exhaust it before the next call.
 
         Raises:
-            Broken: they are no frames, or none that may come here.
+            Broken: a frame is invalid, or not allowed here.
         """
         if self._preface or self._partial:
             self._partial += data
             if self._preface and not self._skip_preface():
                 return
             if len(self._partial) < self._wanted:
-                return  # so that the pieces of a frame are joined once
+                return  # so that the pieces of a frame are joined only once
             data = bytes(self._partial)
             self._partial.clear()
         start, end, wanted = 0, len(data), _HEADER.size
@@ -154,10 +154,10 @@ class FrameReader:
         self._wanted = wanted
 
     def _skip_preface(self) -> bool:
-        """Whether the preface is here; it is skipped then."""
+        """Whether the preface has arrived; it is then skipped."""
         begun = self._partial[: len(self._preface)]
         if not self._preface.startswith(begun):
-            raise Broken("the connection does not begin as HTTP/2 does")
+            raise Broken("the connection does not begin with HTTP/2's preface")
         if len(begun) < len(self._preface):
             return False
         del self._partial[: len(self._preface)]
@@ -165,12 +165,12 @@ class FrameReader:
         return True
 
     def _collect(self, frame: Frame) -> Frame | None:
-        """Join a header block's frames into one; other frames pass, without what pads them."""
+        """Join a header block's frames into one; return other frames without padding."""
         if self._block:
             if frame.kind != Kind.CONTINUATION or frame.stream_id != self._block[0].stream_id:
                 raise Broken("a header block was interrupted by another frame")
         elif frame.kind == Kind.CONTINUATION:
-            raise Broken("a header block was continued that had not begun")
+            raise Broken("a CONTINUATION frame without a header block")
         elif frame.kind == Kind.DATA:
             return _without_padding(frame)
         elif frame.kind != Kind.HEADERS:

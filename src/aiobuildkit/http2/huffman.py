@@ -1,8 +1,8 @@
-"""HPACK's Huffman code (RFC 7541, section 5.2 and appendix B), read a byte at a time.
+"""Decode HPACK's Huffman code (RFC 7541, section 5.2 and appendix B), a byte at a time.
 
-The reader is a state machine: a state is a place in the code's tree, and for each byte it knows the
-symbols that the byte completes and the next state. Steps are computed when they are first needed.
-``hpack`` has the code itself; its own reader takes a nibble at a time, and nearly twice as long.
+The decoder is a state machine. A state is a node of the code's tree. For each byte it has the
+symbols that the byte completes, and the next state. Steps are computed when they are first used.
+The code itself is from ``hpack``, whose decoder takes a nibble at a time, and nearly twice as long.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _Node: TypeAlias = "dict[int, _Node | int]"
 
 
 class MalformedHuffman(ValueError):
-    """Bytes that are no Huffman code: they hold its end, or end within a symbol."""
+    """Invalid Huffman code: it contains the end symbol, or ends inside a symbol."""
 
 
 class _State(dict[int, "tuple[bytes, _State]"]):
-    """Steps by byte: the symbols completed, and the next state.
+    """Steps for each byte: the completed symbols, and the next state.
 
     Attributes:
         node: of the code's tree.
-        may_end: whether what was read of the next symbol is padding: at most 7 bits, all of them 1.
+        may_end: whether the bits of the next symbol are padding so far: at most 7 bits, all 1.
     """
 
     __slots__ = ("may_end", "node")
@@ -44,7 +44,7 @@ class _State(dict[int, "tuple[bytes, _State]"]):
             following = node[byte >> shift & 1]
             if isinstance(following, int):
                 if following == _EOS:
-                    raise MalformedHuffman("it holds the end of a string")
+                    raise MalformedHuffman("it contains the end-of-string symbol")
                 symbols.append(following)
                 following = _ROOT
             node = following
@@ -89,7 +89,7 @@ def decode(data: bytes) -> bytes:
     """The text of Huffman-coded bytes.
 
     Raises:
-        MalformedHuffman: they are no such code.
+        MalformedHuffman: the code is invalid.
     """
     state = _STATES[id(_ROOT)]
     parts = []
@@ -97,5 +97,5 @@ def decode(data: bytes) -> bytes:
         symbols, state = state[byte]
         parts.append(symbols)
     if not state.may_end:
-        raise MalformedHuffman("it ends within a symbol")
+        raise MalformedHuffman("it ends inside a symbol")
     return b"".join(parts)

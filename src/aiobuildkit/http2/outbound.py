@@ -1,8 +1,8 @@
-"""What is on its way to the peer of an HTTP/2 connection, and in which order it goes.
+"""The bytes to send to the peer of an HTTP/2 connection, and their order.
 
-Frames that say something of the connection or of a stream go first, in the order in which they
-were made. Behind them goes the streams' data, one frame of each in turn, as the peer's windows
-allow, and behind a stream's data its end.
+Control frames and headers go first, in the order in which they were made. Then follows the streams'
+data, one frame of each stream in turn, as the peer's windows allow. The end of a stream follows its
+data.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 __all__ = ["Sending"]
 
 _TABLE: Final = 4096
-"""Bytes of our own compression's memory, however much the peer would bear."""
+"""The most bytes of our compression table, even if the peer allows more."""
 
 
 class Sending:
-    """Our side of one connection's bytes.
+    """The sending side of one connection.
 
     Args:
-        preface: what goes before all frames.
+        preface: bytes before all frames.
 
     Attributes:
-        largest_frame: bytes of a frame's payload that the peer takes.
+        largest_frame: the largest payload that the peer accepts, in bytes.
     """
 
     def __init__(self, preface: bytes) -> None:
@@ -49,11 +49,11 @@ class Sending:
         self._window = FIRST_WINDOW
 
     def frame(self, kind: Kind, stream_id: int, payload: bytes = b"", flags: int = 0) -> None:
-        """Send a frame that no window holds back."""
+        """Queue a frame without flow control."""
         self._control.append(encode(kind, stream_id, payload, flags))
 
     def headers(self, stream_id: int, headers: Headers, flags: int = 0) -> None:
-        """Send headers, in as many frames as they take; before what is queued on the stream."""
+        """Queue headers, in as many frames as necessary, before the stream's queued data."""
         block = self._encoder.encode(headers, huffman=False)
         starts = range(0, len(block), self.largest_frame)
         for start in starts:
@@ -63,14 +63,14 @@ class Sending:
             self.frame(kind, stream_id, part, last | (0 if start else flags))
 
     def compress_within(self, size: int) -> None:
-        """Take the peer's bound of the memory for compressed headers, in bytes."""
+        """Set the peer's limit of the compression table, in bytes."""
         self._encoder.header_table_size = min(size, _TABLE)
 
     def grow(self, increment: int) -> None:
-        """Take more room in the connection's window.
+        """Increase the connection's window.
 
         Raises:
-            Broken: it is too large then.
+            Broken: the window is too large.
         """
         self._window = grown(self._window, increment)
 
@@ -95,7 +95,7 @@ class Sending:
     def _send_frame(
         self, stream_id: int, stream: StreamState, out: list[bytes | memoryview]
     ) -> bool:
-        """Send a frame of a stream's data, if it has any and may; without any, its end."""
+        """Send one frame of a stream's data if its window allows; without data, its end."""
         if stream.unsent:
             size = min(self._window, stream.window, self.largest_frame)
             if size <= 0:

@@ -1,4 +1,4 @@
-"""One stream of an HTTP/2 connection: its windows, and what it has yet to send."""
+"""One stream of an HTTP/2 connection: its windows and its unsent data."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 __all__ = ["FIRST_WINDOW", "MAX_WINDOW", "WINDOW", "StreamState", "grown"]
 
 WINDOW: Final = 4 * 1024 * 1024
-"""Bytes that the peer may send ahead, on each stream and, on top of 64 KiB, on all."""
+"""Our window: for each stream, and, in addition to 64 KiB, for the connection. In bytes."""
 
 FIRST_WINDOW: Final = 65_535
-"""Of the connection always, and of streams until the peer says something else."""
+"""The initial window of the connection, and of streams without a setting of the peer."""
 
 MAX_WINDOW: Final = (1 << 31) - 1
 
 
 def grown(window: int, increment: int) -> int:
-    """A window to which the peer adds.
+    """A window after a WINDOW_UPDATE of the peer.
 
     Raises:
-        Broken: it is too large then.
+        Broken: the window is too large.
     """
     window += increment
     if window > MAX_WINDOW:
@@ -35,19 +35,19 @@ def grown(window: int, increment: int) -> int:
 
 @dataclass(slots=True)
 class StreamState:
-    """A stream that is open at least one way.
+    """A stream that is open in at least one direction.
 
     Attributes:
-        window: bytes that the peer takes on it; negative if it changed its mind.
-        room: bytes that the peer may send on it.
-        used: what was consumed of the room and not given back yet.
+        window: bytes that the peer accepts; negative if it reduced its initial window.
+        room: bytes that the peer may send.
+        used: consumed bytes of `room` that no WINDOW_UPDATE has returned yet.
         sending: whether our side may send.
-        receiving: whether the peer's may.
-        chunks: data to send, behind `head`.
-        head: data to send, the next frames' first.
-        unsent: bytes of both.
-        ending: whether our side ends behind them.
-        trailers: what it ends with.
+        receiving: whether the peer may send.
+        chunks: data to send, after `head`.
+        head: data to send in the next frame.
+        unsent: bytes of `head` and `chunks`.
+        ending: whether our side ends after this data.
+        trailers: the trailers at the end.
     """
 
     window: int

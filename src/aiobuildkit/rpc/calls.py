@@ -1,4 +1,4 @@
-"""The two shapes of calls that we make, besides the session: one reply, or a stream of them."""
+"""Calls with one reply, and calls with a stream of replies."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ async def request(
 
 
 async def reply_to(call: ClientStream, reply: type[_Reply]) -> _Reply:
-    """Wait for the one reply to a call, and for the status behind it.
+    """Wait for the one reply to a call, and for its status.
 
     Raises:
         RPCError: the call failed.
-        ConnectionLost: the connection did.
-        ProtocolError: there was not one reply that can be read.
+        ConnectionLost: the connection was lost.
+        ProtocolError: there was not exactly one valid reply.
     """
     message = await call.receive()
     if message is None or await call.receive() is not None:
@@ -44,26 +44,26 @@ async def reply_to(call: ClientStream, reply: type[_Reply]) -> _Reply:
 
 
 async def unary(channel: Channel, path: str, message: Message, reply: type[_Reply]) -> _Reply:
-    """Ask for one reply; errors as in reply_to."""
+    """Make a call with one reply; errors as in `reply_to`."""
     return await reply_to(await request(channel, path, message), reply)
 
 
 async def stream(
     channel: Channel, path: str, message: Message, reply: type[_Reply]
 ) -> AsyncIterator[_Reply]:
-    """Ask for a stream of replies; errors as in reply_to."""
+    """Make a call with a stream of replies; errors as in `reply_to`."""
     call = await request(channel, path, message)
     while (data := await call.receive()) is not None:
         yield parse(reply, data)
 
 
 def parse(reply: type[_Reply], message: bytes) -> _Reply:
-    """Read a message.
+    """Parse a message.
 
     Raises:
-        ProtocolError: it cannot be read.
+        ProtocolError: it is invalid.
     """
     try:
         return reply.FromString(message)
     except DecodeError as error:
-        raise ProtocolError(f"BuildKit sent a {reply.__name__} that cannot be read") from error
+        raise ProtocolError(f"BuildKit sent an invalid {reply.__name__}") from error

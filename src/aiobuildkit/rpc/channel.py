@@ -1,9 +1,9 @@
 """The gRPC calls of one HTTP/2 connection: asyncio around ``wire``, but no sockets.
 
-A Channel is fed what its carrier reads and gives what the carrier is to write. The carrier
-is a socket for the connection to BuildKit (``connection.py``), and a call on that connection
-for the session inside it (``session.py``), so both share this code. What many tasks send
-during one turn of the event loop is given out in one piece.
+A Channel gets the bytes that its carrier reads, and returns the bytes that the carrier must write.
+The carrier is a socket for the connection to BuildKit (``connection.py``), and a call on that
+connection for the session inside it (``session.py``), so both share this code. The bytes that many
+tasks send during one turn of the event loop are returned in one piece.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Channel:
     Args:
         core: the protocol, as client or as server.
         scheme: of requests, for a client.
-        authority: whom requests name, for a client.
-        accept: takes each call that the peer makes, for a server.
+        authority: of requests, for a client.
+        accept: called with each call of the peer, for a server.
 
     Attributes:
-        lost: why no call can be made or answered any more.
-        ready: done when the peer has shown that it speaks HTTP/2.
+        lost: why no call can be made or answered any more; None while it can.
+        ready: done when the peer has sent its settings.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Channel:
         """Make a call.
 
         Raises:
-            ConnectionLost: the connection is gone, or the peer takes no new calls.
-            ProtocolError: the peer broke the protocol, or takes no more calls at once.
+            ConnectionLost: the connection was lost, or the peer accepts no new calls.
+            ProtocolError: the peer violated the protocol, or accepts no more calls at a time.
         """
         unusable = self.lost or self._leaving
         if unusable is not None:
@@ -88,7 +88,7 @@ class Channel:
         self._touch()
 
     async def take(self) -> bytes:
-        """Wait until there are bytes for the carrier and return them; none: it is over."""
+        """Wait for bytes to send, and return them; b"" after the end."""
         while not (data := self._core.take()) and self.lost is None:
             self._work = self._loop.create_future()
             await self._work
@@ -96,11 +96,11 @@ class Channel:
         return data
 
     def take_nowait(self) -> bytes:
-        """Return the bytes that can be sent at once, perhaps none."""
+        """Return the bytes that can be sent now; may be empty."""
         return self._core.take()
 
     def lose(self, error: BuildKitError) -> None:
-        """End every call: the carrier is gone, or the peer cannot be understood any more."""
+        """End every call, because the carrier was lost or the peer violated the protocol."""
         if self.lost is not None:
             return
         self.lost = error
@@ -113,14 +113,14 @@ class Channel:
             self.ready.set_exception(error)
             self.ready.exception()  # a failure that no caller awaits is not logged
 
-    # What the streams ask for.
+    # Called by streams.
 
     def unsent(self, stream_id: int) -> int:
-        """Bytes of a stream that the carrier has not taken."""
+        """Bytes of a stream that have not been sent."""
         return self._core.unsent(stream_id)
 
     async def drained(self, stream_id: int) -> None:
-        """Wait until a stream has less than HIGH_WATER bytes unsent, or is gone."""
+        """Wait until a stream has less than HIGH_WATER unsent bytes, or is closed."""
         drain = self._loop.create_future()
         self._drains[drain] = stream_id
         await drain
@@ -135,14 +135,14 @@ class Channel:
         self._touch()
 
     def end(self, stream_id: int, trailers: Sequence[tuple[bytes, bytes]] | None = None) -> None:
-        """Half-close a stream behind its queued data; with trailers the call is over."""
+        """Half-close a stream after its queued data; trailers end the call."""
         if trailers is not None:
             self._streams.pop(stream_id, None)
         self._core.end(stream_id, trailers)
         self._touch()
 
     def reset(self, stream_id: int) -> None:
-        """Drop a stream both ways."""
+        """Reset a stream."""
         self._streams.pop(stream_id, None)
         if self.lost is None:
             self._core.reset(stream_id)
@@ -150,11 +150,11 @@ class Channel:
         self._touch()
 
     def consumed(self, stream_id: int, size: int) -> None:
-        """Give the peer room in a stream's window."""
+        """Return bytes to a stream's window, so that the peer can send more."""
         if self.lost is None and self._core.consumed(stream_id, size):
             self._touch()
 
-    # What the peer says.
+    # Events from the peer.
 
     def _handle(self, event: http2.Event) -> None:
         match event:

@@ -25,13 +25,13 @@ __all__ = ["Address", "Connection", "TLSConfig", "connect"]
 class TLSConfig:
     """TLS to a daemon on TCP; with ``cert`` and ``key``, mutual.
 
-    The files are read afresh for each connection, so that rotation needs no restart.
+    The files are read for each connection, so a rotation needs no restart.
 
     Attributes:
         ca: PEM file of the authorities that sign the daemon's certificate; None: the system's.
         cert: PEM file of our certificate, with its chain.
         key: PEM file of its private key.
-        server_name: the name that the daemon's certificate must bear; None: the address's host.
+        server_name: the name in the daemon's certificate; None: the address's host.
     """
 
     ca: str | PathLike[str] | None = None
@@ -43,14 +43,14 @@ class TLSConfig:
         """Read the files.
 
         Raises:
-            OSError: a file cannot be read, or does not hold what it should.
+            OSError: a file cannot be read, or is not a certificate or key.
         """
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except OSError as error:
             raise _unusable(f"the authority's certificate {self.ca}", error) from error
-        # Python 3.13 and newer demand extensions (RFC 5280, section 4.2.1) that certificates of
-        # common recipes lack, Docker's own among them. Go and each other client of BuildKit do not.
+        # Python 3.13 and newer require extensions (RFC 5280, section 4.2.1) that certificates of
+        # common guides lack, including Docker's. Go and other clients of BuildKit do not.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if self.cert is not None:
             try:
@@ -63,13 +63,13 @@ class TLSConfig:
 
 
 def _unusable(what: str, error: OSError) -> OSError:
-    # OpenSSL's own words name no file.
+    # OpenSSL's message does not name the file.
     return OSError(f"{what} cannot be used: {error.strerror or error}")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a daemon listens: the path of a unix socket, or a host and port."""
+    """A daemon's address: the path of a unix socket, or a host and port."""
 
     path: str = ""
     host: str = ""
@@ -80,7 +80,7 @@ class Address:
         """Read ``unix:///run/buildkit/buildkitd.sock`` or ``tcp://host:1234``.
 
         Raises:
-            ValueError: it is neither.
+            ValueError: it has another form.
         """
         path = address.removeprefix("unix://")
         if path and path != address:
@@ -98,8 +98,8 @@ class Connection(asyncio.Protocol):
     """The carrier between a socket and its Channel.
 
     Attributes:
-        channel: set as soon as there is a socket.
-        last_heard: time of the event loop, in seconds, at which the daemon last sent anything.
+        channel: set when the socket is connected.
+        last_heard: the event loop's time of the daemon's last data, in seconds.
     """
 
     channel: Channel
@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
         self.last_heard = self._loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start to speak."""
+        """Send the first frames."""
         self._transport = cast("asyncio.Transport", transport)
         self.channel = Channel(HTTP2(client=True), scheme=self._scheme, authority=self._authority)
         tls = transport.get_extra_info("ssl_object")
@@ -126,37 +126,39 @@ class Connection(asyncio.Protocol):
         self._writer.add_done_callback(self._written)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the socket."""
+        """Receive bytes from the socket."""
         self.last_heard = self._loop.time()
         self.channel.feed(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take the end of the socket."""
-        error = ConnectionLost(f"the connection to BuildKit was lost: {exc or 'closed by it'}")
+        """Handle the end of the socket."""
+        error = ConnectionLost(
+            f"the connection to BuildKit was lost: {exc or 'BuildKit closed it'}"
+        )
         error.__cause__ = exc
         self.channel.lose(error)
         self.resume_writing()
         self._closed.set_result(None)
 
     def pause_writing(self) -> None:
-        """Hold what comes out of the channel: the socket is full."""
+        """Stop writing, because the socket's buffer is full."""
         self._resumed = self._loop.create_future()
 
     def resume_writing(self) -> None:
-        """Go on writing."""
+        """Continue writing."""
         if self._resumed is not None and not self._resumed.done():
             self._resumed.set_result(None)
         self._resumed = None
 
     def abort(self, error: BuildKitError) -> None:
-        """Drop the connection at once; its calls end with the error."""
+        """Close the connection at once; its calls end with the error."""
         self.channel.lose(error)
         self._transport.abort()
 
     async def close(self) -> None:
         """Send what the peer's windows allow, such as cancellations, and close.
 
-        The bytes have ``close_timeout`` seconds to leave.
+        Sending them may take ``close_timeout`` seconds.
         """
         self._writer.cancel()
         if not self._transport.is_closing():
@@ -168,7 +170,7 @@ class Connection(asyncio.Protocol):
                 async with asyncio.timeout(self._close_timeout):
                     await asyncio.shield(self._closed)
         finally:
-            # Out of time, or cancelled meanwhile: this is the last place that can do it.
+            # Abort after a timeout or cancellation, because no later code does.
             if not self._closed.done():
                 self._transport.abort()
         await asyncio.shield(self._closed)
@@ -197,15 +199,15 @@ async def connect(
     answer_timeout: float | None = None,
     close_timeout: float = 1,
 ) -> AsyncIterator[Connection]:
-    """Connect, and hear the daemon's first HTTP/2 frame, within ``connect_timeout`` seconds.
+    """Connect, and receive the daemon's first HTTP/2 frame, within ``connect_timeout`` seconds.
 
-    Hearing it is what shows that the daemon works, and that it accepts our certificate: with
-    TLS 1.3 a refusal comes only after the handshake. With ``answer_timeout`` the frame has so many
-    seconds of its own, after the socket is connected and TLS has shaken hands.
+    The frame shows that the daemon works and accepts our certificate. With TLS 1.3 a refusal only
+    comes after the handshake. With ``answer_timeout``, the frame may take so many additional
+    seconds after the connection and the TLS handshake.
 
     Raises:
-        ConnectionFailed: the daemon is not there, is no HTTP/2 server, or TLS failed.
-        ValueError: the address is none.
+        ConnectionFailed: the daemon does not run, is not an HTTP/2 server, or TLS failed.
+        ValueError: the address is invalid.
     """
     where = Address.parse(address)
     limit = connect_timeout
@@ -227,7 +229,7 @@ async def connect(
 
 
 async def _hear(connection: Connection) -> None:
-    """Wait for the daemon's first frame; a connection without one is closed."""
+    """Wait for the daemon's first frame; without one, close the connection."""
     try:
         await asyncio.shield(connection.channel.ready)
     except BaseException:
@@ -261,6 +263,6 @@ async def _dial(
 async def _ssl_context(tls: TLSConfig | ssl.SSLContext) -> ssl.SSLContext:
     if isinstance(tls, TLSConfig):
         return await asyncio.to_thread(tls.context)
-    # Another library that uses the same context may have set a protocol of its own meanwhile.
+    # Another library with the same context may have set its own protocol since.
     tls.set_alpn_protocols(["h2"])
     return tls

@@ -1,7 +1,7 @@
 """gRPC over HTTP/2, without I/O: messages in DATA, statuses in trailers, metadata in headers.
 
-Follows grpc/grpc ``doc/PROTOCOL-HTTP2.md``. Compression is never offered, so a compressed
-message is an error of the peer's.
+Source: grpc/grpc ``doc/PROTOCOL-HTTP2.md``. This side does not offer compression, so a compressed
+message is a protocol error of the peer.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 MAX_MESSAGE = 16 * 1024 * 1024
-"""Bytes; BuildKit's own bound in both directions (containerd's ``defaults``)."""
+"""Bytes; BuildKit's own limit in both directions (containerd's ``defaults``)."""
 
 _PREFIX = struct.Struct(">BI")
 
@@ -49,7 +49,7 @@ _PRINTABLE = frozenset(range(0x20, 0x7F)) - {ord("%")}
 
 
 def prefix(message: bytes) -> bytes:
-    """What stands before a message in DATA: an uncompressed flag and its length."""
+    """The prefix of a message in DATA: the flag «not compressed» and its length."""
     return _PREFIX.pack(0, len(message))
 
 
@@ -62,11 +62,11 @@ class MessageReader:
 
     @property
     def partial(self) -> int:
-        """Bytes held of a message that has not come whole."""
+        """Bytes of an incomplete message."""
         return len(self._partial)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take DATA and return the messages that it completes.
+        """Receive DATA and return complete messages.
 
         Raises:
             ProtocolError: a compressed message, or one of more than MAX_MESSAGE bytes.
@@ -74,7 +74,7 @@ class MessageReader:
         if self._partial:
             self._partial += data
             if len(self._partial) < self._wanted:
-                return []  # so that the pieces of a large message are joined once
+                return []  # so that the pieces of a large message are joined only once
             data = bytes(self._partial)
             self._partial.clear()
         messages: list[bytes] = []
@@ -95,7 +95,7 @@ class MessageReader:
     def _length(data: bytes, start: int) -> int:
         compressed, length = _PREFIX.unpack_from(data, start)
         if compressed:
-            raise ProtocolError("a compressed message came, though none was offered")
+            raise ProtocolError("a compressed message, although compression was not offered")
         if length > MAX_MESSAGE:
             raise ProtocolError(f"a message of {length} bytes exceeds {MAX_MESSAGE}")
         return int(length)
@@ -108,7 +108,7 @@ def request_headers(
     authority: str,
     metadata: Iterable[tuple[str, str]] = (),
 ) -> list[tuple[bytes, bytes]]:
-    """Headers that open a call; metadata keys are lower-case and may repeat."""
+    """Headers that open a call; metadata keys are in lower case and may repeat."""
     return [
         (b":method", b"POST"),
         (b":scheme", scheme.encode()),
@@ -135,12 +135,12 @@ def trailers(code: StatusCode, message: str = "") -> list[tuple[bytes, bytes]]:
 
 
 def trailers_only(code: StatusCode, message: str = "") -> list[tuple[bytes, bytes]]:
-    """Headers and trailers in one, for a call that ends before any message."""
+    """Headers and trailers in one block, for a call that ends without a message."""
     return response_headers() + trailers(code, message)
 
 
 def metadata_of(headers: Headers) -> Mapping[str, Sequence[str]]:
-    """A call's headers by name, each with one value for every occurrence, in order."""
+    """A call's headers by name, each with all its values in order."""
     metadata: dict[str, list[str]] = {}
     for key, value in headers:
         metadata.setdefault(key.decode("latin-1"), []).append(
@@ -150,11 +150,11 @@ def metadata_of(headers: Headers) -> Mapping[str, Sequence[str]]:
 
 
 def error_of_trailers(headers: Headers) -> RPCError | ProtocolError | None:
-    """What a call's last headers say of its fate; None is success."""
+    """The error of a call's last headers; None for success."""
     try:
         fields = {key: plain(value) for key, value in headers}
     except MalformedHeaders as error:
-        return ProtocolError(f"a call ended with headers that cannot be read: {error}")
+        return ProtocolError(f"a call ended with invalid headers: {error}")
     number = fields.get(b"grpc-status")
     if number is None:
         status = fields.get(b":status", b"200").decode("latin-1")
@@ -169,9 +169,9 @@ def error_of_trailers(headers: Headers) -> RPCError | ProtocolError | None:
 
 
 def _details(encoded: bytes) -> list[ErrorDetail]:
-    """Details are an extra: damaged ones are left out rather than hide the error itself."""
+    """The details of a status. Invalid ones are ignored, so that they do not hide the error."""
     try:
-        # Padding is optional in gRPC, and b64decode ignores what is too much of it.
+        # Padding is optional in gRPC, and b64decode ignores excess padding.
         status = RPCStatus.FromString(base64.b64decode(encoded + b"=="))
     except (binascii.Error, DecodeError):
         return []
@@ -187,12 +187,12 @@ _RESETS = {
 
 
 def error_of_reset(http2_code: int) -> RPCError:
-    """The status that gRPC gives to a call whose stream the peer has reset."""
+    """The gRPC status of a call whose stream the peer has reset."""
     code = _RESETS.get(http2_code, StatusCode.INTERNAL)
     return RPCError(code, f"the call was reset by the peer with HTTP/2 error code {http2_code}")
 
 
 def _percent_encode(message: str) -> bytes:
-    # A name of a file may hold surrogates, which UTF-8 has no bytes for.
+    # A file's name may contain surrogates, which UTF-8 cannot encode.
     data = message.encode(errors="replace")
     return b"".join(bytes([byte]) if byte in _PRINTABLE else b"%%%02X" % byte for byte in data)

@@ -1,8 +1,7 @@
-"""One gRPC call, seen from either side of it.
+"""One gRPC call, as its client or as its server.
 
-Memory is bounded both ways: messages that were not yet received keep their room in the
-stream's flow-control window, and a sender waits while its stream has HIGH_WATER bytes or
-more that the connection has not taken.
+Memory is limited in both directions. Messages that the caller has not received yet occupy the
+stream's flow-control window. A sender waits while its stream has HIGH_WATER or more unsent bytes.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ HIGH_WATER = 256 * 1024
 """Bytes."""
 
 _LARGE_TRAILERS = 64 * 1024
-"""Bytes of an answer's last headers that are decoded in a thread, since they take milliseconds: a
-failed build's hold its Dockerfile and the command that failed, in codes within codes."""
+"""Last headers of at least so many bytes are decoded in a thread, because it takes milliseconds. A
+failed build's contain its Dockerfile and the failed command, in several encodings."""
 
 
 class Stream:
@@ -45,7 +44,7 @@ class Stream:
 
     @property
     def waiting(self) -> int:
-        """Messages that have arrived and were not yet received."""
+        """The number of messages that have arrived but were not received by the caller."""
         return len(self._messages)
 
     async def receive(self) -> bytes | None:
@@ -66,10 +65,10 @@ class Stream:
         return message
 
     async def send(self, *messages: bytes) -> None:
-        """Send messages; waits before them while too much of earlier ones is unsent.
+        """Send messages, after waiting while too many bytes are unsent.
 
         Raises:
-            BuildKitError: why nothing can be sent any more.
+            BuildKitError: the call has ended; the error says why.
         """
         while self._error is None and self._channel.unsent(self._id) >= HIGH_WATER:
             await self._channel.drained(self._id)
@@ -78,24 +77,24 @@ class Stream:
         self._put(*(part for each in messages for part in (framing.prefix(each), each)))
 
     def data_received(self, data: bytes, size: int) -> None:
-        """Take DATA, which used ``size`` bytes of the stream's window."""
+        """Receive DATA, which used ``size`` bytes of the stream's window."""
         messages = self._reader.feed(data)
-        # Pieces give their room back at once, or a message larger than the window could
-        # never come whole; a whole one takes it again until it is received.
+        # Pieces of a message free their window at once. Otherwise a message larger than the window
+        # could never arrive. A complete message occupies it again until it is received.
         self._give_room(size - sum(framing.PREFIX + len(message) for message in messages))
         if messages:
             self._messages.extend(messages)
             self._wake()
 
     def ended(self) -> None:
-        """Take the peer's half-close."""
+        """Handle the peer's half-close."""
         if self._reader.partial:
             self.fail(ProtocolError("a call ended in the middle of a message"))
         self._ended = True
         self._wake()
 
     def fail(self, error: BuildKitError) -> None:
-        """End the call both ways."""
+        """End the call in both directions."""
         if self._error is None:
             self._error = error
             self._wake()
@@ -142,9 +141,9 @@ class ClientStream(Stream):
         self._channel.end(self._id)
 
     def cancel(self, error: BuildKitError | None = None) -> None:
-        """Reset the call. What has come can still be received, then the error or the end.
+        """Reset the call. Messages that have arrived can still be received, before the error.
 
-        A call that has ended keeps its end.
+        A call that has already ended keeps its status.
         """
         self._channel.reset(self._id)
         if error is not None and not self._ended:
@@ -153,11 +152,11 @@ class ClientStream(Stream):
         self._wake()
 
     def headers_received(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Keep the headers that came last: they hold the status once the call has ended."""
+        """Store the last headers, which contain the status when the call has ended."""
         self._headers = headers
 
     def ended(self) -> None:
-        """Take the end of the call, with its status."""
+        """Handle the end of the call, with its status."""
         self._status_due = sum(len(value) for _, value in self._headers) > _LARGE_TRAILERS
         self.cancel(None if self._status_due else framing.error_of_trailers(self._headers))
         super().ended()
@@ -184,7 +183,7 @@ class ServedStream(Stream):
 
     @cached_property
     def metadata(self) -> Mapping[str, Sequence[str]]:
-        """The request's headers. Where there may be many of them, ask in a thread."""
+        """The request's headers. If there may be many, call it in a thread."""
         return framing.metadata_of(self._headers)
 
     @property
@@ -193,13 +192,13 @@ class ServedStream(Stream):
         return dict(self._headers).get(b":path", b"").decode("latin-1")
 
     def close(self, code: StatusCode, message: str = "") -> None:
-        """End the call with a status, behind the messages already sent."""
+        """End the call with a status, after the messages already sent."""
         last = framing.trailers if self._responded else framing.trailers_only
         self._channel.end(self._id, last(code, message))
 
     def reset(self, code: int) -> None:
         """Take the peer's reset."""
-        self.fail(ConnectionLost(f"BuildKit gave the call up (HTTP/2 error code {code})"))
+        self.fail(ConnectionLost(f"BuildKit reset the call (HTTP/2 error code {code})"))
 
     def _put(self, *data: bytes) -> None:
         if not self._responded:

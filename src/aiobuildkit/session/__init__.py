@@ -1,1 +1,1 @@
-"""What a session offers to BuildKit, and the connection over which BuildKit asks for it."""
+"""The session: services that this client offers BuildKit, and the connection for them."""

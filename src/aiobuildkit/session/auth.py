@@ -1,4 +1,4 @@
-"""Registry credentials, which BuildKit asks of the session when it pulls and pushes."""
+"""Registry credentials, which BuildKit requests from the session when it pulls and pushes."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ ScopedLookup: TypeAlias = Callable[
 
 
 class Auth:
-    """Serves BuildKit's ``Auth``: tokens where there is a password to keep, else credentials.
+    """Serves BuildKit's ``Auth``: tokens instead of passwords, or credentials.
 
-    BuildKit is given a registry's password only where the registry asks for one itself (HTTP's
-    Basic), or where its token service is out of reach here.
+    With `tokens`, BuildKit only gets a registry's password if the registry itself asks for one
+    (HTTP Basic), or if its token service cannot be reached from here.
 
     Args:
-        lookup: called for each request, so that changed credentials count at once. It must
-            not block the event loop; an RPCError from it fails the pull or push.
-        tokens: fetches tokens, and knows what sessions before this one found out of reach; None:
-            BuildKit fetches its tokens itself.
+        lookup: called for each request, so changed credentials take effect at once. It must not
+            block the event loop. An RPCError from it fails the pull or push.
+        tokens: fetches tokens, and remembers token services that earlier sessions could not reach;
+            None: BuildKit fetches its tokens itself.
         scoped_lookup: the credentials for a token's scopes; None: ``lookup``.
-        describe: how the error begins where no token is given to push to these scopes, such as
-            ``failed to push a/b:1``: of an error out of a session BuildKit drops its own words.
+        describe: the beginning of the error if no token can be fetched for a push to these scopes,
+            such as ``failed to push a/b:1``, because BuildKit drops its own text for an error from
+            a session.
 
     Attributes:
-        failures: hosts for which no token could be fetched, and why: their token service is out of
-            reach, or gave none for a pull. The solve has failed; another one with this object
-            may succeed, because BuildKit is given these hosts' credentials.
+        failures: hosts for which no token could be fetched, and why: their token service could not
+            be reached, or refused a token for a pull. The solve has failed. Another one with this
+            object may succeed, because BuildKit then gets these hosts' credentials.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Auth:
         return pb.VerifyTokenAuthorityResponse(signed=bytes(key.sign(request.payload)))
 
     def _leave(self, host: str, reason: str) -> None:
-        """Leave a host's tokens to BuildKit, from the next solve on."""
+        """From the next solve on, let BuildKit fetch a host's tokens."""
         self._left.add(host)
         self.failures[host] = reason
 

@@ -17,10 +17,10 @@ _KINDS: Final = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIF
 
 
 class LocalDirectory:
-    """A directory of this machine, looked through once, when its entries are first asked for.
+    """A directory of this machine. It is listed once, at the first request for its entries.
 
-    Links are taken as links. Owners are not: BuildKit's own client gives all files to root.
-    Sockets and devices are left out, since a build's context has no use for them.
+    Symbolic links are sent as links. Owners are not sent: as in BuildKit's own client, all files
+    belong to root. Sockets and devices are left out, because a build context does not need them.
 
     Args:
         path: the directory; a link to one is followed.
@@ -47,7 +47,7 @@ class LocalDirectory:
                 except FileNotFoundError:
                     continue  # it went while we looked
                 except OSError as error:
-                    # An error only if something in it is needed.
+                    # This is an error only if entries in it are needed.
                     entry = entry._replace(unreadable=error.strerror or str(error))
             yield entry
 
@@ -59,7 +59,7 @@ class LocalDirectory:
         try:
             status = found.stat(follow_symlinks=False)
             kind = stat.S_IFMT(status.st_mode)
-            # Path.readlink would tidy what the link says.
+            # Path.readlink would normalize the target.
             target = os.readlink(found.path) if kind == stat.S_IFLNK else ""  # noqa: PTH115
         except FileNotFoundError:
             return None  # it went while we looked
@@ -80,8 +80,8 @@ class LocalDirectory:
 
     def read(self, entry: Entry, offset: int, size: int) -> bytes:
         """See `FileTree.read`."""
-        # A file that has become a link since then could lead out of the directory, and to open one
-        # that has become a fifo would block until a process writes into it.
+        # If the file was replaced by a link, the link could point out of the directory. If by a
+        # fifo, opening it would block until a process writes to it.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(f"{self._root}/{entry.path}", flags)
         try:
@@ -89,7 +89,7 @@ class LocalDirectory:
             status = os.fstat(descriptor)
         finally:
             os.close(descriptor)
-        # Looked at after reading, so that no change before or meanwhile is missed.
+        # Checked after the read, so that a change before or during it is noticed.
         if (status.st_size, status.st_mtime_ns) != (entry.size, entry.mtime):
             raise OSError(f"{entry.path} has changed since the build began")
         return content

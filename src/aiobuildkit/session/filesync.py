@@ -1,7 +1,7 @@
-"""FileSync: directories that BuildKit may read, above all a build's context.
+"""FileSync: directories that BuildKit may read, such as a build's context.
 
-The protocol is in `aiobuildkit.fsutil.sender`, and which files a call gets in
-`aiobuildkit.fsutil.filter`; here they meet BuildKit's stream.
+`aiobuildkit.fsutil.sender` has the protocol, and `aiobuildkit.fsutil.filter` chooses the files of a
+call. This module connects them to BuildKit's stream.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ __all__ = ["Entry", "FileSync", "FileTree", "Transfer"]
 _Answer = TypeVar("_Answer")
 
 _SLICE: Final = 0.002
-"""Seconds after which other tasks get a turn: flow control alone may never give them one."""
+"""Seconds after which other tasks get a turn, because flow control may never pause the sender."""
 
 _ANNOUNCED_AT_ONCE: Final = 32
-"""Entries, some 0.2 ms of work; one by one, the way through the layers costs as much as they do."""
+"""Entries sent together, some 0.2 ms of work. Sent one by one, they would take twice the time."""
 
 _SELECTING: Final = ThreadPoolExecutor(1, "aiobuildkit-selection")
-"""Where patterns are matched: one thread for all calls, whose pieces take turns. More would gain
-nothing, as only one at a time can compute, and each would keep the event loop from its turn."""
+"""The thread that matches patterns for all calls, in pieces that take turns. More threads would not
+be faster because of the GIL, and each would delay the event loop."""
 
 
 class FileTree(Protocol):
@@ -43,7 +43,7 @@ class FileTree(Protocol):
     def entries(self) -> Sequence[Entry]:
         """All entries, ordered by `aiobuildkit.fsutil.sender.order`, with every parent directory.
 
-        It is called in a worker thread, so it may take its time.
+        It is called in a worker thread, so it may block.
 
         Raises:
             OSError: the tree cannot be read.
@@ -53,7 +53,7 @@ class FileTree(Protocol):
     def read(self, entry: Entry, offset: int, size: int) -> bytes:
         """Read a part of a regular file: `size` bytes, fewer only at its end.
 
-        It is called in the event loop, so it must be quick, as reading from the page cache is.
+        It is called in the event loop, so it must be fast, such as a read from the page cache.
 
         Raises:
             OSError: it cannot be read.
@@ -63,16 +63,15 @@ class FileTree(Protocol):
 
 @dataclass(slots=True)
 class Transfer:
-    """What has happened in one call so far.
+    """The state of one call.
 
     Attributes:
-        dir_name: the directory asked for.
-        announced: entries announced.
-        requested: files asked for.
+        dir_name: the requested directory.
+        announced: the number of entries announced.
+        requested: the number of files requested.
         sent_bytes: of content.
-        finished: whether both sides have said that it is complete; until then BuildKit may hold
-            a part of the files only.
-        error: why our side gave up, if it did.
+        finished: whether both sides have sent FIN; until then BuildKit may have only some of the
+            files. error: why our side aborted the call, if it did.
     """
 
     dir_name: str
@@ -112,7 +111,7 @@ class FileSync:
         except (OSError, ValueError, ProtocolError) as error:
             transfer.error = error
             text = _describe(error)
-            # BuildKit shows the packet's text; the status alone would do for any other receiver.
+            # BuildKit shows the packet's text, not that of the status.
             await stream.send(error_packet(text))
             raise RPCError(StatusCode.UNKNOWN, text) from error
 
@@ -122,7 +121,7 @@ async def _select(step: Callable[[], _Answer]) -> _Answer:
 
 
 def _describe(error: Exception) -> str:
-    """An error's text for BuildKit's user, who has no use for this machine's paths."""
+    """An error's text for BuildKit's user, without paths of this machine."""
     match error:
         case OSError():
             return f"cannot read the build's files: {error.strerror or error}"
@@ -133,7 +132,7 @@ def _describe(error: Exception) -> str:
 
 
 class _Call:
-    """One call: a task takes what the receiver says, while this one sends."""
+    """One call: one task receives packets, and this one sends."""
 
     def __init__(self, stream: ServerStream, tree: FileTree, transfer: Transfer) -> None:
         self._stream = stream
@@ -157,7 +156,7 @@ class _Call:
             while self._sender.state is not State.CLOSING:
                 message = await self._stream.receive()
                 if message is None:
-                    raise ConnectionLost("BuildKit left a file transfer before its end")
+                    raise ConnectionLost("BuildKit ended a file transfer early")
                 self._sender.receive(message)
                 self._transfer.requested = self._sender.requested
                 self._news.set()
@@ -179,7 +178,7 @@ class _Call:
 
     async def _serve(self) -> None:
         while True:
-            # Cleared before we look, so that no news that comes meanwhile is missed.
+            # Cleared before the check, so that no event in between is missed.
             self._news.clear()
             await self._take_turns()
             if self._sender.state is State.CLOSING:

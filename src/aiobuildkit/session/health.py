@@ -1,4 +1,4 @@
-"""The health check of a session: BuildKit asks every few seconds, and two failures end it."""
+"""The health check of a session: BuildKit calls it every few seconds; two failures end it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Health"]
 
 
 class Health:
-    """Serves ``grpc.health.v1.Health``: a session that answers at all is well."""
+    """Serves ``grpc.health.v1.Health``. It always answers SERVING."""
 
     def handlers(self) -> Mapping[str, Handler]:
         """The one method that BuildKit calls."""

@@ -1,4 +1,4 @@
-"""Build secrets, which BuildKit asks of the session for ``RUN --mount=type=secret``."""
+"""Build secrets, which BuildKit requests from the session for ``RUN --mount=type=secret``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Secrets:
     """Serves BuildKit's ``Secrets``.
 
     Args:
-        values: secrets by id. BuildKit leaves out the mount of an id that is not here, and
-            fails it if it is ``required``.
+        values: secrets by ID. For an unknown ID, BuildKit leaves out the mount, or fails the step
+            if the mount is ``required``.
     """
 
     def __init__(self, values: Mapping[str, bytes]) -> None:

@@ -1,8 +1,7 @@
-"""The session: BuildKit calls back, and we are the server.
+"""The session: BuildKit calls services of this client.
 
-Inside the call ``Control/Session`` runs a second HTTP/2 connection, on which BuildKit is the
-client and the attachables answer. An attachable offers gRPC methods, each with a handler
-that serves one call.
+The call ``Control/Session`` carries a second HTTP/2 connection. BuildKit is its client, and the
+attachables are the server. An attachable offers gRPC methods, each with a handler for one call.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ if TYPE_CHECKING:
 __all__ = ["Attachable", "Handler", "ServerStream", "Session", "unary"]
 
 TUNNEL_MESSAGE = 64 * 1024
-"""Bytes of the inner connection in one message; BuildKit reads a message when it is whole."""
+"""Bytes of the inner connection in one message. BuildKit only reads complete messages."""
 
 _log = logging.getLogger(__name__)
 
 
 class ServerStream(Protocol):
-    """One call that BuildKit makes to us."""
+    """One call from BuildKit."""
 
     @property
     def metadata(self) -> Mapping[str, Sequence[str]]:
-        """Request headers: lower-case keys, one value for each occurrence, order kept."""
+        """Request headers: keys in lower case, each with all its values in order."""
         ...
 
     async def receive(self) -> bytes | None:
-        """Take the next message; None when BuildKit has half-closed.
+        """Receive the next message; None after BuildKit's half-close.
 
         Raises:
             ConnectionLost: the call was reset, or the session or its connection ended.
@@ -50,20 +49,20 @@ class ServerStream(Protocol):
         ...
 
     async def send(self, *messages: bytes) -> None:
-        """Send messages, in order; waits while BuildKit's flow-control window is shut.
+        """Send messages, in order; waits while BuildKit's flow-control window is full.
 
         Raises:
-            ConnectionLost: as receive.
+            ConnectionLost: as in `receive`.
         """
         ...
 
 
 Handler: TypeAlias = Callable[[ServerStream], Awaitable[None]]
-"""Serves one call: returning is grpc-status 0; an RPCError is sent as its status."""
+"""Serves one call: a return ends it with grpc-status 0, an RPCError with its status."""
 
 
 class Attachable(Protocol):
-    """Something that a session offers to BuildKit."""
+    """A service that a session offers BuildKit."""
 
     def handlers(self) -> Mapping[str, Handler]:
         """The methods served, such as ``/moby.filesync.v1.FileSync/DiffCopy``."""
@@ -74,7 +73,7 @@ _Request = TypeVar("_Request", bound=Message)
 
 
 def unary(request: type[_Request], answer: Callable[[_Request], Awaitable[Message]]) -> Handler:
-    """A handler for a method that takes one message and gives one."""
+    """A handler for a method with one request and one reply."""
 
     async def handle(stream: ServerStream) -> None:
         message = await stream.receive()
@@ -88,12 +87,12 @@ def unary(request: type[_Request], answer: Callable[[_Request], Awaitable[Messag
 
 
 class Session:
-    """What we offer to one build, under an id that the build names.
+    """The services for one build, under an ID that the build names.
 
     Args:
-        attachables: what is offered; ``Health`` must be among them.
-        shared_key: BuildKit compares a build context with what it holds of earlier sessions
-            of the same key; a key must never be shared by different contexts.
+        attachables: the services; ``Health`` must be among them.
+        shared_key: BuildKit compares a build context with the files of earlier sessions with the
+            same key. Different contexts must not share a key.
 
     Raises:
         ValueError: two attachables offer the same method.
@@ -122,7 +121,7 @@ class Session:
         """Serve until BuildKit ends the session.
 
         Raises:
-            BuildKitError: the session broke, or its connection did.
+            BuildKitError: the session or its connection failed.
         """
         channel = Channel(HTTP2(client=False), accept=self._accept)
         writer = asyncio.create_task(_carry_out(channel, tunnel))
@@ -151,8 +150,8 @@ class Session:
         try:
             await handler(stream)
         except asyncio.CancelledError:
-            # By the session's end, or because what the handler awaited was cancelled elsewhere:
-            # then BuildKit waits for an answer.
+            # Cancelled by the end of the session, or because the handler awaited something that was
+            # cancelled. In the second case BuildKit waits for an answer.
             stream.close(StatusCode.CANCELLED, f"{stream.path} was cancelled")
             raise
         except RPCError as error:
@@ -160,8 +159,8 @@ class Session:
         except BuildKitError as error:
             # The call has usually ended, so BuildKit does not read this.
             stream.close(StatusCode.ABORTED, str(error))
-        except Exception:  # noqa: BLE001 - whatever it is, it must not end the session
-            # The reason stays here: it may hold what BuildKit's users must not see.
+        except Exception:  # noqa: BLE001 (no exception may end the session)
+            # The reason is only logged here, because it may contain secrets.
             _log.exception("%s failed", stream.path)
             stream.close(StatusCode.INTERNAL, f"the client failed to serve {stream.path}")
         else:
@@ -179,4 +178,4 @@ def _unwrap(message: bytes) -> bytes:
     try:
         return BytesMessage.FromString(message).data
     except DecodeError as error:
-        raise ProtocolError("BuildKit sent a session message that cannot be read") from error
+        raise ProtocolError("BuildKit sent an invalid session message") from error

@@ -1,6 +1,6 @@
-"""Registry tokens: what a token service is asked, and how its answers are read.
+"""Registry tokens: requests to token services, and their answers.
 
-The network is the caller's: ``Send`` makes one HTTP request. Sources: distribution,
+The caller provides the HTTP client: ``Send`` makes one HTTP request. Sources: distribution,
 ``docs/content/spec/auth/`` (token, oauth, scope); BuildKit, ``session/auth/authprovider``, which
 does the same for ``buildctl``.
 """
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["Credentials", "HTTPRequest", "HTTPResponse", "Send", "TokenRequest", "Tokens"]
 
 UNREACHABLE_SECONDS: Final = 3600.0
-"""How long a host whose token service was out of reach is left to BuildKit."""
+"""Seconds for which BuildKit fetches a host's tokens, if its token service was unreachable."""
 
 MAX_TOKEN_BYTES: Final = 64 * 1024
 """It becomes a header of BuildKit's."""
 
 _PAUSES: Final = (0.5, 1.0, 2.0)
-"""Seconds before each further try, where the service has a bad moment."""
+"""Seconds before each retry after a temporary error of the service."""
 
 _LONGEST_PAUSE: Final = 5.0
 _BAD_MOMENTS: Final = frozenset({429, 500, 502, 503, 504})
@@ -51,7 +51,7 @@ class Credentials:
     Attributes:
         username: with an empty one, ``secret`` is an identity token (OAuth's refresh token).
         secret: the password.
-        registry_token: a bearer token that the registry takes as it is, in place of all else.
+        registry_token: a bearer token for the registry itself; it replaces the other two.
     """
 
     username: str
@@ -61,7 +61,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """What a registry's challenge asks for; ``scopes`` are such as ``repository:a/b:pull,push``."""
+    """A registry's challenge, with ``scopes`` such as ``repository:a/b:pull,push``."""
 
     host: str
     realm: str
@@ -72,7 +72,7 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token, and the seconds for which it is valid."""
+    """A bearer token, and its lifetime in seconds."""
 
     value: str = field(repr=False)
     expires_in: int = _DEFAULT_LIFETIME
@@ -80,7 +80,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class HTTPRequest:
-    """A request to a token service; headers and body hold secrets."""
+    """A request to a token service; headers and body contain secrets."""
 
     method: str
     url: str
@@ -90,7 +90,7 @@ class HTTPRequest:
 
 @dataclass(frozen=True, slots=True)
 class HTTPResponse:
-    """Its answer. A body beyond what a token may take may be cut anywhere."""
+    """A token service's answer. A body that is larger than a token may be cut."""
 
     status: int
     body: bytes = field(default=b"", repr=False)
@@ -98,17 +98,17 @@ class HTTPResponse:
 
 
 Send: TypeAlias = Callable[[HTTPRequest], Awaitable[HTTPResponse]]
-"""Makes one HTTP request, in bounded time, or raises OSError where no answer came.
+"""Makes one HTTP request, with a timeout; raises OSError without an answer.
 
-It must not repeat a POST elsewhere, because the body holds the password: a redirect is an answer.
+It must not follow a redirect of a POST, because the body contains the password.
 """
 
 
 class Tokens:
-    """Fetches tokens, so that BuildKit gets these in place of passwords; shared by sessions.
+    """Fetches tokens, so that BuildKit gets these instead of passwords; shared by sessions.
 
     Args:
-        send: makes an HTTP request; None: there are no tokens but registry tokens.
+        send: makes an HTTP request; None: only registry tokens are used.
         fetch_timeout: seconds for one token, all requests together. BuildKit waits 60 s for it
             (``session/auth/auth.go``).
     """
@@ -122,8 +122,8 @@ class Tokens:
     def serves(self, host: str, credentials: Credentials | None) -> bool:
         """Whether BuildKit should ask here for tokens; otherwise it asks for credentials.
 
-        It does not for a registry without credentials: there is no password to keep from it, and
-        where a token is fetched is then the word of an untrusted registry.
+        It should not for a registry without credentials: there is no password to protect, and an
+        untrusted registry would choose the address that is asked for a token.
         """
         if credentials is None:
             return False
@@ -134,13 +134,13 @@ class Tokens:
         return self._unreachable.get(host, 0.0) < time.monotonic()
 
     def leave(self, host: str) -> None:
-        """Leave a host's tokens to BuildKit for a time: its token service is out of reach here."""
+        """Let BuildKit fetch a host's tokens for a time, because we cannot reach its service."""
         self._unreachable[host] = time.monotonic() + UNREACHABLE_SECONDS
 
     def authority(self, host: str, salt: bytes, credentials: Credentials) -> SigningKey:
-        """The key by which BuildKit knows sessions that may share a host's tokens.
+        """The key of sessions that may share a host's tokens in BuildKit.
 
-        Other credentials give another key, so that no token outlives a rotated password.
+        Other credentials give another key, so that a token is not used after a password rotation.
         """
         from nacl.signing import SigningKey  # noqa: PLC0415 (only builds with tokens need it)
 
@@ -152,15 +152,15 @@ class Tokens:
     async def fetch(self, request: TokenRequest, credentials: Credentials | None) -> Token:
         """Get a token from the service.
 
-        None is held here: BuildKit holds them, for pulls over all sessions of one authority, and
-        asks again where a registry does not take one any more.
+        Tokens are not cached here. BuildKit caches them, for pulls of all sessions with one
+        authority, and asks again if a registry no longer accepts one.
 
         Args:
-            request: what BuildKit asks for.
+            request: BuildKit's request.
             credentials: of the registry; None: anonymous.
 
         Raises:
-            RPCError: the service refuses, or its answer holds no token; no secret is in the text.
+            RPCError: the service refuses, or its answer has no token; the text contains no secret.
             OSError: the service did not answer.
         """
         if credentials is not None and credentials.registry_token:
@@ -173,7 +173,7 @@ class Tokens:
 
 
 async def _fetch(send: Send, request: TokenRequest, credentials: Credentials | None) -> Token:
-    """Ask the service: with credentials by POST (OAuth 2), and by GET where that is not served."""
+    """Ask the service: with credentials by POST (OAuth 2), or by GET if POST is unsupported."""
     if credentials is None or not credentials.secret:
         return await _ask(send, _get(request, None), None)
     try:
@@ -188,16 +188,16 @@ class _Refused(RPCError):
     """An answer without a token."""
 
     def __init__(self, status: int, message: str) -> None:
-        # With any other code BuildKit drops its own words around these, such as what was pushed.
+        # With another code BuildKit drops its own text, such as the name of the pushed image.
         super().__init__(StatusCode.UNKNOWN, message)
         self.status = status
 
 
 def _get_may_serve(status: int, credentials: Credentials) -> bool:
-    """Whether a service that answered a POST so may give a token by GET.
+    """Whether a service with this answer to a POST may support GET.
 
-    Google answers 404, JFrog 401, others 405 or with a page of the web, or they fail. An identity
-    token is for POST alone, but JFrog's: a GET may be answered as an anonymous one.
+    Google answers 404, JFrog 401, others 405 or an HTML page, or they fail. An identity token only
+    works with POST, except JFrog's: a GET with it may be treated as anonymous.
     """
     return bool(credentials.username) or status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
 
@@ -211,7 +211,7 @@ def _check_realm(request: TokenRequest) -> None:
     if not usable:
         raise RPCError(
             StatusCode.FAILED_PRECONDITION,
-            f"the registry {request.host} names a token service that is no http(s) address",
+            f"the registry {request.host} names a token service that is not an http(s) URL",
         )
 
 
@@ -251,7 +251,7 @@ async def _ask(send: Send, request: HTTPRequest, credentials: Credentials | None
     else:
         what = "unexpected status"
     realm = urlsplit(request.url)
-    # Without what the registry may have put before the host or behind the path.
+    # Without user info and query, which the registry may have added.
     where = f"{realm.scheme}://{realm.netloc.rpartition('@')[2]}{realm.path}"
     text = f"failed to fetch oauth token: {what} from {request.method} request to {where}"
     raise _Refused(response.status, f"{text}: {_words(response, credentials)}")
@@ -264,7 +264,7 @@ async def _patiently(send: Send, request: HTTPRequest) -> HTTPResponse:
         except TimeoutError:
             raise
         except OSError:
-            # A reset, as a rule; what cannot be reached at all is so the second time too.
+            # Usually a reset. An unreachable service also fails the second time.
             await asyncio.sleep(_PAUSES[0])
             return await send(request)
         if response.status not in _BAD_MOMENTS:
@@ -287,8 +287,8 @@ def _read(body: bytes) -> Token | None:
 def _lifetime(expires_in: object, issued_at: object) -> int:
     """Seconds for which BuildKit may keep a token.
 
-    BuildKit is told no ``issued_at``: it keeps a token for ever that seems to have expired already,
-    as one does where clocks differ (``util/resolver/authorizer.go``).
+    BuildKit gets no ``issued_at``, because it keeps a token forever if the token has already
+    expired, which can happen if clocks differ (``util/resolver/authorizer.go``).
     """
     try:
         seconds = int(expires_in)  # type: ignore[call-overload]
@@ -312,7 +312,7 @@ def _object(body: bytes) -> Mapping[str, object]:
 
 
 def _words(response: HTTPResponse, credentials: Credentials | None) -> str:
-    """The status and what the service says, as OAuth's errors and the registry's are written."""
+    """The status and the service's message, in the form of OAuth's or the registry's errors."""
     try:
         status = f"{response.status} {HTTPStatus(response.status).phrase}"
     except ValueError:
@@ -325,7 +325,7 @@ def _words(response: HTTPResponse, credentials: Credentials | None) -> str:
         keys = ("error", "error_description", "code", "message", "details")
         said = [word for key in keys if isinstance(word := first.get(key), str)]
         if isinstance(code := first.get("code"), str):
-            # As docker writes such codes: UNAUTHORIZED.
+            # docker's form of such codes: UNAUTHORIZED.
             said[said.index(code)] = code.lower().replace("_", " ")
     text = " ".join(": ".join(said).split())
     for secret in _forms(credentials):
@@ -335,7 +335,7 @@ def _words(response: HTTPResponse, credentials: Credentials | None) -> str:
 
 
 def _forms(credentials: Credentials | None) -> Sequence[str]:
-    """What the service was sent of the secret, which it might repeat."""
+    """The forms of the secret that the service was sent, and might repeat."""
     if credentials is None or not credentials.secret:
         return ()
     pair = f"{credentials.username}:{credentials.secret}".encode()

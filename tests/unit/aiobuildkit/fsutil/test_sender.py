@@ -107,7 +107,7 @@ def test_a_receiver_that_does_not_ask_for_what_must_be_resent_is_wrong():
         Entry("d", DIRECTORY | 0o755, resend=True),
     ]
     sender = serving(*entries)
-    with pytest.raises(ProtocolError, match="FIN without a REQ for 1 files that must be resent"):
+    with pytest.raises(ProtocolError, match="FIN without a REQ for 1 files that must be sent"):
         sender.receive(packet(Packet.FIN))
     sender = serving(*entries)
     sender.receive(packet(Packet.REQ, 0))
@@ -140,8 +140,8 @@ def test_a_file_may_be_asked_for_before_the_end_of_the_list():
     ("messages", "why"),
     [
         ([packet(Packet.REQ, 3)], "REQ for entry 3: not announced"),
-        ([packet(Packet.REQ, 1)], "REQ for entry 1: .*no regular file"),
-        ([packet(Packet.REQ, 0)] * 2, "REQ for entry 0: .*asked for before"),
+        ([packet(Packet.REQ, 1)], "REQ for entry 1: .*not a regular file"),
+        ([packet(Packet.REQ, 0)] * 2, "REQ for entry 0: .*already requested"),
         ([packet(Packet.REQ, 0), packet(Packet.FIN)], "FIN while 1 files are still to be sent"),
         ([packet(Packet.FIN)] * 2, "FIN after the transfer's end"),
         ([packet(Packet.FIN), packet(Packet.REQ)], "REQ after the transfer's end"),

@@ -166,7 +166,7 @@ async def test_a_reset_call_is_lost_to_its_handler(tmp_path):
         call = wire.call("/test.Test/Call")
         await began.wait()
         call.reset()
-        assert "gave the call up" in str(await outcome)
+        assert "reset the call" in str(await outcome)
 
 
 async def test_a_handler_ends_with_its_session(tmp_path):
