@@ -17,6 +17,22 @@ class Reader(Protocol):
         """Return `size` bytes from `offset`; fewer only where the bytes end."""
 
 
+class Bytes:
+    """Bytes in memory as a reader."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return len(self._data)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes from `offset`; fewer only where the bytes end."""
+        return self._data[offset : offset + size]
+
+
 class ReadAhead:
     """A reader for one thread that goes forward: small reads come out of larger ones."""
 

@@ -21,6 +21,7 @@ from function_builder.engine.errors import (
     ToolMissing,
 )
 from function_builder.engine.namespaces import Network
+from function_builder.engine.nats import NatsServer
 from function_builder.engine.registry import Registry
 from function_builder.engine.toml import read_config
 from function_builder.engine.tools import find_tool, tools_cache
@@ -31,6 +32,7 @@ __all__ = [
     "BuildKitDaemon",
     "CacheLimits",
     "EngineError",
+    "NatsServer",
     "Network",
     "Registry",
     "RootlessRefused",

@@ -18,6 +18,7 @@ PLUGIN_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 _SOURCES = {
     "buildkitd": "run `make setup`, or install BuildKit from https://github.com/moby/buildkit",
     "registry": "run `make setup`, or install https://github.com/distribution/distribution",
+    "nats-server": "run `make setup`, or install https://github.com/nats-io/nats-server",
     "runc": "`apt-get install runc`",
     "rootlesskit": "`apt-get install rootlesskit uidmap`, or run as root",
     "iptables": "`apt-get install iptables`",

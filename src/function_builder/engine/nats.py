@@ -1,0 +1,114 @@
+"""An embedded NATS: one nats-server of our own with JetStream on disk, kept alive."""
+
+import json
+import secrets
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from function_builder.engine.address import ensure_free, tcp_answers
+from function_builder.engine.process import Program, SupervisedProcess
+from function_builder.engine.tools import find_tool
+
+MAX_PAYLOAD_BYTES: Final = 1 << 20
+"""The largest message, which is also nats-server's default."""
+
+_USER: Final = "function-builder"
+
+
+class NatsServer:
+    """A supervised nats-server on a free loopback port, for the time of an `async with`.
+
+    Every acknowledged message is on the disk (`sync_interval: always`), because a client that was
+    answered 202 does not send its build again.
+
+    Args:
+        root: its directory: configuration and JetStream's files.
+        max_bytes: what JetStream may store; 0: three quarters of the free disk, nats-server's
+            default.
+        log: the file that receives its output; None: each line is one of our log.
+    """
+
+    def __init__(self, root: Path, *, max_bytes: int = 0, log: Path | None = None) -> None:
+        self._root = root.absolute()
+        self._max_bytes = max_bytes
+        self._log = log
+        self._listen = ""
+        # RUN steps on the host's network reach this port too.
+        self._password = secrets.token_urlsafe(32)
+        self._process: SupervisedProcess | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens, with its credential; a restart does not change it."""
+        return f"nats://{_USER}:{self._password}@{self._listen}"
+
+    @property
+    def pid(self) -> int:
+        """The id of its process group; a restart changes it."""
+        if self._process is None:
+            raise RuntimeError("nats-server was not started")
+        return self._process.pid
+
+    async def __aenter__(self) -> Self:
+        """Start it and wait until it answers.
+
+        Raises:
+            ToolMissing: it is not installed.
+            StartFailed: it ended, or did not answer.
+        """
+        self._listen = f"127.0.0.1:{_free_port()}"
+        self._process = SupervisedProcess(self._program())
+        await self._process.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End it."""
+        if self._process is not None:
+            await self._process.stop()
+
+    def _program(self) -> Program:
+        program = find_tool("nats-server")
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config = self._root / "nats-server.json"
+        config.touch(mode=0o600)
+        # JSON is a subset of nats-server's configuration language.
+        config.write_text(json.dumps(self._config(), indent=2))
+        return Program(
+            name="nats-server",
+            argv=(str(program), "--config", str(config)),
+            ready=lambda: tcp_answers(self._listen),
+            prepare=lambda: ensure_free(self._listen),
+            environment={"GOMAXPROCS": "2"},
+            log=self._log,
+        )
+
+    def _config(self) -> dict[str, object]:
+        jetstream: dict[str, object] = {
+            "store_dir": str(self._root / "jetstream"),
+            "sync_interval": "always",
+        }
+        if self._max_bytes:
+            jetstream["max_file_store"] = self._max_bytes
+        return {
+            "listen": self._listen,
+            "authorization": {"user": _USER, "password": self._password},
+            "jetstream": jetstream,
+            "max_payload": MAX_PAYLOAD_BYTES,
+            # Seconds that a second Ctrl-C would otherwise wait for idle clients.
+            "lame_duck_duration": "30s",
+            "logtime": False,
+        }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

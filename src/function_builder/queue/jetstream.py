@@ -1,0 +1,357 @@
+"""What the queue asks of JetStream: streams, compare-and-set records, reads in batches, one pull.
+
+nats-py has no call for two of these, and they are plain requests: Direct Get in batches
+(NATS ADR-31), and a pull that does not wait (ADR-13).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NATSError
+from nats.errors import NoRespondersError
+from nats.js import JetStreamContext
+from nats.js.api import StorageType, StreamConfig
+from nats.js.errors import APIError, NotFoundError
+
+from function_builder.queue.nkeys import NKey
+
+_log = structlog.get_logger(__name__)
+
+REQUEST_SECONDS: Final = 5.0
+"""How long one request to JetStream may take."""
+
+MAX_BATCH: Final = 1000
+"""The server refuses a batch of more than 1024 subjects (ADR-31)."""
+
+_BATCH_BYTES: Final = 512 * 1024
+
+_CONNECT_SECONDS: Final = 5.0
+_RECONNECT_SECONDS: Final = 1
+
+_WRONG_LAST_SEQUENCE: Final = (10071, 10164)
+"""JetStream's codes for a message that may only follow another one."""
+
+_NO_ROOM: Final = (10023, 10047, 10077)
+"""JetStream's codes for insufficient resources, insufficient storage and a full stream."""
+
+
+class Unavailable(Exception):
+    """JetStream did not do what was asked: it is away, or it has no room."""
+
+
+class Full(Unavailable):
+    """JetStream has no room for another message."""
+
+
+class Changed(Exception):
+    """A subject's last message is not the one that was expected."""
+
+
+class Stored(NamedTuple):
+    """A message of a stream.
+
+    Attributes:
+        subject: where it was published.
+        sequence: its number in the stream.
+        data: its bytes.
+        time: when the server stored it, in UTC seconds of the server's clock.
+    """
+
+    subject: str
+    sequence: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How to reach NATS.
+
+    Attributes:
+        url: one or several `nats://host:port` or `tls://…`, separated by commas.
+        credentials: a file of a JWT and its NKey seed, as `nsc` writes it; empty: none.
+        nkey_seed: a file of an NKey seed; empty: none.
+        ca: a PEM file of the authority that signed the server's certificate; empty: the system's.
+        cert: our certificate for the server; empty: none.
+        key: that certificate's key.
+    """
+
+    url: str
+    credentials: str = ""
+    nkey_seed: str = ""
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+    def key_of_user(self) -> NKey | None:
+        """The key that a file names.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it holds no key.
+        """
+        path = self.credentials or self.nkey_seed
+        return NKey(path) if path else None
+
+    def tls(self) -> ssl.SSLContext | None:
+        """The context for TLS, where the URL or a file asks for it.
+
+        Raises:
+            OSError: a file cannot be read, or does not hold what it should.
+        """
+        if not (self.ca or self.cert or self.url.startswith("tls://")):
+            return None
+        context = ssl.create_default_context(cafile=self.ca or None)
+        if self.cert:
+            context.load_cert_chain(self.cert, self.key or None)
+        return context
+
+
+class JetStream:
+    """One connection to NATS, which reconnects by itself, and the requests that are sent on it.
+
+    Attributes:
+        client: the connection.
+        reconnected: set, and replaced by a new event, each time that a connection was lost and is
+            there again.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self.client = Client()
+        self.reconnected = asyncio.Event()
+        self._access = access
+        self._context: JetStreamContext = self.client.jetstream(timeout=REQUEST_SECONDS)
+        self._lost = ""
+
+    async def connect(self) -> None:
+        """Connect for the first time.
+
+        Raises:
+            Unavailable: NATS does not answer, or refuses the credentials.
+        """
+        access = self._access
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                key = access.key_of_user()
+                if key is not None:
+                    # nats-py sends it where there is no JWT, and sets it for `nkeys_seed` alone.
+                    self.client._public_nkey = key.public  # noqa: SLF001
+                await self.client.connect(
+                    servers=access.url.split(","),
+                    name="function-builder",
+                    signature_cb=key.sign if key else None,
+                    user_jwt_cb=key.jwt if key and access.credentials else None,
+                    tls=access.tls(),
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=_RECONNECT_SECONDS,
+                    connect_timeout=2,
+                    ping_interval=10,
+                    max_outstanding_pings=2,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_disconnected,
+                    reconnected_cb=self._on_reconnected,
+                )
+        except (NATSError, OSError, TimeoutError, ValueError) as error:
+            with contextlib.suppress(Exception):
+                await self.client.close()
+            raise Unavailable(self._lost or str(error) or "it does not answer") from error
+
+    async def close(self) -> None:
+        """Send what is written, and disconnect."""
+        with contextlib.suppress(NATSError, OSError, TimeoutError):
+            async with asyncio.timeout(1):
+                await self.client.flush()
+        await self.client.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self.client.is_connected
+
+    async def ensure_stream(self, config: StreamConfig) -> None:
+        """Create a stream, or adapt the one that is there.
+
+        Raises:
+            Unavailable: JetStream did not.
+        """
+        config.storage = StorageType.FILE
+        config.allow_direct = True
+        async with self._asking():
+            try:
+                await self._context.add_stream(config)
+            except APIError as error:
+                if error.err_code != _STREAM_EXISTS:
+                    raise
+                await self._context.update_stream(config)
+
+    async def publish(
+        self, subject: str, data: bytes, *, last: int | None = None, message_id: str = ""
+    ) -> int:
+        """Store a message, and return its number once JetStream has acknowledged it.
+
+        Args:
+            subject: of a stream.
+            data: at most 1 MiB.
+            last: the number of the subject's last message, 0 for none; None: any.
+            message_id: a second message of the same id within two minutes is not stored.
+
+        Raises:
+            Changed: the subject has another last message.
+            Full: there is no room.
+            Unavailable: JetStream does not answer; the message may be stored.
+        """
+        headers: dict[str, str] = {}
+        if last is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(last)
+        if message_id:
+            headers["Nats-Msg-Id"] = message_id
+        async with self._asking():
+            acknowledged = await self._context.publish(subject, data, headers=headers or None)
+        return acknowledged.seq
+
+    async def last(self, stream: str, subject: str) -> Stored | None:
+        """The last message of a subject."""
+        found = await self.batch(stream, {"last_by_subj": subject}, one=True)
+        return found[0] if found else None
+
+    async def last_of(self, stream: str, subjects: Sequence[str]) -> Sequence[Stored]:
+        """The last message of each subject that has one, in one request for each 1000."""
+        found: list[Stored] = []
+        for start in range(0, len(subjects), MAX_BATCH):
+            some = subjects[start : start + MAX_BATCH]
+            found += await self.batch(stream, {"multi_last": some, "batch": MAX_BATCH})
+        return found
+
+    async def from_sequence(
+        self, stream: str, subject: str, sequence: int, most: int
+    ) -> Sequence[Stored]:
+        """Messages of a subject, which may have wildcards, from a number of the stream on.
+
+        Args:
+            stream: its name.
+            subject: which messages.
+            sequence: the first number.
+            most: how many; fewer are returned if they have more than half a mebibyte.
+        """
+        return await self.batch(
+            stream,
+            {
+                "seq": max(sequence, 1),
+                "next_by_subj": subject,
+                "batch": min(most, MAX_BATCH),
+                "max_bytes": _BATCH_BYTES,
+            },
+        )
+
+    async def batch(
+        self, stream: str, request: Mapping[str, object], *, one: bool = False
+    ) -> Sequence[Stored]:
+        """Ask a stream for messages by Direct Get.
+
+        Raises:
+            Unavailable: JetStream does not answer.
+        """
+        found: list[Stored] = []
+        inbox = self.client.new_inbox()
+        async with self._asking(), asyncio.timeout(REQUEST_SECONDS):
+            answers = await self.client.subscribe(inbox)
+            try:
+                subject = f"$JS.API.DIRECT.GET.{stream}"
+                await self.client.publish(subject, json.dumps(request).encode(), reply=inbox)
+                while True:
+                    message = await answers.next_msg(timeout=REQUEST_SECONDS)
+                    headers = message.headers or {}
+                    status = headers.get("Status", "")
+                    if status == "503":
+                        raise NoRespondersError
+                    if status:
+                        return found
+                    found.append(
+                        Stored(
+                            headers["Nats-Subject"],
+                            int(headers["Nats-Sequence"]),
+                            message.data,
+                        )
+                    )
+                    if one:
+                        return found
+            finally:
+                with contextlib.suppress(NATSError):
+                    await answers.unsubscribe()
+
+    async def next_job(self, stream: str, consumer: str) -> Msg | None:
+        """A message that a pull consumer has ready; None: it has none now.
+
+        Raises:
+            Unavailable: JetStream does not answer.
+        """
+        async with self._asking():
+            message = await self.client.request(
+                f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}",
+                b'{"batch":1,"no_wait":true}',
+                timeout=REQUEST_SECONDS,
+            )
+        status = (message.headers or {}).get("Status", "")
+        return message if message.reply and not status else None
+
+    async def waiting(self, stream: str, subjects: str) -> Mapping[str, int]:
+        """How many messages each subject has in a stream."""
+        async with self._asking():
+            info = await self._context.stream_info(stream, subjects_filter=subjects)
+        return info.state.subjects or {}
+
+    async def purge(self, stream: str, subject: str) -> None:
+        """Remove the messages of a subject."""
+        async with self._asking():
+            await self._context.purge_stream(stream, subject=subject)
+
+    async def remove(self, stream: str, sequence: int) -> None:
+        """Remove one message; one that is gone is ignored."""
+        async with self._asking():
+            with contextlib.suppress(NotFoundError, APIError):
+                await self._context.delete_msg(stream, sequence)
+
+    @property
+    def context(self) -> JetStreamContext:
+        """nats-py's own calls."""
+        return self._context
+
+    @contextlib.asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        """Tell JetStream's refusals and nats-py's errors apart."""
+        try:
+            yield
+        except APIError as error:
+            if error.err_code in _WRONG_LAST_SEQUENCE:
+                raise Changed from error
+            if error.err_code in _NO_ROOM:
+                raise Full(error.description or "no room") from error
+            raise Unavailable(error.description or str(error)) from error
+        except (NATSError, OSError, TimeoutError) as error:
+            raise Unavailable(str(error) or "no answer") from error
+
+    async def _on_error(self, error: Exception) -> None:
+        self._lost = str(error) or type(error).__name__
+        _log.debug("NATS", error=self._lost)
+
+    async def _on_disconnected(self) -> None:
+        if not self.client.is_closed:
+            _log.warning("NATS is away: queued builds wait", reason=self._lost)
+
+    async def _on_reconnected(self) -> None:
+        _log.info("NATS is there again")
+        self.reconnected.set()
+        self.reconnected = asyncio.Event()
+
+
+_STREAM_EXISTS: Final = 10058
