@@ -16,6 +16,10 @@ from function_builder import __version__
 _COMMANDS: Final = {
     "up": "Run a builder on this machine, and build an example.",
     "build": "Build a directory into an image, and push it.",
+    "builds": "List a builder's builds.",
+    "logs": "Show a build's log, and follow it.",
+    "cancel": "Stop a build.",
+    "retry": "Build again what a build was made of.",
     "serve": "Answer the Function Builder API.",
     "secret": "Make keys, and seal build secrets.",
     "certs": "Make certificates for BuildKit.",
@@ -23,6 +27,9 @@ _COMMANDS: Final = {
 }
 """Each is the function, or the group of commands, of its name in the module of its name; in the
 order of a first visit. The texts stand in the list of commands, which loads none of them."""
+
+_IN_BUILDS: Final = ("logs", "cancel", "retry")
+"""These are in the module of `builds`."""
 
 _PRO_BUILDER: Final = "./pro-builder"
 
@@ -51,7 +58,8 @@ def main() -> None:
         if name != wanted:
             app.command(name, help=text)(lambda: None)
             continue
-        command = getattr(import_module(f"{__name__}.{name}"), name)
+        module = "builds" if name in _IN_BUILDS else name
+        command = getattr(import_module(f"{__name__}.{module}"), name)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:

@@ -89,6 +89,14 @@ def build(
     stream: Annotated[
         bool, typer.Option(help="Follow the build as it runs, or wait for one whole answer.")
     ] = True,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            "-d",
+            help="Queue the build, print its id and exit. The builder needs a queue (nats_url).",
+        ),
+    ] = False,
     skip_push: Annotated[
         bool, typer.Option("--skip-push", help="Build only; --image may be left out then.")
     ] = False,
@@ -131,12 +139,16 @@ def build(
       function-builder build . --image ghcr.io/me/fn:1 \\
         --url https://builder.example.com --payload-secret secret.txt \\
         --platform linux/amd64 --platform linux/arm64
+    Without waiting for it:
+      id=$(function-builder build . --image ttl.sh/fn:1h --detach)
+      function-builder logs -f "$id"
     In a script, with a value for the Dockerfile's ARG VERSION:
       image=$(function-builder build . --image ttl.sh/fn:1h --build-arg VERSION=1.2)
 
     \b
     Exit codes:
-      0    the image is built, and pushed unless --skip-push was given
+      0    the image is built, and pushed unless --skip-push was given; with --detach: the build is
+           queued
       1    the build failed, or its end is unknown
       2    the command or the directory is wrong; nothing was sent
       3    no build was begun: the builder refused, stayed busy or gave no answer
@@ -179,4 +191,7 @@ def build(
         wait=wait,
         public_key=builder_public_key,
     )
-    building.run(directory, options, builder, secrets=secrets, stream=stream)
+    if detach:
+        building.submit(directory, options, builder, secrets=secrets)
+    else:
+        building.run(directory, options, builder, secrets=secrets, stream=stream)

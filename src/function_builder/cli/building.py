@@ -8,10 +8,16 @@ import typer
 from rich.console import Console
 
 from function_builder.cli.builder_options import BuilderOptions
-from function_builder.cli.calling import FAILED, client_of, exits, read_file
-from function_builder.cli.steps import printable
+from function_builder.cli.calling import (
+    FAILED,
+    client_of,
+    exits,
+    note_on,
+    print_image,
+    read_file,
+)
 from function_builder.cli.view import View, choose_view
-from function_builder.client import AsyncClient, BuildOptions, BuildResult, BuildStatus
+from function_builder.client import AsyncClient, BuildHandle, BuildOptions, BuildResult, BuildStatus
 from function_builder.client.options import build_config
 from function_builder.contract.config import BuildConfig, parse_config
 from function_builder.contract.errors import Refusal
@@ -38,9 +44,40 @@ def run(
         )
     if result.status is not BuildStatus.SUCCESS:
         raise typer.Exit(FAILED)
-    # One word, whatever answered in a builder's place: a script takes it.
-    image = "@".join(part for part in (result.image, result.digest) if part)
-    typer.echo("".join(printable(image).split()))
+    print_image(result)
+
+
+def submit(
+    directory: Path, options: BuildOptions, builder: BuilderOptions, *, secrets: Path | None
+) -> None:
+    """Queue the build, and print its id; or exit with the code of what went wrong."""
+    console = Console(stderr=True, highlight=False)
+    config = _config(options)
+    sealed = read_file(secrets, "--secrets") if secrets else None
+    client = client_of(builder, note_on(console))
+    with exits(console, builder, interrupted="interrupted; the build may have been queued"):
+        build = asyncio.run(_submit(client, directory, config, options, secrets=sealed))
+    position = build.info.position if build.info else None
+    waiting = f", number {position} in the queue" if position else ""
+    console.print(
+        f"The build is queued{waiting}. Follow it: function-builder logs -f {build.id}",
+        soft_wrap=True,
+        markup=False,
+    )
+    typer.echo(build.id)
+
+
+async def _submit(
+    client: AsyncClient,
+    directory: Path,
+    config: BuildConfig,
+    options: BuildOptions,
+    *,
+    secrets: bytes | None,
+) -> BuildHandle:
+    async with client:
+        named = options["contexts"]
+        return await client.submit(directory, config, secrets=secrets, contexts=named)
 
 
 async def _build(

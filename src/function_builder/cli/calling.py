@@ -15,6 +15,7 @@ from function_builder.cli.builder_options import DEFAULT_URL, LOCAL_SECRET, Buil
 from function_builder.cli.steps import printable
 from function_builder.client import (
     AsyncClient,
+    BuildResult,
     ClientError,
     ContextError,
     Refused,
@@ -35,8 +36,8 @@ def client_of(options: BuilderOptions, note: Callable[[str], None]) -> AsyncClie
         typer.BadParameter: an option is wrong.
     """
 
-    def on_retry(refused: Refused, seconds: float) -> None:
-        note(f"{refused}; trying again in {seconds:.0f} s")
+    def on_retry(error: ClientError, seconds: float) -> None:
+        note(f"{error}; trying again in {seconds:.0f} s")
 
     key = options.public_key
     try:
@@ -52,6 +53,17 @@ def client_of(options: BuilderOptions, note: Callable[[str], None]) -> AsyncClie
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def note_on(console: Console) -> Callable[[str], None]:
+    """What shows a line that is not a build's own."""
+    return lambda text: console.print(Text(printable(text), "yellow"), soft_wrap=True)
+
+
+def print_image(result: BuildResult) -> None:
+    """Print the image with its digest, one word, whatever answered in a builder's place."""
+    image = "@".join(part for part in (result.image, result.digest) if part)
+    typer.echo("".join(printable(image).split()))
 
 
 @contextmanager

@@ -15,9 +15,17 @@ A build may be followed while it runs, here with asyncio::
                 for line in progress.log:
                     print(line)
             result = await build.result()
+
+A build may outlive the client, where the builder has a queue::
+
+    with Client("http://127.0.0.1:8080", payload_secret=secret) as client:
+        build = client.submit("hello/", image="127.0.0.1:5000/hello:1")
+        print(build.id)  # client.handle(id) finds it again, in another process too
+        result = build.wait()
 """
 
 from function_builder.client.address import DEFAULT_URL
+from function_builder.client.builds import BuildHandle
 from function_builder.client.client import AsyncClient
 from function_builder.client.errors import ClientError, ContextError, Refused, Unreachable
 from function_builder.client.options import BuildOptions, Files
@@ -31,8 +39,9 @@ from function_builder.client.progress import (
 )
 from function_builder.client.sealing import seal_secrets
 from function_builder.client.stream import BuildStream
-from function_builder.client.sync import Client, Stream
+from function_builder.client.sync import Client, Handle, Stream
 from function_builder.client.tls import tls_context
+from function_builder.contract.builds import BuildInfo, BuildState
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.findings import BuildWarning, Reason, SourceExcerpt
 from function_builder.contract.log import StepState
@@ -45,8 +54,11 @@ __all__ = [
     "Attest",
     "BuildConfig",
     "BuildFailed",
+    "BuildHandle",
+    "BuildInfo",
     "BuildOptions",
     "BuildResult",
+    "BuildState",
     "BuildStatus",
     "BuildStream",
     "BuildWarning",
@@ -54,6 +66,7 @@ __all__ = [
     "ClientError",
     "ContextError",
     "Files",
+    "Handle",
     "LogLine",
     "OutputLine",
     "Reason",

@@ -1,17 +1,24 @@
 """What a builder's answer means: pure reading of statuses, headers and bodies."""
 
+import json
 import random
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from function_builder.client.address import without_credentials
-from function_builder.client.errors import Refused
+from function_builder.client.errors import ClientError, Refused
 from function_builder.contract.errors import BUSY as BUSY_WORDS
 from function_builder.contract.result import BuildResult, BuildStatus, parse_result
 
 BUSY: Final = 429
 UNAVAILABLE: Final = 503
+ACCEPTED: Final = 202
+PROBLEM_TYPE: Final = "application/problem+json"
+_MAY_RETURN: Final = frozenset({BUSY, 502, UNAVAILABLE, 504})
+"""Answers to a reader that is to come back: the builder is busy, ends, or starts."""
+
 _LONGEST_REASON: Final = 500
+_FIRST_BACK_OFF: Final = 0.5
 _LONGEST_BACK_OFF: Final = 30.0
 
 _FROM_A_PROXY: Final = {
@@ -38,7 +45,8 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refuse
     """Read an answer that started no build; its words come from JSON, text or the status alone."""
     text = ""
     try:
-        reason = _one_line(parse_result(body).error)
+        is_problem = headers.get("content-type", "").startswith(PROBLEM_TYPE)
+        reason = _one_line(_problem(body) if is_problem else parse_result(body).error)
     except ValueError:
         if headers.get("content-type", "text/plain").startswith("text/plain"):
             text = _one_line(body.decode("utf-8", "replace"))
@@ -51,6 +59,18 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refuse
         retry_after=float(seconds) if seconds.isdecimal() else None,
         from_builder=from_builder,
     )
+
+
+def _problem(body: bytes) -> str:
+    """The words of a problem (RFC 9457).
+
+    Raises:
+        ValueError: it is not one.
+    """
+    document = json.loads(body)
+    if not isinstance(document, dict):
+        raise ValueError("not a problem: no object")  # noqa: TRY004 - as for any other text
+    return str(document.get("detail") or document.get("title") or "")
 
 
 def _not_a_builders(status: int, headers: Mapping[str, str], body: bytes, text: str) -> str:
@@ -92,6 +112,51 @@ def retry_delay(
     else:
         return None
     return delay * (1 + chance() / 2)
+
+
+def lost_delay(
+    error: ClientError, attempt: int, *, chance: Callable[[], float] = random.random
+) -> float | None:
+    """Seconds until a lost connection to a build is made again; None if that would not help.
+
+    The delay doubles with each ``attempt``, counted from 0. Up to half as much is added by
+    ``chance``, a number from 0 to 1.
+    """
+    if isinstance(error, Refused) and error.status not in _MAY_RETURN:
+        return None
+    return min(_FIRST_BACK_OFF * 2.0**attempt, _LONGEST_BACK_OFF) * (1 + chance() / 2)
+
+
+def read_document(body: bytes) -> Mapping[str, Any]:
+    """Read an answer that is a JSON object.
+
+    Raises:
+        Refused: it is not one.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise Refused(200, _NOT_A_BUILDER, from_builder=False)
+    return document
+
+
+def read_accepted(status: int, body: bytes) -> Mapping[str, Any]:
+    """Read an answer that a build was queued.
+
+    Raises:
+        Refused: it says something else.
+    """
+    document = read_document(body)
+    if status != ACCEPTED or not isinstance(document.get("buildId"), str):
+        raise Refused(
+            status,
+            "it answered without queueing the build: it is not a builder that keeps builds, and may"
+            " have built at once",
+            from_builder=False,
+        )
+    return document
 
 
 def read_whole(status: int, headers: Mapping[str, str], body: bytes) -> BuildResult:

@@ -1,46 +1,39 @@
 """A builder's key for build secrets: asked for with a proof, and compared before they are sent."""
 
 import secrets as randomness
-from collections.abc import Mapping
 
-import httpx2
-
-from function_builder.client.answers import read_refusal
 from function_builder.client.errors import ContextError, Refused
 from function_builder.client.sealing import read_public_key
 from function_builder.contract.answer_signature import public_key_answer
 from function_builder.contract.secrets import key_id, sealed_for
-
-_BUILD_PATH = "/build"
-_KEY_PATH = "/publickey"
 
 
 class KeyQuestion:
     """One `GET /publickey`, and what its answer proves.
 
     Args:
-        build_url: where builds go; the key is beside it.
         payload_secret: what signs the answer; None: nothing does.
         required: whether an answer without a signature is refused.
+
+    Attributes:
+        path: of the question.
+        params: its query.
     """
 
-    def __init__(
-        self, build_url: httpx2.URL, payload_secret: bytes | None, *, required: bool
-    ) -> None:
+    path = "/publickey"
+
+    def __init__(self, payload_secret: bytes | None, *, required: bool) -> None:
         self._nonce = randomness.token_urlsafe(24)
         self._secret = payload_secret
         self._required = required
-        path = build_url.path.rstrip("/").removesuffix(_BUILD_PATH) + _KEY_PATH
-        self.url = build_url.copy_with(path=path).copy_merge_params({"nonce": self._nonce})
+        self.params = {"nonce": self._nonce}
 
-    def key(self, status: int, headers: Mapping[str, str], body: bytes) -> str:
+    def key(self, status: int, body: bytes) -> str:
         """The key in base64.
 
         Raises:
-            Refused: the builder has none, or the answer is not proven to be a builder's.
+            Refused: the answer has no key, or is not proven to be a builder's.
         """
-        if status != httpx2.codes.OK:
-            raise read_refusal(status, headers, body)
         right = None
         if self._secret is not None:
             right = public_key_answer(self._secret, self._nonce).proves(body)

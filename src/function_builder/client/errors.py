@@ -21,7 +21,13 @@ class ContextError(ClientError):
 
 
 class Unreachable(ClientError):
-    """The builder gave no answer: refused connection, unknown host, failed TLS, or silence."""
+    """The builder gave no answer: refused connection, unknown host, failed TLS, or silence.
+
+    Attributes:
+        lost: whether there was a connection, which was lost before the answer.
+    """
+
+    lost = False
 
 
 class Refused(ClientError):

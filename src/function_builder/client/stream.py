@@ -65,7 +65,7 @@ class BuildStream:
 
     async def _events(self) -> AsyncGenerator[BuildResult]:
         self._result = cut_short("the stream ended without saying how the build did")
-        async for line in _lines(self._response):
+        async for line in stream_lines(self._response):
             try:
                 event = parse_result(line)
             except ValueError:
@@ -88,7 +88,7 @@ class BuildStream:
         return BuildResult(status=BuildStatus.IN_PROGRESS, log=result.log)
 
 
-async def _lines(response: httpx2.Response) -> AsyncGenerator[bytes]:
+async def stream_lines(response: httpx2.Response) -> AsyncGenerator[bytes]:
     """Lines that end in LF and nothing else: JSON strings hold what `str.splitlines` splits at.
 
     A last line without a newline is a line, or a part of one: reading it will tell.

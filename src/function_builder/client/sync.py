@@ -10,16 +10,18 @@ import functools
 import os
 import ssl
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
 from function_builder.client.address import DEFAULT_URL
+from function_builder.client.builds import BuildHandle
 from function_builder.client.client import AsyncClient
-from function_builder.client.errors import Refused
+from function_builder.client.errors import ClientError
 from function_builder.client.options import BuildOptions, Files
 from function_builder.client.stream import BuildStream
+from function_builder.contract.builds import BuildInfo, BuildState
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.result import BuildResult
 
@@ -47,7 +49,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         retry_timeout: float = 300,
-        on_retry: Callable[[Refused, float], None] | None = None,
+        on_retry: Callable[[ClientError, float], None] | None = None,
         connect_timeout: float = 10,
         read_timeout: float = 60,
         require_signed_answers: bool | None = None,
@@ -126,6 +128,101 @@ class Client:
         finally:
             if not self._loop.closed:
                 self._loop.run(following.__aexit__, None, None, None)
+
+    def submit(
+        self,
+        directory: str | Path | None = None,
+        config: BuildConfig | None = None,
+        *,
+        files: Files | None = None,
+        secrets: bytes | None = None,
+        idempotency_key: str | None = None,
+        callback_url: str | None = None,
+        callback_events: Sequence[str] = (),
+        **options: Unpack[BuildOptions],
+    ) -> "Handle":
+        """Queue a build, as `AsyncClient.submit` does.
+
+        Raises:
+            RuntimeError: the client is closed, or was meanwhile.
+        """
+        build = self._loop.run(
+            self._client.submit,
+            directory,
+            config,
+            files=files,
+            secrets=secrets,
+            idempotency_key=idempotency_key,
+            callback_url=callback_url,
+            callback_events=callback_events,
+            **options,
+        )
+        return Handle(build, self._loop)
+
+    def handle(self, build_id: str, *, token: str | None = None) -> "Handle":
+        """The build of an id, as `AsyncClient.handle` gives it."""
+        return Handle(self._client.handle(build_id, token=token), self._loop)
+
+    def builds(
+        self,
+        *,
+        status: BuildState | str | Sequence[BuildState | str] = (),
+        repository: str = "",
+        page: int = 50,
+    ) -> Iterator[BuildInfo]:
+        """Yield the builder's builds, newest first, as `AsyncClient.builds` does."""
+        found = self._client.builds(status=status, repository=repository, page=page)
+        return _iterate(found, self._loop)
+
+
+class Handle:
+    """A `BuildHandle` for code without asyncio.
+
+    Attributes:
+        id: the build's id.
+        token: as `BuildHandle.token`.
+    """
+
+    def __init__(self, build: BuildHandle, loop: "_LoopThread") -> None:
+        self.id = build.id
+        self.token = build.token
+        self._build = build
+        self._loop = loop
+
+    def status(self) -> BuildInfo:
+        """Ask how the build stands, as `BuildHandle.status` does."""
+        return self._loop.run(self._build.status)
+
+    def log(self, *, after: int = 0) -> Iterator[BuildResult]:
+        """Yield the log until the build ends, as `BuildHandle.log` does."""
+        return _iterate(self._build.log(after=after), self._loop)
+
+    def wait(self) -> BuildResult:
+        """Wait for the build's end, as `BuildHandle.wait` does."""
+        return self._loop.run(self._build.wait)
+
+    def cancel(self) -> BuildInfo:
+        """Stop the build, as `BuildHandle.cancel` does."""
+        return self._loop.run(self._build.cancel)
+
+    def retry(self) -> "Handle":
+        """Build the same body again, as `BuildHandle.retry` does."""
+        return Handle(self._loop.run(self._build.retry), self._loop)
+
+
+def _iterate(items: AsyncGenerator[_T], loop: "_LoopThread") -> Iterator[_T]:
+    """Yield what an asynchronous generator yields in the loop; leaving ends it there too."""
+    end = object()
+
+    async def following() -> _T | object:
+        return await anext(items, end)
+
+    try:
+        while (item := loop.run(following)) is not end:
+            yield cast("_T", item)
+    finally:
+        if not loop.closed:
+            loop.run(items.aclose)
 
 
 class Stream:

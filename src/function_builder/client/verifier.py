@@ -42,9 +42,18 @@ class Verifier:
             last: the whole answer, or a stream's last line.
             result: what it says.
         """
+        doubt = self.doubt(last)
+        if doubt == _ABSENT and result.status is not BuildStatus.SUCCESS:
+            return result
+        return cut_short(doubt) if doubt else result
+
+    def doubt(self, last: bytes) -> str:
+        """Why the answer is not believed; empty if it is.
+
+        Args:
+            last: the whole answer, or a stream's last line.
+        """
         right = self._signature.proves(last) if self._signature is not None else None
         if right is False:
-            return cut_short(_WRONG)
-        if right is None and self._required and result.status is BuildStatus.SUCCESS:
-            return cut_short(_ABSENT)
-        return result
+            return _WRONG
+        return _ABSENT if right is None and self._required else ""

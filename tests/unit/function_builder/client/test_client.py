@@ -20,6 +20,7 @@ from function_builder.client import (
     BuildOptions,
     BuildResult,
     BuildStatus,
+    ClientError,
     ContextError,
     Files,
     Refused,
@@ -200,11 +201,12 @@ async def test_a_busy_builder_is_tried_again_when_it_says(
 ) -> None:
     builder = builder_that(busy("1"), streamed(last("success", image="i")))
     waits: list[tuple[int, float]] = []
-    async with AsyncClient(
-        builder.url,
-        payload_secret=SECRET,
-        on_retry=lambda refused, delay: waits.append((refused.status, delay)),
-    ) as client:
+
+    def on_retry(refused: ClientError, delay: float) -> None:
+        assert isinstance(refused, Refused)
+        waits.append((refused.status, delay))
+
+    async with AsyncClient(builder.url, payload_secret=SECRET, on_retry=on_retry) as client:
         began = time.monotonic()
         _, result = await follow(client, hello)
     assert result.status is BuildStatus.SUCCESS

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from function_builder.client import BuildConfig, BuildStatus, Client, Refused
+from function_builder.client import BuildConfig, BuildStatus, Client, ClientError
 from tests.unit.function_builder.scripted_builder import (
     SECRET,
     Answer,
@@ -117,9 +117,9 @@ def test_a_call_from_on_retry_is_refused_not_waited_for(
     builder_that: BuilderThat, hello: Path
 ) -> None:
     builder = builder_that(busy("1"))
-    said: list[Refused] = []
+    said: list[ClientError] = []
 
-    def on_retry(refused: Refused, _: float) -> None:
+    def on_retry(refused: ClientError, _: float) -> None:
         said.append(refused)
         client.build(hello, CONFIG)
 

@@ -1,0 +1,217 @@
+"""The commands about builds that the builder keeps: ``builds``, ``logs``, ``cancel``, ``retry``."""
+
+from typing import Annotated
+
+import typer
+
+from function_builder.cli.builder_options import (
+    DEFAULT_URL,
+    BuilderOptions,
+    CacertOption,
+    CertOption,
+    HeadersOption,
+    KeyOption,
+    PayloadSecretOption,
+    SignedAnswersOption,
+    UrlOption,
+    WaitOption,
+)
+
+_Id = Annotated[str, typer.Argument(metavar="ID", help="The build, as `builds` lists it.")]
+
+
+def builds(
+    *,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STATUS",
+            help="Only queued, running, success, failed or cancelled builds; may be repeated.",
+        ),
+    ] = None,
+    repository: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Only builds of this image, without its tag."),
+    ] = "",
+    limit: Annotated[
+        int, typer.Option(metavar="COUNT", min=1, max=10_000, help="How many, newest first.")
+    ] = 20,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show the table until Ctrl-C, always up to date.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="A JSON object a line, as GET /builds/ID answers.")
+    ] = False,
+    url: UrlOption = DEFAULT_URL,
+    payload_secret: PayloadSecretOption = None,
+    cacert: CacertOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    header: HeadersOption = None,
+    signed_answers: SignedAnswersOption = None,
+    wait: WaitOption = 300,
+) -> None:
+    """List a builder's builds, newest first.
+
+    The builder keeps its builds if its operator set nats_url.
+
+    \b
+      function-builder builds
+      function-builder builds --watch --status queued --status running
+      function-builder builds --json --limit 100 | jq -r 'select(.status == "failed").buildId'
+
+    \b
+    Exit codes:
+      0    listed
+      2    the command is wrong
+      3    the builder refused, stayed busy or gave no answer
+      130  interrupted
+    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
+
+    options = BuilderOptions(
+        url=url,
+        payload_secret=payload_secret,
+        headers=header or (),
+        cacert=cacert,
+        cert=cert,
+        key=key,
+        signed_answers=signed_answers,
+        wait=wait,
+    )
+    selection = keeping.Selection(status or (), repository, limit)
+    if watch:
+        keeping.watch(options, selection)
+    else:
+        keeping.show(options, selection, as_json=json)
+
+
+def logs(
+    build_id: _Id,
+    *,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="Go on until the build ends, then print its image."),
+    ] = False,
+    url: UrlOption = DEFAULT_URL,
+    payload_secret: PayloadSecretOption = None,
+    cacert: CacertOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    header: HeadersOption = None,
+    signed_answers: SignedAnswersOption = None,
+    wait: WaitOption = 300,
+) -> None:
+    """Show a build's log, from its beginning.
+
+    With --follow, a terminal shows the steps as they run, as `build` does. A lost connection is
+    made again, for up to --wait seconds, and no line is lost. An interrupt does not stop the build:
+    `cancel` does. The log goes to standard output; with --follow it goes to standard error, and
+    standard output has the image with its digest.
+
+    \b
+      function-builder logs 019acb0dd1f84fe2a0c1d2e3
+      image=$(function-builder logs -f 019acb0dd1f84fe2a0c1d2e3)
+
+    \b
+    Exit codes:
+      0    the log was shown; with --follow: the build succeeded
+      1    with --follow: the build failed or was cancelled
+      2    the command is wrong
+      3    the builder refused, or gave no answer
+      130  interrupted; the build goes on
+    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
+
+    options = BuilderOptions(
+        url=url,
+        payload_secret=payload_secret,
+        headers=header or (),
+        cacert=cacert,
+        cert=cert,
+        key=key,
+        signed_answers=signed_answers,
+        wait=wait,
+    )
+    if follow:
+        keeping.follow(options, build_id)
+    else:
+        keeping.log(options, build_id)
+
+
+def cancel(
+    build_id: _Id,
+    *,
+    url: UrlOption = DEFAULT_URL,
+    payload_secret: PayloadSecretOption = None,
+    cacert: CacertOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    header: HeadersOption = None,
+    signed_answers: SignedAnswersOption = None,
+    wait: WaitOption = 300,
+) -> None:
+    """Stop a build, queued or running, on whichever replica of the builder.
+
+    \b
+    Exit codes:
+      0    the build is cancelled
+      2    the command is wrong
+      3    the builder refused, as when the build has ended, or gave no answer
+      130  interrupted
+    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
+
+    keeping.cancel(
+        BuilderOptions(
+            url=url,
+            payload_secret=payload_secret,
+            headers=header or (),
+            cacert=cacert,
+            cert=cert,
+            key=key,
+            signed_answers=signed_answers,
+            wait=wait,
+        ),
+        build_id,
+    )
+
+
+def retry(
+    build_id: _Id,
+    *,
+    url: UrlOption = DEFAULT_URL,
+    payload_secret: PayloadSecretOption = None,
+    cacert: CacertOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    header: HeadersOption = None,
+    signed_answers: SignedAnswersOption = None,
+    wait: WaitOption = 300,
+) -> None:
+    """Build again what a build was made of, as a new build, and print the new build's id.
+
+    The build must have ended, and the builder must still have what was sent (keep_bodies).
+
+    \b
+    Exit codes:
+      0    the new build is queued
+      2    the command is wrong
+      3    the builder refused, or gave no answer
+      130  interrupted
+    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
+
+    keeping.retry(
+        BuilderOptions(
+            url=url,
+            payload_secret=payload_secret,
+            headers=header or (),
+            cacert=cacert,
+            cert=cert,
+            key=key,
+            signed_answers=signed_answers,
+            wait=wait,
+        ),
+        build_id,
+    )
