@@ -271,6 +271,13 @@ class Settings:
         builder's clock. A request without this header, or one that was accepted before, is
         answered 401. 0 disables the check.""",
     )
+    read_window: float = _setting(
+        "read_window",
+        _seconds,
+        300.0,
+        """The most by which the time in the X-Build-Timestamp of a request about builds, such as
+        `GET /builds`, may differ from the builder's clock. The header is always required there.""",
+    )
     max_inflight: int = _setting(
         "max_inflight",
         _count,

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from function_builder.server.app import create_app
 from function_builder.server.metrics import REASONS
 from tests.support import VECTORS
 from tests.support.builders import RunningBuilder, running_builder
+from tests.support.memory_builds import EndedBuilds
 from tests.support.requests import headers, make_tar, signature
-from tests.support.services import idle_service
+from tests.support.services import idle_service, served
 
 BOUNDED = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -93,11 +94,37 @@ def document(documented: RunningBuilder) -> dict[str, Any]:
     return loaded
 
 
+@pytest.fixture(scope="session")
+def with_queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A builder with a queue, in memory, whose builds end at once, and the address of it."""
+    service = idle_service(tmp_path_factory.mktemp("queue"))
+    service.builds = EndedBuilds()
+    with served(create_app(service)) as url:
+        yield url
+
+
 @pytest.mark.integration
 @api.parametrize()
 @BOUNDED
 def test_answers_keep_to_the_document(case, documented):
     case.call_and_validate(base_url=documented.url, excluded_checks=NOT_OURS, timeout=60)
+
+
+@api.include(path_regex="^/builds?").parametrize()
+@BOUNDED
+def test_answers_of_a_builder_with_a_queue_keep_to_the_document(case, with_queue):
+    case.call_and_validate(base_url=with_queue, excluded_checks=NOT_OURS, timeout=60)
+
+
+@api.include(path_regex="^/builds").parametrize()
+@BOUNDED
+def test_answers_about_a_build_keep_to_the_document(case, with_queue):
+    body = make_tar({"Dockerfile": "FROM scratch\n"}, {"image": "r/f:1"})
+    sent = {"Prefer": "respond-async"}
+    queued = httpx2.post(f"{with_queue}/build", content=body, headers=sent, timeout=60)
+    if "id" in (case.path_parameters or {}):
+        case.path_parameters["id"] = queued.json()["buildId"]
+    case.call_and_validate(base_url=with_queue, excluded_checks=NOT_OURS, timeout=60)
 
 
 @pytest.mark.integration
@@ -140,7 +167,10 @@ def test_the_document_has_the_routes_and_no_others(document, tmp_path):
         for method in route.methods or ()
     }
     documented = {
-        (path, method) for path, operations in document["paths"].items() for method in operations
+        (path, method)
+        for path, operations in document["paths"].items()
+        for method in operations
+        if method != "parameters"
     }
     # Whatever can be got answers HEAD too; the document says so where somebody asks that way.
     heads = {(path, "head") for path, method in routes if method == "get"}
@@ -156,4 +186,4 @@ def test_the_document_is_of_this_version(document):
 @pytest.mark.integration
 def test_the_document_has_every_code_of_a_refusal(document):
     codes = {int(code) for code in document["paths"]["/build"]["post"]["responses"]}
-    assert codes == {200, 500} | {code for code in REASONS if code != 499}
+    assert codes == {200, 202, 500} | {code for code in REASONS if code != 499}

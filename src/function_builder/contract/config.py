@@ -63,6 +63,7 @@ class BuildConfig:
         cache_to: caches of a registry to leave.
         contexts: named contexts: name -> `docker-image://reference`, or a folder of the tar.
         attest: what is attested of the image.
+        queue_timeout: the most seconds to wait for a slot; None: as the builder is set.
         notes: what the client should know of its configuration, a line each: keys that no builder
             knows. Not part of the document.
     """
@@ -87,6 +88,7 @@ class BuildConfig:
     cache_to: tuple[str, ...] = ()
     contexts: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     attest: Attest = field(default_factory=Attest)
+    queue_timeout: float | None = None
     notes: Sequence[str] = field(default=(), compare=False)
 
     @property
@@ -251,6 +253,7 @@ _KEYS: Final = (
     _Key("cacheTo", "cache_to", options.cache_exports),
     _Key("contexts", "contexts", options.contexts),
     _Key("attest", "attest", options.attest),
+    _Key("queueTimeout", "queue_timeout", options.seconds),
     _Key("outputs", "", options.outputs),
 )
 _DEFAULT: Final = BuildConfig()

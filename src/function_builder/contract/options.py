@@ -35,6 +35,7 @@ _MAX_HOSTS = 100
 _MAX_CACHES = 10
 _MAX_CONTEXTS = 20
 _MAX_SHM = 64 << 30
+_MAX_WAIT: Final = 7 * 24 * 3600
 
 _STAGE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
@@ -191,6 +192,13 @@ def shm_size(name: str, value: object) -> int:
     if not 0 <= size <= _MAX_SHM:
         raise wrong(f'{name} must be a number of bytes up to 64 GiB, or such as "128m"')
     return size
+
+
+def seconds(name: str, value: object) -> float:
+    """A number of seconds, up to a week."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_WAIT:
+        raise wrong(f"{name} must be a number of seconds, more than 0 and at most {_MAX_WAIT}")
+    return float(value)
 
 
 def ulimits(name: str, value: object) -> tuple[str, ...]:

@@ -169,13 +169,26 @@ class BuildFailed(Exception):
         self.result = result
 
 
-def progress_lines(log: Iterable[str], duration: float) -> Iterator[bytes]:
+def progress_lines(
+    log: Iterable[str], duration: float, *, first: int | None = None
+) -> Iterator[bytes]:
     """The log as lines of the stream: as few as keep each under `MAX_LINE_BYTES`.
 
     An empty log makes one line, which is the stream's heartbeat: an empty line would fail
     the Go SDK.
+
+    Args:
+        log: lines.
+        duration: seconds from the request's acceptance.
+        first: the number of the first of them in the whole log. Each line of the stream then says
+            as `after` which line it ends with.
     """
-    tail = b'"status":"in_progress","duration":%.3f}\n' % duration
+    end = b'"status":"in_progress","duration":%.3f' % duration
+    after = 0 if first is None else first - 1
+
+    def tail() -> bytes:
+        return end + (b"}\n" if first is None else b',"after":%d}\n' % after)
+
     batch: list[bytes] = []
     steps: list[bytes] = []
     size = 0
@@ -184,12 +197,13 @@ def progress_lines(log: Iterable[str], duration: float) -> Iterator[bytes]:
         step = b'"%b"' % text.step.encode() if isinstance(text, StepText) else b'""'
         added = len(encoded) + len(step) + len(",,")
         if batch and size + added > _MAX_TEXT_BYTES:
-            yield _progress_line(batch, steps, tail)
+            yield _progress_line(batch, steps, tail())
             batch, steps, size = [], [], 0
         batch.append(encoded)
         steps.append(step)
         size += added
-    yield _progress_line(batch, steps, tail) if batch else b"{" + tail
+        after += 1
+    yield _progress_line(batch, steps, tail()) if batch else b"{" + tail()
 
 
 def log_json(lines: Sequence[str]) -> bytes:

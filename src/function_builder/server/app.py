@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 
 import structlog
@@ -16,8 +17,9 @@ from function_builder.contract.errors import Refusal
 from function_builder.server import keys
 from function_builder.server.answers import refused
 from function_builder.server.build import BUILD_ID, BuildEndpoint
-from function_builder.server.exchange import BUILD_ID_HEADER
+from function_builder.server.builds import BUILD_ID_HEADER, BuildsRoutes
 from function_builder.server.metrics import CountRequests
+from function_builder.server.problems import problem
 from function_builder.server.service import Service
 
 _log = structlog.get_logger(__name__)
@@ -48,13 +50,14 @@ def create_app(service: Service) -> Starlette:
     routes = [
         Route("/build", build, methods=["POST"]),
         Route("/build/", build, methods=["POST"]),
+        *BuildsRoutes(service).routes(),
         Route("/publickey", public_key),
         Route("/public-key", public_key),
         Route("/healthz", healthz),
         Route("/ready", ready),
         Route("/openapi.yaml", openapi),
     ]
-    paths = [route.path for route in routes]
+    paths = {route.path: route.path_regex for route in routes}
     return Starlette(
         routes=routes,
         middleware=[Middleware(CountRequests, metrics=service.metrics, paths=paths)],
@@ -62,9 +65,14 @@ def create_app(service: Service) -> Starlette:
     )
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+def _form(request: Request) -> Callable[[Refusal], Response]:
+    """The form of a route's refusals."""
+    return problem if request.url.path.startswith("/builds") else refused
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = refused(Refusal(error.status_code, error.detail.lower()))
+    response = _form(request)(Refusal(error.status_code, error.detail.lower()))
     response.headers.update(error.headers or {})
     return response
 
@@ -72,6 +80,8 @@ async def _http_error(_: Request, error: Exception) -> Response:
 async def _crash(request: Request, error: Exception) -> Response:
     named = {BUILD_ID_HEADER: request.scope[BUILD_ID]} if BUILD_ID in request.scope else {}
     _log.error("a request crashed", path=request.url.path, exc_info=error, **named)
-    answer = refused(Refusal(500, "the builder failed: this is not the fault of your request"))
+    answer = _form(request)(
+        Refusal(500, "the builder failed: this is not the fault of your request")
+    )
     answer.headers.update(named)
     return answer

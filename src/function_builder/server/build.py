@@ -11,6 +11,7 @@ from structlog.contextvars import bound_contextvars
 
 from function_builder.builds.phases import Measures
 from function_builder.contract.builds import new_id
+from function_builder.server.asking import read_asked
 from function_builder.server.exchange import Exchange
 from function_builder.server.service import Service
 
@@ -41,4 +42,10 @@ class BuildEndpoint:
                     build_id=build_id,
                 )
                 async with exchange:
-                    await exchange.run(await exchange.admit())
+                    builds, settings = self._service.builds, self._service.settings
+                    asked = read_asked(request.headers, settings, has_queue=builds is not None)
+                    if builds is not None and asked.queued:
+                        info = await exchange.submit(builds, asked)
+                        await exchange.answer_queued(info, asked)
+                    else:
+                        await exchange.run(await exchange.admit())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -17,23 +18,26 @@ from starlette.types import Message, Send
 from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.phases import BuildPhase, Measures
 from function_builder.contract.answer_signature import AnswerSignature
+from function_builder.contract.builds import DEFAULT_TENANT, BuildInfo
 from function_builder.contract.errors import Refusal
+from function_builder.contract.reader import Reader
 from function_builder.contract.signature import Signature
 from function_builder.contract.timestamp import Timestamp
 from function_builder.policy.checks import checked
+from function_builder.queue.port import Builds, Idempotency, Submission
 from function_builder.server import admission, keys
 from function_builder.server.answering import answer
 from function_builder.server.answers import refused
+from function_builder.server.asking import Asked
+from function_builder.server.builds import BUILD_ID_HEADER, accepted
+from function_builder.server.following import Follower
 from function_builder.server.metrics import GONE
-from function_builder.server.outcomes import note_end, note_refusal
-from function_builder.server.peers import client_address
+from function_builder.server.outcomes import describe, note_end, note_refusal
+from function_builder.server.peers import client_address, until_gone
 from function_builder.server.service import Service
 from function_builder.server.slots import NoSlot, Place
-from function_builder.server.spool import Spool
+from function_builder.server.spool import MEMORY_BYTES, Spool
 from function_builder.server.tracing import Trace
-
-BUILD_ID_HEADER: Final = "X-Build-Id"
-"""On every answer, so that what a client saw can be found in the builder's log."""
 
 LARGE_BYTES: Final = 256 * 1024
 """The check of a larger body may take seconds: many entries, or a megabyte of YAML."""
@@ -139,7 +143,9 @@ class Exchange:
         """Run an admitted build, and answer."""
         service = self._service
         task = asyncio.create_task(self._run(build), name=f"build {build.id}")
-        gone = asyncio.create_task(_until_gone(self.request))
+        gone = asyncio.create_task(until_gone(self.request))
+        if service.builds is not None:
+            service.builds.begin(DEFAULT_TENANT, describe(build, self._client))
         try:
             # The task takes its first step now, so that it ends its build even if it is cancelled.
             await asyncio.sleep(0)
@@ -151,6 +157,60 @@ class Exchange:
             # Only a broken answer leaves the build running: its client would not hear of its end.
             task.cancel("it could not be answered")
             await asyncio.wait([task, gone])
+
+    async def submit(self, builds: Builds, asked: Asked) -> BuildInfo:
+        """Receive the body, prove it and check it, and queue its build.
+
+        Raises:
+            Refusal: as `admit`, and as `Builds.submit`.
+            ClientDisconnect: the client went away.
+        """
+        service = self._service
+        admission.refuse_at_sight(self.request, service)
+        domain = await self._prove()
+        config = (await self._check(domain)).config
+        key = None
+        if asked.key:
+            key = Idempotency(asked.key, await asyncio.to_thread(_sha256, self.spool))
+        submission = Submission(
+            id=self.build_id,
+            tenant=DEFAULT_TENANT,
+            created=self._measures.accepted / 1e9,
+            image=config.image,
+            repository=config.repository,
+            requester=self._client,
+            trust_domain=domain,
+            callback=asked.callback,
+            idempotency=key,
+            headers=self._trace.headers,
+            queue_timeout=config.queue_timeout,
+        )
+        info = await builds.submit(submission, self.spool)
+        if service.replays is not None and self._signed is not None:
+            # Only now: a request that could not be queued may come again as it is.
+            service.replays.take(self._signed)
+        self.build_id = info.id
+        self._trace.outcome = "queued"
+        _log.info("build queued", queued=info.id, image=config.image, client=self._client)
+        return info
+
+    async def answer_queued(self, info: BuildInfo, asked: Asked) -> None:
+        """Answer a request whose build is queued: at once, or as the build goes on."""
+        self._held.close()
+        request = self.request
+        if asked.asynchronous:
+            response = accepted(info, self._service.settings, self._answer)
+            await response(request.scope, request.receive, self.send)
+        else:
+            follower = Follower(
+                service=self._service,
+                request=request,
+                send=self.send,
+                tenant=DEFAULT_TENANT,
+                info=info,
+                answer=self._answer,
+            )
+            await follower.answer_build()
 
     async def _run(self, build: Build) -> None:
         assert self._place is not None
@@ -190,6 +250,9 @@ class Exchange:
         return request
 
     def _note_end(self, build: Build) -> None:
+        builds = self._service.builds
+        if builds is not None:
+            builds.finish(DEFAULT_TENANT, describe(build, self._client), build.log.lines)
         if build.refusal is not None:
             self._note_refusal(build.refusal)
             return
@@ -198,13 +261,18 @@ class Exchange:
         self._service.unread.add(build.log)
 
     def _note_refusal(self, refusal: Refusal) -> None:
-        client = client_address(self.request, self._service.settings.trusted_proxies)
-        self._trace.outcome = note_refusal(self._service.metrics, refusal, client)
+        self._trace.outcome = note_refusal(self._service.metrics, refusal, self._client)
+
+    @property
+    def _client(self) -> str:
+        return client_address(self.request, self._service.settings.trusted_proxies)
 
 
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def _sha256(reader: Reader) -> bytes:
+    digest = hashlib.sha256()
+    for offset in range(0, reader.size, MEMORY_BYTES):
+        digest.update(reader.read(offset, MEMORY_BYTES))
+    return digest.digest()
 
 
 def _cancel(task: asyncio.Task[None], reason: str) -> Callable[[asyncio.Task[None]], None]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 from http import HTTPMethod, HTTPStatus
 from typing import Final
 
@@ -33,8 +34,10 @@ REASONS: Final = {
     HTTPStatus.REQUEST_TIMEOUT: "upload_timeout",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "compressed",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "idempotency_key",
     HTTPStatus.TOO_MANY_REQUESTS: "busy",
     GONE: "gone",
+    HTTPStatus.NOT_IMPLEMENTED: "not_enabled",
     HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
     HTTPStatus.INSUFFICIENT_STORAGE: "disk_full",
 }
@@ -47,13 +50,16 @@ class CountRequests:
     Args:
         app: what answers.
         metrics: what counts.
-        paths: those that have a label of their own.
+        paths: those that have a label of their own, each with the pattern of what counts for it.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, paths: Mapping[str, re.Pattern[str]]
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._paths = frozenset(paths)
+        self._patterns = {path: pattern for path, pattern in paths.items() if "{" in path}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -79,8 +85,11 @@ class CountRequests:
             self._metrics.request_seconds.labels(*labels).observe(time.perf_counter() - started)
 
     def _path(self, scope: Scope) -> str:
-        path = scope["path"].rstrip("/")
-        return path if path in self._paths else "other"
+        path: str = scope["path"].rstrip("/")
+        if path in self._paths and path not in self._patterns:
+            return path
+        matching = (name for name, pattern in self._patterns.items() if pattern.match(path))
+        return next(matching, "other")
 
 
 def read_tasks(metrics: Metrics, loop: asyncio.AbstractEventLoop) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import structlog
 
-from function_builder.builds.build import Build
+from function_builder.builds.build import Build, Outcome
+from function_builder.builds.phases import BuildPhase
+from function_builder.contract.builds import BuildInfo, BuildState
 from function_builder.contract.errors import Refusal
+from function_builder.contract.result import BuildStatus
 from function_builder.server.metrics import REASONS, count_build
 from function_builder.server.prometheus import Metrics
 from function_builder.server.slots import NoSlot
@@ -20,6 +23,31 @@ def note_refusal(metrics: Metrics, refusal: Refusal, client: str) -> str:
     _log.info("build refused", reason=reason, error=refusal.reason, client=client, **limit)
     metrics.refusals.labels(reason).inc()
     return reason
+
+
+def describe(build: Build, requester: str) -> BuildInfo:
+    """A synchronous build as its readers see it, while it runs or at its end."""
+    spans, config = build.measures.spans, build.request.config
+    created = build.measures.accepted / 1e9
+    started = spans[BuildPhase.WAIT][1] / 1e9 if BuildPhase.WAIT in spans else None
+    info = BuildInfo(
+        id=build.id,
+        state=BuildState.RUNNING,
+        created=created,
+        image=config.image,
+        repository=config.repository,
+        started=started,
+        attempt=1,
+        asynchronous=False,
+        requester=requester,
+        phases={phase.value: took for phase, took in build.measures.seconds().items()},
+    )
+    if build.result is None:
+        return info
+    failed = BuildState.CANCELLED if build.outcome is Outcome.CANCELLED else BuildState.FAILED
+    succeeded = build.result.status is BuildStatus.SUCCESS
+    state = BuildState.SUCCESS if succeeded else failed
+    return info.end(state, build.result, created + build.result.duration)
 
 
 def note_end(metrics: Metrics, build: Build) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeAlias
 
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 
 from function_builder.settings import Networks
 
@@ -42,6 +42,12 @@ def client_address(request: HTTPConnection, trusted: Networks) -> str:
             break
         address = further
     return str(address)
+
+
+async def until_gone(request: Request) -> None:
+    """Wait until the client disconnects; its body must have been received."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _hops(request: HTTPConnection) -> Iterator[str]:

@@ -20,6 +20,7 @@ from function_builder.builds.transcript import Transcript
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
 from function_builder.contract.timestamp import Timestamp
+from function_builder.queue.port import Builds
 from function_builder.server.prometheus import Metrics
 from function_builder.server.replays import Replays
 from function_builder.server.slots import NoSlot, Place, Slots
@@ -65,7 +66,9 @@ class Service:
             find a thread.
         replays: what was taken before; None: a request may come again.
         tracing: enters the trace of a request.
+        builds: builds that outlive their connection; None: there is no queue.
         running: the task of each build that has a slot.
+        followers: the task of each reader of a queued build's log.
         taken: the task of each request to build that is proven, by its headers or its body, until
             it is answered.
     """
@@ -80,9 +83,11 @@ class Service:
     space: SpoolSpace
     large_checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     replays: Replays | None = None
+    builds: Builds | None = None
     tracing: Tracing = handed_on
     phase: Phase = Phase.SERVING
     running: set[asyncio.Task[None]] = field(default_factory=set)
+    followers: set[asyncio.Task[None]] = field(default_factory=set)
     taken: set[asyncio.Task[None]] = field(default_factory=set)
 
     def take(self) -> None:
@@ -129,7 +134,10 @@ class Service:
             Refusal: it waited too long, or the builder ends.
         """
         transcript = Transcript(Mask({}), prefixes=self.settings.log_prefixes)
-        limit = self.settings.queue_timeout
+        limit, name = self.settings.queue_timeout, "queue_timeout"
+        asked = build.request.config.queue_timeout
+        if asked is not None and asked < limit:
+            limit, name = asked, "queueTimeout"
         if place.position:
             _log.info("build waits", position=place.position)
         try:
@@ -138,7 +146,7 @@ class Service:
                     line = f"Waiting for a build slot: place {position} in the queue."
                     build.wait(transcript.note(line))
         except TimeoutError:
-            line = f"No build slot was free within {limit:g} s (queue_timeout): send it again."
+            line = f"No build slot was free within {limit:g} s ({name}): send it again."
             build.wait(transcript.note(line))
             raise NoSlot(self.slots.limit) from None
 
@@ -160,7 +168,7 @@ class Service:
         self.phase = Phase.ENDING
         self.slots.close()
         self.uploads.end_all()
-        for task in self.running:
+        for task in self.running | self.followers:
             task.cancel(reason)
 
     def spool_disk(self) -> Disk:

@@ -1,6 +1,7 @@
 """Metrics: their names, and the bounds of their labels."""
 
 import asyncio
+import re
 from typing import Any
 
 import httpx2
@@ -8,7 +9,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from function_builder.server.app import create_app
-from function_builder.server.exchange import BUILD_ID_HEADER
+from function_builder.server.builds import BUILD_ID_HEADER
 from function_builder.server.metrics import CountRequests, metrics_app, read_state
 from function_builder.server.prometheus import Metrics
 from function_builder.server.service import Service
@@ -100,7 +101,7 @@ async def test_a_request_that_nobody_waits_for_is_a_499():
     async def silent(*_: object) -> None:
         await asyncio.sleep(0)
 
-    counting = CountRequests(silent, metrics, ["/build"])
+    counting = CountRequests(silent, metrics, {"/build": re.compile("/build")})
 
     async def never(*_: object) -> Any:
         raise AssertionError("nobody speaks")

@@ -1,0 +1,247 @@
+"""The routes of builds that outlive their connection: list, read, follow, cancel, retry."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from function_builder.contract.answer_signature import AnswerSignature
+from function_builder.contract.builds import (
+    CALL_ID_HEADER,
+    DEFAULT_TENANT,
+    MAX_LIMIT,
+    RESPOND_ASYNC,
+    BuildInfo,
+    BuildState,
+    is_id,
+)
+from function_builder.contract.errors import Refusal, shown
+from function_builder.contract.reads import build_token
+from function_builder.contract.sse import EVENT_STREAM, LAST_EVENT_ID_HEADER
+from function_builder.contract.text import dump_json
+from function_builder.queue.port import Builds, Idempotency
+from function_builder.server import keys
+from function_builder.server.asking import no_queue, read_key
+from function_builder.server.following import NDJSON, STREAM_HEADERS, Follower
+from function_builder.server.peers import client_address
+from function_builder.server.problems import problem
+from function_builder.server.reading import Caller, identify
+from function_builder.server.service import Phase, Service
+from function_builder.server.slots import Closed
+from function_builder.settings import Settings
+
+BUILD_ID_HEADER: Final = "X-Build-Id"
+"""On every answer of POST /build, so that what a client saw can be found in the builder's log."""
+
+DEFAULT_LIMIT: Final = 50
+
+_MAX_NUMBER_DIGITS: Final = 15
+
+_log = structlog.get_logger(__name__)
+
+_Handler = Callable[[Request], Awaitable[Response]]
+
+
+def accepted(info: BuildInfo, settings: Settings, answer: AnswerSignature | None) -> Response:
+    """202: the build is queued, and no crash loses it from now on."""
+    document = info.to_document()
+    if secrets := keys.signing_secrets(settings):
+        document["token"] = build_token(secrets[0], DEFAULT_TENANT, info.id)
+    headers = {
+        "Location": f"/builds/{info.id}",
+        "Preference-Applied": RESPOND_ASYNC,
+        BUILD_ID_HEADER: info.id,
+        CALL_ID_HEADER: info.id,
+    }
+    return _document(document, answer, 202, headers)
+
+
+class BuildsRoutes:
+    """The handlers of `/builds` and what is below.
+
+    Args:
+        service: what the endpoints share.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> list[Route]:
+        """One route for each path."""
+        build = {"GET": self._read, "DELETE": self._cancel}
+
+        async def read_or_cancel(request: Request) -> Response:
+            return await build.get(request.method, self._read)(request)
+
+        return [
+            Route("/builds", _answering(self._list)),
+            Route("/builds/{id}", _answering(read_or_cancel), methods=["GET", "DELETE"]),
+            Route("/builds/{id}/log", _answering(self._log)),
+            Route("/builds/{id}/retry", _answering(self._retry), methods=["POST"]),
+        ]
+
+    async def _list(self, request: Request) -> Response:
+        builds, query = self._builds, request.query_params
+        caller = identify(request, self._service.settings)
+        page = await builds.list(
+            caller.tenant,
+            states=_states(query.getlist("status")),
+            repository=query.get("repository", ""),
+            limit=_number("limit", query.get("limit", str(DEFAULT_LIMIT)), least=1, most=MAX_LIMIT),
+            cursor=query.get("cursor", ""),
+        )
+        document: dict[str, object] = {"builds": [info.to_document() for info in page.builds]}
+        if page.cursor:
+            document["cursor"] = page.cursor
+        return _document(document, caller.answer)
+
+    async def _read(self, request: Request) -> Response:
+        caller, build_id = self._identify(request)
+        info = _found(await self._builds.get(caller.tenant, build_id))
+        return _document(info.to_document(), caller.answer)
+
+    async def _log(self, request: Request) -> Response:
+        builds = self._builds
+        caller, build_id = self._identify(request)
+        info = _found(await builds.get(caller.tenant, build_id))
+        after = request.headers.get(LAST_EVENT_ID_HEADER) or request.query_params.get("after", "0")
+        number = _number("after", after, least=0, most=10**_MAX_NUMBER_DIGITS)
+        return _LogResponse(self._service, request, caller, info, number)
+
+    async def _cancel(self, request: Request) -> Response:
+        caller, build_id = self._identify(request)
+        info = _found(await self._builds.cancel(caller.tenant, build_id))
+        self._note("build cancelled by request", request, caller, info)
+        if info.state.ended and info.state is not BuildState.CANCELLED:
+            raise Refusal(409, f"the build has ended before: its status is {info.state.value}")
+        return _document(info.to_document(), caller.answer)
+
+    async def _retry(self, request: Request) -> Response:
+        caller, build_id = self._identify(request)
+        settings = self._service.settings
+        if caller.has_token:
+            raise Refusal(403, "a build's token reads and cancels: sign the request to build again")
+        if self._service.phase in (Phase.DRAINING, Phase.ENDING):
+            raise Closed
+        # A repetition of the very request, such as a proxy's, is one retry.
+        key = read_key(request.headers) or (caller.proof and f"retry {caller.proof.hex()}")
+        idempotency = Idempotency(key, build_id.encode()) if key else None
+        requester = client_address(request, settings.trusted_proxies)
+        info = _found(
+            await self._builds.retry(
+                caller.tenant, build_id, requester=requester, idempotency=idempotency
+            )
+        )
+        self._note("build retried", request, caller, info)
+        return accepted(info, settings, caller.answer)
+
+    @property
+    def _builds(self) -> Builds:
+        if self._service.builds is None:
+            raise no_queue()
+        return self._service.builds
+
+    def _identify(self, request: Request) -> tuple[Caller, str]:
+        """Who asks, for which build.
+
+        Raises:
+            Refusal: 401; 404, no build can have this id; 501.
+        """
+        _ = self._builds
+        build_id = request.path_params["id"]
+        caller = identify(request, self._service.settings, build_id)
+        if not is_id(build_id):
+            raise _unknown()
+        return caller, build_id
+
+    def _note(self, event: str, request: Request, caller: Caller, info: BuildInfo) -> None:
+        _log.info(
+            event,
+            build=info.id,
+            status=info.state.value,
+            client=client_address(request, self._service.settings.trusted_proxies),
+            by="token" if caller.has_token else "signature" if caller.answer else "anyone",
+        )
+
+
+class _LogResponse(Response):
+    """A log that is sent as it grows."""
+
+    def __init__(
+        self, service: Service, request: Request, caller: Caller, info: BuildInfo, after: int
+    ) -> None:
+        self._as_events = EVENT_STREAM in request.headers.get("accept", "")
+        media_type = EVENT_STREAM if self._as_events else NDJSON
+        super().__init__(headers=STREAM_HEADERS, media_type=media_type)
+        del self.headers["content-length"]
+        self._follower_of = (service, request, caller, info, after)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it to its end; to HEAD, its headers."""
+        service, request, caller, info, after = self._follower_of
+        if request.method == "HEAD":
+            await super().__call__(scope, receive, send)
+            return
+        follower = Follower(
+            service=service,
+            request=request,
+            send=send,
+            tenant=caller.tenant,
+            info=info,
+            answer=caller.answer,
+            after=after,
+        )
+        await (follower.send_events() if self._as_events else follower.send_lines())
+
+
+def _answering(handler: _Handler) -> _Handler:
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Refusal as refusal:
+            return problem(refusal)
+
+    return answer
+
+
+def _document(
+    document: object,
+    answer: AnswerSignature | None,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    body = dump_json(document)
+    body = body if answer is None else answer.end(body)
+    stored = {"Cache-Control": "no-store"}
+    return Response(body, status, stored | (headers or {}), "application/json")
+
+
+def _found(info: BuildInfo | None) -> BuildInfo:
+    if info is None:
+        raise _unknown()
+    return info
+
+
+def _unknown() -> Refusal:
+    return Refusal(404, "there is no such build, or it is kept no longer")
+
+
+def _states(values: list[str]) -> frozenset[BuildState]:
+    words = [word.strip() for value in values for word in value.split(",") if word.strip()]
+    for word in words:
+        if word not in set(BuildState):
+            raise Refusal(400, f"status: {shown(word)} is not one: use {', '.join(BuildState)}")
+    return frozenset(map(BuildState, words))
+
+
+def _number(name: str, text: str, *, least: int, most: int) -> int:
+    digits = text.isascii() and text.isdigit() and len(text) <= _MAX_NUMBER_DIGITS
+    if not digits or not least <= int(text) <= most:
+        raise Refusal(400, f"{name} must be a number from {least} to {most}")
+    return int(text)

@@ -1,0 +1,30 @@
+"""Refusals of the routes of builds, as RFC 9457 has them."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from starlette.responses import Response
+
+from function_builder.contract.errors import Refusal
+from function_builder.contract.text import dump_json
+from function_builder.server.answers import RETRY_AFTER
+
+PROBLEM: Final = "application/problem+json"
+
+
+def problem(refusal: Refusal) -> Response:
+    """A refusal as a problem; its type is absent, which means that its title says it all."""
+    document = {
+        "title": HTTPStatus(refusal.status).phrase,
+        "status": refusal.status,
+        "detail": refusal.reason,
+    }
+    headers = {"Cache-Control": "no-store"}
+    if refusal.status in (429, 503, 507):
+        headers["Retry-After"] = str(RETRY_AFTER)
+    if refusal.status == HTTPStatus.UNAUTHORIZED:
+        # Required beside 401 (RFC 9110, 15.5.2); a signature has no registered scheme.
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(dump_json(document), refusal.status, headers, PROBLEM)

@@ -1,0 +1,83 @@
+"""Who asks about a build: a request without a body is signed, or has the build's token."""
+
+from __future__ import annotations
+
+import time
+from typing import Final, NamedTuple
+
+from starlette.requests import Request
+
+from function_builder.contract.answer_signature import AnswerSignature, build_answer
+from function_builder.contract.builds import DEFAULT_TENANT
+from function_builder.contract.errors import Refusal
+from function_builder.contract.reads import opens, read_signer
+from function_builder.contract.signature import SIGNATURE_HEADER
+from function_builder.contract.timestamp import TIMESTAMP_HEADER, read_timestamp
+from function_builder.server import keys
+from function_builder.settings import Settings
+
+_BEARER: Final = "bearer "
+_UNSIGNED: Final = (
+    f"the request is not signed: {SIGNATURE_HEADER} must be sha256= and the hex HMAC-SHA256, keyed "
+    "by the builder's payload secret, of the method, a space and the target, such as "
+    f"`GET /builds?limit=5`, and {TIMESTAMP_HEADER} must say when; "
+    "or `Authorization: Bearer` has the build's token"
+)
+
+
+class Caller(NamedTuple):
+    """Who asks.
+
+    Attributes:
+        tenant: whose builds it sees.
+        answer: signs the answer; None: it is not signed.
+        proof: what this signed request has and no other; empty if it is not signed.
+        has_token: whether it has a build's token, which reads and cancels that build alone.
+    """
+
+    tenant: str = DEFAULT_TENANT
+    answer: AnswerSignature | None = None
+    proof: bytes = b""
+    has_token: bool = False
+
+
+def identify(request: Request, settings: Settings, build_id: str = "") -> Caller:
+    """Find out who asks.
+
+    Args:
+        request: without a body.
+        settings: say where the payload secrets are, and how old a request may be.
+        build_id: the build of the route, whose token is accepted; empty: there is none.
+
+    Raises:
+        Refusal: 401.
+    """
+    secrets = keys.signing_secrets(settings)
+    if not secrets:
+        return Caller()
+    authorization = request.headers.get("authorization", "")
+    if build_id and authorization.lower().startswith(_BEARER):
+        token = authorization[len(_BEARER) :].strip()
+        if opens(token, secrets, DEFAULT_TENANT, build_id):
+            return Caller(has_token=True)
+        raise Refusal(401, "the token is not this build's, or the payload secret was replaced")
+    stamp, signature = map(request.headers.get, (TIMESTAMP_HEADER, SIGNATURE_HEADER))
+    secret = read_signer(secrets, request.method, _target(request), signature)
+    timestamp = read_timestamp(stamp, signature, secrets)
+    if secret is None or timestamp is None:
+        raise Refusal(401, _UNSIGNED)
+    ahead = timestamp.seconds - time.time()
+    if abs(ahead) > settings.read_window:
+        raise Refusal(
+            401,
+            f"{TIMESTAMP_HEADER} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the "
+            f"builder's clock, and at most {settings.read_window:g} s are accepted (read_window)",
+        )
+    return Caller(answer=build_answer(secret, signature or "", stamp or ""), proof=timestamp.mac)
+
+
+def _target(request: Request) -> str:
+    """Path and query as they were sent."""
+    path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    query: bytes = request.scope["query_string"]
+    return (path + b"?" + query if query else path).decode("utf-8", "replace")
