@@ -27,6 +27,7 @@ from function_builder.engine import (
 )
 from function_builder.engine.base_image import seed_base_image
 from function_builder.logs import configure_logging
+from function_builder.queue.webhooks import format_secret
 from function_builder.server import serve
 from function_builder.settings import Settings
 
@@ -129,6 +130,7 @@ async def _up(stack: Stack) -> None:
         configure_logging(json=False, file=log)
         warn_of_near_misses(os.environ, ("state_dir", "registry_listen"))
         _make_secret(stack.secret_file)
+        _make_webhook_secret(stack.state / "webhook-secret")
         _make_key(stack.secrets_key_file)
         _check_addresses(stack)
         registry = Registry(
@@ -161,6 +163,8 @@ async def _serve_and_show(stack: Stack, buildkit_url: str) -> None:
         {
             "build_secrets_private_key_path": str(stack.secrets_key_file),
             "allowed_frontends": _FRONTENDS,
+            # `up` listens on this machine only, and so do the receivers of a trial.
+            "callback_hosts": "localhost:*,127.0.0.0/8:*,[::1]:*",
             **os.environ,
             "listen": stack.listen,
             "metrics_listen": stack.metrics_listen,
@@ -261,6 +265,11 @@ def _only_one_in(state: Path) -> Iterator[None]:
 def _make_secret(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         _write_private(path, secrets.token_urlsafe(32).encode())
+
+
+def _make_webhook_secret(path: Path) -> None:
+    with contextlib.suppress(FileExistsError):
+        _write_private(path, format_secret(secrets.token_bytes(32)).encode())
 
 
 def _make_key(path: Path) -> None:

@@ -18,7 +18,7 @@ import dataclasses
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -80,8 +80,8 @@ class Delivery(Protocol):
 class Deliveries(Protocol):
     """The stream. Each method may raise `Unavailable`."""
 
-    async def fetch(self, most: int) -> Sequence[Delivery]:
-        """Wait some seconds for callbacks that are due; none may come."""
+    async def next(self) -> Delivery | None:
+        """Wait for a callback that is due; None: none came within some seconds."""
 
     async def publish(self, webhook: Webhook) -> None:
         """Store a callback once for its id and attempt."""
@@ -173,7 +173,7 @@ class Callbacks:
                     await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
                     continue
                 try:
-                    for delivery in await self._deliveries.fetch(MAX_ATTEMPTS - len(self._tasks)):
+                    if delivery := await self._deliveries.next():
                         self._spawn(delivery)
                 except Unavailable as error:
                     _log.debug("callbacks wait: their stream is away", reason=str(error))

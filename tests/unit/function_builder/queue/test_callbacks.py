@@ -66,14 +66,11 @@ class Stream:
         for message in self.messages:
             self._queue.put_nowait(message)
 
-    async def fetch(self, most: int) -> list[Message]:
+    async def next(self) -> Message:
         if self.failing:
             self.failing -= 1
             raise Unavailable("away")
-        found = [await self._queue.get()]
-        while len(found) < most and not self._queue.empty():
-            found.append(self._queue.get_nowait())
-        return found
+        return await self._queue.get()
 
     async def publish(self, made: Webhook) -> None:
         if not self.storing:

@@ -1,0 +1,1 @@
+../../examples/clients/go/callback/main.go
