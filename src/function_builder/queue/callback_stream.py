@@ -1,0 +1,168 @@
+"""The stream of callbacks on NATS JetStream.
+
+One message is one attempt to come. Each of a tenant's has the subject `builds.callbacks.<tenant>`.
+Work-queue retention removes a message that is acknowledged. A message that is not acknowledged
+within `_HELD_SECONDS`, because its builder was lost, is handed out again.
+
+The consumer has no bound on messages that are not acknowledged: one that waits for its time is
+among them, and a receiver that is away for a day must not stop the callbacks of others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NATSError
+from nats.errors import MsgAlreadyAckdError
+from nats.errors import TimeoutError as NATSTimeoutError
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import APIError
+
+from function_builder.queue.callbacks import Unavailable
+from function_builder.queue.webhooks import Webhook
+
+STREAM: Final = "builds_callbacks"
+_SUBJECT: Final = "builds.callbacks"
+_CONSUMER: Final = "deliver"
+
+_HELD_SECONDS: Final = 60.0
+"""More than an attempt takes (`outbound.ANSWER_SECONDS` and `BODY_SECONDS`)."""
+
+_NEXT_SECONDS: Final = 5.0
+"""A request that a restart of NATS has lost is repeated after this time."""
+
+_DUPLICATES_SECONDS: Final = 600.0
+"""A builder that was lost between two steps leaves them to another one, which repeats the first."""
+
+_MAX_AGE_SECONDS: Final = 4 * 24 * 3600.0
+"""More than the 75 hours after which a callback is given up."""
+
+MAX_MESSAGES: Final = 200_000
+"""Callbacks that wait; beyond it the oldest are removed. A bound in bytes would be reserved."""
+
+
+class CallbackStream:
+    """Implements `Deliveries`.
+
+    Args:
+        context: JetStream, on a connection that is open.
+        replicas: on how many servers of a cluster each message is stored.
+    """
+
+    def __init__(self, context: JetStreamContext, *, replicas: int = 1) -> None:
+        self._context = context
+        self._replicas = replicas
+        self._messages: JetStreamContext.PullSubscription | None = None
+
+    async def publish(self, webhook: Webhook) -> None:
+        """Store a callback, once for its id and attempt.
+
+        Raises:
+            Unavailable: it may not be stored.
+        """
+        with _translated():
+            await self._subscription()
+            await self._context.publish(
+                f"{_SUBJECT}.{webhook.tenant}",
+                webhook.to_message(),
+                headers={"Nats-Msg-Id": f"{webhook.id}.{webhook.attempt}"},
+            )
+
+    async def next(self) -> CallbackMessage | None:
+        """Wait for a callback that is due; None: none came within some seconds."""
+        with _translated():
+            messages = await self._subscription()
+            try:
+                # One by one: nats-py holds back what it has of a batch until the batch is full.
+                (message,) = await messages.fetch(1, timeout=_NEXT_SECONDS)
+            except NATSTimeoutError:
+                return None
+        return CallbackMessage(message)
+
+    async def waiting(self) -> int:
+        """How many callbacks are not delivered yet."""
+        with _translated():
+            await self._subscription()
+            return int((await self._context.stream_info(STREAM)).state.messages)
+
+    async def _subscription(self) -> JetStreamContext.PullSubscription:
+        """The consumer, which is created with its stream at the first use."""
+        if self._messages is None:
+            await self._ensure_stream()
+            # Updates a consumer of an older version, which pull_subscribe does not.
+            await self._context.add_consumer(
+                STREAM,
+                ConsumerConfig(
+                    durable_name=_CONSUMER,
+                    ack_policy=AckPolicy.EXPLICIT,
+                    ack_wait=_HELD_SECONDS,
+                    max_deliver=-1,
+                    max_ack_pending=-1,
+                ),
+            )
+            self._messages = await self._context.pull_subscribe_bind(_CONSUMER, STREAM)
+        return self._messages
+
+    async def _ensure_stream(self) -> None:
+        config = StreamConfig(
+            name=STREAM,
+            description="Callbacks of builds that are not delivered yet.",
+            subjects=[f"{_SUBJECT}.*"],
+            retention=RetentionPolicy.WORK_QUEUE,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.OLD,
+            max_msgs=MAX_MESSAGES,
+            max_age=_MAX_AGE_SECONDS,
+            duplicate_window=_DUPLICATES_SECONDS,
+            num_replicas=self._replicas,
+        )
+        try:
+            await self._context.add_stream(config)
+        except APIError as error:
+            if error.err_code != _STREAM_EXISTS:
+                raise
+            await self._context.update_stream(config)
+
+
+_STREAM_EXISTS: Final = 10058
+
+
+class CallbackMessage:
+    """Implements `Delivery`."""
+
+    def __init__(self, message: Msg) -> None:
+        self._message = message
+
+    @property
+    def data(self) -> bytes:
+        """What was published."""
+        return self._message.data
+
+    async def done(self) -> None:
+        """Remove it; returns when the server has."""
+        with _translated():
+            await self._message.ack_sync()
+
+    async def postpone(self, seconds: float) -> None:
+        """Have it handed out again later."""
+        with _translated(), contextlib.suppress(MsgAlreadyAckdError):
+            await self._message.nak(delay=max(seconds, 0.001))
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (NATSError, OSError, TimeoutError) as error:
+        raise Unavailable(str(error) or type(error).__name__) from error
