@@ -26,7 +26,7 @@ Build = Callable[[], Awaitable[Built]]
 """A build that begins when it is called."""
 
 _RAN = "the step ran"
-_AGAIN = "begins again"
+_AGAIN = "retrying on another one"
 _SEED = 5
 _STEP = 15.0
 

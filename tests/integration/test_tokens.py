@@ -154,12 +154,12 @@ async def test_a_token_service_out_of_the_builders_reach_is_left_to_buildkit(
     async with running_builder(tmp_path / "b", buildkitd, DOCKER_CONFIG=str(docker)) as builder:
         own = Stage(stage.registry, stage.service, builder, docker / "config.json", [])
         first = await own.build(f"team/{uuid.uuid4().hex}")
-        again = [line for line in first.json()["log"] if "could fetch no token" in line]
+        again = [line for line in first.json()["log"] if "could not fetch a token" in line]
         assert (first.json()["status"], len(again)) == ("success", 1), first.text
         # It is known from then on.
         second = await own.build(f"team/{uuid.uuid4().hex}")
         assert second.json()["status"] == "success"
-        assert "could fetch no token" not in second.text
+        assert "could not fetch a token" not in second.text
         assert "no token could be fetched" in builder.log.read_text()
 
 

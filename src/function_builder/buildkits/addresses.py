@@ -1,4 +1,4 @@
-"""`buildkit_url`: which BuildKits there are, by name and by what DNS says of a name."""
+"""`buildkit_url`: the addresses of BuildKits, and those that DNS has for a name."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from aiobuildkit.hostport import HostPort
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where one BuildKit is.
+    """The address of one BuildKit.
 
     Attributes:
         address: `unix:///path` or `tcp://host:port`.
-        name: the host that its certificate must bear; empty: the address's own.
+        name: the host in its certificate; empty: the address's own.
     """
 
     address: str
@@ -24,7 +24,7 @@ class Endpoint:
 
     @property
     def on_unix_socket(self) -> bool:
-        """Whether it is on this machine, where there is no TLS."""
+        """Whether it is a unix socket, which has no TLS."""
         return self.address.startswith("unix:")
 
 
@@ -33,10 +33,8 @@ class Addresses:
     """The BuildKits that a builder may use.
 
     Attributes:
-        text: as the setting has it.
-        fixed: those that are named one by one.
-        names: host and port of each name of which every address is a BuildKit, as that of a
-            headless Service is.
+        text: the setting. fixed: BuildKits that are named one by one. names: host and port of each
+        name whose every address is a BuildKit, such as that of a headless Service.
     """
 
     text: str
@@ -47,11 +45,11 @@ class Addresses:
     def parse(cls, text: str) -> Addresses:
         """Read `unix:///path`, `tcp://host:port` and `dns://name:port`, separated by commas.
 
-        A name in `tcp://` stands for one BuildKit, since `localhost` and many a dual-stack host
-        have two addresses. So `dns://` says in so many words that each address is one.
+        A name in `tcp://` is one BuildKit, because `localhost` and dual-stack hosts have two
+        addresses. With `dns://` each address is one.
 
         Raises:
-            ValueError: a part is none of them.
+            ValueError: a part has another form.
         """
         fixed, names = [], []
         for part in filter(None, (part.strip() for part in text.split(","))):
@@ -91,7 +89,7 @@ def _name(part: str) -> HostPort:
 
 
 def _check_host(host: str, part: str) -> None:
-    """Refuse a name that the resolver would not even ask for: it raises this error, and no OSError.
+    """Refuse an invalid name, for which the resolver raises this error instead of an OSError.
 
     Raises:
         ValueError: a label is empty or longer than 63 characters.
@@ -99,4 +97,4 @@ def _check_host(host: str, part: str) -> None:
     try:
         host.encode("idna")
     except UnicodeError as error:
-        raise ValueError(f"{part} has a name that no host can have: {host}") from error
+        raise ValueError(f"{part} has an invalid host name: {host}") from error

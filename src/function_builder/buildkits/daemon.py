@@ -1,4 +1,4 @@
-"""One BuildKit: whether it is there, who it is, what it holds, and how much runs on it."""
+"""One BuildKit: its health, its identity, its content records, and its running builds."""
 
 from __future__ import annotations
 
@@ -16,38 +16,37 @@ from function_builder.context.mtimes import ContentRecords
 _log = structlog.get_logger(__name__)
 
 _DISK_PERIOD: Final = 300.0
-"""Seconds between two questions for the disk: BuildKit goes through all its records for one."""
+"""Seconds between two queries of disk usage, for which BuildKit reads all its records."""
 
 _DISK_PATIENCE: Final = 60.0
-"""Seconds that it may take for that."""
+"""Seconds that such a query may take."""
 
 
 _PATIENCE: Final = 15.0
-"""Seconds that BuildKit may take to answer: a loaded one takes longer than the period at times."""
+"""Seconds that BuildKit may take to answer; under load it may take longer than the period."""
 
 
 class Daemon:
-    """A BuildKit, watched: `reachable` is kept true to life, and `disk_bytes` roughly so.
+    """A BuildKit with health checks, which update `reachable` and `disk_bytes`.
 
-    A BuildKit that was away may come back with less than it had, since its machine may have lost
-    what it had not yet written: the content records are forgotten then, which costs each function
-    one full transfer and can never build old content.
+    A BuildKit that was unreachable may return without some of its files, because its machine may
+    have lost unwritten data. The content records are then discarded. This costs each function one
+    full transfer, and prevents builds of old content.
 
-    A slow answer is no absence. It comes on the connection on which it was asked for, and a
-    machine that had restarted meanwhile would have lost that connection. So only a connection that
-    cannot be made, or is lost, or stays silent for long, counts.
+    A slow answer does not make it unreachable. It arrives on the connection of its request, so the
+    machine was not restarted. Only a connection that fails, is lost, or stays silent for long does.
 
     Args:
         client: of the BuildKit.
-        period: seconds between two questions.
+        period: seconds between two health checks.
         patience: seconds that an answer may take.
 
     Attributes:
-        records: what it holds of each function's context.
-        identity: who it is, wherever it is: the id of its worker, which lies beside its cache and
-            so moves with it (BuildKit's `worker/base/worker.go`). Its address before it answered.
-        builds: how many of ours run on it.
-        disk_bytes: what its cache took when it was last asked; not a number before.
+        records: the content records of each function's context.
+        identity: the ID of its worker, which is stored beside its cache and so moves with it
+            (BuildKit's `worker/base/worker.go`). Before its first answer, its address.
+        builds: the number of our builds that run on it.
+        disk_bytes: the size of its cache at the last query; NaN before the first.
     """
 
     def __init__(self, client: Client, *, period: float = 5.0, patience: float = _PATIENCE) -> None:
@@ -64,21 +63,21 @@ class Daemon:
 
     @property
     def address(self) -> str:
-        """Where it is."""
+        """Its address."""
         return self.client.address
 
     @property
     def reachable(self) -> bool:
-        """Whether it answered when it was last asked."""
+        """Whether it answered the last health check."""
         return self._answers.is_set()
 
     def doubt(self) -> None:
-        """A build lost it: ask at once, and trust nothing that it held before."""
+        """After a build lost the connection: check health now, and discard the content records."""
         self.records.forget()
         self._doubted.set()
 
     async def watch(self) -> None:
-        """Ask for ever."""
+        """Check its health forever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_disk())
             while True:
@@ -89,12 +88,12 @@ class Daemon:
                         await self._doubted.wait()
 
     async def ask(self) -> None:
-        """Ask once."""
+        """Check its health once."""
         begun = time.monotonic()
         try:
             async with asyncio.timeout(self._patience):
                 await self._ask()
-        except Exception as error:  # noqa: BLE001 (an end of the watch would go unseen)
+        except Exception as error:  # noqa: BLE001 (nothing would notice the end of this task)
             reason = str(error) or "no answer"
             if reason != self._reason:
                 _log.warning(
@@ -118,8 +117,8 @@ class Daemon:
         if self.reachable:
             await self.client.info(answer_timeout=self._patience)
             return
-        # After an interruption, another BuildKit may answer at the address. It tries out its
-        # emulators to answer this, so it is not asked each time.
+        # After an interruption, another BuildKit may answer at the address. It tests its emulators
+        # for this answer, so it is not asked each time.
         workers = await self.client.list_workers()
         self.identity = workers[0].id if workers else self.address
 
@@ -131,9 +130,9 @@ class Daemon:
                     records = await self.client.disk_usage()
                 self.disk_bytes = sum(record.size for record in records)
             except Exception as error:  # noqa: BLE001 (as above)
-                # No reason to doubt BuildKit: its garbage collection may hold it up.
+                # BuildKit still counts as reachable, because its garbage collection may delay it.
                 _log.warning(
-                    "BuildKit does not say how much disk it uses",
+                    "BuildKit does not report its disk usage",
                     buildkit=self.address,
                     reason=str(error),
                     exc_info=_unexpected(error),
@@ -142,5 +141,5 @@ class Daemon:
 
 
 def _unexpected(error: Exception) -> Exception | None:
-    """The error, if it is a fault of ours, whose traceback should be in the log."""
+    """The error, if it is a bug of the builder, whose traceback should be logged."""
     return None if isinstance(error, BuildKitError | OSError | TimeoutError) else error

@@ -1,4 +1,4 @@
-"""The BuildKits that the settings name, and how to speak to them."""
+"""The BuildKits of the settings, and clients for them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from function_builder.settings import Settings
 _log = structlog.get_logger(__name__)
 
 CERTIFICATES: Final = Path("/var/secrets/certs")
-"""Where pro-builder's users keep `ca.crt`, `client.crt` and `client.key`."""
+"""pro-builder's directory of `ca.crt`, `client.crt` and `client.key`."""
 
 
 def buildkits(settings: Settings) -> Pool:
     """The BuildKits of `buildkit_url`.
 
     Raises:
-        StartError: it names none.
+        StartError: it names no BuildKit.
     """
     try:
         addresses = Addresses.parse(settings.buildkit_url)
@@ -40,12 +40,12 @@ def buildkits(settings: Settings) -> Pool:
 
     named = settings.tls_ca or settings.tls_cert
     if named and not addresses.names and all(each.on_unix_socket for each in addresses.fixed):
-        _log.warning("certificates are without effect: BuildKit is on a unix socket")
+        _log.warning("certificates have no effect: BuildKit is on a unix socket")
     return Pool(addresses, connect)
 
 
 def _tls(settings: Settings) -> TLSConfig | None:
-    """TLS to BuildKits on TCP, where certificates are named or lie in their place."""
+    """TLS to BuildKits on TCP, if certificates are set or exist in the default directory."""
     ca, cert, key = settings.tls_ca, settings.tls_cert, settings.tls_key
     if not (ca or cert):
         if not (CERTIFICATES / "ca.crt").exists():

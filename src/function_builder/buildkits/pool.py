@@ -1,14 +1,15 @@
-"""The BuildKits that a builder may use, and which of them builds what.
+"""The BuildKits of a builder, and the choice of one for each build.
 
-A build is fast where its cache is. So each function has a BuildKit that it is at home on, which
-every builder finds without asking another: the highest of the hashes of the function and each
+A build is fast on the BuildKit that has its cache. So each function has a home BuildKit, which
+every builder computes by itself: the highest of the hashes of the function and each
 BuildKit's identity (rendezvous hashing: Thaler and Ravishankar, "A Name-Based Mapping Scheme for
-Rendezvous", 1996). When one goes, its functions go to the second of their order and no other
-function moves; when it comes back with its cache, they come back to it.
+Rendezvous", 1996). When a BuildKit
+is removed, its functions move to the second one in their order, and no other function moves. When
+it returns with its cache, they return too.
 
-Popular functions would drown their home: a BuildKit with more than its share is passed over for
-the next in order (consistent hashing with bounded loads: Mirrokni, Thorup and Zadimoghaddam, 2017).
-Each builder counts its own builds only; shares that are fair for each are fair for all.
+Popular functions would overload their home. So a BuildKit with more than its share of builds is
+skipped for the next one (consistent hashing with bounded loads: Mirrokni, Thorup and Zadimoghaddam,
+2017). Each builder only counts its own builds. If each one's are shared fairly, all are.
 """
 
 from __future__ import annotations
@@ -31,36 +32,36 @@ from function_builder.context.mtimes import MAX_PATHS
 _log = structlog.get_logger(__name__)
 
 _PERIOD: Final = 5.0
-"""Seconds between two questions for the names, as long as Kubernetes' DNS lets one cache them."""
+"""Seconds between two DNS queries, as long as Kubernetes' DNS answers may be cached."""
 
 _SHARE: Final = 1.25
-"""Times the mean that one BuildKit may have."""
+"""The most builds on one BuildKit, as a multiple of the mean."""
 
 _ALWAYS: Final = 4
-"""Builds that a BuildKit may have at any time: a few at once hardly slow each other, while a build
-without its cache takes many times as long."""
+"""Builds that a BuildKit may always have. A few builds hardly slow each other, and a build without
+its cache takes many times as long."""
 
 
 class Chosen(StrEnum):
-    """Why a build is on the BuildKit that it is on."""
+    """The reason for the choice of a build's BuildKit."""
 
     HOME = "home"
-    """It holds the function's cache."""
+    """It is the function's home, with its cache."""
     BUSY = "busy"
-    """The function's home has more than its share."""
+    """The function's home has more than its share of builds."""
     LOST = "lost"
-    """The one before was lost with the build on it."""
+    """The previous BuildKit was lost during the build."""
 
 
 class Pool:
-    """BuildKits, watched.
+    """BuildKits, with health checks.
 
     Args:
-        addresses: where they are.
-        connect: makes the client of one.
+        addresses: of the BuildKits.
+        connect: makes a client for an address.
 
     Attributes:
-        daemons: all that there are at the moment, by their address.
+        daemons: all current BuildKits by address.
     """
 
     def __init__(self, addresses: Addresses, connect: Callable[[Endpoint], Client]) -> None:
@@ -72,22 +73,22 @@ class Pool:
 
     @property
     def reachable(self) -> bool:
-        """Whether any answered when it was last asked."""
+        """Whether any BuildKit answered its last health check."""
         return self.answering > 0
 
     @property
     def answering(self) -> int:
-        """How many addresses answered when they were last asked."""
+        """The number of addresses that answered their last health check."""
         return sum(daemon.reachable for daemon in self.daemons.values())
 
     @property
     def recorded_paths(self) -> int:
-        """How many paths are known to be held, each on some BuildKit."""
+        """The number of paths in all content records."""
         return sum(daemon.records.paths for daemon in self.daemons.values())
 
     @property
     def disk_bytes(self) -> float:
-        """What their caches take together, as far as is known; not a number if nothing is."""
+        """The size of all known caches together, in bytes; NaN if none is known."""
         known = [
             daemon.disk_bytes
             for daemon in self.daemons.values()
@@ -96,7 +97,7 @@ class Pool:
         return sum(known) if known else math.nan
 
     async def watch(self) -> None:
-        """Watch them all for ever, and who they are."""
+        """Check the health of all forever, and update the list."""
         try:
             while True:
                 await self.refresh()
@@ -113,7 +114,7 @@ class Pool:
                 task.cancel()
 
     async def refresh(self) -> None:
-        """Ask who they are; without an answer, they are those of before."""
+        """Update the list from DNS; without an answer, keep the previous one."""
         try:
             async with asyncio.timeout(_PERIOD):
                 self._set(await self._addresses.resolve())
@@ -123,21 +124,21 @@ class Pool:
             _log.exception("the names of BuildKits could not be looked up")
 
     def has_other(self, daemon: Daemon) -> bool:
-        """Whether another one than this could be used instead."""
+        """Whether another BuildKit could be used instead."""
         return any(other is not daemon for other in self._usable())
 
     @contextmanager
     def place(
         self, function: str, *, lost: Daemon | None = None
     ) -> Iterator[tuple[Daemon, Chosen]]:
-        """The BuildKit to build a function on, and why; it has one more build until the block ends.
+        """Choose a BuildKit for a function; it counts as busy with it until the block ends.
 
         Args:
-            function: what builds of one cache have in common.
-            lost: not this one.
+            function: the key that builds with one cache share.
+            lost: a BuildKit to avoid.
 
         Raises:
-            ConnectionFailed: there is none.
+            ConnectionFailed: there is no BuildKit.
         """
         daemon, reason = self._choose(function, lost)
         daemon.builds += 1
@@ -160,9 +161,9 @@ class Pool:
         return daemon, Chosen.HOME if daemon is usable[0] else Chosen.BUSY
 
     def _usable(self) -> list[Daemon]:
-        """Those that answer, each once: one may have an address of IPv4 and one of IPv6.
+        """Reachable BuildKits, each once, because one may have an IPv4 and an IPv6 address.
 
-        Where none does, all: the build's own attempt says best what is wrong.
+        If none is reachable, all, because the attempt of the build gives the best error.
         """
         daemons = self.daemons.values()
         answering = {daemon.identity: daemon for daemon in daemons if daemon.reachable}

@@ -1,1 +1,1 @@
-"""Builds: what becomes of an accepted request."""
+"""Builds: running an accepted request on BuildKit."""

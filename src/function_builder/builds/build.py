@@ -1,4 +1,4 @@
-"""One build: what was asked for, how it stands, what it said."""
+"""One build: its request, its state and its log."""
 
 from __future__ import annotations
 
@@ -26,41 +26,39 @@ from function_builder.contract.result import BuildResult, BuildStatus
 
 
 class Outcome(StrEnum):
-    """How a build ended, for the operator; its client hears only of success and failure."""
+    """How a build ended, for the operator. Clients only get success or failure."""
 
     SUCCESS = "success"
     FAILED = "failed"
-    """BuildKit said no: a step, the Dockerfile, a registry."""
+    """BuildKit reported an error: of a step, the Dockerfile or a registry."""
     CANCELLED = "cancelled"
-    """Its client went away, or the builder was shut down."""
+    """The client disconnected, or the builder was shut down."""
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
-    """BuildKit did not answer, so that nothing was begun."""
+    """BuildKit did not answer, so the build did not start."""
     LOST = "lost"
-    """BuildKit vanished, or could not be understood."""
+    """The connection to BuildKit was lost, or BuildKit violated the protocol."""
     UNSUPPORTED = "unsupported"
-    """A platform was asked for whose programs cannot be run here."""
+    """The request names a platform whose programs BuildKit cannot run."""
     CRASHED = "crashed"
-    """A fault of the builder."""
+    """An internal error of the builder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BuildRequest:
-    """A request that has been checked: everything that a build needs.
+    """A request that has been checked, with everything that a build needs.
 
     Attributes:
         config: what to build.
         reader: the request's tar.
         context: the build context's entries in it.
         folders: the entries of each named context that is a folder of the tar, by its name.
-        digests: the content of all those entries, in the order of `recorded_entries`, as
-            `content_digests` gives it.
-        frontend: the attributes that fix the Dockerfile's frontend.
-        secrets: build secrets, opened.
-        sbom_generator: the image that makes an SBOM, if one is asked for.
-        trust_domain: requests of one payload secret share caches, and with no other.
-        names_epoch: whether the Dockerfile has SOURCE_DATE_EPOCH in it: BuildKit takes its
-            default from there.
+        digests: of all those entries, in the order of `recorded_entries`, from `content_digests`.
+        frontend: the attributes that choose the Dockerfile's frontend.
+        secrets: decrypted build secrets.
+        sbom_generator: the image that makes an SBOM, if the request asks for one.
+        trust_domain: derived from the payload secret; only requests with the same one share caches.
+        names_epoch: whether the Dockerfile has SOURCE_DATE_EPOCH, which BuildKit uses as a default.
     """
 
     config: BuildConfig
@@ -77,24 +75,22 @@ class BuildRequest:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Build:
-    """A build under way, or at its end.
+    """A build, from its acceptance to its end.
 
     Attributes:
         request: what to build.
-        accepted: when the request came, in the monotonic clock's seconds.
-        id: its name in logs and in the reply.
-        metadata: what BuildKit is told beside the request: the trace that the build belongs to.
-        measures: where its time went.
-        transfers: what BuildKit asked for of its context.
-        platforms: what BuildKit said of them.
-        placed: why it was sent to the BuildKit that it was sent to; twice if the first was lost.
+        accepted: the time of the request, in the monotonic clock's seconds.
+        id: its ID in logs and in the reply.
+        metadata: headers for BuildKit: the trace of the request.
+        measures: the times of its phases.
+        transfers: the transfers of its context to BuildKit.
+        platforms: BuildKit's status of each platform.
+        placed: the reason for the choice of its BuildKit; two reasons if the first was lost.
         log: its lines.
-        told: set when there is something to tell its client: that it waits for a slot, that
-            BuildKit has taken it up, or how it ended without.
-        started: whether BuildKit has taken it up.
-        outcome: how it ended.
-        refusal: why it was never begun, where it had no slot; it has no outcome then.
-        result: its end, without the log; None while it waits or runs.
+        told: set when there is news for its client: it waits for a slot, BuildKit has started it,
+            or it ended before that. started: whether BuildKit has started it. outcome: how it
+            ended. refusal: why it did not start, if it got no slot; `outcome` is then None. result:
+            its result without the log; None while it waits or runs.
     """
 
     request: BuildRequest
@@ -125,23 +121,23 @@ class Build:
         return time.monotonic() - self.accepted
 
     def wait(self, line: str) -> None:
-        """It waits for a slot; `line` says so in its log."""
+        """It waits for a slot; add `line` to its log."""
         self.log.append([line])
         self.told.set()
 
     def start(self) -> None:
-        """BuildKit has taken it up."""
+        """BuildKit has started it."""
         self.started = True
         self.told.set()
 
     def release(self) -> None:
-        """Drop what only a build under way needs: its answer may wait for its client for long."""
+        """Free what only a running build needs, because a slow client may keep its answer long."""
         self.request = dataclasses.replace(
             self.request, context=(), folders={}, digests=(), secrets={}
         )
 
     def succeed(self, result: SolveResult, warnings: Sequence[BuildWarning] = ()) -> None:
-        """The image is built, and pushed if that was asked for."""
+        """The image is built, and pushed if requested."""
         self.outcome = Outcome.SUCCESS
         digests = self.platforms.digests(self.request.config.platforms, result)
         self._end(
@@ -156,12 +152,12 @@ class Build:
     def fail(
         self, outcome: Outcome, failure: Failure, warnings: Sequence[BuildWarning] = ()
     ) -> None:
-        """It came to nothing."""
+        """It failed."""
         self.outcome = outcome
         self._end_failed(failure, warnings)
 
     def refuse(self, refusal: Refusal) -> None:
-        """It had no slot, and nothing was begun."""
+        """It got no slot, and did not start."""
         self.refusal = refusal
         busy = refusal.status == HTTPStatus.TOO_MANY_REQUESTS
         reason = Reason.BUSY if busy else Reason.SERVICE

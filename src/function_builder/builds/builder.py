@@ -1,4 +1,4 @@
-"""Runs builds on BuildKits: one connection each, from the context's announcement to the digest."""
+"""Run builds on BuildKits, with one connection each, from the context to the digest."""
 
 from __future__ import annotations
 
@@ -59,10 +59,9 @@ from function_builder.registries.token_service import TokenServiceHTTP
 
 _log = structlog.get_logger(__name__)
 
-_AGAIN = "BuildKit was lost in the middle of the build: it begins again on another one."
+_AGAIN = "BuildKit was lost in the middle of the build: retrying on another one."
 _LEFT_TO_BUILDKIT = (
-    "The builder could fetch no token for a registry, so BuildKit is to fetch it: "
-    "the build begins again."
+    "The builder could not fetch a token for a registry, so BuildKit will: retrying the build."
 )
 _OWN_MACHINE = (
     "ADD may not name BuildKit's own machine or network link, or a metadata service, on this "
@@ -81,12 +80,12 @@ class Builder:
 
     Args:
         pool: the BuildKits to use.
-        credentials: for the registries that BuildKit asks about.
-        cache: what BuildKits that do not hold a function may take, and leave.
+        credentials: for the registries that BuildKit asks for.
+        cache: the build caches in a registry, for BuildKits that do not have a function.
         insecure: push without verifying TLS, or over plain HTTP.
         confirm_pushes: ask the registry for each image after its push.
         build_timeout: seconds that a build may take.
-        log_prefixes: what precedes the text of each log line.
+        log_prefixes: the beginning of each log line.
         denied_sources: regular expressions of the sources that BuildKit must not read.
     """
 
@@ -113,22 +112,22 @@ class Builder:
         self._denied_sources = denied_sources
 
     async def run(self, build: Build) -> None:
-        """Run a build to its end; however it ends, it has a result afterwards.
+        """Run a build to its end. It always has a result afterwards.
 
         Raises:
-            asyncio.CancelledError: the build was cancelled, at BuildKit too.
+            asyncio.CancelledError: the build was cancelled, also in BuildKit.
         """
         transcript = Transcript(Mask({}), prefixes=self._log_prefixes)
         outcome, failure = Outcome.CRASHED, _CRASH
         try:
             async with asyncio.timeout(self._build_timeout):
-                # A megabyte of secrets takes a third of a second to make a mask of.
+                # For a megabyte of secrets, making the mask takes a third of a second.
                 mask = await asyncio.to_thread(self._mask, build.request)
                 transcript = Transcript(mask, prefixes=self._log_prefixes)
                 try:
                     result = await self._placed(build, transcript)
                 except (UnsupportedPlatform, BuildKitError) as error:
-                    # An error quotes what failed, which may have a megabyte.
+                    # An error quotes the failed command, which may have a megabyte.
                     outcome, failure = await asyncio.to_thread(
                         _failed, build, error, transcript.findings
                     )
@@ -147,7 +146,7 @@ class Builder:
                 build.fail(outcome, failure, findings.warnings)
 
     def _mask(self, request: BuildRequest) -> Mask:
-        """Hide secrets, and where the cache is: who knows that could put another in its place."""
+        """A mask for secrets and the cache's name; a client that knows it could replace it."""
         cache = self._cache.name(_function(request))
         return Mask(request.secrets, names=[cache.encode()])
 
@@ -161,12 +160,11 @@ class Builder:
         )
 
     async def _placed(self, build: Build, transcript: Transcript) -> SolveResult:
-        """Build where the function's cache is; once more elsewhere if that BuildKit is lost.
+        """Build where the function's cache is; if that BuildKit is lost, retry once on another.
 
-        All that a build does, it may do twice: its client would send it again. Not more often: if
-        it is this build that ends BuildKits, it has ended two. Not even twice where BuildKit was
-        lost while it read the Dockerfile: it reads in its own memory, so the Dockerfile may be what
-        ended it.
+        A retry is safe, because the client would send the build again too. There is only one,
+        because the build itself may kill BuildKits. There is none if BuildKit was lost while it
+        read the Dockerfile: BuildKit reads it in its own memory, so it may have killed BuildKit.
         """
         build.log.append([transcript.note(note) for note in build.request.config.notes])
         function = _function(build.request) or build.id
@@ -179,7 +177,7 @@ class Builder:
                 except RPCError:
                     raise
                 except BuildKitError as failure:
-                    # It may have restarted, and on a machine that lost what was not yet written.
+                    # It may have restarted, on a machine that lost unwritten data.
                     daemon.doubt()
                     if lost or _suspect(build, failure) or not self._pool.has_other(daemon):
                         raise
@@ -235,9 +233,9 @@ class Builder:
         daemon: Daemon,
         auth: Auth,
     ) -> SolveResult:
-        """Solve; again where the builder could fetch no token, as BuildKit may be able to.
+        """Solve; retry if the builder could not fetch a token, because BuildKit may be able to.
 
-        Each registry is met so once: in the next solve BuildKit is given its credentials.
+        This happens once for each registry: in the next solve BuildKit gets its credentials.
         """
         while True:
             try:
@@ -247,7 +245,7 @@ class Builder:
                     raise
             for host, reason in auth.failures.items():
                 _log.warning(
-                    "no token could be fetched: BuildKit is given the credentials",
+                    "no token could be fetched: BuildKit gets the credentials",
                     registry=host,
                     reason=reason,
                 )
@@ -279,8 +277,8 @@ class Builder:
                 attachables=[files, auth, Secrets(request.secrets)],
                 shared_key=lease.shared_key,
                 denied_sources=self._denied_sources,
-                # History keeps output as it came, with the secrets that a RUN step prints; and to
-                # write it costs a tenth of a cached build's time (docs/performance.md).
+                # History would store unmasked output, with secrets that a RUN step prints. Writing
+                # it also takes a tenth of a cached build's time (docs/performance.md).
                 internal=True,
                 metadata=build.metadata,
             ) as solve:
@@ -293,7 +291,7 @@ class Builder:
                 result = await solve.result()
             ended = True
         except (SolveError, asyncio.CancelledError):
-            # BuildKit reported these itself; after a lost connection its state is unknown.
+            # BuildKit reported these errors. After a lost connection its state is unknown.
             ended = True
             raise
         else:
@@ -305,7 +303,7 @@ class Builder:
 
 
 def _suspect(build: Build, failure: BuildKitError) -> bool:
-    """Whether it may be what BuildKit read of this build that has ended it."""
+    """Whether this build's Dockerfile may have killed BuildKit."""
     reading = build.started and not build.measures.has_steps
     return reading and not isinstance(failure, ConnectionFailed)
 
@@ -313,7 +311,7 @@ def _suspect(build: Build, failure: BuildKitError) -> bool:
 def _prepare(
     daemon: Daemon, function: str | None, request: BuildRequest, attrs: Mapping[str, str]
 ) -> tuple[Lease, FileSync]:
-    """What is announced of the context, and under which key; it takes a while for many files."""
+    """The announcement of the context, and its key; slow for many files."""
     entries = recorded_entries(request.context, request.folders)
     view = epoch.view(request, attrs)
     lease = daemon.records.lease(function, entries, request.digests, view=view)
@@ -337,7 +335,7 @@ def _prepare(
 
 
 def _function(request: BuildRequest) -> str | None:
-    """What shares a record of its content: builds of one repository, in one trust domain."""
+    """The key of a content record: builds of one repository in one trust domain share it."""
     repository = request.config.repository
     return f"{request.trust_domain}/{repository}" if repository else None
 
@@ -376,7 +374,7 @@ def _cancelled(cancellation: asyncio.CancelledError) -> Failure:
 
 
 def _told(build: Build, failure: Failure) -> Iterator[str]:
-    """What the log says of a failure before it ends, in lines."""
+    """The last lines of the log of a failed build."""
     if failure.step:
         yield f"{_STOPPED_AT.get(failure.reason, 'Failed at')} {failure.step}"
     if failure.source:

@@ -1,8 +1,8 @@
-"""The forms in which programs print a secret that they do not mean to show.
+"""The forms in which programs print a secret unintentionally.
 
 `set -x` and `printf %q` quote for a shell, HTTP clients put a password in base64 or in a URL, and
-loggers write JSON. A form that is none of these (hexadecimal, a hash, one character a line) is not
-looked for: a RUN step can always print a secret in a way that no mask knows.
+loggers write JSON. Other forms (hexadecimal, a hash, one character a line) are not masked: a RUN
+step can always print a secret in a form that no mask knows.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Final
 from urllib.parse import quote, quote_plus
 
 MIN_BASE64_CHARACTERS: Final = 6
-"""Of base64 without what its neighbours decide; fewer are found in other words too."""
+"""The fewest characters of base64 that do not depend on neighbors; fewer occur in other words."""
 
 MAX_ENCODED_BYTES: Final = 8 * 1024
-"""Of all values, lines included, whose forms are made: each has some ten times its length."""
+"""The most bytes of values and lines whose forms are made; the forms have ten times as many."""
 
 _PLAIN = re.compile(rb"[A-Za-z0-9_.-]*")
 _SHELL_SPECIAL = re.compile(rb"([^A-Za-z0-9_@%+=:,./\x80-\xff-])")
@@ -31,7 +31,7 @@ _WRAPPED_AT: Final = (76, 64)
 
 
 def encodings(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The other forms of values and their lines, the shortest first, as far as the bound goes."""
+    """Other forms of values and their lines, from the shortest, up to the limit."""
     left = MAX_ENCODED_BYTES
     for part in sorted(parts, key=len):
         left -= len(part)
@@ -45,13 +45,13 @@ def encodings(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _base64(part: bytes) -> Iterator[bytes]:
-    """After a text of any length, without the characters that its neighbors decide."""
+    """The base64 of a text at any offset, without the characters that depend on neighbors."""
     for before, first in ((0, 0), (1, 2), (2, 3)):
         at_end = b64encode(bytes(before) + part)[first:].rstrip(b"=")
         within = at_end[: (before + len(part)) * 8 // 6 - first]
         if len(within) < MIN_BASE64_CHARACTERS:
             continue
-        # A text before it moves the line's ends too; they are found for a value on its own.
+        # Text before a value moves the line breaks. They are only matched for a value by itself.
         lines = _wrapped(at_end) if not before else ()
         for form in (at_end, within, *lines):
             yield form

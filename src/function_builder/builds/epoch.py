@@ -1,4 +1,4 @@
-"""Whether an image must depend on its request alone, in times too: SOURCE_DATE_EPOCH.
+"""SOURCE_DATE_EPOCH: whether an image, with its times, must only depend on its request.
 
 Source: reproducible-builds.org, "SOURCE_DATE_EPOCH"; BuildKit, `docs/build-repro.md`.
 """
@@ -16,10 +16,10 @@ _IGNORED: Final = frozenset({_ATTR, "build-arg:BUILDKIT_CACHE_MOUNT_NS"})
 
 
 def view(request: BuildRequest, attrs: Mapping[str, str]) -> bytes:
-    """What decides, beside names in the context, which of its files BuildKit looks at.
+    """The inputs, except the context's names, that decide which of its files BuildKit reads.
 
-    Attributes, since a build argument may be a COPY's source; and a Dockerfile of another name.
-    Empty if the author names no epoch: nothing depends on it then.
+    These are the attributes, because a build argument may be a COPY's source, and the Dockerfile's
+    digest. Empty if the author names no epoch, because it is then not used.
 
     Args:
         request: what to build.
@@ -28,7 +28,7 @@ def view(request: BuildRequest, attrs: Mapping[str, str]) -> bytes:
     if not request.names_epoch and _ATTR not in attrs:
         return b""
     filename = attrs.get("filename")
-    # The context's digests are followed by those of its named folders.
+    # The digests of named folders follow those of the context.
     dockerfile = [
         digest
         for entry, digest in zip(request.context, request.digests, strict=False)

@@ -1,7 +1,7 @@
-"""What BuildKit's errors mean. No other module reads their texts.
+"""Classify BuildKit's errors. No other module reads their texts.
 
-BuildKit's texts are not an interface: each pattern names the place that writes the text, and the
-tests get the texts from a real BuildKit. An error that matches nothing is still told whole.
+BuildKit's texts are not an interface. So each pattern names the code that writes the text, and the
+tests get the texts from a real BuildKit. An error that no pattern matches is reported unchanged.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from function_builder.contract.findings import Reason, SourceExcerpt
 from function_builder.registries.docker_config import BROKEN_CONFIG
 
 NO_MACHINE: Final = b"exec format error"
-"""The kernel's ENOEXEC, as runc words it, in the output of a step."""
+"""The kernel's ENOEXEC in runc's text, in the output of a step."""
 
 _METADATA: Final = "failed to resolve source metadata for "
-"""The Dockerfile frontend, of an image of FROM or COPY --from."""
+"""The Dockerfile frontend's text about an image of FROM or COPY --from."""
 
 _NO_PLATFORM: Final = "no match for platform in manifest"
 _PUSH: Final = "failed to push "
 """`exporter/containerimage/export.go`."""
 
 _NOT_ALLOWED: Final = re.compile(r"failed to load LLB: .* is not allowed", re.DOTALL)
-"""`solver/llbsolver/vertex.go`, of entitlements."""
+"""`solver/llbsolver/vertex.go`, about entitlements."""
 
 _DENIED: Final = " denied by policy: source denied by policy"
-"""`sourcepolicy/engine.go`, of what `policy/sources.py` does not allow."""
+"""`sourcepolicy/engine.go`, about sources that `policy/sources.py` denies."""
 
 _BASE_STEP: Final = re.compile(r"\[(?:[^\]]+ )?\d+/\d+\] FROM ")
 
@@ -42,7 +42,7 @@ _REFUSED: Final = re.compile(
 """containerd's `core/remotes/docker` and the errors of registries (OCI distribution-spec)."""
 
 _NOT_THERE_OR_REFUSED: Final = "pull access denied, repository does not exist"
-"""containerd, where a registry does not tell the two apart: a misspelled base is more common."""
+"""containerd's text if a registry does not distinguish them. A misspelled base is more common."""
 
 _TRANSIENT: Final = re.compile(
     r": (?:429|5\d\d) [A-Z]|toomanyrequests|connection refused|connection reset|broken pipe"
@@ -51,13 +51,13 @@ _TRANSIENT: Final = re.compile(
     r"|token service of \S+ cannot be reached"
     r"|: unavailable: |: unknown: internal server error"
 )
-"""A registry's bad moment, or the network's, as Go's net and containerd word them.
+"""Temporary errors of a registry or the network, in the texts of Go's net and containerd.
 
-The last line is the code of a registry's JSON, which containerd prints in place of the status.
+The last line is the code in a registry's JSON, which containerd prints instead of the status.
 """
 
 _NOT_A_MANIFEST: Final = "unexpected media type "
-"""`util/pull/pull.go`, where a registry's answer for a tag is of another kind, such as HTML."""
+"""`util/pull/pull.go`, if a registry's answer for a tag has another type, such as HTML."""
 
 _NOT_THERE: Final = re.compile(r"failed to load cache key: \S+: not found\Z")
 
@@ -66,10 +66,10 @@ _LEFTOVER: Final = re.compile(
 )
 
 _NO_HEADER: Final = 'header key "followpaths" contains value with non-printable'
-"""BuildKit asks for the sources of COPY in a header, which holds no control characters."""
+"""BuildKit sends the sources of COPY in headers, which cannot contain control characters."""
 
 _HEADERS_TOO_LARGE: Final = "header list size to send violates the maximum size"
-"""grpc-go's `internal/transport/http2_client.go`, where those headers are too many."""
+"""grpc-go's `internal/transport/http2_client.go`, if there are too many of these headers."""
 
 _MESSAGE_TOO_LARGE: Final = re.compile(
     r"(?:trying to send|received) message larger than max \(\d+ vs\. \d+\)"
@@ -90,15 +90,15 @@ _MEANINGS: Final = {
 _HOST_PATHS: Final = re.compile(
     r"/(?:cachemounts/buildkit[0-9]+|runc-[a-z-]+(?:/snapshots/snapshots/[0-9]+/fs)?)"
 )
-"""Where BuildKit has mounted the image for a COPY, and where it could not write because its disk is
-full; what follows is the path in the image or the context."""
+"""Paths at which BuildKit mounts the image for a COPY, and to which it could not write because its
+disk is full. The path in the image or the context follows."""
 
 _CHECKSUM: Final = "failed to calculate checksum of ref "
 _ABSENT: Final = re.compile(_CHECKSUM + r"\S+: \"/?(.+)\": not found\Z")
-"""`cache/contenthash`, of the source of a COPY or ADD."""
+"""`cache/contenthash`, about the source of a COPY or ADD."""
 
 _MAX_ERROR_CHARS: Final = 32 * 1024
-"""Of what is told of an error: it quotes the command that failed, which may have a megabyte."""
+"""The longest reported error: it quotes the failed command, which may have a megabyte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +109,8 @@ class Failure:
         error: the contract's `error`.
         reason: what failed.
         retryable: whether the same request may succeed later.
-        step: the name of the step at fault; empty where none is known.
-        source: the instruction at fault.
+        step: the name of the step that failed; empty if it is unknown.
+        source: the instruction that failed.
     """
 
     error: str
@@ -121,27 +121,27 @@ class Failure:
 
 
 class Remedy(StrEnum):
-    """What lets a failed build begin again; the value is a line for its log."""
+    """Why a failed build is retried; the value is a line for its log."""
 
     BUILT_IN_FRONTEND = (
-        "WARNING: the image of the syntax directive cannot be had; "
+        "WARNING: the image of the syntax directive cannot be pulled; "
         "BuildKit's built-in frontend is used instead"
     )
-    REPEAT = "BuildKit met what its last end had left, and has removed it: the build begins again."
+    REPEAT = "BuildKit removed a stale snapshot: retrying the build."
 
 
 def find_remedy(message: str) -> Remedy | None:
-    """What to do about a failure that is not the build's fault; None: tell it.
+    """The retry for a failure that is not the build's fault; None: report it.
 
     Args:
         message: BuildKit's.
     """
-    # Of a frontend's image, the first part is the Dockerfile frontend's own; the second tells why
+    # For a frontend's image, the first part is from the Dockerfile frontend. The second says why
     # the image did not run.
     if message.startswith(f"failed with build-arg:{SYNTAX_ARG} = ") and _METADATA in message:
         return Remedy.BUILT_IN_FRONTEND
-    # A snapshot has its directory before the database that numbers it is written: killed between
-    # the two, BuildKit gives the number again, and then removes what was in the way
+    # BuildKit creates a snapshot's directory before it writes its number to the database. If it is
+    # killed in between, it uses the number again, and then removes the existing directory
     # (`createSnapshot` in containerd's `plugins/snapshots/overlay/overlay.go`).
     if _LEFTOVER.search(message):
         return Remedy.REPEAT
@@ -152,8 +152,8 @@ def classify(error: RPCError, step: str) -> tuple[Reason, bool]:
     """What failed, and whether the same request may succeed later.
 
     Args:
-        error: BuildKit's.
-        step: the name of the vertex that failed; empty where BuildKit named none.
+        error: BuildKit's error.
+        step: the name of the vertex that failed; empty if BuildKit named none.
     """
     reason = _reason(error, step)
     if reason is Reason.SERVICE:
@@ -163,19 +163,19 @@ def classify(error: RPCError, step: str) -> tuple[Reason, bool]:
 
 
 class Doubt(StrEnum):
-    """What an image's registry says that BuildKit has pushed it to; the value is for the client."""
+    """Why an image is not in its registry after a push; the value is the error for the client."""
 
     NO_REGISTRY = (
-        "its host answers as if it had taken the image, but not as a registry: is it a login page?"
+        "its host accepted the image, but does not answer like a registry: is it a login page?"
     )
-    ABSENT = "the registry has taken the image, but says that it does not have it"
+    ABSENT = "the registry accepted the image, but says that it does not have it"
 
 
 def doubt_of_push(message: str) -> Doubt | None:
-    """What is wrong with a push that went well; None: nothing that is known for certain.
+    """The fault of a push that BuildKit reported as successful; None without proof of a fault.
 
     Args:
-        message: BuildKit's, asked for the image's tag after the push.
+        message: BuildKit's error for a request of the image's tag after the push.
     """
     if _NOT_A_MANIFEST in message:
         return Doubt.NO_REGISTRY
@@ -183,22 +183,22 @@ def doubt_of_push(message: str) -> Doubt | None:
 
 
 def is_denied(message: str) -> bool:
-    """Whether BuildKit was told not to read a source that the Dockerfile names."""
+    """Whether the source policy denied a source that the Dockerfile names."""
     return message.endswith(_DENIED)
 
 
 def absent_file(message: str) -> str | None:
-    """The path in the context that a COPY or ADD names and BuildKit did not find."""
-    # From the last place: where an author has written it often, a search takes the square of that.
+    """The context path of a COPY or ADD that BuildKit did not find."""
+    # From the last occurrence: with many occurrences, a search would take quadratic time.
     found = _ABSENT.search(message, max(message.rfind(_CHECKSUM), 0))
     return found[1] if found else None
 
 
 def near_miss(absent: str, paths: Iterable[str]) -> str | None:
-    """Which of the context's paths was meant by one that BuildKit did not find.
+    """The context's path that was probably meant by one that BuildKit did not find.
 
-    The path itself, if it is there and BuildKit was not given it; else one that differs in the
-    case of letters or in backslashes alone, or else in its folders alone.
+    The path itself, if it exists and was not sent to BuildKit. Otherwise one that only differs in
+    case or backslashes, or otherwise one that only differs in its folders.
     """
     wanted = absent.lower()
     ending = "/" + wanted.rpartition("/")[2]
@@ -206,7 +206,7 @@ def near_miss(absent: str, paths: Iterable[str]) -> str | None:
     for path in paths:
         if path == absent:
             return path
-        # A name that a program on Windows wrote is one name, with backslashes.
+        # A name from a program on Windows is one name with backslashes.
         lower = path.lower().replace("\\", "/")
         if lower == wanted:
             other_case = path
@@ -216,7 +216,7 @@ def near_miss(absent: str, paths: Iterable[str]) -> str | None:
 
 
 def with_meaning(text: str) -> str:
-    """Add what an error of BuildKit's protocol means to the author of a Dockerfile."""
+    """Add an explanation for the Dockerfile's author to an error of BuildKit's protocol."""
     if _MESSAGE_TOO_LARGE.search(text):
         return (
             f"{text}: the steps of the Dockerfile are too large for BuildKit's messages: "
@@ -227,7 +227,7 @@ def with_meaning(text: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """Leave out the middle of a long error: its end says how the command at its beginning ended."""
+    """Cut the middle of a long error: it begins with the command, and ends with its result."""
     left_out = len(text) - _MAX_ERROR_CHARS
     if left_out <= 0:
         return text
@@ -236,10 +236,10 @@ def shortened(text: str) -> str:
 
 
 def without_host_paths(text: str) -> str:
-    """Leave of each path of BuildKit's machine what lies in the image.
+    """Shorten each path of BuildKit's machine to the part in the image.
 
-    An error quotes the step that failed, so the text is a tenant's, up to a megabyte of it: each
-    of its characters is looked at a few times at most.
+    An error quotes the failed step, so up to a megabyte of the text is a tenant's. Each character
+    is read a few times at most.
     """
     kept = []
     end = 0
@@ -257,7 +257,7 @@ def _reason(error: RPCError, step: str) -> Reason:
     if is_denied(message):
         return Reason.POLICY
     if _HEADERS_TOO_LARGE in message or _MESSAGE_TOO_LARGE.search(message):
-        # In a step's error it may stand in the step's own text.
+        # In a step's error it may be in the step's own text.
         return Reason.STEP if isinstance(error, SolveError) and error.vertex else Reason.DOCKERFILE
     if message.startswith(_PUSH):
         reason = Reason.PUSH
@@ -274,6 +274,6 @@ def _reason(error: RPCError, step: str) -> Reason:
     if reason is Reason.BASE_IMAGE and _NOT_THERE_OR_REFUSED in message:
         return reason
     if reason in (Reason.PUSH, Reason.BASE_IMAGE) and not _TRANSIENT.search(message):
-        # A token service that is away has refused nothing.
+        # An unreachable token service is not a refusal.
         return Reason.CREDENTIAL if _REFUSED.search(message) else reason
     return reason

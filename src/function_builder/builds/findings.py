@@ -1,4 +1,4 @@
-"""What BuildKit tells of a build beside its log: warnings, and where the build failed."""
+"""A build's warnings, and the place where it failed, from BuildKit's status."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ MAX_NAME_CHARS: Final = 1000
 _MAX_LINE_CHARS: Final = 400
 _MAX_EXCERPT_LINES: Final = 24
 _MAX_ERRORS: Final = 20
-"""Different errors of vertexes that are kept: thousands of steps may be cancelled with one word."""
+"""The most different errors of vertexes; thousands of steps may be cancelled with one text."""
 
 _RULE: Final = re.compile(r"([A-Z][A-Za-z]+): (.*)", re.DOTALL)
 _PLACE: Final = re.compile(r" \(line \d+\)\Z")
-"""`frontend/dockerfile/linter/linter.go` puts both around the message of a rule."""
+"""`frontend/dockerfile/linter/linter.go` adds both to the message of a rule."""
 
 
 class Findings:
-    """Follows a build's status for its warnings and for the names of its steps.
+    """Collects warnings and the names of steps from a build's status.
 
     Args:
-        mask: hides secrets in all that is told.
+        mask: hides secrets in all texts.
 
     Attributes:
-        mask: what it was given.
-        warnings: each once, and no more than `MAX_WARNINGS`.
+        mask: the argument.
+        warnings: different ones, at most `MAX_WARNINGS`.
     """
 
     def __init__(self, mask: Mask) -> None:
@@ -47,7 +47,7 @@ class Findings:
         self._failed: dict[str, str] = {}
 
     def observe(self, event: StatusEvent) -> list[BuildWarning]:
-        """Read a status event; returns the warnings that are new."""
+        """Read a status event; return new warnings."""
         for vertex in event.vertexes:
             self._names[vertex.digest] = vertex.name
             if vertex.completed is not None:
@@ -64,24 +64,24 @@ class Findings:
         return new
 
     def failed_step(self, error: RPCError) -> str:
-        """The name of the vertex that a build failed at; empty where none is known."""
+        """The name of the vertex that failed; empty if it is unknown."""
         if isinstance(error, SolveError) and error.vertex in self._names:
             return self._shown(self._names[error.vertex])
-        # Of a base image and of a push BuildKit names no vertex: the error quotes what it said.
+        # For a base image and a push BuildKit names no vertex, but its error quotes the vertex's.
         told = (digest for text, digest in self._failed.items() if text in error.message)
         digest = next(told, None)
         return self._shown(self._names[digest]) if digest else ""
 
     def running_step(self) -> str:
-        """The name of the vertex that has run longest; empty where none runs."""
+        """The name of the vertex that has run longest; empty if none runs."""
         digest = next(iter(self._running), None)
         return self._shown(self._names[digest]) if digest else ""
 
     def excerpt(self, location: SourceLocation | None) -> SourceExcerpt | None:
-        """The instruction at fault, with lines around it."""
+        """The instruction that failed, with lines around it."""
         if location is None or not location.ranges:
             return None
-        # One by one: a masked value of several lines would change their numbers.
+        # Line by line, because a masked value of several lines would change the numbers.
         lines = location.text.split("\n")
         first = min(each.start_line for each in location.ranges)
         last = min(max(map(_last_line, location.ranges)), len(lines))
@@ -98,7 +98,7 @@ class Findings:
     def _excerpt(
         self, lines: Sequence[str], file: str, first: int, last: int, marked: set[int]
     ) -> str:
-        """In the form of `Source.Print` in BuildKit's `solver/errdefs/source.go`."""
+        """Text in the form of `Source.Print` in BuildKit's `solver/errdefs/source.go`."""
         around = 2 if first == last else 1
         begin, end = max(first - around, 1), min(last + around, len(lines))
         shown = [

@@ -1,11 +1,11 @@
-"""Which programs BuildKit runs for a build beside its steps: a frontend, an SBOM's generator.
+"""The programs that BuildKit runs for a build in addition to its steps: frontend, SBOM generator.
 
-What reads the Dockerfile is BuildKit's own frontend, or an image that a `# syntax=` line names.
+BuildKit's own frontend reads the Dockerfile, or an image that a `# syntax=` line names.
 
-A frontend's image runs with the build's session at hand, so only known ones may be named. BuildKit
-would look for the line by itself; the builder looks first and then tells BuildKit in so many words
-what to use, so that no line that BuildKit reads otherwise slips past the list of allowed ones.
-Source of the syntax: BuildKit, `frontend/dockerfile/parser/directives.go`.
+A frontend's image can use the build's session, so only allowed images may be named. BuildKit would
+read the line itself. The builder reads it first, and then tells BuildKit explicitly which frontend
+to use. So a line that BuildKit reads differently cannot bypass the list. Source of the syntax:
+ BuildKit, `frontend/dockerfile/parser/directives.go`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from function_builder.contract.text import foreign_encoding
 
 SYNTAX_ARG: Final = "BUILDKIT_SYNTAX"
 BUILT_IN: Final = {"cmdline": ""}
-"""With this attribute BuildKit's own frontend reads the Dockerfile, whatever its head says."""
+"""This attribute makes BuildKit's own frontend read the Dockerfile, without its syntax line."""
 
 MAX_DOCKERFILE_BYTES: Final = 1 << 20
-"""No Dockerfile that was written by hand is larger.
+"""The largest Dockerfile, in bytes. Hand-written ones are smaller.
 
-Measured with v0.32.2: BuildKit holds one of 100 MiB five times over in its memory, before it finds
-it too long for its own messages; 50,000 short instructions in 800 KiB cost it 42 s.
+Measured with v0.32.2: BuildKit has five copies of one of 100 MiB in its memory, before it finds it
+too long for its messages. 50,000 short instructions in 800 KiB take it 42 s.
 """
 
 _GENERATOR: Final = "generator"
 
 _WITHOUT_CACHE_NAMESPACES = re.compile(r"(?:0(?:\.\d+)*|1\.0(?:\.\d+)?|1\.1\.[01])(?:-.*)?")
-"""Tags of docker/dockerfile before 1.1.2, which came to know BUILDKIT_CACHE_MOUNT_NS.
+"""Tags of docker/dockerfile before 1.1.2, the first with BUILDKIT_CACHE_MOUNT_NS.
 
 Source: BuildKit's commit 26d5ebd1 of July 2019, and its tags `dockerfile/…`.
 """
@@ -50,7 +50,7 @@ class _Allowed(NamedTuple):
     """An entry of `allowed_frontends`.
 
     Attributes:
-        repository: in full.
+        repository: the full name.
         pin: the digest of the image to use, `built-in`, or empty.
     """
 
@@ -67,16 +67,16 @@ class _Allowed(NamedTuple):
 def frontend_attrs(
     dockerfile: bytes, build_args: Mapping[str, str], allowed: Sequence[str]
 ) -> Mapping[str, str]:
-    """The attributes that fix the frontend for a build.
+    """The attributes that choose the frontend for a build.
 
     Args:
         dockerfile: its bytes.
-        build_args: the request's; `BUILDKIT_SYNTAX` among them wins over the Dockerfile.
-        allowed: repositories, such as `docker/dockerfile`, of which any image may be used; with
-            `@sha256:…` that one alone, with `=built-in` BuildKit's own frontend in its place.
+        build_args: the request's; `BUILDKIT_SYNTAX` overrides the Dockerfile.
+        allowed: repositories whose images may be used, such as `docker/dockerfile`. With
+            `@sha256:…` only this image; with `=built-in` BuildKit's own frontend instead.
 
     Raises:
-        Refusal: 400: an image is named that is not allowed.
+        Refusal: 400: the named image is not allowed.
     """
     _refuse_generators(build_args)
     if encoding := foreign_encoding(dockerfile):
@@ -97,34 +97,34 @@ def frontend_attrs(
     if allow.pin == _OWN:
         return BUILT_IN
     if allow.pin:
-        # The digest decides; BuildKit looks at no tag beside it.
+        # BuildKit ignores the tag beside a digest.
         pinned = f"{allow.repository}@{allow.pin}"
         return {f"build-arg:{SYNTAX_ARG}": " ".join([pinned, *rest])}
     tag = split_reference(image.partition("@")[0])[1]
     if "@" not in image and _WITHOUT_CACHE_NAMESPACES.fullmatch(tag):
         raise Refusal(
             400,
-            f"the syntax {shown(image)} is too old for this builder: it does not keep cache mounts "
-            "from strangers: use docker/dockerfile:1, or leave it out",
+            f"the syntax {shown(image)} is too old for this builder: it does not separate the "
+            "cache mounts of different clients: use docker/dockerfile:1, or leave it out",
         )
     return {f"build-arg:{SYNTAX_ARG}": named}
 
 
 def repositories(allowed: Sequence[str]) -> list[str]:
-    """The repositories of `allowed_frontends` in full, without what they are pinned to."""
+    """The full repositories of `allowed_frontends`, without digests."""
     return [_Allowed.parse(entry).repository for entry in allowed]
 
 
 def is_pinned(attrs: Mapping[str, str]) -> bool:
-    """Whether `frontend_attrs` names an image by its digest, which may be of any age."""
+    """Whether `frontend_attrs` names an image by digest, which may have any version."""
     return "@" in attrs.get(f"build-arg:{SYNTAX_ARG}", "").partition(" ")[0]
 
 
 def _refuse_generators(build_args: Mapping[str, str]) -> None:
-    """An SBOM's generator is an image that BuildKit runs: without a word of it, Docker's own.
+    """Refuse a generator of SBOMs, which is an image that BuildKit runs; the default is Docker's.
 
-    Source: BuildKit, `frontend/attestations/parse.go`. The word alone is looked for, since its
-    value is CSV, of which there are many readings.
+    Source: BuildKit, `frontend/attestations/parse.go`. Any value with this word is refused, because
+    parsers of CSV differ.
     """
     for name, value in build_args.items():
         if name.startswith(ATTEST_ARG) and _GENERATOR in value:
@@ -136,7 +136,7 @@ def _refuse_generators(build_args: Mapping[str, str]) -> None:
 
 
 def syntax(dockerfile: bytes) -> str:
-    """What the Dockerfile's `syntax` directive says; empty where there is none."""
+    """The value of the Dockerfile's `syntax` directive; empty without one."""
     text = dockerfile.removeprefix(b"\xef\xbb\xbf")
     if text.startswith(b"#!"):
         text = text.partition(b"\n")[2]
@@ -144,7 +144,7 @@ def syntax(dockerfile: bytes) -> str:
 
 
 def _directive(text: bytes, comment: str) -> str:
-    """Directives stand in the first lines, each at most once, before anything else."""
+    """The directives, which are in the first lines, each at most once, before all else."""
     seen: set[str] = set()
     for line in text.split(b"\n", 4)[:4]:
         head, found, rest = line.decode("utf-8", "replace").partition(comment)

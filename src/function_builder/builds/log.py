@@ -1,4 +1,4 @@
-"""A build's log: lines are appended as they happen, and any number of followers read them."""
+"""A build's log: an append-only list of lines, with any number of followers."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from contextlib import suppress
 from typing import Final
 
 MAX_LOG_CHARS: Final = 16 << 20
-"""A log is held in memory until its build is answered, so it has an end: 16 Mi characters.
+"""The most characters of a log, because it is in memory until the build is answered.
 
-BuildKit clips each step's output at 2 MiB, so that only a build of many noisy steps gets here.
+BuildKit clips each step's output at 2 MiB, so only a build of many verbose steps reaches this.
 """
 
 _LINE_CHARS: Final = 16
-"""What a line counts beside its text, so that empty ones come to an end too."""
+"""Characters that a line counts in addition to its text, so that empty lines are limited too."""
 
 
 _LINE_BYTES: Final = 64
-"""What a line takes in memory beside itself: its place in the list, and its step's name."""
+"""Bytes of memory for a line in addition to its text: its list entry, and its step's name."""
 
 _BATCH_CHARS: Final = 32 * 1024
-"""A follower is given about so much at a time, so that a log that is cut leaves memory."""
+"""Characters that a follower gets at a time; a small number, so that a cut log frees memory."""
 
 CUT: Final = (
-    "The log was cut here: its client had not read it, and other builds' logs needed the memory."
+    "The log was cut here: the client did not read it, and other builds' logs needed the memory."
 )
 
 GATHER_SECONDS: Final = 0.02
-"""For so long lines are gathered before a follower that waits is given them.
+"""Seconds for which lines are collected before a waiting follower gets them.
 
-BuildKit tells of a step's beginning, progress and end apart, and each piece is a line of the reply
-and a packet. Readers see no difference, and the log's end does not wait.
+BuildKit sends a step's start, progress and end separately, and each piece would be a line of the
+reply and a packet. Readers do not notice it, and the log's end does not wait.
 """
 
 
@@ -41,7 +41,7 @@ class BuildLog:
     """An append-only list of lines.
 
     Attributes:
-        size: bytes of memory that it takes.
+        size: bytes of memory for the lines.
         last_read: when a follower last asked for lines, in the monotonic clock's seconds.
     """
 
@@ -73,22 +73,22 @@ class BuildLog:
         self._wake()
 
     def cut(self) -> None:
-        """Drop the lines; followers that have not read them all are told so."""
+        """Drop the lines; followers that have not read all of them get a line that says so."""
         self._lines = []
         self._is_cut = True
         self.size = 0
         self._wake()
 
     def close(self) -> None:
-        """Nothing follows: followers end."""
+        """End the log, and so its followers."""
         self._end.set()
         self._wake()
 
     async def follow(self, heartbeat: float) -> AsyncIterator[Sequence[str]]:
-        """Yield the lines in order, as many at a time as there are, up to some 32 Ki characters.
+        """Yield the lines in order, all that there are at a time, up to some 32 Ki characters.
 
-        Yields nothing (an empty sequence) after `heartbeat` seconds without a line. Ends when the
-        log is closed and read, or cut. A slow follower delays no other one.
+        Yields an empty sequence after `heartbeat` seconds without a line. Ends when the log is
+        closed and read, or cut. A slow follower does not delay others.
         """
         position = 0
         while True:
@@ -125,6 +125,6 @@ class BuildLog:
                 await self._end.wait()
 
     def _wake(self) -> None:
-        # Each follower waits on the event that it saw, so that none misses a change.
+        # Each follower waits for its own event, so that it does not miss a change.
         self._changed.set()
         self._changed = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Build secrets hidden in what a client is told."""
+"""Mask build secrets in texts for clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 from function_builder.builds.encodings import encodings
 
 MIN_MASKED_BYTES: Final = 4
-"""A shorter secret is left alone: masking it would shred the log and hide nothing."""
+"""The shortest secret that is masked. A shorter one occurs in ordinary text everywhere."""
 
 _MASK = b"***"
 _MAX_CHARACTER_BYTES: Final = 4
@@ -20,12 +20,12 @@ _MAX_CHARACTER_BYTES: Final = 4
 class Mask:
     """Replaces the values of build secrets by `***`: the leftmost first, and of these the longest.
 
-    A value of many lines is masked line by line, since that is how output shows it, and whether or
-    not a line keeps its indentation. Of each, forms that programs print are masked too.
+    A value of many lines is masked line by line, as output shows it, with or without indentation.
+    Forms that programs print (`encodings`) are masked too.
 
     Args:
         secrets: values by their names.
-        names: other texts to hide, as they are.
+        names: other texts to mask, without other forms.
     """
 
     def __init__(self, secrets: Mapping[str, bytes], names: Iterable[bytes] = ()) -> None:
@@ -38,10 +38,10 @@ class Mask:
         }
         needles = parts.union(filter(None, names), encodings(parts))
         self.longest = max(map(len, needles), default=0)
-        # Values and output may be made to fit each other badly, and this runs in the event loop:
-        # an expression of `re`, which tries one needle after the other, took a millisecond a byte.
-        # This automaton takes some 20 ns at worst. Not the library's own choice of one: it may be
-        # a DFA, whose making takes the square of a value's length.
+        # A client chooses values and output, and this runs in the event loop. An expression of
+        # `re`, which tries one value after the other, took a millisecond for each byte at worst;
+        # this automaton takes 20 ns. The library's default may be a DFA, which takes quadratic
+        # time to construct.
         self._automaton = BytesAhoCorasick(
             needles, MatchKind.LeftmostLongest, Implementation.ContiguousNFA
         )
@@ -61,9 +61,9 @@ class Mask:
         return self.output(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
     def beginning(self, text: str, size: int) -> str:
-        """Mask a text and cut it after `size` characters; what is far behind costs nothing.
+        """Mask a text and cut it after `size` characters, without reading the rest.
 
-        A value that the cut would part is masked whole.
+        A value at the cut is masked as a whole.
         """
         if len(text) <= size:
             return self.text(text)
@@ -72,12 +72,12 @@ class Mask:
         return self.output(self.pieces(data, cut)[0]).decode("utf-8", "replace") + "…"
 
     def pieces(self, data: bytes, size: int, *, ahead: int = 0) -> list[bytes]:
-        """Part output so that no cut is within a value nor, where it can be helped, a character.
+        """Split output so that no cut is inside a value or, if possible, inside a character.
 
         Args:
-            data: begins where no value is cut.
-            size: bytes of each piece; one that ends in a value has all of it.
-            ahead: the last piece, whose end is not yet known, is so many bytes larger.
+            data: output that does not begin inside a value.
+            size: bytes of each piece; a piece that ends in a value contains all of it.
+            ahead: the last piece, which may continue, is larger by so many bytes.
         """
         pieces, start = [], 0
         spans = iter(self._spans(data) if len(data) > size + ahead else ())
@@ -102,7 +102,7 @@ class Mask:
 
 
 def _between_characters(data: bytes, cut: int) -> int:
-    """Move a cut back to the beginning of a character of UTF-8, if it is in one."""
+    """Move a cut inside a UTF-8 character back to the beginning of the character."""
     for place in range(cut, cut - _MAX_CHARACTER_BYTES, -1):
         if data[place] & 0xC0 != 0x80:
             return place

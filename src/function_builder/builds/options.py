@@ -1,4 +1,4 @@
-"""A request in BuildKit's terms: frontend attributes, exporters and caches.
+"""Convert a request to BuildKit's frontend attributes, exporters and caches.
 
 Source: BuildKit, `frontend/dockerui/config.go`, `exporter/containerimage/exptypes/keys.go`.
 """
@@ -24,8 +24,8 @@ def frontend_attrs(request: BuildRequest, environment: Mapping[str, str]) -> dic
 
     Args:
         request: what to build.
-        environment: the builder's own; its proxies become build arguments, unless the request
-            sets them, in either case of letters.
+        environment: the builder's own; its proxies become build arguments, unless the request sets
+            them, in upper or lower case.
     """
     config = request.config
     proxies = own_proxies(config, environment)
@@ -38,9 +38,9 @@ def frontend_attrs(request: BuildRequest, environment: Mapping[str, str]) -> dic
     if config.contexts:
         attrs |= {f"context:{name}": at for name, at in config.contexts.items()}
         attrs |= {f"context:{name}": f"local:{at}" for name, at in folder_trees(config).items()}
-        # A frontend that does not know named contexts refuses the build: it would ignore them.
+        # A frontend without support for named contexts must not ignore them.
         attrs["frontend.caps"] = "moby.buildkit.frontend.contexts+forward"
-    # After the client's own arguments, so that none of them overrides these.
+    # After the client's arguments, so that these override them.
     attrs |= request.frontend
     attrs["build-arg:BUILDKIT_CACHE_MOUNT_NS"] = _cache_namespace(request)
     return attrs
@@ -66,16 +66,16 @@ def publishes_arguments(config: BuildConfig) -> bool:
 
 
 def _is_min(value: str) -> bool:
-    """Whether an attestation's attributes, in CSV, can be read in one way alone: as `mode=min`."""
+    """Whether an attestation's attributes, in CSV, can only be read as `mode=min`."""
     modes = [field for field in value.split(",") if "mode" in field]
     return modes == ["mode=min"] and '"' not in value
 
 
 def _cache_namespace(request: BuildRequest) -> str:
-    """What keeps the cache mounts of one payload secret from those of others.
+    """The namespace that separates the cache mounts of one payload secret from others.
 
-    A client that knows it can reach them, with a frontend that knows no namespaces. So a build
-    that publishes its arguments gets one that is used once: its cache mounts begin empty.
+    A client that knows it can reach them, with a frontend without namespaces. So a build that
+    publishes its arguments gets a new one, and its cache mounts are empty at the start.
     """
     if publishes_arguments(request.config):
         return secrets.token_hex(16)
@@ -83,7 +83,7 @@ def _cache_namespace(request: BuildRequest) -> str:
 
 
 def _step_attrs(config: BuildConfig) -> dict[str, str]:
-    """Which stage is built, from which file, and what its steps get."""
+    """The stage to build, the Dockerfile, and options of the steps."""
     attrs = {
         "target": config.target,
         "filename": config.dockerfile,
@@ -109,22 +109,22 @@ def _attestations(config: BuildConfig, generator: str) -> dict[str, str]:
 
 
 def folder_trees(config: BuildConfig) -> Mapping[str, str]:
-    """How the folders of named contexts are called in the session: context -> directory.
+    """The session's directory name of each named context that is a folder.
 
-    Not by the context's own name, which may be an image's, with characters that BuildKit's
-    identifiers do not have.
+    A context's own name may be an image's, with characters that BuildKit's identifiers cannot
+    have.
     """
     folders = [name for name, at in config.contexts.items() if not at.startswith(IMAGE_CONTEXT)]
     return {name: f"folder-{number}" for number, name in enumerate(folders)}
 
 
 def context_trees(config: BuildConfig) -> list[str]:
-    """The directories of the session whose content is a context."""
+    """The session's directories that contain a context."""
     return [CONTEXT_TREE, *folder_trees(config).values()]
 
 
 def exporters(request: BuildRequest, *, insecure: bool) -> list[Exporter]:
-    """Where the image goes.
+    """The exporters of the image.
 
     Args:
         request: what to build.
@@ -158,17 +158,17 @@ def _proxies(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class RegistryCache:
-    """Where in a registry a function's build cache is kept, for a BuildKit that does not have it.
+    """The build caches of functions in a registry, for a BuildKit that does not have them.
 
-    Each function has a repository of its own, whose name is derived from the payload secret for
-    this use alone. A client without the secret cannot compute it, neither to read the cache nor to
-    push another in its place. So logs must not tell it: `name` is for their mask.
+    Each function has its own repository, whose name is derived from the payload secret. A client
+    without the secret cannot compute it, and so cannot read or replace the cache. Logs must not
+    show it: `name` is for their mask.
 
-    A cache is a convenience: an import that fails leaves its step in the log, an export that fails
-    is ignored (`ignore-error`), and neither ends a build.
+    A failed import is logged, a failed export is ignored (`ignore-error`), and neither fails a
+    build.
 
     Args:
-        prefix: such as `registry.internal/build-cache`; empty: there are none.
+        prefix: such as `registry.internal/build-cache`; empty: no caches.
         insecure: reach the registry without verifying TLS, or over plain HTTP.
     """
 
@@ -177,10 +177,10 @@ class RegistryCache:
         self._insecure = insecure
 
     def imports(self, function: str | None, named: Iterable[str] = ()) -> list[CacheEntry]:
-        """Where a build looks for steps.
+        """The caches to import.
 
         Args:
-            function: as the content records call it; None for a build on its own.
+            function: the key of the content record; None for a build without one.
             named: the request's own caches.
         """
         own = [self._reached(cache_attrs(cache)) for cache in named]
@@ -189,13 +189,13 @@ class RegistryCache:
     def exports(
         self, function: str | None, named: Iterable[str] = (), *, secret: bool
     ) -> list[CacheEntry]:
-        """Where a build leaves its steps, those of stages that are not in its image included.
+        """The caches to export, including steps of stages that are not in the image.
 
         Args:
             function: as in `imports`.
             named: the request's own caches.
-            secret: whether the build was given secrets. A stage that is not in the image may hold
-                one, so nothing is left then but in the request's own caches.
+            secret: whether the build has secrets. A stage that is not in the image may contain
+                one, so only the request's own caches are exported.
         """
         more = {"mode": "max", "ignore-error": "true"}
         kept = [] if secret else [attrs | more for attrs in self._attrs(function)]
@@ -203,7 +203,7 @@ class RegistryCache:
         return [CacheEntry("registry", attrs) for attrs in [*kept, *own]]
 
     def name(self, function: str | None) -> str:
-        """The cache's repository below the prefix; empty if there is none."""
+        """The cache's repository below the prefix; empty without a cache."""
         if not self._prefix or function is None:
             return ""
         return derived_key(function.encode(), "registry cache").hex()[:40]

@@ -1,7 +1,7 @@
-"""What a build took: when each of its phases was, and how many of its steps were cached.
+"""The times of a build's phases, and the number of its cached steps.
 
-Some phases are ours and follow one another; those of BuildKit are read off its status events, by
-the names that its Dockerfile frontend and its image exporter give to vertexes and statuses
+Our own phases follow one another. BuildKit's are computed from its status events, by the names
+that its Dockerfile frontend and its image exporter give to vertexes and statuses
 (`frontend/dockerfile/dockerfile2llb`, `exporter/containerimage`). They may overlap one another.
 """
 
@@ -33,19 +33,19 @@ class BuildPhase(StrEnum):
     WAIT = "wait"
     """Until it has a build slot."""
     QUEUE = "queue"
-    """Until BuildKit says its first word."""
+    """Until BuildKit's first status event."""
     CONTEXT = "context"
     """BuildKit reads Dockerfile, ignore file and context."""
     BUILD = "build"
     """Base images and the Dockerfile's steps."""
     EXPORT = "export"
-    """Layers and manifests are written."""
+    """BuildKit writes layers and manifests."""
     PUSH = "push"
-    """They go to the registry."""
+    """BuildKit pushes them to the registry."""
 
 
 class Step(StrEnum):
-    """How a step of a Dockerfile came about."""
+    """The result of a step of a Dockerfile."""
 
     CACHED = "cached"
     RUN = "run"
@@ -53,14 +53,14 @@ class Step(StrEnum):
 
 
 class Measures:
-    """The measures of one build, taken as it goes on.
+    """The measures of one build.
 
     Args:
-        accepted: when the request came, in nanoseconds since the epoch.
+        accepted: the time of the request, in nanoseconds since the epoch.
 
     Attributes:
-        spans: beginning and end of each phase that there was, in nanoseconds since the epoch.
-        has_steps: whether BuildKit has told of a step: it has read the Dockerfile then.
+        spans: beginning and end of each phase, in nanoseconds since the epoch.
+        has_steps: whether BuildKit has reported a step, and so has read the Dockerfile.
     """
 
     def __init__(self, accepted: int) -> None:
@@ -72,13 +72,13 @@ class Measures:
         self._steps: dict[str, Step] = {}
 
     def end(self, phase: BuildPhase) -> None:
-        """Note that a phase of our own ends now; it began where the one before it ended."""
+        """Record the end of one of our phases, which began at the end of the previous one."""
         if phase not in self.spans:
             began, self._marked = self._marked, time.time_ns()
             self.spans[phase] = (began, self._marked)
 
     def take(self, event: StatusEvent) -> None:
-        """Read BuildKit's phases and steps off a status event."""
+        """Read BuildKit's phases and steps from a status event."""
         self.end(BuildPhase.QUEUE)
         for vertex in event.vertexes:
             self.has_steps = self.has_steps or _STEP.match(vertex.name) is not None
@@ -90,11 +90,11 @@ class Measures:
 
     @property
     def steps(self) -> Counter[Step]:
-        """How many of the Dockerfile's steps ended, by how they came about."""
+        """The number of the Dockerfile's steps that ended, by result."""
         return Counter(self._steps.values())
 
     def seconds(self) -> dict[BuildPhase, float]:
-        """How long each phase was. The clock of another machine cannot make one negative."""
+        """Seconds of each phase, at least 0 even if clocks of machines differ."""
         return {phase: max(0, end - begin) / 1e9 for phase, (begin, end) in self.spans.items()}
 
     def _take_vertex(self, vertex: Vertex) -> None:
@@ -102,7 +102,7 @@ class Measures:
             failed = Step.FAILED if vertex.error else Step.RUN
             self._steps[vertex.digest] = Step.CACHED if vertex.cached else failed
         if vertex.name.startswith(_LOCAL):
-            # Every build reads its own files first, so this is its beginning by BuildKit's clock.
+            # Every build reads its own files first, so this is its start by BuildKit's clock.
             self._begun = self._begun or vertex.started or 0
             self._widen(BuildPhase.CONTEXT, vertex.started, vertex.completed)
         elif not vertex.name.startswith(_EXPORTER):
@@ -116,7 +116,7 @@ class Measures:
 
     def _widen(self, phase: BuildPhase, began: int | None, ended: int | None) -> None:
         if began is not None and ended is not None:
-            # A step that another build runs too may have begun long before this one.
+            # A step that is shared with another build may have begun long before this build.
             began = max(began, self._begun)
             ended = max(ended, began)
             first, last = self.spans.get(phase, (began, ended))

@@ -1,10 +1,10 @@
-"""What a build for other platforms needs: whether they can be had here, and the digest of each.
+"""Builds for other platforms: whether BuildKit can run them, and the digest of each image.
 
-What a BuildKit can run is not known beforehand. It lists the platforms that its kernel runs, by
-binfmt_misc too; but its official images carry emulators of their own that it does not list, and a
-Dockerfile that runs nothing on the target (a cross-compiler's, say) is built for any platform
-everywhere. So only names that no BuildKit runs are refused before the build; for the rest BuildKit
-tries, and where a step's program is of a machine that it cannot run, the answer says so.
+It is not known before a build what a BuildKit can run. It lists the platforms of its kernel, with
+binfmt_misc. But its official images have emulators that it does not list, and a Dockerfile that
+runs no program of its target (with a cross-compiler) can be built for any platform. So only
+platforms that no BuildKit runs are refused before the build. For others the build starts, and if
+BuildKit cannot run a step's program, the error says so.
 Source: BuildKit, `util/archutil/detect.go`, `solver/llbsolver/ops/exec_binfmt.go`.
 """
 
@@ -23,7 +23,7 @@ _EMULATED: Final = frozenset(
         *("mips64le", "ppc64", "ppc64le", "riscv64", "s390x"),
     ]
 )
-"""The architectures that some BuildKit runs on Linux, by itself or by an emulator."""
+"""The architectures that BuildKit can run on Linux, directly or with an emulator."""
 
 _OTHER_NAMES: Final = {
     "x86_64": "amd64",
@@ -39,22 +39,22 @@ _ASK_SECONDS: Final = 5.0
 
 
 class UnsupportedPlatform(Exception):
-    """A platform cannot be built here; the text, for the client, says which can."""
+    """A platform cannot be built here; the text, for the client, lists those that can."""
 
 
 class PlatformReport:
-    """What the status of a build says of its platforms."""
+    """The platforms in the status of a build."""
 
     def __init__(self) -> None:
         self._manifests: dict[str, None] = {}
         self._of_other_machines: set[str] = set()
 
     def begin(self) -> None:
-        """Forget what an attempt before has exported: BuildKit is asked again."""
+        """Forget the exports of an earlier attempt, because the build is retried."""
         self._manifests.clear()
 
     def take(self, event: StatusEvent) -> None:
-        """Note what an event says."""
+        """Read a status event."""
         for status in event.statuses:
             if status.id.startswith(_MANIFEST):
                 self._manifests[status.id.removeprefix("exporting manifest ")] = None
@@ -64,30 +64,30 @@ class PlatformReport:
         """The digest of each platform's manifest.
 
         Args:
-            wanted: the platforms that were asked for; none: BuildKit's own.
-            result: the build's end.
+            wanted: the requested platforms; none: BuildKit's own.
+            result: the result of the solve.
         """
         manifests = list(self._manifests)
         if len(wanted) > 1:
-            # The exporter writes them in the order in which they were asked for.
+            # The exporter writes them in the order of the request.
             return (
                 dict(zip(wanted, manifests, strict=True)) if len(manifests) == len(wanted) else {}
             )
         platform = wanted[0] if wanted else str(result.platform or "")
-        # The build's digest is an index's where attestations stand beside the image.
+        # With attestations, the build's digest is that of an index.
         digest = manifests[0] if len(manifests) == 1 else result.digest
         return {platform: digest} if platform and digest else {}
 
     def failed_on_another_machine(self, failure: SolveError) -> bool:
-        """Whether a build failed because a program was of a machine that BuildKit cannot run."""
+        """Whether a build failed because BuildKit cannot run a program of another platform."""
         return failure.vertex in self._of_other_machines
 
 
 async def refuse_impossible(client: Client, wanted: Sequence[str]) -> None:
-    """Refuse the platforms that can be refused before anything is built.
+    """Refuse platforms that no BuildKit can run, before the build.
 
     Raises:
-        UnsupportedPlatform: naming them, and what can be built.
+        UnsupportedPlatform: it names them, and those that can be built.
     """
     odd = [platform for platform in wanted if not _possible(platform)]
     if odd:
@@ -95,10 +95,10 @@ async def refuse_impossible(client: Client, wanted: Sequence[str]) -> None:
 
 
 async def refuse_unlisted(client: Client, wanted: Sequence[str]) -> None:
-    """Refuse the platforms that BuildKit does not list.
+    """Refuse platforms that BuildKit does not list.
 
     Raises:
-        UnsupportedPlatform: naming them, and what it lists.
+        UnsupportedPlatform: it names them, and the list.
     """
     try:
         async with asyncio.timeout(_ASK_SECONDS):
@@ -123,9 +123,9 @@ def _possible(platform: str) -> bool:
 
 
 def _machine(platform: str) -> tuple[str, str]:
-    """A platform without its variant, under its proper name (containerd's `platforms`).
+    """A platform without its variant, normalized (containerd's `platforms`).
 
-    `arm64` alone is Linux's, and `linux` alone is BuildKit's own, whose architecture is empty here.
+    `arm64` means Linux. `linux` means BuildKit's own architecture, which is empty here.
     """
     system, slash, rest = platform.partition("/")
     if not slash and system != "linux":

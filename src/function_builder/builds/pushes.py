@@ -1,17 +1,16 @@
-"""Whether a registry has what BuildKit pushed.
+"""Check that a registry has an image that BuildKit pushed.
 
-BuildKit takes any 2xx for a registry's consent. From a host that answers each request with 200 and
-a web page, such as a sign-on proxy, it concludes that all layers are there and that the manifest
-was stored. So the registry is asked for the tag after the push, and an answer that is no manifest
-fails the build.
+BuildKit accepts any 2xx from a registry. If a host answers each request with 200 and a web page,
+such as a sign-on proxy, BuildKit concludes that it has all layers and stored the manifest. So the
+registry is asked for the tag after the push, and the build fails if the answer is not a manifest.
 
-BuildKit asks, and not the builder: it has the network, the proxies, the authorities and the mirrors
-with which it pushed, and gets the credentials from the session. It asks by tag, since of a digest
-that it has just pushed it would answer from its own store.
+BuildKit sends this request, because it has the network, proxies, authorities and mirrors of the
+push, and gets the credentials from the session. It asks for the tag, because it would answer a
+request for the digest from its own store.
 
-To ask costs a solve of some 20 ms, a quarter of a small cached build. So each repository is asked
-about once in `TRUST_SECONDS`, through each BuildKit: such a proxy answers for a host, and not for
-one push. An answer that proves nothing fails no build.
+The check is a solve of some 20 ms, a quarter of a small cached build. So each repository is checked
+once in `TRUST_SECONDS` for each BuildKit, because such a proxy answers for a whole host. An
+inconclusive answer does not fail the build.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ _log = structlog.get_logger(__name__)
 
 TRUST_SECONDS: Final = 600.0
 MAX_TRUSTED: Final = 10_000
-"""Repositories that are remembered; a builder with more asks more often."""
+"""Repositories that are remembered; with more, checks are more frequent."""
 
 ANSWER_SECONDS: Final = 10.0
 RETRY_DELAYS: Final = (0.0, 1.0, 2.0)
-"""Seconds before each question: a registry of several replicas may not know a new tag at once."""
+"""Seconds before each attempt, because replicas of a registry may not know a new tag at once."""
 
 
 class Pushes:
-    """Asks registries for what was pushed to them, and remembers those that answered.
+    """Asks registries for pushed images, and remembers the repositories that had them.
 
     Args:
         clock: seconds.
@@ -50,7 +49,7 @@ class Pushes:
         self._asked: dict[tuple[str, str], float] = {}
 
     async def check(self, client: Client, exporters: Iterable[Exporter], auth: Auth) -> None:
-        """Ask for the images that were pushed, unless their repositories were asked about lately.
+        """Check the pushed images, except in repositories that were checked recently.
 
         Args:
             client: of the BuildKit that pushed.
@@ -58,7 +57,7 @@ class Pushes:
             auth: credentials for the registries.
 
         Raises:
-            SolveError: a registry does not have an image, in the words of a failed push.
+            SolveError: a registry does not have an image; the text is like that of a failed push.
         """
         for name in _pushed(exporters):
             key = (client.address, full_repository(name))
@@ -66,7 +65,7 @@ class Pushes:
             if asked is None or self._clock() - asked > TRUST_SECONDS:
                 await self._check(client, name, auth)
                 asked = self._clock()
-            # Put at the end: the first ones are those that were not pushed to for longest.
+            # Moved to the end, so that the oldest ones are first.
             self._asked[key] = asked
             if len(self._asked) > MAX_TRUSTED:
                 del self._asked[next(iter(self._asked))]

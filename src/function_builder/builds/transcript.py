@@ -18,8 +18,8 @@ from function_builder.builds.masking import Mask
 from function_builder.contract.log import LogPrefixes, StepState, StepText
 
 MAX_LINE_BYTES: Final = 32 * 1024
-"""Output without a line's end is cut after this many bytes; a reply's line holds them even where
-JSON escapes some. Names of steps end after as many characters: with ARG they grow to megabytes."""
+"""Output without a line end is cut after this many bytes, which fit into a line of the reply even
+with JSON escapes. Names of steps have at most as many characters; an ARG can make them long."""
 
 _MAX_LINE_CHARS: Final = MAX_LINE_BYTES
 
@@ -27,14 +27,14 @@ _LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 
 
 class Transcript:
-    """Turns events into lines; holds back the unfinished line of each vertex's output.
+    """Turns events into lines, and buffers the incomplete line of each vertex's output.
 
     Args:
-        mask: hides secrets, in output, in names and in ids.
-        prefixes: what precedes the text of each line.
+        mask: hides secrets in output, names and IDs.
+        prefixes: the beginning of each line.
 
     Attributes:
-        findings: what the events tell beside the log.
+        findings: warnings and failed steps in the events.
     """
 
     def __init__(self, mask: Mask, *, prefixes: LogPrefixes) -> None:
@@ -45,7 +45,7 @@ class Transcript:
         self.findings = Findings(mask)
 
     def lines(self, event: StatusEvent) -> list[str]:
-        """The lines that an event adds to the log."""
+        """The log lines of an event."""
         lines = [self._vertex(vertex) for vertex in event.vertexes]
         lines += [self._status(status) for status in event.statuses]
         for log in event.logs:
@@ -57,11 +57,11 @@ class Transcript:
         return lines
 
     def rest(self) -> list[str]:
-        """The unfinished lines, when nothing follows."""
+        """The incomplete lines, at the end."""
         return self._flush(list(self._partial))
 
     def note(self, text: str) -> str:
-        """A line of our own."""
+        """A line of the builder itself."""
         return self._line("l", None, text)
 
     def _vertex(self, vertex: Vertex) -> str:
@@ -83,8 +83,8 @@ class Transcript:
     def _output(self, log: VertexLog) -> Iterator[str]:
         key = (log.vertex, log.stream)
         held = self._partial.setdefault(key, bytearray())
-        # Only what is new is looked through, or a line that comes byte by byte would cost its
-        # length squared; but a \r at the end may have been half of a line's end.
+        # Only new data is searched. Otherwise a line that arrives byte by byte would take quadratic
+        # # time. But a \r at the end may be half of a line end.
         searched = max(len(held) - 1, 0)
         held += log.data
         start = 0
@@ -93,7 +93,7 @@ class Transcript:
             yield from self._pieces(log.vertex, line, log.timestamp)
             start = end.end()
         del held[:start]
-        # What may be the beginning of a secret stays behind until its end is known.
+        # Data that may be the beginning of a secret stays buffered until its end is known.
         if len(held) > MAX_LINE_BYTES + self._mask.longest:
             *pieces, held[:] = self._mask.pieces(
                 bytes(held), MAX_LINE_BYTES, ahead=self._mask.longest
@@ -122,7 +122,7 @@ class Transcript:
 
     def _line(self, kind: str, timestamp: int | None, text: str) -> str:
         if len(text) > _MAX_LINE_CHARS:
-            # The name of a step: a Dockerfile's arguments can make it megabytes long.
+            # The name of a step, which a Dockerfile's arguments can make megabytes long.
             text = text[:_MAX_LINE_CHARS] + "…"
         if self._prefixes is LogPrefixes.NONE:
             return text

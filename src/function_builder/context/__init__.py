@@ -1,1 +1,1 @@
-"""A request's build context: its tree, its digests, and what BuildKit holds of it."""
+"""A request's build context: its tree, its digests, and the files that BuildKit already has."""

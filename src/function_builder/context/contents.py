@@ -1,6 +1,6 @@
-"""What was announced of a context under one shared key, and what to announce of the next one.
+"""The announced contents under one shared key, and the announcement of the next context.
 
-Why it is done so is told in `record.py`, which keeps this between builds.
+`mtimes.py`, which keeps this between builds, has the reasons.
 """
 
 import marshal
@@ -17,29 +17,29 @@ from function_builder.contract.context import ContextEntry
 
 _SECOND: Final = 1_000_000_000
 
-# The seconds that every file system stores (ext4 and xfs with small inodes).
+# Times that every file system can store (ext4 and xfs with small inodes), in seconds.
 _EARLIEST: Final = -(1 << 31)
 _LATEST: Final = (1 << 31) - 1
 
-# A copy that takes seconds writes many files in each of them, by name, folder after folder: 340 to
+# A copy that takes seconds writes many files in each second, in the order of names: 340 to
 # 3,700 of 10,000 on a busy machine, fewer in its first and its last second. faas-cli makes two such
 # passes: the template, and the function into a folder of it.
 _FILES_A_SECOND: Final = 250
 _FILES_IN_EACH_SECOND: Final = 20
 _PASSES: Final = 4
 
-# A record that is mostly of what is long past (names with a hash in them, new in every build, or
-# times that are) costs more than the transfer that a new generation takes.
+# If most of a record is old (names with hashes or times that are new in every build), it costs more
+# than the full transfer of a new generation.
 _PAST_PER_PRESENT: Final = 2
 _PAST_ALLOWED: Final = 1000
 
 
 class Announced(NamedTuple):
-    """What to tell BuildKit of a context's entries, beside what they are.
+    """The mtimes to announce for a context's entries, and the entries to resend.
 
     Attributes:
         mtimes: nanoseconds since the epoch, one for each entry of the context, in its order.
-        resend: the numbers of the entries that BuildKit must take again, whatever it holds.
+        resend: the numbers of the entries that BuildKit must receive again.
     """
 
     mtimes: Sequence[int]
@@ -48,14 +48,14 @@ class Announced(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Contents:
-    """What was announced of files and directories under a key.
+    """The announced files and directories under a key.
 
-    Symbolic links are not in it: their target, which is their content, is compared by BuildKit.
+    Symbolic links are not in it, because BuildKit compares their targets.
     """
 
-    # By path, as the last build announced it: the content's digest, and the mtime.
+    # The last build's announcement by path: the content's digest, and the mtime.
     present: dict[str, tuple[bytes, int]] = field(default_factory=dict)
-    # The same, of all builds before.
+    # The same for all earlier builds.
     past: dict[str, tuple[tuple[bytes, int], ...]] = field(default_factory=dict)
     directory_modes: dict[str, int] = field(default_factory=dict)
     # The newest file's mtime in the last build's tar.
@@ -63,24 +63,24 @@ class Contents:
 
     @classmethod
     def unpack(cls, packed: bytes) -> "Contents":
-        """Undo `pack`; of no bytes nothing was announced."""
-        return cls(*marshal.loads(packed)) if packed else cls()  # noqa: S302 (never left us)
+        """Undo `pack`; b"" is an empty record."""
+        return cls(*marshal.loads(packed)) if packed else cls()  # noqa: S302 (our own data, which did not leave the process)
 
     def pack(self) -> bytes:
-        """Itself in a third of the memory, for the time between two builds."""
+        """The record in a third of the memory, for the time between two builds."""
         return marshal.dumps((self.present, self.past, self.directory_modes, self.newest))
 
     @property
     def paths(self) -> int:
-        """How much is remembered, in paths."""
+        """The number of paths in the record."""
         past = sum(map(len, self.past.values()))
         return len(self.present) + past + len(self.directory_modes)
 
     def fresh_copy(self, entries: Sequence[ContextEntry], digests: Sequence[bytes]) -> bool:
-        """Whether the context's times say only when it was copied, since the last build.
+        """Whether the context is a fresh copy, whose times have no meaning.
 
-        They do if all files are newer than the newest was then, and were written in one go. They do
-        not if a `.pyc` is among the changed ones: it was compiled, and names its source's time.
+        It is if all files are newer than the newest of the last build, and were written by one
+        copy. It is not if a `.pyc` changed, because a `.pyc` contains the time of its source.
         """
         mtimes = [entry.mtime for entry in entries if S_ISREG(entry.mode)]
         if not self.present or not mtimes or min(mtimes) <= self.newest:
@@ -93,7 +93,7 @@ class Contents:
     def announce(
         self, entries: Sequence[ContextEntry], digests: Sequence[bytes], *, fresh: bool
     ) -> Announced | None:
-        """Record a context and say what to announce; None if this generation cannot carry it.
+        """Record a context and return its announcement; None if it needs a new generation.
 
         Args:
             entries: the context.
@@ -126,9 +126,9 @@ class Contents:
         *,
         fresh: bool,
     ) -> Mapping[int, Sequence[int]]:
-        """Find the files with several names, by link group, and those that changed, by themselves.
+        """The files with several names, by link group, and each changed file by itself.
 
-        An unchanged file of a fresh copy gets its time before.
+        An unchanged file of a fresh copy gets its previous time.
         """
         unlike: dict[int, list[int]] = {}
         present = self.present
@@ -156,7 +156,7 @@ class Contents:
         *,
         fresh: bool,
     ) -> AbstractSet[int]:
-        """Record files, each with all its names; give those that keep a time that time.
+        """Record files, each with all its names, and set the times of those that keep theirs.
 
         Returns:
             The numbers of the others.
@@ -165,7 +165,7 @@ class Contents:
         for numbers in groups:
             paths = [entries[number].path for number in numbers]
             told = (digests[numbers[0]], mtimes[numbers[0]])
-            # One file, one time: the old one only if it is that of all names.
+            # A file has one time: the old one only if all names have it.
             known, *others = {self.present.get(path) for path in paths}
             if known and not others and known[0] == told[0] and (fresh or known[1] == told[1]):
                 for number in numbers:
@@ -178,7 +178,7 @@ class Contents:
         return changed
 
     def _keep_modes(self, entries: Sequence[ContextEntry], directories: Iterable[int]) -> bool:
-        """Record the directories' modes; False if one ever had another."""
+        """Record the directories' modes; False if one had another mode before."""
         return all(
             self.directory_modes.setdefault(entries[number].path, entries[number].mode)
             == entries[number].mode
@@ -186,13 +186,13 @@ class Contents:
         )
 
     def _bury(self, path: str) -> None:
-        """Move what was announced of a path to the past."""
+        """Move a path's announcement to those of earlier builds."""
         known = self.present.pop(path, None)
         if known and known not in (past := self.past.get(path, ())):
             self.past[path] = (*past, known)
 
     def _doubtful(self, entries: Sequence[ContextEntry]) -> Collection[int]:
-        """The files of which BuildKit may hold another content under what it compares."""
+        """The files for which BuildKit may have another content with equal metadata."""
         paths = set()
         for path in self.past.keys() & self.present.keys():
             digest, mtime = self.present[path]
@@ -204,27 +204,27 @@ class Contents:
         return [number for number, entry in enumerate(entries) if entry.path in paths]
 
     def _outgrown(self, entries: Sequence[ContextEntry], needless: int) -> bool:
-        """Whether a new generation costs less than to go on with this one.
+        """Whether a new generation costs less than this one.
 
         Args:
             entries: the context.
-            needless: bytes to resend that did not change; so it would be in each build from now on.
+            needless: bytes of unchanged files to resend; each later build would resend them too.
         """
         past = self.paths > _PAST_PER_PRESENT * len(entries) + _PAST_ALLOWED
         return past or 2 * needless > sum(entry.size for entry in entries)
 
 
 def _second(mtime: int) -> int:
-    """What a disk may make of a time: two times of one such second may become one."""
+    """The second that a disk may store for a time; two times of one such second may be equal."""
     return max(_EARLIEST, min(mtime // _SECOND, _LATEST))
 
 
 def _in_one_go(mtimes: Sequence[int]) -> bool:
     """Whether files with these times, in the order of their names, come from one copy.
 
-    The order of seconds means something to `make`, so a copy lies within one of them. Or it is so
-    steady and orderly that a file which was generated after the copy would stand out. Times finer
-    than a second come from the files themselves, not from faas-cli, whose tars have seconds.
+    `make` depends on the order of seconds. So a copy is within one second, or its times follow the
+    names so steadily that a file generated after the copy would be out of order. Times finer than
+    a second come from the files themselves, because faas-cli's tars have whole seconds.
     """
     seconds = [mtime // _SECOND for mtime in mtimes]
     if any(mtime % _SECOND for mtime in mtimes):
@@ -241,10 +241,10 @@ def _in_one_go(mtimes: Sequence[int]) -> bool:
 
 
 def in_directories(entries: Sequence[ContextEntry], digests: Sequence[bytes], view: bytes) -> bytes:
-    """Digest what BuildKit would move a directory's mtime for, if it were another.
+    """Digest everything whose change would make BuildKit change a directory's mtime.
 
-    All that lies in directories; their modes, not their mtimes; and what says which of it BuildKit
-    looks at, since it deletes the rest: Dockerfiles and ignore files beside `view`.
+    All entries in directories; their modes, not their mtimes; and what decides which of them
+    BuildKit reads, because it deletes the others: `view`, Dockerfiles and ignore files.
     """
     inside = [
         (path, mode, size, 0 if S_ISDIR(mode) else mtime, target, group, digest)

@@ -1,41 +1,39 @@
-"""What BuildKit is told of a context's times, so that it builds the tar and asks for little.
+"""The mtimes to announce for a context, so that BuildKit builds the tar and requests few files.
 
-BuildKit keeps, under a shared key, what earlier builds sent. It asks again only for an entry whose
-mode, size, mtime or link name differs (fsutil's `diff_containerd.go`, `sameFile`). Two contents of
-one size and time are the same to it. It may hold any earlier state of a key, or none
-(`source/local/source.go`: a state that a build still uses is passed over).
+BuildKit stores the files of earlier builds under a shared key. It only requests an entry whose
+mode, size, mtime or link name differs (fsutil's `diff_containerd.go`, `sameFile`). Two contents
+with equal size and time are the same to it. It may have any earlier state of a key, or none
+(`source/local/source.go` skips a state that a build still uses).
 
-**The image depends on the tar alone.** So each time is announced as the tar has it. A file that
-BuildKit could take for another content that it holds is marked to be resent (`Entry.resend`): one
-of which another content was announced under this key, with a time that a disk may make the same.
-A mark costs one REQ and changes no time, so `make`, autotools and `.pyc` files see the tar's times.
+**The image only depends on the tar.** So the announced times are the tar's. A file that BuildKit
+could confuse with another content is announced with `Entry.resend`. That is a file of which another
+content was announced under this key, with a time that a disk may store as the same. It costs one
+REQ and does not change the time, so `make`, autotools and `.pyc` files see the tar's times.
 
-**Times that are noise** are the exception. faas-cli copies a function again for each build, and all
-of it would travel each time. An unchanged file of a fresh copy keeps the time that was announced
-before; a changed one has the tar's. `Contents.fresh_copy` says what a fresh copy is,
-docs/architecture.md why.
+**A fresh copy** is the exception. faas-cli copies a function for each build, and all files would be
+sent each time. An unchanged file of a fresh copy keeps its previous time, and a changed one has the
+tar's. `Contents.fresh_copy` has the definition, and docs/architecture.md the reason.
 
-What else could make a wrong image:
+Other causes of a wrong image:
 
-- *File systems round times down and cap them.* Two times count as one where they lie in one second,
-  or both after 2038, or both before 1901.
-- *A path that vanished* stays in the record, because BuildKit may go back to a state that has it.
-- *Names that share a file* share its mtime on BuildKit's disk. They are announced with one time,
-  and all of them are marked if one must be.
-- *A directory's other mode* is set on BuildKit's disk, but not in the checksum by which it finds
-  built steps. A mode other than the path ever had takes a new key.
-- *A directory's mtime* is not compared. Each directory is marked, so that BuildKit sets it. But
-  what is then replaced in the directory moves its mtime to the time of the transfer. Where the
-  image must be reproducible, such a change takes a new key (`view`).
-- *A transfer that broke*, or a BuildKit that died before it had stored the checksums of what it
-  got, may leave files beside checksums of others. A key is used on only if BuildKit said that it
-  has stored all (`ContextLoads`).
-- *A cache mount* may hold what another build made of other content, with a newer time than the old
-  one of a file that is back. A copy is fresh only if the function's last build had the same key.
+- *File systems round times down and limit them.* Two times count as equal if they are in one
+  second, both after 2038, or both before 1901.
+- *A deleted path* stays in the record, because BuildKit may return to a state that has it.
+- *Names of one file* share its mtime on BuildKit's disk. They are announced with one time, and if
+  one must be resent, all are.
+- *A changed mode of a directory* is set on BuildKit's disk, but not in the checksum of its cache. A
+  mode that the path did not have before needs a new key.
+- *A directory's mtime* is not compared. Each directory is announced with `resend`, so that BuildKit
+  sets it. But if a file in the directory is then replaced, its mtime becomes the time of the
+  transfer. If the image must be reproducible, such a change needs a new key (`view`).
+- *An interrupted transfer*, or a BuildKit that died before it stored the checksums, may leave files
+  with checksums of other contents. A key is only used again if BuildKit reported that it has stored
+  all (`ContextLoads`).
+- *A cache mount* may contain objects of other content, with a newer time than that of a file that
+  returned to an old version. A copy is only fresh if the function's last build had the same key.
 
-A key, with what was announced under it, is a generation. It is leased to one build at a time: a
-build that starts while another of the same function runs gets another generation, so that nothing
-that happens to one can be seen by the other.
+A key with its announcements is a generation. It is leased to one build at a time. A concurrent
+build of the same function gets another generation, so that one build cannot affect the other.
 """
 
 import secrets
@@ -49,15 +47,15 @@ from function_builder.context.contents import Announced, Contents, in_directorie
 from function_builder.contract.context import ContextEntry
 
 MAX_PATHS: Final = 250_000
-"""Paths to remember, unless something else is said; one takes about 100 bytes."""
+"""The default number of paths to remember; one takes about 100 bytes."""
 
 
 class ContentRecords:
-    """The generations that no build holds at the moment, of all functions.
+    """The generations of all functions that are not leased.
 
     Args:
-        max_paths: how many paths to remember at most, all functions together; the functions built
-            longest ago are forgotten first, which costs each a full transfer. It may be changed.
+        max_paths: the most paths of all functions together. The functions built longest ago are
+            forgotten first, which costs each a full transfer. It may be changed.
 
     Methods may be called from any thread.
     """
@@ -73,7 +71,7 @@ class ContentRecords:
 
     @property
     def paths(self) -> int:
-        """How many paths are remembered."""
+        """The number of paths that are remembered."""
         return self._paths
 
     def lease(
@@ -84,15 +82,15 @@ class ContentRecords:
         *,
         view: bytes = b"",
     ) -> "Lease":
-        """Decide what to announce for a build, and keep others from its shared key until it ends.
+        """Lease a generation for a build, with its announcement, until the build ends.
 
         Args:
-            function: whose earlier transfers may be reused; None for a build on its own.
+            function: the function whose earlier transfers may be reused; None: none.
             entries: the build context.
-            digests: of each entry's content, as `content_digests` gives them.
-            view: not empty if the image must be reproducible: no time is noise then, and
-                directories have the tar's. It stands for all that decides, beside the entries,
-                which of them BuildKit looks at.
+            digests: of each entry's content, from `content_digests`.
+            view: not empty if the image must be reproducible. Then no tar is a fresh copy, and
+                directories have the tar's times. It represents the inputs, except the entries,
+                that decide which entries BuildKit reads.
         """
         settled = in_directories(entries, digests, view) if view else b""
         generation, last = self._take(function)
@@ -104,7 +102,7 @@ class ContentRecords:
         if announced is None:
             generation, contents = _Generation(self._era), Contents()
             announced = contents.announce(entries, digests, fresh=False)
-        assert announced is not None, "a new generation takes anything"
+        assert announced is not None, "a new generation accepts every context"
         generation.settled = settled
         generation.paths, generation.packed = contents.paths, contents.pack()
         if function is not None:
@@ -113,7 +111,7 @@ class ContentRecords:
         return Lease(self, function, generation, announced)
 
     def forget(self) -> None:
-        """Use no generation of before again: BuildKit may have lost some of what it had."""
+        """Discard all generations, because BuildKit may have lost files."""
         with self._lock:
             self._era = object()
             self._idle.clear()
@@ -121,7 +119,7 @@ class ContentRecords:
             self._paths = 0
 
     def give_back(self, function: str, generation: "_Generation", *, intact: bool) -> None:
-        """End a lease; keep its generation for the function's next build if it is intact."""
+        """End a lease; keep its generation for the function's next build if intact."""
         with self._lock:
             if generation.era is not self._era:
                 return
@@ -140,12 +138,12 @@ class ContentRecords:
                     self._last.pop(oldest, None)
 
     def _take(self, function: str | None) -> "tuple[_Generation | None, bool]":
-        """A generation of the function's, if there is one, and whether its last build had it."""
+        """A generation of the function, if there is one, and whether its last build used it."""
         with self._lock:
             if function is None or function not in self._idle:
                 return None, False
             idle = self._idle[function]
-            # The latest: BuildKit most likely still has it, and its files are the most alike.
+            # The latest, because BuildKit most likely still has it, and its files are most similar.
             generation = idle.pop()
             self._paths -= generation.paths
             if not idle:
@@ -154,11 +152,11 @@ class ContentRecords:
 
 
 class Lease:
-    """A shared key that one build has to itself, and what to announce under it.
+    """A shared key that is leased to one build, and the announcement under it.
 
     Attributes:
         shared_key: for the build's session.
-        announced: the context's times, and what is to be resent.
+        announced: the context's times, and the entries to resend.
     """
 
     def __init__(
@@ -175,12 +173,12 @@ class Lease:
         self._generation: _Generation | None = generation
 
     def release(self, *, intact: bool) -> None:
-        """End the lease: nothing is announced under its key any more. Only the first call acts.
+        """End the lease. Only the first call has an effect.
 
         Args:
-            intact: whether BuildKit is known to have stored each transfer of the context that
-                began, and the build ended by a Solve reply or by our own cancel. Anything else,
-                above all a lost connection, is not.
+            intact: whether BuildKit has stored each transfer of the context, and the build ended
+                with a Solve reply or with our cancel. Every other end, such as a lost connection,
+                is not intact.
         """
         generation, self._generation = self._generation, None
         if generation and self._function is not None:
@@ -189,9 +187,9 @@ class Lease:
 
 @dataclass(slots=True, eq=False)
 class _Generation:
-    """A shared key, and all that was ever announced under it, in one era of BuildKit's.
+    """A shared key, and all announcements under it since BuildKit's last restart.
 
-    `settled` is what `in_directories` gave for each build under it; empty if it gave several.
+    `settled` is the result of `in_directories` for each build under it; empty if they differed.
     """
 
     era: object

@@ -1,4 +1,4 @@
-"""What BuildKit said of its loads of a build's context: whether each was stored."""
+"""Whether BuildKit has stored each transfer of a build's context."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import Final
 from aiobuildkit import StatusEvent, Transfer
 
 CONTEXT_TREE: Final = "context"
-"""The directory of a session that holds the build context."""
+"""The session's directory for the build context."""
 
 
 class ContextLoads:
-    """Follows a build's status for the loads of its context, and of its named contexts.
+    """Reads the loads of the context, and of named contexts, from a build's status.
 
-    That a transfer was finished (FIN exchanged) does not say that BuildKit has stored what goes
-    with the files: their checksums are written some ten milliseconds later. A BuildKit that is
-    killed in between, or gives the load up because the build was cancelled and is killed then,
-    keeps new files beside old checksums. The completion of the load's vertex says it.
+    After the end of a transfer (FIN was exchanged), BuildKit still has to store the checksums of
+    the files, some ten milliseconds later. If it is killed before that, or the load is cancelled
+    and BuildKit is then killed, it has new files with old checksums. The checksums are stored when
+    the load's vertex is completed.
 
-    A vertex completes twice: once its cache key is known, and once it was run. Only the second
-    encloses the transfer's progress.
+    A vertex completes twice: when its cache key is known, and when it has run. Only the second one
+    has the progress of the transfer.
 
     Args:
-        trees: the directories of the session that hold them.
+        trees: the session's directories of these contexts.
     """
 
     def __init__(self, trees: Iterable[str] = (CONTEXT_TREE,)) -> None:
         self._trees = frozenset(trees)
-        # What `source/local/source.go` calls the progress of a transfer from such a directory.
+        # The name in `source/local/source.go` for the progress of a transfer from such a directory.
         self._transferring = frozenset(f"transferring {tree}:" for tree in self._trees)
         self._began: dict[str, int] = {}
         self._stored: set[str] = set()
 
     def take(self, event: StatusEvent) -> None:
-        """Read a status event, in the order in which they come."""
+        """Read the next status event."""
         for status in event.statuses:
             if status.id in self._transferring and status.started is not None:
                 self._began[status.vertex] = status.started
@@ -46,11 +46,11 @@ class ContextLoads:
                 self._stored.add(vertex.digest)
 
     def all_stored(self, transfers: Iterable[Transfer]) -> bool:
-        """Whether each transfer of the context that began is known to be stored.
+        """Whether BuildKit has stored each transfer of the context that began.
 
         Args:
-            transfers: all that were asked for, of any tree.
+            transfers: all transfers of all trees.
         """
-        # Each load makes a transfer at least, so equal numbers leave none that is not stored.
+        # Each load makes at least one transfer, so with equal numbers all are stored.
         asked = sum(transfer.dir_name in self._trees for transfer in transfers)
         return asked <= len(self._stored)

@@ -1,4 +1,4 @@
-"""The build context of a request, served to BuildKit out of the request's archive."""
+"""The build context of a request, served to BuildKit from the request's archive."""
 
 import stat
 from bisect import bisect
@@ -18,13 +18,13 @@ _IGNORE_FILE: Final = ".dockerignore"
 class BuildContext:
     """A tree that aiobuildkit's FileSync can serve: entries with the mtimes to announce.
 
-    Nothing is held but names and numbers; content is read from the archive when it is asked for.
+    Only names and numbers are in memory; content is read from the archive on request.
 
     Args:
         reader: the request's archive.
         entries: its context, in BuildKit's order.
-        mtimes: what to announce for each, nanoseconds since the epoch.
-        resend: the numbers of those that BuildKit must take again, whatever it holds.
+        mtimes: to announce for each, nanoseconds since the epoch.
+        resend: the numbers of the entries that BuildKit must receive again.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class BuildContext:
         self._offsets = {entry.path: entry.offset for entry in entries if stat.S_ISREG(entry.mode)}
 
     def entries(self) -> Sequence[Entry]:
-        """Return all entries, every parent before what is in it."""
+        """Return all entries, parents before their children."""
         return self._entries
 
     def entry(self, path: str) -> Entry | None:
@@ -65,19 +65,19 @@ class BuildContext:
 
 
 class DockerfileTree:
-    """The context as the tree that BuildKit reads the Dockerfile from: with the ignore file beside.
+    """The context as BuildKit's tree of the Dockerfile, with the ignore file beside it.
 
-    BuildKit looks for an ignore file of the Dockerfile's own, in the same call, and where there is
-    none for `.dockerignore`, in another, which takes it as long as the first. So the one is given
-    for the other: a call less in each build.
+    BuildKit asks for the Dockerfile's own ignore file in the same call. If there is none, it asks
+    for `.dockerignore` in a second call, which takes as long as the first. So this tree offers
+    `.dockerignore` under the first name, which saves a call in each build.
 
-    It is for BuildKit's own frontend, which takes all that is here each time it asks. Images of
-    docker/dockerfile before 1.3 go by time stamps, and that of this file says nothing: what they
-    read would be right only because BuildKit's own has always just read it before them.
+    It is only for BuildKit's own frontend, which reads all files of this tree each time. Images of
+    docker/dockerfile before 1.3 compare time stamps, and this file's has no meaning. They would
+    only read the right content because BuildKit's own frontend has just read it before them.
 
     Args:
         context: the build context.
-        dockerfile: the Dockerfile's path there; the ignore file of its own lies beside it.
+        dockerfile: the Dockerfile's path in the context; its own ignore file is beside it.
     """
 
     def __init__(self, context: BuildContext, dockerfile: str = DOCKERFILE) -> None:
@@ -92,7 +92,7 @@ class DockerfileTree:
             self._alias = Entry(own, 0o644, size)
 
     def entries(self) -> Sequence[Entry]:
-        """Return all entries of the context, and that one."""
+        """Return all entries of the context, and the ignore file."""
         entries = self._context.entries()
         if self._alias is None:
             return entries
@@ -109,17 +109,17 @@ class DockerfileTree:
 def recorded_entries(
     context: Sequence[ContextEntry], folders: Mapping[str, Sequence[ContextEntry]]
 ) -> Sequence[ContextEntry]:
-    """The entries of all contexts as one list, of which a record of content is kept.
+    """The entries of all contexts as one list for the content record.
 
-    BuildKit keeps each named context apart, by its name. So the path of an entry begins with that
-    name here, and with a NUL, which no path has.
+    BuildKit separates named contexts by name. So the path of an entry begins here with that name
+    and a NUL, which no path contains.
     """
     if not folders:
         return context
     entries = list(context)
     groups = max((entry.link_group for entry in entries), default=0)
     for name, folder in folders.items():
-        # Names that share a file are numbered in each folder from 1.
+        # Link groups are numbered from 1 in each folder.
         entries += [
             entry._replace(
                 path=f"{name}\0{entry.path}",
@@ -151,10 +151,10 @@ def trees(
 
 
 def _is_file_or_none(entry: Entry | None) -> bool:
-    # A symbolic link would have to be followed as BuildKit does it: that is left to BuildKit.
+    # Only BuildKit follows symbolic links.
     return entry is None or not (entry.is_directory or entry.is_symlink)
 
 
 def _place(entries: Sequence[Entry], path: str) -> int:
-    """How many entries come before a path, or are it, in BuildKit's order."""
+    """The number of entries up to a path, in BuildKit's order."""
     return bisect(entries, order(path), key=lambda entry: order(entry.path))

@@ -91,7 +91,7 @@ async def test_what_a_killed_one_left_is_met_once_and_costs_no_build(
         answer = await http.post(f"{builder.url}/build", content=body, headers=headers(body))
         assert answer.status_code == 200, answer.text
         log = answer.json()["log"]
-        return [line for line in log if "the build begins again" in line]
+        return [line for line in log if "retrying the build" in line]
 
     async with daemon, running_builder(tmp_path / "b", daemon.address) as builder:
         assert not await build(builder, 1)

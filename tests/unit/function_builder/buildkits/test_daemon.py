@@ -184,4 +184,4 @@ async def test_a_fault_is_told_and_does_not_end_the_watch(buildkit, monkeypatch)
         watch.cancel()
     told = [(line["event"], line["reason"]) for line in logs if line.get("exc_info")]
     assert told[0] == ("BuildKit is out of reach", "a fault")
-    assert told[1][0] == "BuildKit does not say how much disk it uses"
+    assert told[1][0] == "BuildKit does not report its disk usage"

@@ -105,7 +105,9 @@ async def test_no_more_repositories_are_remembered_than_the_bound(clock):
 async def test_a_web_page_is_no_registry_and_is_asked_about_again(clock):
     buildkit, checked = BuildKit(HTML, HTML), checks(clock)
     for _ in range(2):
-        with pytest.raises(SolveError, match=r"^failed to push r:5000/a/b:1: its host answers "):
+        with pytest.raises(
+            SolveError, match=r"^failed to push r:5000/a/b:1: its host accepted the "
+        ):
             await checked.check(buildkit, pushed("r:5000/a/b:1"), AUTH)
     assert len(buildkit.asked) == 2
 
