@@ -105,7 +105,7 @@ async def test_a_program_that_ends_at_its_start_is_quoted_in_one_line(engine_roo
         async with BuildKitDaemon(engine_root / "refused", config=config, log=log):
             pass
     reason = "toml: invalid disk space much"
-    assert str(fault.value) == f"buildkitd ended with exit code 1: {reason} (all of it: {log})"
+    assert str(fault.value) == f"buildkitd ended with exit code 1: {reason} (see {log})"
 
 
 async def test_stopping_in_the_middle_of_a_build_leaves_nothing_running(

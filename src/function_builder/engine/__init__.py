@@ -1,8 +1,8 @@
-"""The programs that a builder may run itself: BuildKit and a registry, as child processes.
+"""The programs that a builder may run itself, as child processes.
 
-Nothing here speaks BuildKit's API: the daemon is started, watched and ended; `aiobuildkit` talks
-to it by its address. `seed_base_image` is imported from `engine.base_image` by those who need it,
-for it brings an HTTP client, which a server's start should not wait for.
+This package starts, supervises and stops them; `aiobuildkit` uses BuildKit's API. Import
+`seed_base_image` from `engine.base_image`, because it loads an HTTP client, which would slow down a
+server's start.
 """
 
 from function_builder.engine.address import ensure_free, listeners

@@ -1,4 +1,4 @@
-"""Addresses that child programs listen on: whether they are free, and whether one answers."""
+"""Addresses of child programs: whether they are free, and whether a program answers."""
 
 import asyncio
 import errno
@@ -13,21 +13,21 @@ from aiobuildkit.hostport import HostPort
 from function_builder.engine.errors import AddressTaken, EngineError
 
 _BACKLOG: Final = 2048
-"""Connections that wait to be accepted."""
+"""The backlog: connections that wait to be accepted."""
 
 _NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-"""What Linux says of IPv6 where it was not compiled in, or is switched off for the interface."""
+"""Linux's errors if IPv6 is not compiled in, or disabled for the interface."""
 
-# sun_path holds 108 bytes and ends with a zero byte (unix(7)).
+# sun_path has 108 bytes, including a terminating zero (unix(7)).
 _LONGEST_SOCKET_PATH = 107
 
 
 def ensure_free(address: str) -> None:
-    """Make sure that no program listens on `address` (host:port).
+    """Check that no program listens on `address` (host:port).
 
     Raises:
         AddressTaken: a program does.
-        EngineError: it is not an address of this machine, or not for this user.
+        EngineError: it is not an address of this machine, or not permitted for this user.
         ValueError: it is not `host:port`.
     """
     for listener in listeners(HostPort.parse(address)):
@@ -35,30 +35,30 @@ def ensure_free(address: str) -> None:
 
 
 def listeners(address: HostPort) -> list[socket.socket]:
-    """Listen on an address: on each one that its host has, as Go's net.Listen does for `:8080`.
+    """Listen on all addresses of a host, as Go's net.Listen does for `:8080`.
 
-    IPv4 and IPv6 have a socket each, whatever the system's `bindv6only` says: a single one for both
-    would give the addresses of IPv4 clients as IPv6. A family that the machine does not have is
-    left out.
+    IPv4 and IPv6 have separate sockets, independent of the system's `bindv6only`, because one
+    socket for both would report IPv4 clients with IPv6 addresses. A family that the machine does
+    not have is left out.
 
     Raises:
         AddressTaken: another program listens there.
-        EngineError: the host is unknown or not this machine's, or the port is not for this user.
+        EngineError: the host is unknown or not this machine's, or the port is not permitted.
     """
     try:
         places = socket.getaddrinfo(
-            # 0.0.0.0 means IPv4 alone, but `::` what an empty host means.
+            # 0.0.0.0 means only IPv4, but `::` means the same as an empty host.
             None if address.host in ("", "::") else address.host,
             address.port,
             type=socket.SOCK_STREAM,
             flags=socket.AI_PASSIVE,
         )
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "no host can have that name"
+        reason = getattr(error, "strerror", None) or "not a valid host name"
         raise EngineError(f"{address} cannot be listened on: {reason}") from error
     found: list[socket.socket] = []
     failed: OSError | None = None
-    # IPv4 first: with port 0 the other family takes the port that the first was given.
+    # IPv4 first: with port 0, the other family uses the same port.
     for family, *_, place in sorted(places, key=lambda entry: entry[0]):
         port = found[0].getsockname()[1] if found else address.port
         try:
@@ -80,7 +80,7 @@ def listeners(address: HostPort) -> list[socket.socket]:
 def _listener(family: int, place: tuple[Any, ...]) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # Without it the connections of an earlier run, in TIME_WAIT, would count as a listener.
+        # Without it, connections of an earlier run in TIME_WAIT would block the address.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -93,10 +93,10 @@ def _listener(family: int, place: tuple[Any, ...]) -> socket.socket:
 
 
 def ensure_silent(path: Path) -> None:
-    """Make sure that no process answers on the unix socket `path`; a stale one may stay.
+    """Check that no process answers on the unix socket `path`; a stale socket is allowed.
 
     Raises:
-        AddressTaken: one does.
+        AddressTaken: a process answers.
     """
     with socket.socket(socket.AF_UNIX) as probe:
         try:
@@ -107,7 +107,7 @@ def ensure_silent(path: Path) -> None:
 
 
 async def tcp_answers(address: str) -> bool:
-    """Whether a connection to `host:port` is taken."""
+    """Whether a program accepts a connection to `host:port`."""
     host, port = HostPort.parse(address).local
     try:
         _, writer = await asyncio.open_connection(host, port)
@@ -118,7 +118,7 @@ async def tcp_answers(address: str) -> bool:
 
 
 async def unix_answers(path: Path) -> bool:
-    """Whether a connection to the unix socket `path` is taken."""
+    """Whether a program accepts a connection to the unix socket `path`."""
     try:
         _, writer = await asyncio.open_unix_connection(path)
     except OSError:
@@ -132,7 +132,7 @@ def socket_directory(state: Path, longest_name: str) -> Path:
 
     Args:
         state: an absolute directory.
-        longest_name: the longest path, below the directory, that a socket will have.
+        longest_name: the longest path of a socket below the directory.
     """
     if len(os.fsencode(state / longest_name)) <= _LONGEST_SOCKET_PATH:
         return state

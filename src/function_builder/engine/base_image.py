@@ -1,7 +1,7 @@
-"""A base image out of a static busybox, pushed straight over the registry's HTTP API.
+"""A base image with a static busybox, pushed over the registry's HTTP API.
 
-A machine that reaches no image registry can build functions with it. The bytes depend on the
-busybox alone, so its digest, and every cache that stands on it, outlives a new registry.
+A machine without access to an image registry can build functions with it. The bytes only depend on
+the busybox, so its digest, and caches of builds from it, stay valid for a new registry.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ async def seed_base_image(registry: str, image: str = "library/busybox:latest") 
                 return False
             await _push(http, repository, tag, await asyncio.to_thread(_layer))
     except httpx2.HTTPError as error:
-        raise EngineError(f"registry {registry} did not take {image}: {error}") from error
+        raise EngineError(f"registry {registry} did not accept {image}: {error}") from error
     return True
 
 
@@ -125,7 +125,7 @@ def _layer() -> bytes:
         _add(tar, "bin/busybox", tarfile.REGTYPE, 0o755, content=busybox)
         for applet in sorted({*listed.stdout.split()} - {"busybox"}):
             _add(tar, f"bin/{applet}", tarfile.SYMTYPE, 0o777, target="busybox")
-        # `#!/usr/bin/env` is the one absolute path, /bin/sh aside, that scripts rely on.
+        # Scripts rely on two absolute paths: /bin/sh and /usr/bin/env.
         _add(tar, "usr/bin/env", tarfile.SYMTYPE, 0o777, target="../../bin/busybox")
         for name, content in _FILES.items():
             _add(tar, name, tarfile.REGTYPE, 0o644, content=content)
@@ -147,7 +147,7 @@ def _add(
 
 
 def is_static(program: bytes) -> bool:
-    """Whether a 64-bit ELF names no interpreter, that is no dynamic loader (elf(5))."""
+    """Whether a 64-bit ELF file names no interpreter, which is the dynamic loader (elf(5))."""
     if program[:5] != b"\x7fELF\x02":
         return False
     order = "<" if program[5] == 1 else ">"

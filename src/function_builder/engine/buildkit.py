@@ -1,4 +1,4 @@
-"""An embedded BuildKit: one buildkitd of our own, as root or rootless, kept alive."""
+"""An embedded BuildKit: one supervised buildkitd, as root or rootless."""
 
 import hashlib
 import os
@@ -29,15 +29,15 @@ _ROOTLESSKIT = "rootlesskit"
 
 @dataclass(frozen=True, slots=True)
 class CacheLimits:
-    """What BuildKit's garbage collector keeps to; sizes as buildkitd.toml writes them.
+    """The limits of BuildKit's garbage collector; sizes in the form of buildkitd.toml.
 
-    With these set BuildKit's default policy also drops contexts (`source.local`) and cache mounts
-    that were not used for two days once they exceed 512 MB.
+    With these limits, BuildKit's default policy also removes contexts (`source.local`) and cache
+    mounts that were not used for two days, if they exceed 512 MB.
 
     Attributes:
-        reserved: what is never collected.
-        most: what the cache may take at most.
-        free: what the collector tries to leave free on the disk.
+        reserved: the size that is never collected.
+        most: the largest size of the cache.
+        free: the free disk space that the collector tries to keep.
     """
 
     reserved: str = "2GB"
@@ -52,14 +52,14 @@ class CacheLimits:
 
 @dataclass(frozen=True, slots=True)
 class StepLogLimits:
-    """What of a RUN step's output BuildKit keeps: bytes of each stream; -1 is no limit.
+    """The limits of a RUN step's output, in bytes of each stream; -1 is no limit.
 
     Beyond a limit the log has `[output clipped, log limit … reached]`, and, if the step fails, the
     stream's last 256 KiB (BuildKit's `util/progress/logs/logs.go`).
 
     Attributes:
-        size: in all.
-        speed: in each second. BuildKit's own default is 200 KiB, which a step that prints 100,000
+        size: in total.
+        speed: in a second. BuildKit's own default is 200 KiB, which a step that prints 100,000
             lines at once exceeds.
     """
 
@@ -68,7 +68,7 @@ class StepLogLimits:
 
     @property
     def environment(self) -> dict[str, str]:
-        """As buildkitd reads them."""
+        """The environment variables of buildkitd."""
         return {
             "BUILDKIT_STEP_LOG_MAX_SIZE": str(self.size),
             "BUILDKIT_STEP_LOG_MAX_SPEED": str(self.speed),
@@ -77,19 +77,19 @@ class StepLogLimits:
 
 @dataclass(frozen=True, slots=True)
 class BuildKitConfig:
-    """What an embedded buildkitd is told in its buildkitd.toml and its environment.
+    """The configuration of an embedded buildkitd: its buildkitd.toml and its environment.
 
     Attributes:
-        mirrors: registry host -> hosts that are asked before it.
-        plain_http: registry hosts that speak plain HTTP.
+        mirrors: registry host -> hosts that BuildKit asks first.
+        plain_http: registry hosts with plain HTTP.
         authorities: registry host -> PEM files of the authorities that may sign its certificate,
-            beside the system's. Such a host speaks TLS even where BuildKit would take it for
-            plain HTTP, which it does on the loopback interface.
+            in addition to the system's. BuildKit then uses TLS for this host, also on the loopback
+            interface, where its default is plain HTTP.
         cache: the limits of the build cache.
         nameservers: the DNS servers of RUN steps; empty: those of this host.
-        log_level: the least that it tells: `debug`, `info`, `warn` or `error`.
-        step_log: what it keeps of a step's output.
-        extra: more of buildkitd.toml, which wins over all of these (`toml.read_config`).
+        log_level: the lowest level that it logs: `debug`, `info`, `warn` or `error`.
+        step_log: the limits of a step's output.
+        extra: more of buildkitd.toml, which overrides all of these (`toml.read_config`).
     """
 
     mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class BuildKitConfig:
 
     @property
     def names_servers(self) -> bool:
-        """Whether the DNS servers of RUN steps are named."""
+        """Whether the DNS servers of RUN steps are set."""
         return bool(self.nameservers or self.extra.get("dns", {}).get("nameservers"))
 
     def toml(
@@ -119,11 +119,11 @@ class BuildKitConfig:
         """The text of buildkitd.toml (BuildKit's docs/buildkitd.toml.md).
 
         Args:
-            root: where the daemon keeps what it keeps.
-            socket: where it listens.
-            process_sandbox: whether RUN steps have a PID namespace of their own.
-            plugins: the directory of CNI's plugins, for RUN steps with a network of their own.
-            step_group: the control group that RUN steps are put below.
+            root: the daemon's directory.
+            socket: the path of its socket.
+            process_sandbox: whether RUN steps have their own PID namespace.
+            plugins: the directory of CNI's plugins, for RUN steps with their own network.
+            step_group: the parent control group of RUN steps.
             json_log: whether each line of its log is a JSON object.
 
         Raises:
@@ -145,9 +145,9 @@ class BuildKitConfig:
             "root": root,
             "log": {"format": "json" if json_log else "text", "level": self.log_level},
             "grpc": {"address": [f"unix://{socket}"]},
-            # By default one for the whole machine, in /run, which another daemon may hold.
+            # The default is one path in /run, which another daemon may use.
             "otel": {"socketPath": socket.with_name(_TRACES_SOCKET)},
-            # No request is ever given a device.
+            # Requests get no devices.
             "cdi": {"disabled": True},
             "history": {"maxEntries": 50},
             "worker": {"containerd": {"enabled": False}, "oci": worker},
@@ -171,18 +171,18 @@ class BuildKitConfig:
 
 
 class BuildKitDaemon:
-    """A supervised buildkitd, for the time of an `async with`.
+    """A supervised buildkitd, which runs during an `async with`.
 
     Args:
         root: its directory: cache, configuration, socket (unless the path would be too long).
-        config: what it is told.
-        rootless: run it under rootlesskit; by default for everyone but root.
-        network: what its RUN steps reach; `slirp4netns` needs rootlesskit, `bridge` needs root.
-        limits: what its RUN steps may take, all together, where root may make control groups;
-            by default four fifths of the memory.
-        memory: bytes that BuildKit itself may take, where root may make control groups; by default
-            half of what there is.
-        log: the file that takes its output; None: each line is one of our log.
+        config: its configuration.
+        rootless: run it under rootlesskit; the default for every user except root.
+        network: the network of its RUN steps; `slirp4netns` needs rootlesskit, `bridge` needs root.
+        limits: of all its RUN steps together, if root may make control groups; by default four
+            fifths of the memory.
+        memory: the most bytes of BuildKit itself, if root may make control groups; by default half
+            of the memory.
+        log: the file for its output; None: each line goes to our log.
     """
 
     def __init__(
@@ -212,12 +212,12 @@ class BuildKitDaemon:
 
     @property
     def address(self) -> str:
-        """Where it listens, as `unix:///path`."""
+        """Its address, `unix:///path`."""
         return f"unix://{self._sockets / _SOCKET}"
 
     @property
     def pid(self) -> int:
-        """The id of its process group; a restart changes it."""
+        """The ID of its process group; a restart changes it."""
         if self._process is None:
             raise RuntimeError("buildkitd was not started")
         return self._process.pid
@@ -226,14 +226,14 @@ class BuildKitDaemon:
         """Start it and wait until it answers.
 
         Raises:
-            AddressTaken: a daemon already works in this directory.
+            AddressTaken: a daemon already uses this directory.
             ToolMissing: a program that it needs is not installed.
             RootlessRefused: this user may not use user namespaces, or not this network.
-            StartFailed: buildkitd ended, or stayed silent.
+            StartFailed: buildkitd ended, or did not answer.
         """
         if self._network is (Network.BRIDGE if self._rootless else Network.SLIRP4NETNS):
             other, who = ("slirp4netns", "root") if self._rootless else ("bridge", "ordinary users")
-            raise RootlessRefused(f"the network {self._network} is for {who}: {other} is for you")
+            raise RootlessRefused(f"the network {self._network} is for {who}: use {other}")
         if self._rootless:
             state = self._sockets / _ROOTLESSKIT
             within = await namespaces.for_ordinary_user(state, self._network)
@@ -249,7 +249,7 @@ class BuildKitDaemon:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End it and all that it started."""
+        """Stop it and all its processes."""
         if self._process is not None:
             await self._process.stop()
         if not self._rootless:
@@ -257,26 +257,26 @@ class BuildKitDaemon:
             self._own.remove()
 
     def _step_group(self) -> str:
-        """The name of the group that limits RUN steps, empty where there can be none."""
+        """The name of the group that limits RUN steps; empty if it cannot be made."""
         if self._rootless:
             return ""
         try:
             self._steps.make(memory=self._limits.memory, tasks=self._limits.tasks)
         except OSError as error:
             reason = f"{error.strerror}: {error.filename}"
-            logger.warning("RUN steps may take all memory and processes", reason=reason)
+            logger.warning("RUN steps have no limit of memory and processes", reason=reason)
             return ""
         return self._steps.name
 
     def _within_memory(self) -> Sequence[str]:
-        """The command that runs another one within BuildKit's own memory limit."""
+        """The command that runs another one with BuildKit's own memory limit."""
         if self._rootless:
             return ()
         try:
             self._own.make(memory=self._memory)
         except OSError as error:
             reason = f"{error.strerror}: {error.filename}"
-            logger.warning("BuildKit may take all memory", reason=reason)
+            logger.warning("BuildKit has no memory limit", reason=reason)
             return ()
         enter = 'echo $$ > "$0" && exec "$@"'
         return (str(find_tool("sh")), "-c", enter, str(self._own.processes))
@@ -315,19 +315,20 @@ class BuildKitDaemon:
                 str(config),
             ),
             ready=lambda: unix_answers(socket),
-            # Another daemon's answer would pass for ours; a dead one's socket buildkitd replaces.
+            # Otherwise another daemon's answer would count as ours. buildkitd replaces a stale
+            # socket.
             prepare=lambda: ensure_silent(socket),
             environment={
                 **self._config.step_log.environment,
-                # Go collects its garbage harder before the kernel would end it.
+                # Go then collects garbage more often before the kernel kills BuildKit.
                 "GOMEMLIMIT": str(self._memory * 9 // 10),
-                # Where runc keeps its containers' state: /run/runc is root's.
+                # The directory of runc's state, because /run/runc belongs to root.
                 **({"XDG_RUNTIME_DIR": str(runtime)} if self._rootless else {}),
             },
             log=self._log,
-            # It waits for the last client to hang up, which may never be.
+            # buildkitd waits until the last client disconnects, which may never happen.
             stop_timeout=3,
-            # The second signal makes buildkitd give up at once.
+            # The second signal makes buildkitd exit at once.
             signal_group=not within.passes_signals,
             why_died=self._why_died,
         )

@@ -1,12 +1,12 @@
-"""Control groups: what all RUN steps together may take of the machine, and what BuildKit may.
+"""Control groups: the limits of all RUN steps together, and of BuildKit itself.
 
-BuildKit puts each step's container into a group below the one named in `defaultCgroupParent`, and
-sets no limits itself. So the limits are set here, on that parent: a step that hogs memory is ended
-by the kernel, one that forks without end cannot go on, and neither BuildKit nor the builder, which
-are outside of the group, suffers. Steps share it, for BuildKit knows no limit of a single step.
+BuildKit puts each step's container into a group below `defaultCgroupParent`, and sets no limits
+itself. So this module sets the limits on that parent. If a step allocates too much memory, the
+kernel kills it, and a step that forks forever gets errors. BuildKit and the builder are outside of
+the group, and not affected. All steps share the limits, because BuildKit has no limit for one step.
 
-BuildKit has a group of its own: what it takes to read a Dockerfile is a client's choice too.
-Without a limit the kernel may end any process of the machine for it.
+BuildKit has its own group, because a client also decides how much memory BuildKit needs to read a
+Dockerfile. Without a limit, the kernel might kill any process of the machine.
 
 Sources: the kernel's admin-guide/cgroup-v1 (memory.rst, pids.rst) and admin-guide/cgroup-v2.rst.
 """
@@ -20,15 +20,15 @@ from typing import Final
 
 _ROOT: Final = Path("/sys/fs/cgroup")
 _TASKS: Final = 8192
-"""A quarter of the process ids that Linux has unless told otherwise; `make -j64` takes hundreds."""
+"""A quarter of Linux's default number of process IDs; `make -j64` needs hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepLimits:
-    """What RUN steps may take, all of them together.
+    """The limits of all RUN steps together.
 
     Attributes:
-        memory: bytes, of which none may be swapped out to take more.
+        memory: bytes, including swap.
         tasks: processes and threads.
     """
 
@@ -37,30 +37,30 @@ class StepLimits:
 
 
 def four_fifths(root: Path = _ROOT) -> StepLimits:
-    """Leave a fifth of the memory that there is, here or in our container, to all else."""
+    """Four fifths of the memory of this machine or container."""
     return StepLimits(_memory(root) * 4 // 5)
 
 
 def half(root: Path = _ROOT) -> int:
-    """Half of the memory that there is, here or in our container: what BuildKit itself may take."""
+    """BuildKit's own limit: half of the memory of this machine or container."""
     return _memory(root) // 2
 
 
 def _memory(root: Path) -> int:
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        # The root of the machine's own hierarchy has no such file, or says `max`.
+        # In the machine's root group, the file does not exist, or contains `max`.
         with contextlib.suppress(OSError, ValueError):
             there = min(there, int((root / name).read_text()))
     return there
 
 
 class ControlGroup:
-    """A group, in each hierarchy that there is.
+    """A group, in each mounted hierarchy.
 
     Args:
-        name: of the group, below the root of each.
-        root: where cgroups are mounted.
+        name: of the group, below the root of each hierarchy.
+        root: the mount point of cgroups.
     """
 
     def __init__(self, name: str, root: Path = _ROOT) -> None:
@@ -69,26 +69,26 @@ class ControlGroup:
 
     @property
     def processes(self) -> Path:
-        """The file that takes the id of a process which the group's memory limit is to hold."""
+        """The file to which the ID of a process is written to put it under the memory limit."""
         return self._memory_group / "cgroup.procs"
 
     def make(self, *, memory: int, tasks: int | None = None) -> None:
-        """Make the group, or take the one that is left from before.
+        """Make the group, or reuse an existing one.
 
         Args:
-            memory: bytes, of which none may be swapped out to take more.
+            memory: bytes, including swap.
             tasks: processes and threads.
 
         Raises:
-            OSError: cgroups are not ours to make: there are none, they are read-only, or other
-                processes of this container stand in the way (version 2, EBUSY).
+            OSError: cgroups cannot be made: there are none, they are read-only, or other processes
+                of this container are in the parent group (version 2, EBUSY).
         """
         self.remove()
         pids = {} if tasks is None else {"pids.max": tasks}
         if self._unified:
             (self._root / "cgroup.subtree_control").write_text("+memory +pids")
             self._set("", {"memory.max": memory, **pids})
-            # Without swap there is no such file.
+            # Without swap, this file does not exist.
             with contextlib.suppress(FileNotFoundError):
                 self._set("", {"memory.swap.max": 0})
         else:
@@ -99,7 +99,7 @@ class ControlGroup:
                 self._set("memory", {"memory.memsw.limit_in_bytes": memory})
 
     def memory_kills(self) -> int:
-        """How many of its processes the kernel has ended because they exceeded its memory."""
+        """The number of its processes that the kernel killed for the memory limit."""
         file = "memory.events" if self._unified else "memory.oom_control"
         with contextlib.suppress(OSError, ValueError):
             for line in (self._memory_group / file).read_text().splitlines():
@@ -109,7 +109,7 @@ class ControlGroup:
         return 0
 
     def remove(self) -> None:
-        """Remove it, and what steps left in it, unless a process is still there."""
+        """Remove it with groups of steps in it, unless it still has a process."""
         for group in self._everywhere():
             for path, _, _ in os.walk(group, topdown=False):
                 with contextlib.suppress(OSError):
@@ -117,10 +117,10 @@ class ControlGroup:
 
     def _set(self, hierarchy: str, values: Mapping[str, int]) -> None:
         group = self._root / hierarchy / self.name
-        # Its parent must be there: on a machine without cgroups nothing is to be made.
+        # The parent must exist, because on a machine without cgroups no directory should be made.
         group.mkdir(exist_ok=True)
         for file, value in values.items():
-            # Opened as it is: cgroupfs refuses to create files, with another error.
+            # Without O_CREAT, because cgroupfs would refuse that with another error.
             with (group / file).open("r+") as opened:
                 opened.write(str(value))
 

@@ -1,8 +1,8 @@
-"""The DNS servers of RUN steps, where BuildKit's own choice would be a wrong one.
+"""The DNS servers of RUN steps, if BuildKit's default would be wrong.
 
-BuildKit removes servers on the loopback interface from what a step sees. Where none is left, it
-puts Google's there (executor/oci/resolvconf.go): internal names are not found, and lookups leave
-the network.
+BuildKit removes servers on the loopback interface from a step's resolv.conf. If none is left, it
+uses Google's (executor/oci/resolvconf.go). Then internal names are not found, and queries leave the
+network.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ logger = structlog.get_logger(__name__)
 
 _RESOLV_CONF: Final = "etc/resolv.conf"
 _SYSTEMD: Final = "run/systemd/resolve/resolv.conf"
-"""The servers that systemd-resolved asks itself."""
+"""The file with the servers that systemd-resolved asks."""
 
 
 def step_nameservers(network: Network, root: Path = Path("/")) -> Sequence[str]:
-    """The DNS servers to name in buildkitd.toml; empty: BuildKit's own choice is right.
+    """The DNS servers to set in buildkitd.toml; empty: BuildKit's default is correct.
 
     Args:
-        network: what RUN steps reach.
-        root: where `/` is.
+        network: of RUN steps.
+        root: the directory to use as `/`.
     """
     if network is Network.SLIRP4NETNS:
-        # rootlesskit gives BuildKit a resolv.conf with slirp4netns's own server.
+        # rootlesskit gives BuildKit a resolv.conf with slirp4netns's server.
         return ()
     servers = _nameservers(root / _RESOLV_CONF)
     elsewhere = [server for server in servers if not _is_loopback(server)]
@@ -46,8 +46,8 @@ def step_nameservers(network: Network, root: Path = Path("/")) -> Sequence[str]:
     if servers and upstream:
         return upstream
     logger.warning(
-        "RUN steps ask public DNS servers (8.8.8.8), because they cannot reach one of this host's: "
-        "name servers in run_dns",
+        "RUN steps ask public DNS servers (8.8.8.8), because they cannot reach this host's: "
+        "set run_dns",
         resolv_conf=servers,
     )
     return ()

@@ -1,8 +1,8 @@
-"""What a machine lacks for a BuildKit of our own, told from files and programs without changing it.
+"""Find out what a machine lacks to run its own BuildKit, without changing the machine.
 
-Each check is a question to a `Machine`, so that a test can make one up: `/proc`, `/sys` and `/etc`
-below another root, and programs that answer as told. Whether a build runs in the end is settled by
-running one; these say why it does not, and what would run better.
+Each check reads a `Machine`, so that a test can provide one: `/proc`, `/sys` and `/etc` below
+another root, and programs with given answers. Only a build shows whether builds run. These checks
+say why it does not run, and what would run better.
 """
 
 import os
@@ -19,35 +19,35 @@ from function_builder.engine.errors import EngineError, ToolMissing
 from function_builder.engine.tools import PLUGIN_DIRECTORIES
 
 _NEEDED_IDS = 65536
-"""Images name users up to 65534, `nobody`."""
+"""User IDs that images need: up to 65534, `nobody`."""
 
 _USERNS_OVERLAY = (5, 11)
-"""Linux from which a user namespace's root may mount overlay."""
+"""The first Linux that lets root of a user namespace mount overlay."""
 
 _LITTLE_DISK = 2 * 10**9
 _FULL_DISK = 0.05
-"""The part below which `/ready` answers 503."""
+"""The free part of the disk below which `/ready` answers 503."""
 
 
 class Level(StrEnum):
-    """How much a finding matters."""
+    """The severity of a finding."""
 
     OK = "ok"
     NOTE = "note"
-    """Builds run; something is slower, or will not be had."""
+    """Builds run, but something is slower or missing."""
     LACK = "LACK"
-    """No build can run."""
+    """Builds cannot run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        subject: what was looked at.
-        level: how much it matters.
-        found: what is there, or what is not.
-        remedy: the line that mends it; empty where nothing is to be mended.
+        subject: of the check.
+        level: its severity.
+        found: the state of the machine.
+        remedy: the command that fixes it; empty if nothing must be fixed.
     """
 
     subject: str
@@ -61,11 +61,11 @@ class Machine:
     """The machine as a user sees it.
 
     Attributes:
-        user: the name of the user that BuildKit is to run as.
-        uid: that user's id.
+        user: the name of BuildKit's user.
+        uid: that user's ID.
         find: finds a program, or raises ToolMissing.
-        run: runs a command; None if it fails, else what it says.
-        root: where `/` is.
+        run: runs a command; its output, or None if it fails.
+        root: the directory to use as `/`.
     """
 
     user: str
@@ -75,7 +75,7 @@ class Machine:
     root: Path = Path("/")
 
     def text(self, path: str) -> str | None:
-        """A file's text without the white space around; None if it cannot be read."""
+        """A file's text without surrounding white space; None if it cannot be read."""
         try:
             return (self.root / path).read_text(errors="replace").strip()
         except OSError:
@@ -83,7 +83,7 @@ class Machine:
 
 
 def examine(machine: Machine) -> Iterator[Finding]:
-    """Everything that a build on this machine hangs on, programs first."""
+    """All checks, programs first."""
     yield from _programs(machine)
     if machine.uid != 0:
         yield from _user_namespaces(machine)
@@ -123,7 +123,7 @@ def _program(machine: Machine, name: str, missing: Level, why: str = "") -> Find
 
 
 def _id_mapper(name: str, path: Path) -> Finding:
-    """Whether it may write the maps: by its mode, or by a capability of its file."""
+    """Whether a program may write ID maps: by its set-uid bit, or by a file capability."""
     if path.stat().st_mode & stat.S_ISUID or _has_capability(path):
         return Finding(name, Level.OK, str(path))
     return Finding(name, Level.LACK, f"{path} is not setuid root", f"chmod u+s {path}")
@@ -137,7 +137,7 @@ def _has_capability(path: Path) -> bool:
 
 
 def _bridge(machine: Machine) -> Finding:
-    """What gives root's RUN steps a network of their own."""
+    """The programs that give root's RUN steps their own network."""
     for directory in PLUGIN_DIRECTORIES:
         if (machine.root / directory[1:] / "bridge").exists():
             return _program(machine, "iptables", Level.NOTE, " (only run_network=bridge needs it)")
@@ -158,7 +158,7 @@ def _user_namespaces(machine: Machine) -> Iterator[Finding]:
             yield Finding("user namespaces", Level.LACK, f"forbidden: {name} is {forbids}", remedy)
             return
     if machine.run(["unshare", "--user", "--map-root-user", "--mount", "true"]) is not None:
-        yield Finding("user namespaces", Level.OK, "this user may make them")
+        yield Finding("user namespaces", Level.OK, "this user may create them")
         return
     name = "kernel.apparmor_restrict_unprivileged_userns"
     if machine.text(_sysctl(name)) == "1":
@@ -167,7 +167,7 @@ def _user_namespaces(machine: Machine) -> Iterator[Finding]:
         yield Finding(
             "user namespaces",
             Level.LACK,
-            "refused: in a container its seccomp or AppArmor profile does that",
+            "refused: in a container, by its seccomp or AppArmor profile",
             "run the container with --security-opt seccomp=unconfined --security-opt"
             " apparmor=unconfined",
         )
@@ -178,7 +178,7 @@ def _sysctl(name: str) -> str:
 
 
 def _apparmor(machine: Machine, sysctl: str) -> Finding:
-    """Ubuntu's restriction lets only programs with a profile that says so have capabilities."""
+    """Ubuntu's restriction, by which only programs with a suitable profile have capabilities."""
     try:
         rootlesskit = machine.find("rootlesskit")
     except ToolMissing:
@@ -224,7 +224,7 @@ def _id_ranges(text: str) -> list[tuple[str, int, int]]:
 
 
 def _overlay(machine: Machine) -> Finding:
-    """BuildKit copies whole trees where neither kind of overlay can be mounted."""
+    """Whether an overlay can be mounted; without one, BuildKit copies whole trees."""
     listed = "\toverlay" in (machine.text("proc/filesystems") or "")
     loadable = machine.run(["modprobe", "--dry-run", "overlay"]) is not None
     if not (listed or loadable):
@@ -234,7 +234,7 @@ def _overlay(machine: Machine) -> Finding:
     version = tuple(int(number) for number in re.findall(r"\d+", release)[:2])
     if machine.uid == 0 or version >= _USERNS_OVERLAY:
         return Finding("overlay", Level.OK, "the kernel's")
-    old = f"Linux {release} mounts none for ordinary users"
+    old = f"Linux {release} does not mount it without root"
     try:
         path = machine.find("fuse-overlayfs")
     except ToolMissing:
@@ -252,7 +252,7 @@ def _cgroups(machine: Machine) -> Finding:
         if " cgroup" not in (machine.text("proc/self/mounts") or ""):
             level = Level.NOTE if machine.uid else Level.LACK
             remedy = "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
-            return Finding("cgroups", level, "not mounted: runc cannot count a step", remedy)
+            return Finding("cgroups", level, "not mounted: runc cannot measure a step", remedy)
         return Finding("cgroups", Level.OK, "version 1")
     if machine.uid == 0:
         return Finding("cgroups", Level.OK, "version 2")
@@ -262,13 +262,13 @@ def _cgroups(machine: Machine) -> Finding:
     return Finding(
         "cgroups",
         Level.NOTE,
-        "version 2, not delegated to this user: a step's memory and time are not counted apart",
+        "version 2, not delegated to this user: a step's memory and time are not measured",
         "systemd-run --user --scope --property=Delegate=yes function-builder serve",
     )
 
 
 def address(subject: str, where: str, remedy: str) -> Finding:
-    """Whether `where`, a `host:port`, can be listened on."""
+    """Whether the address `where` (`host:port`) is free."""
     try:
         ensure_free(where)
     except ValueError as error:
@@ -279,7 +279,7 @@ def address(subject: str, where: str, remedy: str) -> Finding:
 
 
 def disk(subject: str, directory: Path, remedy: str) -> Finding:
-    """Whether there is room in `directory`, or where it will be made."""
+    """The free space in `directory`, or in its nearest existing parent."""
     while not directory.exists():
         directory = directory.parent
     room = os.statvfs(directory)

@@ -1,21 +1,21 @@
-"""What can go wrong with the programs that the engine runs.
+"""The errors of the programs that the engine runs.
 
 EngineError
 ├── ToolMissing      a program is not installed
-├── AddressTaken     something else listens there
-├── RootlessRefused  this machine does not let an ordinary user run BuildKit
-└── StartFailed      a program ended, or stayed silent, instead of getting ready
+├── AddressTaken     another program listens there
+├── RootlessRefused  this machine does not let a user without root run BuildKit
+└── StartFailed      a program ended, or did not answer
 
-Each one's text is a single line that says what to do, fit to be a command's last line.
+Each text is a single line that says what to do, and can be the last line of a command.
 """
 
 
 class EngineError(Exception):
-    """A program of the engine cannot run; the text says why and what helps."""
+    """A program of the engine cannot run; the text says why, and what to do."""
 
 
 class ToolMissing(EngineError):
-    """A program is neither on PATH nor in the tools cache."""
+    """A program is neither on PATH nor in the cache of tools."""
 
 
 class AddressTaken(EngineError):
@@ -27,7 +27,7 @@ class AddressTaken(EngineError):
 
 
 class RootlessRefused(EngineError):
-    """User namespaces, the maps they need, or a network are refused to this user."""
+    """This user may not use user namespaces, their ID maps, or a network."""
 
 
 class StartFailed(EngineError):

@@ -1,7 +1,7 @@
-"""The namespaces that a buildkitd of ours runs in.
+"""The namespaces of our buildkitd.
 
-With a PID namespace of its own all that it started, containers included, ends with its first
-process, even when we are killed; and RUN steps cannot see it, let alone signal it.
+With its own PID namespace, all its processes, including containers, end with its first process,
+even if the builder is killed. RUN steps can neither see nor signal buildkitd.
 """
 
 import asyncio
@@ -20,31 +20,31 @@ logger = structlog.get_logger(__name__)
 
 
 class Network(StrEnum):
-    """What RUN steps reach over the network."""
+    """The network of RUN steps."""
 
     HOST = "host"
-    """All that the host does, its loopback interface included."""
+    """The host's network, including its loopback interface."""
     BRIDGE = "bridge"
-    """All but the loopback interface; root's BuildKit sets it up for each step, by CNI."""
+    """Without the host's loopback interface; root's BuildKit sets it up for each step with CNI."""
     SLIRP4NETNS = "slirp4netns"
-    """The same for an ordinary user's BuildKit, which itself is in that network too."""
+    """The same without root; BuildKit itself is in this network too."""
 
 
 _BY_ROOTLESSKIT = {
     Network.HOST: ("--net=host",),
-    # The size of a packet is what its throughput hangs on (rootlesskit's docs/network.md).
+    # The throughput depends on the packet size (rootlesskit's docs/network.md).
     Network.SLIRP4NETNS: ("--net=slirp4netns", "--disable-host-loopback", "--mtu=65520"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Namespaces:
-    """How to enter them.
+    """The command that enters the namespaces.
 
     Attributes:
         argv: the command that runs another one in them.
-        own_processes: a PID namespace and its /proc are among them.
-        passes_signals: the command passes a signal on to the other one.
+        own_processes: whether they include a PID namespace with its /proc.
+        passes_signals: whether the command forwards signals to the other one.
     """
 
     argv: Sequence[str]
@@ -53,23 +53,23 @@ class Namespaces:
 
 
 def for_root() -> Namespaces:
-    """Those that root enters by `unshare`.
+    """The namespaces for root, with `unshare`.
 
     Raises:
-        ToolMissing: there is no unshare.
+        ToolMissing: unshare is not installed.
     """
-    # /proc is mounted again because buildkitd and runc look themselves up in it by process id.
+    # /proc is mounted again, because buildkitd and runc look up their own process IDs in it.
     enter = ("--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--")
     argv = (str(find_tool("unshare")), *enter)
     return Namespaces(argv, own_processes=True, passes_signals=False)
 
 
 async def for_ordinary_user(state: Path, network: Network = Network.HOST) -> Namespaces:
-    """Those that an ordinary user enters by rootlesskit, which keeps its own files in `state`.
+    """The namespaces without root, with rootlesskit, whose files are in `state`.
 
     Raises:
         ToolMissing: rootlesskit, newuidmap or slirp4netns is not installed.
-        RootlessRefused: user namespaces are forbidden, or no ids are set aside for the user.
+        RootlessRefused: user namespaces are forbidden, or the user has no ID range.
     """
     find_tool("newuidmap")
     rootlesskit = str(find_tool("rootlesskit"))
@@ -82,7 +82,7 @@ async def for_ordinary_user(state: Path, network: Network = Network.HOST) -> Nam
     if network is Network.SLIRP4NETNS:
         find_tool("slirp4netns")
     enter = [*_BY_ROOTLESSKIT[network], "--copy-up=/etc", "--copy-up=/run"]
-    # A container's masked /proc keeps even root of a user namespace from mounting another.
+    # With a masked /proc in a container, root of a user namespace cannot mount another one.
     own_processes = not await _complaint(rootlesskit, *enter, "--pidns", "true")
     if own_processes:
         enter.append("--pidns")
@@ -98,7 +98,7 @@ async def for_ordinary_user(state: Path, network: Network = Network.HOST) -> Nam
 
 
 async def _complaint(*argv: str) -> str:
-    """Run a command; its last line of output if it failed, else nothing."""
+    """Run a command; return its last line of output if it failed, else an empty string."""
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,

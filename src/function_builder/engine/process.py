@@ -1,8 +1,8 @@
-"""A program that is started, watched, started again when it dies, and never left behind.
+"""A supervised program: it is restarted when it dies, and always ends with this process.
 
-Three things end it: `stop()`; the death of this process, by whatever signal (the kernel's
-parent-death signal, set by `setpriv`); and, for a program run in a PID namespace of its own,
-the kernel then ends all that it had started.
+`stop()` ends it. If this process dies, even by SIGKILL, the kernel kills it (the parent-death
+signal, set by `setpriv`). If it has its own PID namespace, the kernel then also kills all processes
+that it started.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from function_builder.engine.tools import find_tool, search_path
 
 logger = structlog.get_logger(__name__)
 
-# What a child may know of our environment: the rest may hold secrets.
+# The environment variables for children; others may contain secrets.
 _PASSED_ON = (
     "HOME",
     "LANG",
@@ -43,26 +43,26 @@ _LONGEST_BACK_OFF = 30.0
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment that child programs get: PATH, and what is known to hold no secret."""
+    """The environment of child programs: PATH, and variables without secrets."""
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return {**kept, "PATH": search_path(), **(extra or {})}
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """How to run one program, and how to know that it is ready.
+    """One program: its command, and the check that it is ready.
 
     Attributes:
-        name: what log lines and errors call it.
+        name: in log lines and errors.
         argv: the program's absolute path and its arguments.
-        ready: tells whether it answers; asked every 20 ms until it does.
-        prepare: makes sure that nothing stands in the way; raises an EngineError that says what.
-        environment: added to `child_environment()`.
-        log: the file that takes its output, begun afresh; None: each line is one of our log.
-        start_timeout: seconds that it may take to become ready.
+        ready: whether it answers; called every 20 ms until it does.
+        prepare: called before each start; raises an EngineError if it cannot start.
+        environment: in addition to `child_environment()`.
+        log: the file for its output, which is truncated; None: each line goes to our log.
+        start_timeout: seconds until it must be ready.
         stop_timeout: seconds between SIGTERM and SIGKILL.
-        signal_group: SIGTERM goes to its process group, not to its first process alone.
-        why_died: adds to its log line, when it has died by itself, what is known of the reason.
+        signal_group: whether SIGTERM goes to its process group instead of its first process.
+        why_died: the reason for the log line when it died by itself, if it is known.
     """
 
     name: str
@@ -78,9 +78,9 @@ class Program:
 
 
 class SupervisedProcess:
-    """One running `Program`: `start()` returns when it is ready, `stop()` when it is gone.
+    """One running `Program`: `start()` returns when it is ready, `stop()` when it has ended.
 
-    When it dies by itself it is started again, at once and then ever later, up to 30 s.
+    If it dies by itself, it is restarted, at once and then after growing pauses of up to 30 s.
     """
 
     def __init__(self, program: Program) -> None:
@@ -92,7 +92,7 @@ class SupervisedProcess:
 
     @property
     def pid(self) -> int:
-        """The first process's id, which is its process group's too; it changes with a restart."""
+        """The ID of its first process and of its process group; a restart changes it."""
         if self._process is None:
             raise RuntimeError(f"{self._program.name} was not started")
         return self._process.pid
@@ -101,7 +101,7 @@ class SupervisedProcess:
         """Start the program and wait until it is ready.
 
         Raises:
-            StartFailed: it ended, or was not ready in time; it is not running then.
+            StartFailed: it ended, or was not ready in time. It does not run then.
         """
         if self._program.log is not None:
             self._program.log.write_bytes(b"")
@@ -109,7 +109,7 @@ class SupervisedProcess:
         self._watch = asyncio.create_task(watch, name=f"watch {self._program.name}")
 
     async def stop(self) -> None:
-        """End the program and what it started, within `stop_timeout` and a moment."""
+        """Stop the program and its processes, within slightly more than `stop_timeout`."""
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -183,7 +183,7 @@ class SupervisedProcess:
                 reason = str(error)
                 logger.error("program did not start", program=self._program.name, reason=reason)  # noqa: TRY400
             else:
-                logger.info("program started again", program=self._program.name)
+                logger.info("program restarted", program=self._program.name)
                 return process, back_off
 
     async def _end(self) -> None:
@@ -201,7 +201,7 @@ class SupervisedProcess:
         await self._until_told()
 
     async def _until_told(self) -> None:
-        """Wait for a dead program's last output; a process that it left behind may hold it open."""
+        """Wait for a dead program's last output, for a limited time: a child may keep it open."""
         if self._relaying is not None:
             await asyncio.wait((self._relaying,), timeout=_LAST_OUTPUT_SECONDS)
             self._relaying.cancel()
@@ -214,11 +214,11 @@ class SupervisedProcess:
     def _last_words(self) -> str:
         log = self._program.log
         lines = log.read_text(errors="replace").splitlines() if log else list(self._relay.last)
-        # What a Go program dies of it says after its name; a stack trace may follow.
+        # A Go program prints its fatal error after its name; a stack trace may follow.
         named = [line for line in lines if line.startswith(f"{self._program.name}: ")]
         said = (named or lines or ["no word"])[-1]
         said = said.removeprefix(f"{self._program.name}: ").strip()
-        return f": {said} ({f'all of it: {log}' if log else 'its output is above'})"
+        return f": {said} ({f'see {log}' if log else 'its output is above'})"
 
 
 def _describe(status: int) -> str:

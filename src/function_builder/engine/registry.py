@@ -1,4 +1,4 @@
-"""A registry of our own: distribution's, one process, its blobs in a directory."""
+"""An embedded registry: one process of distribution, with its blobs in a directory."""
 
 from pathlib import Path
 from types import TracebackType
@@ -11,12 +11,12 @@ from function_builder.engine.tools import find_tool
 
 
 class Registry:
-    """A supervised registry without authentication, over plain HTTP, for an `async with`.
+    """A supervised registry without authentication, over plain HTTP, during an `async with`.
 
     Args:
         root: the directory of its blobs.
         listen: `host:port`; a loopback address, because any client that reaches it may push.
-        log: the file that takes its output; None leaves it on our stderr.
+        log: the file for its output; None: our standard error.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Registry:
 
     @property
     def address(self) -> str:
-        """Where this machine reaches it, as `host:port`: what an image's name begins with."""
+        """Its address on this machine, `host:port`, with which names of images begin."""
         return str(HostPort.parse(self._listen).local)
 
     async def __aenter__(self) -> Self:
@@ -38,7 +38,7 @@ class Registry:
         Raises:
             AddressTaken: another program listens there.
             ToolMissing: it is not installed.
-            StartFailed: it ended, or stayed silent.
+            StartFailed: it ended, or did not answer.
         """
         ensure_free(self._listen)
         self._process = SupervisedProcess(self._program())
@@ -51,7 +51,7 @@ class Registry:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End it."""
+        """Stop it."""
         if self._process is not None:
             await self._process.stop()
 
@@ -64,7 +64,7 @@ class Registry:
             argv=(str(find_tool("registry")), "serve", str(config)),
             ready=lambda: tcp_answers(self._listen),
             prepare=lambda: None,
-            # distribution reads each key of its configuration from the environment too.
+            # distribution also reads each key of its configuration from the environment.
             environment={
                 "OTEL_TRACES_EXPORTER": "none",
                 "REGISTRY_HTTP_ADDR": self._listen,

@@ -1,4 +1,4 @@
-"""A program's output, line by line, in the form of our own log."""
+"""Relay a program's output to our log, line by line."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _OURS: Final = frozenset({"event", "level", "timestamp", "program", "msg", "time
 
 
 class Relay:
-    """Writes each line of a program's output as one log line of ours.
+    """Writes each line of a program's output as a line of our log.
 
-    A JSON object, as logrus writes it, keeps its level and its fields; anything else is text.
+    A JSON object in logrus's form keeps its level and its fields; other lines are text.
 
     Args:
-        program: its name, which each line bears.
+        program: its name, for each line.
     """
 
     def __init__(self, program: str) -> None:
         factory = structlog.get_config()["logger_factory"]
-        # Its own level decides what it tells, not ours.
+        # The program's own level decides what it logs, not ours.
         wrapper = structlog.make_filtering_bound_logger(logging.DEBUG)
         self._log = structlog.wrap_logger(factory(), wrapper_class=wrapper, program=program)
         self.last: deque[str] = deque(maxlen=_REMEMBERED_LINES)
@@ -68,7 +68,7 @@ class Relay:
 
 
 def _logrus(text: str) -> dict[str, Any]:
-    """The fields of a line that is one of logrus's; else none."""
+    """The fields of a line of logrus; empty for other lines."""
     if not text.startswith("{"):
         return {}
     try:

@@ -1,4 +1,4 @@
-"""buildkitd.toml: what the builder writes, with an operator's file laid over it.
+"""buildkitd.toml: the builder's values, merged with an operator's file.
 
 The standard library reads TOML and does not write it.
 """
@@ -32,7 +32,7 @@ _DECIDED: Final = (
     "worker.oci.cniBinaryPath",
     "worker.oci.defaultCgroupParent",
 )
-"""What the builder depends on, or what keeps one build from another: a file may not set it."""
+"""Keys that a file may not set, because the builder or the isolation of builds depends on them."""
 
 
 def read_config(path: Path) -> Table:
@@ -60,7 +60,7 @@ def _has(table: Any, names: Sequence[str]) -> bool:
 
 
 def merged(base: Table, over: Table, *, where: str = "") -> dict[str, Any]:
-    """Lay `over` on `base`: tables are merged key by key, all else is replaced, lists too.
+    """Merge `over` into `base`: tables key by key; other values, including lists, are replaced.
 
     Raises:
         EngineError: one has a table where the other has a value.
@@ -109,5 +109,5 @@ def _value(value: Any) -> str:
 
 
 def _string(text: str) -> str:
-    # JSON's escapes are TOML's too, but JSON leaves this one control character as it is.
+    # JSON's escapes are valid in TOML, but JSON does not escape this control character.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,7 +1,7 @@
-"""Where the programs that the engine runs are found.
+"""Find the programs that the engine runs.
 
-PATH comes first, then the directories that hold system programs (an ordinary user's PATH on Debian
-lacks them), then the cache that `scripts/tools` fills for every clone on this machine.
+The order is PATH, then the directories of system programs (which are not on a user's PATH on
+Debian), then the cache that `scripts/tools` fills for every clone on this machine.
 """
 
 import os
@@ -13,7 +13,7 @@ from function_builder.engine.errors import ToolMissing
 _SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin")
 
 PLUGIN_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
-"""Where CNI's documents put its plugins, and where Debian and Fedora do."""
+"""The directories of CNI's plugins in its documentation, in Debian, and in Fedora."""
 
 _SOURCES = {
     "buildkitd": "run `make setup`, or install BuildKit from https://github.com/moby/buildkit",
@@ -37,7 +37,7 @@ def tools_cache() -> Path:
 
 
 def search_path() -> str:
-    """The PATH that programs are looked up in, and that they are given themselves."""
+    """The PATH to find programs, which is also the PATH of these programs."""
     own = os.environ.get("PATH", "")
     return os.pathsep.join(filter(None, (own, *_SYSTEM_DIRECTORIES, str(tools_cache()))))
 
@@ -46,7 +46,7 @@ def find_tool(name: str) -> Path:
     """Find the program `name`.
 
     Raises:
-        ToolMissing: it is not there; the text says how to get it.
+        ToolMissing: it is not installed; the text says how to get it.
     """
     found = shutil.which(name, path=search_path())
     if found is None:
@@ -56,10 +56,10 @@ def find_tool(name: str) -> Path:
 
 
 def find_plugins() -> Path:
-    """Find the directory of CNI's plugins, of which BuildKit needs those of a bridge.
+    """Find the directory of CNI's plugins; BuildKit needs those of a bridge.
 
     Raises:
-        ToolMissing: they are not there, or iptables is not, which they run.
+        ToolMissing: they are not installed, or iptables, which they run, is not.
     """
     find_tool("iptables")
     for directory in map(Path, PLUGIN_DIRECTORIES):

@@ -1,1 +1,1 @@
-"""What a request may ask of BuildKit, and of a registry."""
+"""The checks of a request: the operator's policy, and limits of the Dockerfile."""

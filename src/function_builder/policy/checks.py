@@ -1,4 +1,4 @@
-"""What a request's tar asks for, and whether it may be built."""
+"""Read a request's tar, and check whether it may be built."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def checked(
     """Read a request's archive; may take seconds, so call it in a thread.
 
     Args:
-        reader: the tar, whose bytes are proven.
-        settings: decide what may be built.
-        key: opens build secrets; None: there is none.
+        reader: the tar, whose signature was verified.
+        settings: the operator's settings.
+        key: decrypts build secrets; None: the builder has no key.
         domain: the trust domain of the payload secret that signed the tar.
 
     Raises:
@@ -65,7 +65,7 @@ def checked(
         raise Refusal(
             400,
             f"the Dockerfile is larger than {MAX_DOCKERFILE_BYTES} bytes: "
-            "COPY what is not an instruction from files of the context",
+            "put data into files of the context, and COPY them",
         )
     dockerfile = archive.reader.read(context.dockerfile.offset, context.dockerfile.size)
     frontend = frontend_attrs(dockerfile, config.build_args, settings.allowed_frontends)

@@ -1,12 +1,12 @@
-"""How long a Dockerfile becomes when BuildKit expands its variables.
+"""Compute the length of a Dockerfile after BuildKit has expanded its variables.
 
-The expansion happens in buildkitd's own memory, before any step: `ARG A=$A$A$A…`, tenfold in each
-line, makes gigabytes of 300 bytes, and no limit of steps holds them. So the lengths are computed
-here first: lengths only, never the values.
+BuildKit expands variables in its own memory, before any step. `ARG A=$A$A$A…`, tenfold in each
+line, turns 300 bytes into gigabytes, and the limits of steps do not apply. So this module computes
+the lengths before the build, without the values.
 
-The lengths are upper bounds. Each line may begin an instruction, also in a heredoc; both escape
-characters are tried; stages share one set of variables, and a variable keeps the greatest length
-that it was given. So a construct that BuildKit reads otherwise can only make a length greater. An
+The lengths are upper bounds. Each line may begin an instruction, also in a heredoc. Both escape
+characters are tried. Stages share one set of variables, and a variable keeps the greatest length
+that it had. So if BuildKit reads a construct differently, the length here is only greater. An
 ordinary Dockerfile stays far below the limits.
 
 Sources: BuildKit, `frontend/dockerfile/shell/lex.go`, `parser/parser.go`, `parser/line_parsers.go`
@@ -25,19 +25,19 @@ from function_builder.contract.errors import Refusal
 from function_builder.policy.words import DEEPEST, Stopped, TooDeep, Word
 
 MAX_VALUE: Final = 128 << 10
-"""Characters of one variable: Linux passes no longer one to a program (MAX_ARG_STRLEN)."""
+"""The most characters of one variable: Linux's limit for programs (MAX_ARG_STRLEN)."""
 
 MAX_INSTRUCTION: Final = 1 << 20
-"""Characters of any other instruction."""
+"""The most characters of any other instruction."""
 
 MAX_TOTAL: Final = 32 << 20
-"""Characters of all instructions, and of the variables that each RUN step is given."""
+"""The most characters of all instructions, with the variables of each RUN step."""
 
 _INHERITED: Final = 128
-"""What a variable is taken to have at least: the base image may set it, and is not known."""
+"""The assumed least length of a variable, because the unknown base image may set it."""
 
 _EACH: Final = 64
-"""What each instruction and each line counts beside its length."""
+"""Characters that each instruction and each line count in addition to their length."""
 
 _INSTRUCTIONS: Final = frozenset(
     [
@@ -49,7 +49,7 @@ _INSTRUCTIONS: Final = frozenset(
 _SPACES: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
-"""Go's unicode.IsSpace; Python's spaces are more."""
+"""White space as in Go's unicode.IsSpace; Python has more."""
 _HEAD: Final = re.compile(r"[\t\v\f\r ]+")
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -64,7 +64,7 @@ def refuse_expansion(
     Args:
         dockerfile: its bytes.
         build_args: the request's.
-        platforms: the request's: BuildKit expands all once for each.
+        platforms: the request's; BuildKit expands all variables once for each.
 
     Raises:
         Refusal: 400.
@@ -78,7 +78,7 @@ def refuse_expansion(
 
 
 class _Expansion:
-    """The lengths of one Dockerfile, read with one escape character."""
+    """The lengths of one Dockerfile with one escape character."""
 
     def __init__(self, build_args: Mapping[str, str], escape: str, copies: int) -> None:
         self._build_args = build_args
@@ -86,7 +86,7 @@ class _Expansion:
         self._copies = copies
         self._lengths: dict[str, int] = {}
         self._environment = 0
-        # What a name that is itself made of variables has set: it may be any.
+        # The length set for a name that contains variables, which may be any name.
         self._any = _INHERITED
         self._total = 0
         self._triggers: list[tuple[int, str, str]] = []
@@ -112,15 +112,15 @@ class _Expansion:
                 self._expand(number, head, text)
             if head in ("add", "copy") and "<<" in text:
                 self._count(number, head, self._heredocs(lines, number, text))
-        # Images that are built on this one would run them.
+        # Images that are built from this one would run them.
         self._trigger()
 
     def _instruction(self, lines: Sequence[str], number: int, line: str) -> tuple[str, str]:
-        """The instruction that begins at a line, with the lines that continue it."""
+        """The instruction that begins at a line, with its continuation lines."""
         head, text = _split(line)
         if not (line.endswith(self._escape) and self._continuation.search(line)):
             return head, text
-        # A line may end in the middle of the word.
+        # A line may end inside the word.
         begun = "" if text else head[:-1]
         if head not in _INSTRUCTIONS and not any(name.startswith(begun) for name in _INSTRUCTIONS):
             return "", ""
@@ -142,12 +142,12 @@ class _Expansion:
             yield line[: found.start()]
 
     def _heredocs(self, lines: Sequence[str], number: int, text: str) -> int:
-        """The length of the files that an instruction has in the lines below it."""
+        """The length of an instruction's heredocs."""
         length = 0
         below = number + 1
         for found in _HEREDOC.finditer(text):
             begin = below
-            # A word of another form may end anywhere: then all that follows counts.
+            # A delimiter of another form may end anywhere, so all following lines count.
             while below < len(lines) and not (found[3] and lines[below].strip("\t\r") == found[2]):
                 below += 1
             if not (found[1] and found[3] and below < len(lines)):
@@ -201,7 +201,7 @@ class _Expansion:
         self._environment += self._lengths[name] - before
 
     def _count(self, number: int, head: str, length: int) -> None:
-        # Without variables an instruction is no longer than the Dockerfile, which has a limit.
+        # Without variables, an instruction is not longer than the Dockerfile, which has a limit.
         if length > MAX_INSTRUCTION and head not in ("env", "arg"):
             raise _refusal(number, f"{head.upper()} becomes", MAX_INSTRUCTION)
         self._add(number, length)
@@ -218,7 +218,7 @@ class _Expansion:
         try:
             return word.length()
         except Stopped:
-            # BuildKit has then expanded what comes before.
+            # BuildKit has expanded the text before it at this point.
             return len(text) + word.expanded
         except TooDeep:
             raise Refusal(
@@ -232,7 +232,7 @@ class _Expansion:
 
 
 def _split(line: str) -> tuple[str, str]:
-    """An instruction's name, in lower case, and what follows it."""
+    """An instruction's name, in lower case, and its arguments."""
     head, *rest = _HEAD.split(line, maxsplit=1)
     return head.lower(), rest[0] if rest else ""
 

@@ -1,7 +1,7 @@
-"""Which repositories a build must not push to, because they stand in for those of another registry.
+"""Refuse pushes to repositories that mirror another registry.
 
-BuildKit asks a mirror for an image before the registry that the image is named after. So what is
-pushed to the mirror becomes the base image, or the frontend, of all who name that image.
+BuildKit asks a mirror for an image before the registry in the image's name. So an image pushed to
+the mirror would become the base image, or the frontend, of all builds that name this image.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ Mirrors = Sequence[tuple[str, str]]
 """Registries, and the mirrors that BuildKit asks before them: `host:port`, or with a path."""
 
 _SHARED: Final = {"docker.io": ("library/", "docker/"), "ghcr.io": ("openfaas/",)}
-"""What nearly every Dockerfile is made from: these belong to no client of a builder."""
+"""Names of common base images, which do not belong to a client of a builder."""
 
 _LOOPBACK: Final = re.compile(r"(?:localhost|127(?:\.\d+){3}|0\.0\.0\.0|\[::1?\])(?=:|$)")
 
 
 def refuse_mirror(image: str, mirrors: Mirrors, frontends: Sequence[str]) -> None:
-    """Refuse to push where a mirror has the images of another registry.
+    """Refuse a push to a mirror's copy of another registry's image.
 
-    A mirror with a path has them below it. Without one its repositories may be a client's own too,
-    so that only those are refused that are known to be another registry's.
+    A mirror with a path has its copies below the path. Without a path, its repositories may also be
+    a client's own, so only known names of the other registry are refused.
 
     Args:
         image: the reference to push, with a registry or without.
-        mirrors: what is asked before which registry.
-        frontends: repositories whose images BuildKit runs, in full.
+        mirrors: each registry's mirrors.
+        frontends: full names of repositories whose images BuildKit runs.
 
     Raises:
         Refusal: 400.
@@ -49,7 +49,7 @@ def refuse_mirror(image: str, mirrors: Mirrors, frontends: Sequence[str]) -> Non
 
 
 def _reserved(registry: str, mirror: str, frontends: Sequence[str]) -> Iterator[str]:
-    """The beginnings of the names that are the mirrored registry's."""
+    """The prefixes of the mirrored registry's names."""
     place = _same(mirror.rstrip("/"))
     if "/" in place:
         yield f"{place}/"
@@ -62,5 +62,5 @@ def _reserved(registry: str, mirror: str, frontends: Sequence[str]) -> Iterator[
 
 
 def _same(name: str) -> str:
-    """A repository, its registry in one spelling if it is on the loopback interface."""
+    """A repository, with one spelling for a registry on the loopback interface."""
     return _LOOPBACK.sub("localhost", name.lower(), count=1)

@@ -1,8 +1,8 @@
-"""What a request may name beyond its own files, as the operator's settings have it.
+"""The operator's policy: the caches and images that a request may name.
 
-A cache's content is believed by BuildKit: a step that is found there is not run, and a BuildKit
-keeps for all its builds what one has found (`solver/combinedcache.go`). So a request may name the
-caches alone that the operator trusts as the builder's own.
+BuildKit trusts a cache's content: it does not run a step that it finds there, and uses that result
+for all its builds (`solver/combinedcache.go`). So a request may only name caches that the operator
+trusts like the builder's own.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from function_builder.contract.references import full_repository
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What requests may name.
+    """The names that requests may use.
 
     Attributes:
-        caches: repositories, or what lies below them, that `cacheFrom` and `cacheTo` may name.
-        context_images: those that named contexts may be.
-        frontends: the frontends' repositories: a named context must not take their place.
-        kept_caches: the repository below which the builder keeps functions' own caches.
-        sbom_generator: the image that makes SBOMs; empty: none.
+        caches: repositories, with those below them, that `cacheFrom` and `cacheTo` may name.
+        context_images: the same for images of named contexts.
+        frontends: the frontends' repositories, which a named context must not replace.
+        kept_caches: the repository below which the builder stores functions' own caches.
+        sbom_generator: the image that makes SBOMs; empty: SBOMs are refused.
         environment: the builder's own, whose proxies become build arguments.
     """
 
@@ -38,10 +38,10 @@ class Policy:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, config: BuildConfig) -> None:
-        """Refuse what is not allowed.
+        """Check a request's names.
 
         Raises:
-            Refusal: 400, naming it and the setting.
+            Refusal: 400: a name is not allowed; the text has it and the setting.
         """
         for name, caches in (("cacheFrom", config.cache_from), ("cacheTo", config.cache_to)):
             for cache in caches:
@@ -71,7 +71,7 @@ class Policy:
             )
 
     def _check_context(self, name: str, source: str) -> None:
-        # BuildKit looks among the named contexts for the image of a `# syntax=` line too.
+        # BuildKit also looks up the image of a `# syntax=` line among the named contexts.
         if full_repository(name) in map(full_repository, self.frontends):
             raise Refusal(400, f"contexts: {shown(name)} cannot be replaced: it reads Dockerfiles")
         if not source.startswith(IMAGE_CONTEXT):
@@ -86,7 +86,7 @@ class Policy:
 
 
 def _matches(reference: str, allowed: Sequence[str]) -> bool:
-    """Whether a reference's repository is one of those, or lies below one; `*` is every one."""
+    """Whether a reference's repository is one of these, or below one; `*` allows all."""
     repository = full_repository(reference)
     for name in allowed:
         place = _place(name)
@@ -96,7 +96,7 @@ def _matches(reference: str, allowed: Sequence[str]) -> bool:
 
 
 def _place(name: str) -> str:
-    """A repository in full, or a registry's host as it is."""
+    """A full repository name, or a registry's host unchanged."""
     host = "/" not in name and (":" in name or "." in name or name == "localhost")
     return name.lower() if host else full_repository(name.rstrip("/"))
 

@@ -1,9 +1,9 @@
-"""Which sources BuildKit must not read for a build: its own machine's, and metadata services.
+"""Sources that BuildKit must not read for a build: its own machine, and metadata services.
 
-BuildKit fetches `ADD` of a URL or a git repository itself, from its own network and not from that
-of RUN steps. So these expressions go with each solve, and BuildKit denies what they match. They
-see the address as a Dockerfile writes it: a name that resolves to such an address, a redirect and a
-submodule pass. docs/network.md says what holds those.
+BuildKit fetches `ADD` of a URL or a git repository itself, from its own network instead of that of
+RUN steps. So each solve has these expressions, and BuildKit denies matching sources. It only
+matches the address in the Dockerfile: a name that resolves to such an address, a redirect and a
+submodule are not denied. docs/network.md says how to prevent those.
 
 The syntax is RE2's. Source: BuildKit, `sourcepolicy/matcher.go`; the identifiers are those of
 `client/llb/source.go`.
@@ -30,7 +30,7 @@ _LOOPBACK: Final = (
     r"(?:127|0)\.\d+\.\d+\.\d+",
     r"(?:[^/?#@]*\.)?localhost",
     r"localhost\.localdomain|localhost6?|ip6-localhost|ip6-loopback",
-    # Each spelling of ::1, of :: and of what holds an address of IPv4.
+    # Each spelling of ::1, of :: and of addresses that contain an IPv4 address.
     r"\[(?:0|::|64:ff9b:)[^\]]*\]",
     r"\[[^\]]*[.%][^\]]*\]",
 )
@@ -39,7 +39,7 @@ _UNUSUAL: Final = (
     r"(?:(?:0x[0-9a-f]*|\d+)\.)*0x[0-9a-f]*(?:\.(?:0x[0-9a-f]*|\d+))*",
     r"\d+(?:\.\d+){0,2}",
     r"(?:\d+\.)*0\d+(?:\.\d+)*",
-    # Go's HTTP client makes digits and dots of what looks like them.
+    # Go's HTTP client converts characters that look like digits and dots.
     r"[^/?#@]*[^\x00-\x7f][^/?#@]*",
 )
 _USER: Final = r"(?:[^/?#]*@)?"

@@ -1,6 +1,6 @@
-"""The length of a word of a Dockerfile after BuildKit has expanded the variables in it.
+"""Compute the length of a Dockerfile's word after BuildKit has expanded its variables.
 
-The values are not known, only their lengths. The result is an upper bound.
+Only the lengths of the values are known. The result is an upper bound.
 Source: BuildKit, `frontend/dockerfile/shell/lex.go`.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 DEEPEST: Final = 50
-"""`${A:-${B:-…}}` in one another."""
+"""The most nested substitutions, such as `${A:-${B:-…}}`."""
 
 _ENOUGH: Final = 32 << 20
-"""Characters after which no more is read: it is too long then, whatever follows."""
+"""The length at which reading stops, because the word is already too long."""
 
 _ENDLESS: Final = 1 << 40
-"""Where lengths end: they would grow with the number of lines otherwise."""
+"""The largest length; without it, lengths would grow with the number of lines."""
 
 _SPECIAL_NAMES: Final = "@*#?-$!"
 
@@ -26,15 +26,15 @@ Value: TypeAlias = Callable[[str], int]
 
 
 class Stopped(Exception):
-    """BuildKit would read no further: a quote or a brace has no end. Or it is too long already."""
+    """BuildKit would stop here, because a quote or a brace has no end; or the word is too long."""
 
 
 class TooDeep(Exception):
-    """More substitutions in one another than are followed."""
+    """There are more nested substitutions than allowed."""
 
 
 class Word:
-    """BuildKit's lexer of one word, which gives its length.
+    """BuildKit's lexer of one word, which computes its length.
 
     Args:
         text: the word.
@@ -43,7 +43,7 @@ class Word:
         quotes: whether quotes have a meaning.
 
     Attributes:
-        expanded: the length of what was expanded so far.
+        expanded: the length so far.
     """
 
     def __init__(self, text: str, escape: str, value: Value, *, quotes: bool) -> None:
@@ -65,7 +65,7 @@ class Word:
         return self._until("")
 
     def _until(self, stop: str) -> int:
-        """The length up to a character, which is read too; without one, up to the end."""
+        """The length up to and including a character; without one, up to the end."""
         text, length = self._text, 0
         special = re.compile(f"[{re.escape(stop + self._escape)}$'\"]")
         while found := special.search(text, self._at):
@@ -109,7 +109,7 @@ class Word:
         raise Stopped
 
     def _dollar(self) -> int:
-        """What `$name`, `${name}` or a substitution becomes; the `$` is read."""
+        """The length of `$name`, `${name}` or a substitution, after its `$`."""
         if self._peek() != "{":
             name = self._name()
             return self._expanded(1 + len(name) + (self._value(name) if name else 0))
@@ -120,7 +120,7 @@ class Word:
         if self._depth > DEEPEST:
             raise TooDeep
         name = self._name()
-        # What has no value may stay as it is.
+        # A variable without a value may stay unexpanded.
         length = len(name) + 3 + self._substitution(self._value(name))
         self._depth -= 1
         return self._expanded(min(length, _ENDLESS))
@@ -142,8 +142,8 @@ class Word:
             self._at += each
             pattern = self._until("/")
             replacement = self._until("}")
-            # An empty pattern matches before and after each character. In what stands for a match
-            # `$0` is the match; all matches together are no longer than the value.
+            # An empty pattern matches before and after each character. In the replacement, `$0` is
+            # # the match; all matches together are not longer than the value.
             most = (value + 1) * replacement + value * replacement // 2 if each else replacement
             return value + pattern + most
         if kind and kind in "+-?#%":

@@ -1,7 +1,7 @@
-"""Credential helpers: programs that Docker's configuration names, asked for one registry at a time.
+"""Credential helpers: programs in Docker's configuration that return a registry's credentials.
 
-Source: github.com/docker/docker-credential-helpers, whose protocol is `NAME get`, the registry on
-standard input, and JSON or a reason on standard output.
+Source: github.com/docker/docker-credential-helpers. The protocol is `NAME get`, with the registry
+on standard input, and JSON or an error on standard output.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from function_builder.registries.docker_config import ConfigError
 _log = structlog.get_logger(__name__)
 
 HELPER_SECONDS: Final = 30.0
-"""How long a helper may take; it may have to ask a cloud for a token."""
+"""Seconds that a helper may take, because it may request a token from a cloud."""
 
 MAX_PROCESSES: Final = 8
-"""Helpers that run at a time, for all builds: a Dockerfile can name a hundred registries."""
+"""The most helpers at a time for all builds: a Dockerfile can name a hundred registries."""
 
 _TOKEN_USER: Final = "<token>"  # noqa: S105 (the helpers' mark of an identity token)
 _NOT_FOUND: Final = b"credentials not found"
@@ -33,16 +33,16 @@ _SHOWN: Final = 1000
 
 
 class CredentialHelpers:
-    """Asks helpers, a bounded number at a time."""
+    """Asks helpers, a limited number at a time."""
 
     def __init__(self) -> None:
         self._turns = asyncio.Semaphore(MAX_PROCESSES)
 
     async def ask(self, name: str, server: str) -> Credentials | None:
-        """The credentials that the helper NAME has for a registry; None: none.
+        """A helper's credentials for a registry; None if it has none.
 
         Raises:
-            ConfigError: it cannot be asked, or fails. What it said is in the log alone.
+            ConfigError: it cannot be started, or fails. Its output is only logged.
         """
         program = f"docker-credential-{name}"
         async with self._turns:
@@ -56,7 +56,7 @@ class CredentialHelpers:
                 program=program,
                 registry=server,
                 status=status,
-                # Not what looks like credentials, however the helper has ended.
+                # Output that looks like credentials is not logged, whatever the exit code is.
                 output="" if b'"Secret"' in output else _words(output),
                 stderr=words,
             )
@@ -64,7 +64,9 @@ class CredentialHelpers:
                 return None
             raise ConfigError(f"{program} failed with status {status}")
         if words:
-            _log.info("a credential helper said", program=program, registry=server, stderr=words)
+            _log.info(
+                "output of a credential helper", program=program, registry=server, stderr=words
+            )
         return _credentials(program, output)
 
 
@@ -76,7 +78,7 @@ async def _run(program: str, server: str) -> tuple[int | None, bytes, bytes]:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            # A group of its own: a script's children end with it.
+            # Its own process group, so that a script's children are killed with it.
             start_new_session=True,
         )
     except OSError as error:
@@ -91,8 +93,8 @@ async def _run(program: str, server: str) -> tuple[int | None, bytes, bytes]:
         async with asyncio.timeout(HELPER_SECONDS):
             output, said = await process.communicate(server.encode())
     except TimeoutError as error:
-        _log.warning("a credential helper gave no answer", program=program, registry=server)
-        raise ConfigError(f"{program} gave no answer within {HELPER_SECONDS:.0f} s") from error
+        _log.warning("a credential helper did not answer", program=program, registry=server)
+        raise ConfigError(f"{program} did not answer within {HELPER_SECONDS:.0f} s") from error
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
@@ -115,6 +117,6 @@ def _credentials(program: str, output: bytes) -> Credentials | None:
 
 
 def _words(output: bytes) -> str:
-    """A helper's words as one line of the log, the last of them if there are many."""
+    """A helper's output as one log line; of a long output only the end."""
     text = " ".join(output[-4 * _SHOWN :].decode("utf-8", "replace").split())
     return "".join(letter for letter in text if letter.isprintable())[-_SHOWN:]

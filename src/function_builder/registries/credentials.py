@@ -1,4 +1,4 @@
-"""Registry credentials as docker finds them, read afresh for each question.
+"""Registry credentials as docker finds them, read again for each request.
 
 First `DOCKER_AUTH_CONFIG`, then the file's credential helpers, then its `auths`.
 """
@@ -23,28 +23,28 @@ from function_builder.registries.docker_config import FILE, HUB_KEY, ConfigError
 _log = structlog.get_logger(__name__)
 
 FILES: Final = (FILE, ".dockerconfigjson", ".dockercfg")
-"""Docker's file, and the keys of Kubernetes' two types of Secret; the first one there counts."""
+"""Docker's file, and the keys of Kubernetes' two types of Secret; the first that exists is read."""
 
 HELPERS_OF_A_BUILD: Final = 2
-"""Helpers that run at a time for one build: it must not take every turn from others."""
+"""The most helpers at a time for one build, so that it cannot block other builds."""
 
 HELD_SECONDS: Final = 270.0
-"""How long a build holds a helper's answer: Google's tokens last for five minutes."""
+"""Seconds for which a build keeps a helper's answer: Google's tokens last five minutes."""
 
 _HUB: Final = "registry-1.docker.io"
 _HUB_NAMES: Final = frozenset({"docker.io", "index.docker.io", _HUB})
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,300}")
 
 Ask: TypeAlias = Callable[[str, str], Awaitable[Credentials | None]]
-"""Asks the helper of a name for a registry."""
+"""Asks a helper, by name, for a registry's credentials."""
 
 
 class RegistryCredentials:
-    """Answers BuildKit's questions for the credentials of a registry.
+    """Answers BuildKit's requests for a registry's credentials.
 
     Args:
-        directory: where `config.json` lies, or a Secret is mounted; it may be absent.
-        variable: what `DOCKER_AUTH_CONFIG` holds; one that is broken is ignored, as by docker.
+        directory: of `config.json` or a mounted Secret; it may be absent.
+        variable: the value of `DOCKER_AUTH_CONFIG`; docker ignores a broken one, and so does this.
     """
 
     def __init__(self, directory: Path, variable: str = "") -> None:
@@ -61,18 +61,18 @@ class RegistryCredentials:
         """The same for one build, which asks a helper once for each registry.
 
         Args:
-            images: what the build pushes; they choose among entries with a path.
+            images: the images that the build pushes, which choose among entries with a path.
         """
         return BuildCredentials(self, self._helpers.ask, images)
 
     async def lookup(
         self, host: str, repositories: Sequence[str] = (), *, ask: Ask | None = None
     ) -> Credentials | None:
-        """The credentials for a registry's `host[:port]`; None where none are configured.
+        """The credentials for a registry's `host[:port]`; None without configured ones.
 
         Args:
-            host: as BuildKit names it.
-            repositories: what is wanted there, for entries with a path.
+            host: BuildKit's name of the registry.
+            repositories: the requested repositories, for entries with a path.
             ask: asks a credential helper.
 
         Raises:
@@ -106,7 +106,7 @@ class RegistryCredentials:
 
 
 class BuildCredentials:
-    """One build's questions."""
+    """The credentials of one build."""
 
     def __init__(self, credentials: RegistryCredentials, ask: Ask, images: Iterable[str]) -> None:
         self._credentials = credentials
@@ -123,16 +123,16 @@ class BuildCredentials:
             self._pushed.setdefault(host, []).append(repository)
 
     async def lookup(self, host: str) -> Credentials | None:
-        """The credentials for a registry, of the entry for what the build pushes there."""
+        """The credentials for a registry, from the entry of the image that the build pushes."""
         return await self._find(host, self._pushed.get(host, []))
 
     async def lookup_scopes(self, host: str, scopes: Sequence[str]) -> Credentials | None:
-        """The credentials for a token's scopes; what is pushed comes first."""
+        """The credentials for a token's scopes; pushed repositories come first."""
         repositories = _repositories(scopes) or self._pushed.get(host, [])
         return await self._find(host, repositories)
 
     def describe_push(self, host: str, scopes: Sequence[str]) -> str:
-        """Which push has failed where there is no token for these scopes, in BuildKit's words."""
+        """BuildKit's error text for the push that failed without a token for these scopes."""
         names = ((host, repository) for repository in _repositories(scopes))
         pushed = next((self._images[name] for name in names if name in self._images), "")
         return pushed and f"failed to push {pushed}"
@@ -158,14 +158,14 @@ class BuildCredentials:
 
 
 def _repositories(scopes: Sequence[str]) -> list[str]:
-    """The repositories of scopes such as `repository:a/b:pull,push`; what is pushed comes first."""
+    """The repositories of scopes such as `repository:a/b:pull,push`; pushed ones come first."""
     parts = [scope.split(":", 1)[1].rpartition(":") for scope in scopes if ":" in scope]
     parts.sort(key=lambda part: "push" not in part[2].split(","))
     return [name for name, _, _ in parts]
 
 
 def _split(image: str) -> tuple[str, str]:
-    """A reference's registry, as BuildKit names it, and its repository."""
+    """A reference's registry, under BuildKit's name, and its repository."""
     name, _ = split_reference(image)
     first, slash, rest = name.partition("/")
     if not slash or not (first == "localhost" or "." in first or ":" in first):

@@ -1,4 +1,4 @@
-"""Docker's `config.json` and its relatives: whose entry counts for a registry, and what it holds.
+"""Read Docker's `config.json` and similar files: the entry of a registry, and its credentials.
 
 Sources: github.com/docker/cli, `cli/config/configfile` and `cli/config/credentials`; for keys with
 a path containers-auth.json(5) of containers/image; Kubernetes, Secrets of the types
@@ -17,7 +17,7 @@ from typing import Final
 from aiobuildkit import Credentials, RPCError, StatusCode
 
 BROKEN_CONFIG: Final = "the builder's registry configuration (config.json) is broken"
-"""How our own answer begins, where BuildKit asked for credentials; BuildKit hands it back."""
+"""The beginning of our error if BuildKit asks for credentials; BuildKit's error contains it."""
 
 FILE: Final = "config.json"
 HUB_KEY: Final = "https://index.docker.io/v1/"
@@ -30,10 +30,10 @@ _API_VERSION = re.compile(r"/v[12]$")
 class ConfigError(RPCError):
     """The configuration is broken.
 
-    BuildKit passes the text on to the client: it names neither a path nor a secret.
+    The client receives the text from BuildKit, so it contains neither a path nor a secret.
 
     Attributes:
-        what: what is wrong.
+        what: the fault.
     """
 
     def __init__(self, what: str, source: str = FILE) -> None:
@@ -47,10 +47,10 @@ class DockerConfig:
 
     Args:
         data: the file's bytes, or the variable's.
-        source: what to call it, where that is not `config.json`.
+        source: its name in errors, if it is not `config.json`.
 
     Raises:
-        ConfigError: it is no such document; an entry is looked at when it is wanted.
+        ConfigError: it is not such a document. Entries are checked when they are used.
     """
 
     def __init__(self, data: bytes, source: str = FILE) -> None:
@@ -64,11 +64,11 @@ class DockerConfig:
         self._store = _get(document, "credsStore")
 
     def entry(self, host: str, repositories: Sequence[str] = ()) -> Credentials | None:
-        """The credentials of the best entry that holds any.
+        """The credentials of the best entry that has any.
 
         Args:
             host: a registry's `host[:port]`.
-            repositories: what is pulled or pushed there, for keys with a path.
+            repositories: those pulled or pushed, for keys with a path.
 
         Raises:
             ConfigError: that entry is broken.
@@ -79,10 +79,10 @@ class DockerConfig:
         return None
 
     def helper(self, host: str) -> str:
-        """The name of the credential helper to ask for a registry; empty: none.
+        """The name of a registry's credential helper; empty without one.
 
         Raises:
-            ConfigError: it is no name.
+            ConfigError: the name is invalid.
         """
         own = next(_keys(self._helpers, host, (), strict=True), None)
         name = self._store if own is None else self._helpers[own]
@@ -91,7 +91,7 @@ class DockerConfig:
         if not isinstance(name, str):
             raise self._broken("a credential helper's name must be a string")
         if "/" in name:
-            raise self._broken("a credential helper's name must not hold a slash")
+            raise self._broken("a credential helper's name must not contain a slash")
         return name
 
     def _load(self, data: bytes) -> Mapping[str, object]:
@@ -119,7 +119,7 @@ class DockerConfig:
         return value
 
     def _read(self, entry: object, host: str) -> Credentials | None:
-        """What an entry holds; None if nothing."""
+        """The credentials of an entry; None without any."""
         if entry is None:
             return None
         if not isinstance(entry, dict):
@@ -160,11 +160,11 @@ def _keys(
     *,
     strict: bool = False,
 ) -> Iterator[str]:
-    """The keys that may stand for a registry, the best first.
+    """The keys that match a registry, the best first.
 
-    Keys with a path of a repository, the longest first; the exact key, which for Docker Hub is the
-    one that `docker login` writes; URLs of the host; and, unless `strict`, whatever has the host in
-    it, as docker takes it.
+    Keys with the path of a repository, the longest first; the exact key, which for Docker Hub is
+    the one that `docker login` writes; URLs of the host; and, unless `strict`, every key that
+    contains the host, as in docker.
     """
     hosts = _HUB_HOSTS if host in _HUB_HOSTS else (host,)
     plain = {key: _plain(key) for key in entries}
@@ -187,7 +187,7 @@ def _plain(key: str) -> str:
 
 
 def _get(document: Mapping[str, object], name: str) -> object:
-    """A value by its name in any case of letters, as Go reads JSON."""
+    """A value by its case-insensitive name, as Go reads JSON."""
     if name in document:
         return document[name]
     return next((document[key] for key in document if key.lower() == name.lower()), None)
@@ -199,7 +199,7 @@ def _text(entry: Mapping[str, object], name: str) -> str:
 
 
 def _is_dockercfg(document: Mapping[str, object]) -> bool:
-    """Whether it is the older form, a map of hosts without anything around it."""
+    """Whether it has the older form, which is only a map of hosts."""
     entries = document.values()
     return bool(entries) and all(
         isinstance(entry, dict) and (_text(entry, "auth") or _text(entry, "username"))

@@ -1,4 +1,4 @@
-"""HTTP to registries' token services, so that BuildKit gets tokens and not passwords."""
+"""HTTP requests to registries' token services, so that BuildKit gets tokens, not passwords."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     import httpx2
 
 ANSWER_SECONDS: Final = 10.0
-"""For one request; what is slower is left to BuildKit, which waits longer."""
+"""Seconds for one request. If it is slower, BuildKit fetches the token, and waits longer."""
 
 CONNECT_SECONDS: Final = 5.0
-"""A network policy drops packets in silence."""
+"""Seconds for a connection; a network policy drops packets without an error."""
 
 MAX_ANSWER_BYTES: Final = 1 << 20
-"""A token has some kilobytes."""
+"""The most bytes of a body; a token has some kilobytes."""
 
 _LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 
@@ -27,8 +27,8 @@ _LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 class TokenServiceHTTP:
     """Sends requests to token services, through the proxies of the environment.
 
-    The library and the authorities are loaded for the first token: they cost 0.3 s and some
-    megabytes. `SSL_CERT_FILE` and `SSL_CERT_DIR` name other authorities than the system's.
+    The HTTP library and the authorities are loaded for the first token, because they take 0.3 s and
+    some megabytes. `SSL_CERT_FILE` and `SSL_CERT_DIR` name other authorities than the system's.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class TokenServiceHTTP:
         """Make one request.
 
         Raises:
-            OSError: there was no answer.
+            OSError: the service did not answer.
         """
         if self._trust is None:
             self._trust = await asyncio.to_thread(_load)
@@ -46,7 +46,8 @@ class TokenServiceHTTP:
 
         try:
             async with asyncio.timeout(ANSWER_SECONDS), self._client(self._trust) as http:
-                # A POST holds the password: it goes to the service that the registry named alone.
+                # No redirects: a POST contains the password, and only goes to the registry's
+                # service.
                 http.follow_redirects = request.method == "GET"
                 async with http.stream(
                     request.method, request.url, headers=request.headers, content=request.body
@@ -60,7 +61,7 @@ class TokenServiceHTTP:
 
         return httpx2.AsyncClient(
             headers={"User-Agent": f"function-builder/{__version__}"},
-            # As Go does: a proxy never stands between a machine and itself.
+            # As in Go: no proxy for connections to this machine itself.
             mounts={f"all://{host}": None for host in _LOCAL_HOSTS},
             timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             verify=trust,
@@ -82,6 +83,6 @@ def _load() -> ssl.SSLContext:
     import httpx2  # noqa: F401, PLC0415 (into the cache of modules, outside the event loop)
 
     trust = ssl.create_default_context()
-    # Go, with which BuildKit would ask, takes certificates that Python 3.13 and newer do not.
+    # BuildKit, in Go, accepts certificates that Python 3.13 and newer reject.
     trust.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return trust

@@ -60,7 +60,7 @@ async def test_its_own_memory_has_a_limit_and_steps_do_not_count(
             ):
                 with pytest.raises(ConnectionLost):
                     await solve.result()
-            await until(lambda: "program started again" in [line["event"] for line in logged])
+            await until(lambda: "program restarted" in [line["event"] for line in logged])
         await is_whole(http, builder)
         step = "FROM busybox\nRUN dd if=/dev/zero of=/dev/null bs=300M count=1\n"
         body = make_tar({"Dockerfile": step}, SKIP)

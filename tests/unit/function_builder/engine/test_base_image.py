@@ -7,7 +7,7 @@ from tests.support import free_address
 
 async def test_a_registry_that_is_not_there_is_named():
     address = free_address()
-    with pytest.raises(EngineError, match=f"^registry {address} did not take library/busybox"):
+    with pytest.raises(EngineError, match=f"^registry {address} did not accept library/busybox"):
         await seed_base_image(address)
 
 

@@ -37,7 +37,7 @@ async def test_a_program_that_ends_instead_of_getting_ready_is_quoted(tmp_path):
 
     code = "import sys; print('prog: no luck\\n\\tat line 7', file=sys.stderr); sys.exit(3)"
     process = SupervisedProcess(python(code, ready=never, log=tmp_path / "log"))
-    with pytest.raises(StartFailed, match=r"^prog ended with exit code 3: no luck \(all of it: /"):
+    with pytest.raises(StartFailed, match=r"^prog ended with exit code 3: no luck \(see /"):
         await process.start()
 
 

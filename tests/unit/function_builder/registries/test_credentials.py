@@ -246,7 +246,7 @@ def is_over(pid: int) -> bool:
 async def test_a_helper_that_hangs_is_ended_with_its_children(program, monkeypatch, tmp_path):
     monkeypatch.setattr(credential_helpers, "HELPER_SECONDS", 1)
     credentials = program(f"sleep 1000 & echo $! >{tmp_path}/child; wait")
-    with pytest.raises(RPCError, match="no answer within 1 s"):
+    with pytest.raises(RPCError, match="did not answer within 1 s"):
         await credentials.lookup("r")
     child = int((tmp_path / "child").read_text())
     await until(lambda: is_over(child))
