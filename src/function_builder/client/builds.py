@@ -23,7 +23,7 @@ from function_builder.contract.builds import (
 )
 from function_builder.contract.result import BuildResult, parse_result
 
-_BEHIND_ALL: Final = 10**15
+_BEHIND_ALL: Final = 10**15 - 1
 """No log has so many lines: a reader that begins there waits for the end."""
 
 _MAX_KEY: Final = 255

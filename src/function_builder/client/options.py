@@ -35,6 +35,7 @@ class BuildOptions(TypedDict, total=False):
     cache_to: Sequence[str]
     contexts: Mapping[str, str | Path]
     attest: Attest
+    queue_timeout: float | None
 
 
 def build_config(

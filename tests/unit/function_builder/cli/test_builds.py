@@ -148,6 +148,7 @@ def test_cancel_and_retry(run, builder: FakeBuilds) -> None:
     build = builder.add()
     assert run("cancel", build.id) == Run(0, "", f"{build.id} is cancelled\n")
     assert build.status == "cancelled"
+    build.status = "failed"
     done = run("cancel", build.id)
     assert done.code == 3
     assert "ended before" in done.err

@@ -124,7 +124,7 @@ class FakeBuilds:
         if request.url.path.endswith("/log"):
             return self._log(request, build)
         if request.method == "DELETE":
-            if build.status not in ("queued", "running"):
+            if build.status in ("success", "failed"):
                 return problem(409, f"the build has ended before: its status is {build.status}")
             build.end("cancelled", "the build was cancelled")
         return self._signed(request, build.document())

@@ -185,6 +185,7 @@ async def test_a_build_is_cancelled_and_built_again(builder: FakeBuilds) -> None
     async with client_of(builder) as client:
         build = client.handle(fake.id)
         assert (await build.cancel()).state is BuildState.CANCELLED
+        fake.status = "failed"
         with pytest.raises(Refused, match="ended before") as caught:
             await build.cancel()
         again = await build.retry()
