@@ -62,6 +62,7 @@ class FakeBuilds:
         lost_answers: how many answers to a submission are lost after the build was queued.
         log_cuts: after how many lines each connection to a log breaks off; used up in order.
         refusals: statuses of the next requests for a log; used up in order.
+        submitted_log: the whole log of each submitted build, which ends well at once.
         signs: whether answers are signed.
         requests: method and target of each request.
         keys: the `Idempotency-Key` of each submission.
@@ -77,6 +78,8 @@ class FakeBuilds:
     requests: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    submitted_log: list[str] | None = None
     submission_refusal: tuple[int, str] | None = None
 
     def add(self, status: str = "running", *lines: str, image: str = "r/a:1") -> Build:
@@ -86,6 +89,7 @@ class FakeBuilds:
 
     async def submit(self, request: Request) -> Response:
         body = await request.body()
+        self.bodies.append(body)
         self._note(request)
         signature = Signature([SECRET])
         signature.update(body)
@@ -97,6 +101,9 @@ class FakeBuilds:
         key = request.headers["idempotency-key"]
         self.keys.append(key)
         build = self.by_key.get(key) or self.by_key.setdefault(key, self.add("queued"))
+        if self.submitted_log is not None:
+            build.lines[:] = self.submitted_log
+            build.end("success")
         if self.lost_answers:
             self.lost_answers -= 1
             return Response(b"{", 202, {"Content-Length": "1000"})  # closes the connection

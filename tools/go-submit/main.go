@@ -1,0 +1,1 @@
+../../examples/clients/go/submit/main.go
