@@ -155,6 +155,27 @@ def _frontends(value: str) -> tuple[str, ...]:
     return entries
 
 
+EMBEDDED: Final = "embedded"
+"""The value of `nats_url` for a nats-server of the builder's own."""
+
+
+def _nats(value: str) -> str:
+    schemes = ("nats://", "tls://")
+    if (
+        value
+        and value != EMBEDDED
+        and not all(word.startswith(schemes) for word in value.split(","))
+    ):
+        raise ValueError("must be embedded, or nats://HOST:PORT, or tls://HOST:PORT")
+    return value
+
+
+def _replicas(value: str) -> int:
+    if value not in ("1", "3", "5"):
+        raise ValueError("must be 1, 3 or 5")
+    return int(value)
+
+
 def _log_level(value: str) -> str:
     if value not in ("debug", "info", "warn", "error"):
         raise ValueError("must be debug, info, warn or error")
@@ -422,6 +443,72 @@ class Settings:
         """The most bytes of all bodies there together. Beyond it, a request is answered 507. 0:
         no limit.""",
     )
+    nats_url: str = _setting(
+        "nats_url",
+        _nats,
+        "",
+        """Where queued builds are kept: `embedded` (a nats-server of the builder's own), or NATS
+        with JetStream, `nats://host:port` or `tls://host:port`; several, separated by commas, are
+        one cluster. Needs the extra `queue`. Empty: no build outlives its connection.""",
+        secret=True,
+    )
+    nats_credentials_file: str = _setting(
+        "nats_credentials_file",
+        _text,
+        "",
+        "The file of the user's JWT and NKey seed for NATS, as `nsc` writes it. Empty: none.",
+    )
+    nats_nkey_seed_file: str = _setting(
+        "nats_nkey_seed_file",
+        _text,
+        "",
+        "The file of the user's NKey seed for NATS, where there is no JWT. Empty: none.",
+    )
+    nats_ca_file: str = _setting(
+        "nats_ca_file",
+        _text,
+        "",
+        "The CA that signed the certificate of NATS. Empty: the system's, where the URL has tls.",
+    )
+    nats_cert_file: str = _setting(
+        "nats_cert_file", _text, "", "The builder's certificate for NATS. Empty: none."
+    )
+    nats_key_file: str = _setting("nats_key_file", _text, "", "That certificate's key.")
+    nats_replicas: int = _setting(
+        "nats_replicas",
+        _replicas,
+        1,
+        """On how many servers of the NATS cluster each queued build is kept: 1, 3 or 5. With 1, a
+        lost disk of that server loses builds that were accepted.""",
+    )
+    store_url: str = _setting(
+        "store_url",
+        _text,
+        "",
+        """Where bodies of queued builds and logs of ended ones are kept: `file:///DIRECTORY`,
+        `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`. All builders of one
+        queue need the same. Empty: beside the embedded queue.""",
+    )
+    history: float = _setting(
+        "history",
+        _seconds,
+        7 * 86400.0,
+        "How long a build can be found, with its log, after it was last changed.",
+    )
+    keep_bodies: float = _setting(
+        "keep_bodies",
+        _seconds,
+        3600.0,
+        """How long the body of an ended build is kept, so that it can be built again. 0: it is
+        deleted when the build has ended.""",
+    )
+    max_store_bytes: int = _setting(
+        "max_store_bytes",
+        _bytes,
+        0,
+        """What bodies of ended builds and logs may take in the store together; beyond it the oldest
+        are deleted. 0: no limit.""",
+    )
     otlp_endpoint: str = _setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         _text,
@@ -568,7 +655,8 @@ class Settings:
             try:
                 values[setting.name] = setting.metadata["parse"](text)
             except ValueError as error:
-                raise SettingsError(f"{variable}={text!r}: {_reason(error)}") from error
+                shown = repr(text) if setting.repr else "…"
+                raise SettingsError(f"{variable}={shown}: {_reason(error)}") from error
         values |= {name: value for name, value in flags.items() if value is not None}
         return cls(**values)
 

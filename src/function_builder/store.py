@@ -148,6 +148,15 @@ class Store:
         while (piece := await self._call(_next_piece, pieces)) is not None:
             yield piece
 
+    async def copy(self, key: str, new_key: str) -> None:
+        """Store an object under another name too.
+
+        Raises:
+            NotStored: there is none.
+            StoreError: it could not be copied.
+        """
+        await self._call(obstore.copy, self._store, key, new_key)
+
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete objects; those that are not there are ignored.
 

@@ -1,10 +1,11 @@
 """The command ``function-builder serve``: a builder in production."""
 
+import contextlib
 import inspect
 import os
 import sys
 import textwrap
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -19,13 +20,14 @@ from function_builder.engine import (
     BuildKitDaemon,
     CacheLimits,
     EngineError,
+    NatsServer,
     Network,
     StepLogLimits,
     read_config,
 )
 from function_builder.logs import configure_logging
 from function_builder.server import StartError
-from function_builder.settings import OWN_BUILDKIT, Settings, SettingsError, near_misses
+from function_builder.settings import EMBEDDED, OWN_BUILDKIT, Settings, SettingsError, near_misses
 
 logger = structlog.get_logger(__name__)
 
@@ -95,7 +97,7 @@ def serve(
         "tlskey": tlskey,
     }
     given = {name: value for name, value in flags.items() if value is not None}
-    state = state_dir or default_state()
+    state = (state_dir or default_state()).absolute()
     run_until_signal(_serve({**os.environ, **given}, state, run_network))
 
 
@@ -115,9 +117,14 @@ async def _serve(environment: dict[str, str], state: Path, network: Network) -> 
     settings = Settings.from_environment(environment)
     warn_of_near_misses(environment, ("state_dir", "run_network"))
     if settings.buildkit_url:
-        for name in filter(environment.get, (*OWN_BUILDKIT, "state_dir", "run_network")):
+        # A queue of its own is there too.
+        unused = ("run_network",) if settings.nats_url == EMBEDDED else ("state_dir", "run_network")
+        for name in filter(environment.get, (*OWN_BUILDKIT, *unused)):
             logger.warning("a setting has no effect, because buildkit_url is set", name=name)
-        await server.serve(settings)
+        if settings.nats_url == EMBEDDED:
+            server.check_start(settings)
+        async with own_queue(environment, state) as own:
+            await server.serve(Settings.from_environment(own))
         return
     # A BuildKit takes seconds to start, and would hide the reason among its own lines.
     server.check_start(settings)
@@ -130,9 +137,30 @@ async def _serve(environment: dict[str, str], state: Path, network: Network) -> 
         network=network,
         memory=settings.buildkit_memory,
     )
-    async with daemon:
-        own = {**environment, "buildkit_url": daemon.address}
-        await server.serve(Settings.from_environment(own))
+    async with daemon, own_queue(environment, state) as own:
+        await server.serve(Settings.from_environment({**own, "buildkit_url": daemon.address}))
+
+
+@contextlib.asynccontextmanager
+async def own_queue(
+    environment: Mapping[str, str], state: Path, log: Path | None = None
+) -> AsyncIterator[Mapping[str, str]]:
+    """Run a nats-server of our own, if `nats_url` asks for it.
+
+    Args:
+        environment: the settings' variables.
+        state: the absolute directory below which the queue and its store are.
+        log: the file that receives the output of nats-server; None: our log.
+
+    Yields:
+        The variables, with the server's address in place of `embedded`.
+    """
+    if environment.get("nats_url") != EMBEDDED:
+        yield environment
+        return
+    async with NatsServer(state / "nats", log=log) as nats:
+        store = environment.get("store_url") or (state / "store").as_uri()
+        yield {**environment, "nats_url": nats.url, "store_url": store}
 
 
 def own_buildkit(

@@ -6,7 +6,7 @@ import fcntl
 import os
 import secrets
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -15,7 +15,12 @@ import typer
 from rich.console import Console
 
 from aiobuildkit.hostport import HostPort
-from function_builder.cli.serve import own_buildkit, run_until_signal, warn_of_near_misses
+from function_builder.cli.serve import (
+    own_buildkit,
+    own_queue,
+    run_until_signal,
+    warn_of_near_misses,
+)
 from function_builder.cli.view import choose_view
 from function_builder.client import AsyncClient, BuildConfig, BuildStatus
 from function_builder.contract.secrets import SecretsKey
@@ -29,7 +34,7 @@ from function_builder.engine.base_image import seed_base_image
 from function_builder.logs import configure_logging
 from function_builder.queue.webhooks import format_secret
 from function_builder.server import serve
-from function_builder.settings import Settings
+from function_builder.settings import EMBEDDED, Settings
 
 MIRRORED: Final = ("docker.io", "ghcr.io")
 """What `up`'s registry stands in for: the base images of OpenFaaS' templates come from both.
@@ -153,22 +158,23 @@ async def _up(stack: Stack) -> None:
             if await seed_base_image(registry.address):
                 _say("           has a new library/busybox:latest, made of this machine's busybox")
             _say(f"buildkitd  {daemon.address}")
-            async with daemon:
-                await _serve_and_show(stack, daemon.address)
+            environment = {"nats_url": EMBEDDED, **os.environ}
+            nats_log = stack.state / "nats-server.log"
+            async with daemon, own_queue(environment, stack.state, nats_log) as own:
+                await _serve_and_show(stack, {**own, "buildkit_url": daemon.address})
     _say("all stopped")
 
 
-async def _serve_and_show(stack: Stack, buildkit_url: str) -> None:
+async def _serve_and_show(stack: Stack, environment: Mapping[str, str]) -> None:
     settings = Settings.from_environment(
         {
             "build_secrets_private_key_path": str(stack.secrets_key_file),
             "allowed_frontends": _FRONTENDS,
             # `up` listens on this machine only, and so do the receivers of a trial.
             "callback_hosts": "localhost:*,127.0.0.0/8:*,[::1]:*",
-            **os.environ,
+            **environment,
             "listen": stack.listen,
             "metrics_listen": stack.metrics_listen,
-            "buildkit_url": buildkit_url,
             "secret_mount_path": str(stack.state),
             # There is no Service in front that would still send requests: Ctrl-C is meant.
             "drain_delay": "0",

@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NATSError
 from nats.errors import NoRespondersError
 from nats.js import JetStreamContext
-from nats.js.api import StorageType, StreamConfig
+from nats.js.api import ConsumerConfig, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
 from function_builder.queue.nkeys import NKey
@@ -289,6 +289,26 @@ class JetStream:
                 with contextlib.suppress(NATSError):
                     await answers.unsubscribe()
 
+    async def ensure_consumer(self, stream: str, config: ConsumerConfig) -> None:
+        """Create a durable pull consumer, or adapt the one that is there."""
+        async with self._asking():
+            await self._context.add_consumer(stream, config)
+
+    async def place(self, stream: str, consumer: str, sequence: int) -> int:
+        """How many messages a pull consumer hands out until it has handed out one; at least 1.
+
+        With several tenants it may be too large, because their messages are counted together; it
+        is never more than what waits for this consumer.
+        """
+        async with self._asking():
+            try:
+                info = await self._context.consumer_info(stream, consumer)
+            except NotFoundError:
+                state = (await self._context.stream_info(stream)).state
+                return max(min(state.messages, sequence - state.first_seq + 1), 1)
+        handed_out = info.delivered.stream_seq if info.delivered else 0
+        return max(min(info.num_pending or 0, sequence - handed_out), 1)
+
     async def next_job(self, stream: str, consumer: str) -> Msg | None:
         """A message that a pull consumer has ready; None: it has none now.
 
@@ -300,6 +320,9 @@ class JetStream:
                 f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}",
                 b'{"batch":1,"no_wait":true}',
                 timeout=REQUEST_SECONDS,
+                # A job has its own subject, and not that of the answer, by which the shared
+                # inbox of nats-py finds the request.
+                old_style=True,
             )
         status = (message.headers or {}).get("Status", "")
         return message if message.reply and not status else None

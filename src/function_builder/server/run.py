@@ -29,6 +29,7 @@ from function_builder.server.http import BoundedHTTP
 from function_builder.server.malloc import keep_freed_memory
 from function_builder.server.metrics import metrics_app, read_state, read_tasks
 from function_builder.server.prometheus import Metrics
+from function_builder.server.queued import queue_of
 from function_builder.server.replays import Replays
 from function_builder.server.service import Phase, Service
 from function_builder.server.slots import Slots
@@ -36,7 +37,7 @@ from function_builder.server.spool import SpoolSpace
 from function_builder.server.tracing import Tracing, handed_on
 from function_builder.server.unread import UnreadLogs
 from function_builder.server.uploads import Uploads
-from function_builder.settings import Settings
+from function_builder.settings import EMBEDDED, Settings
 
 _log = structlog.get_logger(__name__)
 
@@ -70,6 +71,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
         if settings.otlp_endpoint:
             service.tracing = await stack.enter_async_context(_spans(settings.otlp_endpoint))
         stack.enter_context(stop.caught())
+        await stack.enter_async_context(queue_of(service))
         for app, address in (
             (create_app(service), settings.listen),
             (metrics_app(service.metrics), settings.metrics_listen),
@@ -119,6 +121,11 @@ def check_start(settings: Settings) -> None:
     """
     _check_secrets(settings)
     _check_spool(settings)
+    if settings.nats_url not in ("", EMBEDDED) and not settings.store_url:
+        raise StartError(
+            "nats_url needs store_url: name the directory or bucket of bodies and logs, such as"
+            " s3://BUCKET/PREFIX"
+        )
     for address in (settings.listen, settings.metrics_listen):
         try:
             ensure_free(str(address))
@@ -185,6 +192,9 @@ async def _drain(service: Service, connections: Connections, hurry: asyncio.Even
     service.phase = Phase.LEAVING
     connections.announce_close()
     _log.info("leaving: not ready any more", **_standing(service))
+    if service.worker is not None:
+        # At once: another builder may begin them while this one waits for its own.
+        await service.worker.drain()
     await _wait(hurry, settings.drain_delay)
     service.phase = Phase.DRAINING
     # Not before: until then a proxy may send on one, and would meet its end.

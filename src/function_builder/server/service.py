@@ -6,7 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -47,6 +47,13 @@ class Phase(Enum):
     """No build is begun any more: it could not tell its client how it ended."""
 
 
+class Drained(Protocol):
+    """What gives its builds back when the builder leaves."""
+
+    async def drain(self) -> None:
+        """Take no more builds, and give back those that run."""
+
+
 class Disk(NamedTuple):
     """A file system's room, in bytes."""
 
@@ -67,6 +74,7 @@ class Service:
         replays: what was taken before; None: a request may come again.
         tracing: enters the trace of a request.
         builds: builds that outlive their connection; None: there is no queue.
+        worker: takes builds from the queue; None: there is none.
         running: the task of each build that has a slot.
         followers: the task of each reader of a queued build's log.
         taken: the task of each request to build that is proven, by its headers or its body, until
@@ -84,6 +92,7 @@ class Service:
     large_checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     replays: Replays | None = None
     builds: Builds | None = None
+    worker: Drained | None = None
     tracing: Tracing = handed_on
     phase: Phase = Phase.SERVING
     running: set[asyncio.Task[None]] = field(default_factory=set)

@@ -91,6 +91,12 @@ class Slots:
         self.closed = False
         self._max_queue = max_queue
         self._queue: list[Place] = []
+        self._freed = asyncio.Event()
+
+    async def freed(self) -> None:
+        """Wait until a slot is given back that no request waits for."""
+        self._freed.clear()
+        await self._freed.wait()
 
     @property
     def waiting(self) -> int:
@@ -142,3 +148,4 @@ class Slots:
             del self._queue[max(left - 1, 0)]
         else:
             self.taken -= 1
+            self._freed.set()

@@ -1,0 +1,408 @@
+"""The queue's port on JetStream and an object store.
+
+A submission is written in this order, and acknowledged after the last write:
+
+1. its body, in the store;
+2. its idempotency key, which names the build;
+3. its job, with all that is needed to make the record;
+4. its record.
+
+So a builder that is killed leaves a body without a job, which `retention` deletes, a key without a
+record, which the next request takes over, or a job without a record, which the worker makes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from typing import Final
+
+import structlog
+from nats.js.api import RetentionPolicy, StreamConfig
+
+from function_builder.contract.builds import BuildInfo, BuildState, is_id, new_id
+from function_builder.contract.errors import Refusal
+from function_builder.contract.findings import Reason
+from function_builder.contract.reader import Reader
+from function_builder.queue.callback_stream import CallbackStream
+from function_builder.queue.events import Events
+from function_builder.queue.jetstream import Changed, Full, JetStream, Unavailable
+from function_builder.queue.logs import LOGS, Logs
+from function_builder.queue.port import Idempotency, LogBatch, Page, Submission
+from function_builder.queue.records import Found, Records
+from function_builder.queue.states import Record
+from function_builder.queue.writer import RecordWriter
+from function_builder.store import NotStored, Store, StoreError, StoreFull
+
+JOBS: Final = "BUILD_JOBS"
+"""The stream of queued builds; a message leaves it when its build has ended."""
+
+JOB_SUBJECTS: Final = "builds.queue"
+KEYS: Final = "KV_build_keys"
+_KEY_SUBJECTS: Final = "$KV.build_keys"
+_KEY_SECONDS: Final = 24 * 3600.0
+_LOG_SECONDS: Final = 24 * 3600.0
+_TAKE_OVER_SECONDS: Final = 10.0
+"""A key whose build has no record for so long is of a request that was never acknowledged."""
+
+BUILDERS: Final = "KV_builders"
+BUILDER_SUBJECTS: Final = "$KV.builders"
+ALIVE_SECONDS: Final = 60.0
+"""A builder that has not been heard of for so long is lost, with its synchronous builds."""
+
+WAKE: Final = "builds.wake"
+CANCEL: Final = "builds.cancel"
+
+_log = structlog.get_logger(__name__)
+
+
+def body_key(tenant: str, build_id: str) -> str:
+    """The name of a body in the store."""
+    return f"bodies/{tenant}/{build_id}"
+
+
+class JetStreamBuilds:
+    """The builds of all tenants; see `port.Builds` for what each call does.
+
+    Args:
+        jetstream: a connection.
+        store: bodies and logs of ended builds.
+        history: how many seconds an ended build is kept.
+        owner: this builder's name among all.
+        replicas: on how many servers of the cluster each message is kept.
+    """
+
+    def __init__(
+        self,
+        jetstream: JetStream,
+        store: Store,
+        *,
+        history: float,
+        owner: str,
+        replicas: int = 1,
+    ) -> None:
+        self.jetstream = jetstream
+        self.store = store
+        self.records = Records(jetstream, history)
+        self.logs = Logs(jetstream, store)
+        self.callbacks = CallbackStream(jetstream.context, replicas=replicas)
+        self.events = Events(self.callbacks)
+        self.owner = owner
+        self._replicas = replicas
+        self.writer = RecordWriter(self)
+
+    async def prepare(self) -> None:
+        """Create the streams that are not there.
+
+        Raises:
+            Unavailable: JetStream did not.
+        """
+        replicas = self._replicas
+        for config in (
+            StreamConfig(
+                name=JOBS,
+                subjects=[f"{JOB_SUBJECTS}.*"],
+                retention=RetentionPolicy.WORK_QUEUE,
+                num_replicas=replicas,
+            ),
+            StreamConfig(
+                name=LOGS,
+                subjects=["builds.log.*"],
+                max_age=_LOG_SECONDS,
+                num_replicas=replicas,
+            ),
+            StreamConfig(
+                name=KEYS,
+                subjects=[f"{_KEY_SUBJECTS}.>"],
+                max_age=_KEY_SECONDS,
+                max_msgs_per_subject=1,
+                num_replicas=replicas,
+            ),
+            StreamConfig(
+                name=BUILDERS,
+                subjects=[f"{BUILDER_SUBJECTS}.*"],
+                max_age=ALIVE_SECONDS,
+                duplicate_window=ALIVE_SECONDS,
+                max_msgs_per_subject=1,
+                num_replicas=replicas,
+            ),
+            self.records.config(replicas),
+        ):
+            await self.jetstream.ensure_stream(config)
+
+    def unready_because(self) -> str:
+        """Why no build can be queued now; empty if one can."""
+        return "" if self.jetstream.connected else "the queue cannot be reached"
+
+    async def submit(self, submission: Submission, body: Reader) -> BuildInfo:
+        """Keep a body and queue its build."""
+        with _refusals():
+            key = submission.idempotency
+            if key and (known := await self._known(submission.tenant, key)) is not None:
+                return known
+            name = body_key(submission.tenant, submission.id)
+            await self.store.put(name, body)
+            return await self._queue(Record.of(submission), key)
+
+    async def retry(
+        self,
+        tenant: str,
+        build_id: str,
+        *,
+        requester: str = "",
+        idempotency: Idempotency | None = None,
+    ) -> BuildInfo | None:
+        """Queue a new build of a kept body."""
+        with _refusals():
+            found = await self._find(tenant, build_id)
+            if found is None:
+                return None
+            old = found.record
+            if idempotency and (known := await self._known(tenant, idempotency)) is not None:
+                return known
+            if not old.info.state.ended:
+                raise Refusal(409, "the build has not ended: cancel it first, or wait for its end")
+            created = time.time()
+            record = Record.of(
+                Submission(
+                    id=new_id(created),
+                    tenant=tenant,
+                    created=created,
+                    image=old.info.image,
+                    repository=old.info.repository,
+                    requester=requester,
+                    trust_domain=old.trust_domain,
+                    callback=old.callback,
+                    headers=old.headers,
+                ),
+                retry_of=build_id,
+            )
+            try:
+                new = body_key(tenant, record.info.id)
+                await self.store.copy(body_key(tenant, build_id), new)
+            except NotStored:
+                raise Refusal(410, "the build's body is not kept any more: send it again") from None
+            return await self._queue(record, idempotency)
+
+    def begin(self, tenant: str, info: BuildInfo) -> None:
+        """Record a synchronous build that begins."""
+        self.writer.begin(tenant, info)
+
+    def finish(self, tenant: str, info: BuildInfo, log: Sequence[str]) -> None:
+        """Record a synchronous build's end, and its log."""
+        self.writer.finish(tenant, info, log)
+
+    async def get(self, tenant: str, build_id: str) -> BuildInfo | None:
+        """A build as it is now."""
+        with _refusals():
+            found = await self._find(tenant, build_id)
+            if found is None:
+                return None
+            return await self._with_position(found.record)
+
+    async def list(
+        self,
+        tenant: str,
+        *,
+        states: Collection[BuildState] = (),
+        repository: str = "",
+        limit: int = 50,
+        cursor: str = "",
+    ) -> Page:
+        """Builds, newest first."""
+        with _refusals():
+            page = await self.records.list(
+                tenant, states=states, repository=repository, limit=limit, cursor=cursor
+            )
+            settled = [await self._settled(found) for found in page.records]
+            return Page([found.record.info for found in settled], page.cursor)
+
+    async def follow(
+        self, tenant: str, build_id: str, *, after: int = 0
+    ) -> AsyncGenerator[LogBatch, None]:
+        """Yield a log's lines behind a number until the build has ended and all are read."""
+
+        async def length() -> int | None:
+            found = await self._find(tenant, build_id)
+            if found is None:
+                return 0
+            return found.record.lines if found.record.info.state.ended else None
+
+        with _refusals():
+            if await self._find(tenant, build_id) is None:
+                return
+            async with contextlib.aclosing(
+                self.logs.follow(tenant, build_id, after, length)
+            ) as batches:
+                async for batch in batches:
+                    yield LogBatch(*batch)
+
+    async def cancel(self, tenant: str, build_id: str) -> BuildInfo | None:
+        """End a build that is queued or running, on whichever replica."""
+        with _refusals():
+            while (found := await self._find(tenant, build_id)) is not None:
+                record = found.record
+                if record.info.state.ended:
+                    return record.info
+                error = "the build was cancelled"
+                ended = record.fail(error, Reason.CANCELLED, time.time())
+                try:
+                    await self.records.update(found._replace(record=ended))
+                except Changed:
+                    continue
+                await self.tell(f"{CANCEL}.{build_id}")
+                if ended.lines is not None:
+                    await self._settle_queued(ended)
+                return ended.info
+            return None
+
+    async def tell(self, subject: str) -> None:
+        """Send a message that no stream keeps; without NATS it is lost."""
+        with contextlib.suppress(Exception):
+            await self.jetstream.client.publish(subject, b"")
+
+    async def finish_up(self, record: Record) -> None:
+        """What follows the end of a build: its callback, its followers, its body.
+
+        It may be done again: each part has the same effect twice.
+        """
+        await self.events.finished(record)
+        await self.logs.tell_end(record.info.id)
+
+    async def _settle_queued(self, record: Record) -> None:
+        """Take a build out of the queue that ended before it began.
+
+        A worker that is handed its job would do the same, so a failure is ignored.
+        """
+        with contextlib.suppress(Unavailable):
+            await self.finish_up(record)
+            if record.job:
+                await self.jetstream.remove(JOBS, record.job)
+
+    async def _queue(self, record: Record, key: Idempotency | None) -> BuildInfo:
+        tenant, build_id = record.tenant, record.info.id
+        if key and (winner := await self._claim(record, key)) is not None:
+            with contextlib.suppress(StoreError):
+                await self.store.delete([body_key(tenant, build_id)])
+            return winner
+        job = await self.jetstream.publish(
+            f"{JOB_SUBJECTS}.{tenant}", record.to_value(), message_id=build_id
+        )
+        record = dataclasses.replace(record, job=job)
+        # A worker that was faster has made it.
+        with contextlib.suppress(Changed):
+            await self.records.create(record)
+        await self.events.queued(record)
+        await self.tell(f"{WAKE}.{tenant}")
+        return await self._with_position(record)
+
+    async def _known(self, tenant: str, key: Idempotency) -> BuildInfo | None:
+        """The build that a key stands for; None: none yet.
+
+        Raises:
+            Refusal: 422: the key was sent with another body.
+        """
+        stored = await self.jetstream.last(KEYS, _key_subject(tenant, key))
+        if stored is None:
+            return None
+        claim = json.loads(stored.data)
+        if claim["fingerprint"] != key.fingerprint.hex():
+            raise Refusal(422, "this Idempotency-Key was sent with another request: use a new key")
+        for _ in range(int(_TAKE_OVER_SECONDS / _POLL_SECONDS)):
+            found = await self._find(tenant, claim["id"])
+            if found is not None:
+                return await self._with_position(found.record)
+            if time.time() - claim["time"] > _TAKE_OVER_SECONDS:
+                return None
+            # The first request stores its body, or was killed.
+            await asyncio.sleep(_POLL_SECONDS)
+        return None
+
+    async def _claim(self, record: Record, key: Idempotency) -> BuildInfo | None:
+        """Let a key stand for a build; returns the build that it stands for already."""
+        claim = {
+            "id": record.info.id,
+            "fingerprint": key.fingerprint.hex(),
+            "time": time.time(),
+        }
+        subject = _key_subject(record.tenant, key)
+        while True:
+            stored = await self.jetstream.last(KEYS, subject)
+            if stored is not None:
+                known = await self._known(record.tenant, key)
+                if known is not None:
+                    return known
+            last = 0 if stored is None else stored.sequence
+            try:
+                await self.jetstream.publish(subject, json.dumps(claim).encode(), last=last)
+            except Changed:
+                continue
+            return None
+
+    async def _find(self, tenant: str, build_id: str) -> Found | None:
+        if not is_id(build_id):
+            return None
+        found = await self.records.get(tenant, build_id)
+        return None if found is None else await self._settled(found)
+
+    async def _settled(self, found: Found) -> Found:
+        """A build whose time is over, or whose builder is lost, is ended where it is read."""
+        record, now = found.record, time.time()
+        if record.expired(now):
+            error = "no build slot was free within the time that the request allows: send it again"
+            ended = record.fail(error, Reason.BUSY, now)
+        elif await self._is_lost(record, now):
+            ended = record.fail("the builder that ran it was lost", Reason.SERVICE, now)
+            ended = dataclasses.replace(ended, lines=0)
+        else:
+            return found
+        try:
+            found = await self.records.update(found._replace(record=ended))
+        except Changed:
+            return await self.records.get(record.tenant, record.info.id) or found
+        await self._settle_queued(ended)
+        return found
+
+    async def _is_lost(self, record: Record, now: float) -> bool:
+        info = record.info
+        if info.asynchronous or info.state is not BuildState.RUNNING:
+            return False
+        if now - (info.started or info.created) < 2 * ALIVE_SECONDS or record.owner == self.owner:
+            return False
+        return await self.jetstream.last(BUILDERS, f"{BUILDER_SUBJECTS}.{record.owner}") is None
+
+    async def _with_position(self, record: Record) -> BuildInfo:
+        """What a client sees of a build, with its place among those of its tenant that wait."""
+        info = record.info
+        if info.state is not BuildState.QUEUED or not record.job:
+            return info
+        with contextlib.suppress(Unavailable):
+            position = await self.jetstream.place(JOBS, record.tenant, record.job)
+            return dataclasses.replace(info, position=position)
+        return info
+
+
+_POLL_SECONDS: Final = 0.1
+
+
+def _key_subject(tenant: str, key: Idempotency) -> str:
+    # A key may be any text, and a subject may not.
+    return f"{_KEY_SUBJECTS}.{tenant}.{hashlib.sha256(key.key.encode()).hexdigest()}"
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what the queue and the store could not do into answers."""
+    try:
+        yield
+    except (Full, StoreFull) as error:
+        _log.warning("no build can be queued: there is no room", reason=str(error))
+        raise Refusal(507, "the disk of the builds' queue is full: try again later") from error
+    except (Unavailable, StoreError, Changed) as error:
+        _log.warning("no build can be queued or read", reason=str(error))
+        raise Refusal(503, "the queue of builds cannot be reached: try again") from error

@@ -1,0 +1,195 @@
+"""The record of one build and how it changes. Pure: what is stored where is decided elsewhere.
+
+Each change is one compare-and-set of the whole record, so two builders that read the same record
+cannot both make one.
+
+::
+
+    queued   -- begin -->      running
+    queued   -- fail -->       failed, cancelled
+    running  -- end, fail -->  success, failed, cancelled
+    running  -- give back, lose -->  queued
+
+A build that is canceled while it runs is `cancelled` at once. Its builder stores the log
+afterwards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from function_builder.contract.builds import BuildInfo, BuildState, parse_build_info
+from function_builder.contract.findings import Reason
+from function_builder.contract.result import BuildResult, BuildStatus
+from function_builder.contract.text import dump_json
+from function_builder.queue.port import Callback, Submission
+
+MAX_LOSSES: Final = 3
+"""How many builders, or BuildKits, one build may lose before it has failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What the queue keeps of a build.
+
+    Attributes:
+        info: what its client sees.
+        tenant: whose it is.
+        trust_domain: what the body's secret stands for.
+        callback: where its events go, if anywhere.
+        headers: the trace that it belongs to.
+        deadline: when it must have begun, in seconds since the epoch; None: at any time.
+        job: the number of its message in the stream of jobs; 0: it has none, or it is not known.
+        owner: the builder that runs it, or ran it last.
+        losses: how many builders, or BuildKits, were lost with it.
+        lines: how many lines the log in the store has; None: it is not stored yet.
+    """
+
+    info: BuildInfo
+    tenant: str
+    trust_domain: str = ""
+    callback: Callback | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    deadline: float | None = None
+    job: int = 0
+    owner: str = ""
+    losses: int = 0
+    lines: int | None = None
+
+    @classmethod
+    def of(cls, submission: Submission, retry_of: str = "") -> Record:
+        """The record of a build that is queued."""
+        timeout = submission.queue_timeout
+        return cls(
+            info=BuildInfo(
+                id=submission.id,
+                state=BuildState.QUEUED,
+                created=submission.created,
+                image=submission.image,
+                repository=submission.repository,
+                requester=submission.requester,
+                retry_of=retry_of,
+            ),
+            tenant=submission.tenant,
+            trust_domain=submission.trust_domain,
+            callback=submission.callback,
+            headers=submission.headers,
+            deadline=None if timeout is None else submission.created + timeout,
+        )
+
+    def begin(self, owner: str, now: float) -> Record:
+        """A builder begins an attempt."""
+        info = dataclasses.replace(
+            self.info,
+            state=BuildState.RUNNING,
+            started=now,
+            attempt=self.info.attempt + 1,
+            position=None,
+        )
+        return dataclasses.replace(self, info=info, owner=owner)
+
+    def give_back(self) -> Record:
+        """Its builder leaves, and another may begin it."""
+        info = dataclasses.replace(self.info, state=BuildState.QUEUED)
+        return dataclasses.replace(self, info=info, owner="")
+
+    def lose(self) -> Record:
+        """Its builder, or its BuildKit, was lost while it ran."""
+        return dataclasses.replace(self.give_back(), losses=self.losses + 1)
+
+    def end(self, state: BuildState, result: BuildResult, now: float, lines: int | None) -> Record:
+        """It has ended."""
+        return dataclasses.replace(self, info=self.info.end(state, result, now), lines=lines)
+
+    def fail(self, error: str, reason: Reason, now: float) -> Record:
+        """It has failed without a result of BuildKit's."""
+        result = BuildResult(
+            status=BuildStatus.FAILED,
+            error=error,
+            reason=reason.value,
+            retryable=True,
+            duration=max(now - self.info.created, 0.0),
+        )
+        state = BuildState.CANCELLED if reason is Reason.CANCELLED else BuildState.FAILED
+        # A build that never began has no log to store.
+        return self.end(state, result, now, None if self.info.attempt else 0)
+
+    def expired(self, now: float) -> bool:
+        """Whether it has waited longer than its client wants."""
+        waits = self.info.state is BuildState.QUEUED and not self.info.attempt
+        return waits and self.deadline is not None and now > self.deadline
+
+    def to_value(self) -> bytes:
+        """The form in which it is stored."""
+        fields = {
+            each.name: getattr(self, each.name)
+            for each in dataclasses.fields(self)
+            if getattr(self, each.name) != each.default
+        }
+        return dump_json(fields | {"info": self.info.to_document()})
+
+    @classmethod
+    def parse(cls, data: bytes) -> Record:
+        """Read what `to_value` wrote.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            fields: dict[str, Any] = json.loads(data)
+            fields["info"] = parse_build_info(fields["info"])
+            if (callback := fields.get("callback")) is not None:
+                fields["callback"] = Callback(*callback)
+            return cls(**fields)
+        except (TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ValueError(f"not a build's record: {error}") from error
+
+
+class Step(Enum):
+    """What a builder does with a job that it was handed."""
+
+    RUN = "run"
+    EXPIRE = "expire"
+    """The build waited too long."""
+    GIVE_UP = "give up"
+    """It was lost too often."""
+    SETTLE = "settle"
+    """It has ended: what follows an end may not have been done."""
+
+
+def next_step(record: Record, now: float) -> tuple[Step, Record]:
+    """Decide about a job that was handed out.
+
+    A record that says `running` is of an attempt whose builder did not end it: JetStream hands a
+    job out again only if its builder was silent for `ack_wait`.
+    """
+    if record.info.state.ended:
+        return Step.SETTLE, record
+    if record.info.state is BuildState.RUNNING:
+        record = record.lose()
+    if record.losses >= MAX_LOSSES:
+        error = f"the builder was lost {record.losses} times while it ran this build"
+        return Step.GIVE_UP, record.fail(error, Reason.SERVICE, now)
+    if record.expired(now):
+        error = "no build slot was free within the time that the request allows: send it again"
+        return Step.EXPIRE, record.fail(error, Reason.BUSY, now)
+    return Step.RUN, record
+
+
+def choose(waiting: Mapping[str, int], running: Mapping[str, int]) -> Sequence[str]:
+    """In which order tenants are asked for a job when a slot is free.
+
+    The tenant with the fewest running builds comes first; of equal ones, the one with the fewest
+    waiting.
+
+    Args:
+        waiting: how many jobs each tenant has in the queue.
+        running: how many builds of each tenant run on this builder.
+    """
+    candidates = [tenant for tenant, count in waiting.items() if count > 0]
+    return sorted(candidates, key=lambda name: (running.get(name, 0), waiting[name], name))

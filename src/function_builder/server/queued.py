@@ -1,0 +1,188 @@
+"""The queue of a builder that has one: its connection, its worker, and its builds here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+
+import structlog
+
+from function_builder.builds.build import Build
+from function_builder.builds.phases import BuildPhase, Measures
+from function_builder.contract.errors import Refusal
+from function_builder.errors import StartError
+from function_builder.policy.checks import checked
+from function_builder.queue.states import Record
+from function_builder.server import keys
+from function_builder.server.outcomes import note_end
+from function_builder.server.service import Phase, Service
+from function_builder.server.slots import Place
+from function_builder.server.spool import Spool
+from function_builder.settings import Settings
+
+UNLIMITED_BUILDS: Final = 8
+"""Queued builds at a time, where `max_inflight` is 0: the queue would start all that it has."""
+
+_LAST_RECORDS_SECONDS: Final = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class QueuedBuilds:
+    """Runs builds of the queue on this builder; the worker's `Runner`.
+
+    Args:
+        service: what the endpoints share; its slots bound synchronous and queued builds together.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._spools: dict[str, Spool] = {}
+        self._running = 0
+
+    def ready(self) -> bool:
+        """Whether a build may begin now."""
+        service = self._service
+        return service.phase is Phase.SERVING and service.pool.reachable
+
+    @contextlib.contextmanager
+    def slot(self) -> Iterator[Place]:
+        """Take a slot, which must be free."""
+        self._running += 1
+        try:
+            with self._service.slots.place() as place:
+                yield place
+        finally:
+            self._running -= 1
+
+    async def until_free(self) -> None:
+        """Wait until a slot is free."""
+        slots = self._service.slots
+        while slots.all_taken or (not slots.limit and self._running >= UNLIMITED_BUILDS):
+            await slots.freed()
+
+    async def prepare(self, record: Record, body: AsyncIterator[bytes]) -> Build:
+        """Read a stored body, check it again, and make a build of it.
+
+        Raises:
+            Refusal: it cannot be built, or its payload secret was replaced.
+        """
+        settings = self._service.settings
+        self._vouch(record.trust_domain, settings)
+        measures = Measures(time.time_ns())
+        spool = self._spools[record.info.id] = Spool(self._service.space)
+        try:
+            async for piece in body:
+                await asyncio.to_thread(spool.append, [piece])
+            measures.end(BuildPhase.UPLOAD)
+            key = keys.unsealing_key(settings)
+            async with self._service.large_checks:
+                request = await asyncio.to_thread(
+                    checked, spool, settings, key, record.trust_domain
+                )
+        except BaseException:
+            self._spools.pop(record.info.id).close()
+            raise
+        measures.end(BuildPhase.CHECK)
+        return Build(request, time.monotonic(), record.info.id, record.headers, measures)
+
+    async def run(self, build: Build, place: Place) -> None:
+        """Run it to its end; canceled, the build ends as canceled."""
+        await self._service.run(build, place)
+
+    def release(self, build: Build) -> None:
+        """Note the end of a build, and give back what it held."""
+        note_end(self._service.metrics, build)
+        build.release()
+        self._spools.pop(build.id).close()
+
+    def _vouch(self, domain: str, settings: Settings) -> None:
+        secrets = keys.signing_secrets(settings)
+        domains = [keys.trust_domain(secret) for secret in secrets] or [keys.OPEN_DOMAIN]
+        if domain not in domains:
+            raise Refusal(401, "the payload secret that signed the request was replaced since")
+
+
+@contextlib.asynccontextmanager
+async def queue_of(service: Service) -> AsyncIterator[None]:
+    """Have a queue, if `nats_url` names one: `service.builds` and a worker.
+
+    Raises:
+        StartError: it cannot be reached, or its store cannot be used.
+    """
+    if not service.settings.nats_url:
+        yield
+        return
+    try:
+        from function_builder.queue.builds import JetStreamBuilds  # noqa: PLC0415 (an extra)
+        from function_builder.queue.jetstream import (  # noqa: PLC0415
+            Access,
+            JetStream,
+            Unavailable,
+        )
+        from function_builder.queue.worker import Worker  # noqa: PLC0415
+        from function_builder.store import Store, StoreError  # noqa: PLC0415
+    except ImportError as error:
+        raise StartError(
+            f"nats_url needs {error.name}: pip install 'function-builder[queue]'"
+        ) from error
+    settings = service.settings
+    try:
+        store = Store(settings.store_url)
+        await store.check()
+    except StoreError as error:
+        raise StartError(f"store_url cannot be used: {error}") from error
+    jetstream = JetStream(
+        Access(
+            url=settings.nats_url,
+            credentials=settings.nats_credentials_file,
+            nkey_seed=settings.nats_nkey_seed_file,
+            ca=settings.nats_ca_file,
+            cert=settings.nats_cert_file,
+            key=settings.nats_key_file,
+        )
+    )
+    try:
+        await jetstream.connect()
+        builds = JetStreamBuilds(
+            jetstream,
+            store,
+            history=settings.history,
+            owner=_name(),
+            replicas=settings.nats_replicas,
+        )
+        await builds.prepare()
+    except Unavailable as error:
+        await jetstream.close()
+        raise StartError(f"nats_url cannot be used: {error}") from error
+    worker = Worker(builds, QueuedBuilds(service), keep_bodies=bool(settings.keep_bodies))
+    service.builds = builds
+    service.worker = worker
+    working = asyncio.create_task(worker.run(), name="queued builds")
+    working.add_done_callback(_tell_fault)
+    try:
+        yield
+    finally:
+        await worker.drain()
+        working.cancel()
+        await asyncio.wait([working])
+        await builds.writer.close(_LAST_RECORDS_SECONDS)
+        await jetstream.close()
+        store.close()
+
+
+def _tell_fault(working: asyncio.Task[None]) -> None:
+    if not working.cancelled() and (fault := working.exception()) is not None:
+        _log.error("no queued build is taken any more", exc_info=fault)
+
+
+def _name() -> str:
+    """This process's name among all builders; a restarted one is another."""
+    host = "".join(letter if letter.isalnum() else "-" for letter in socket.gethostname())
+    return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
