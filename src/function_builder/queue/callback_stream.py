@@ -36,7 +36,7 @@ STREAM: Final = "builds_callbacks"
 _SUBJECT: Final = "builds.callbacks"
 _CONSUMER: Final = "deliver"
 
-_HELD_SECONDS: Final = 60.0
+_HELD_SECONDS: Final = 40.0
 """More than an attempt takes (`outbound.ANSWER_SECONDS` and `BODY_SECONDS`)."""
 
 _NEXT_SECONDS: Final = 5.0
@@ -89,6 +89,17 @@ class CallbackStream:
             except NATSTimeoutError:
                 return None
         return CallbackMessage(message)
+
+    async def leave(self) -> None:
+        """Take no more callbacks.
+
+        The server reads this before all that is sent later on the connection. It sends a callback
+        that has just been on its way here to another builder after `_HELD_SECONDS`.
+        """
+        messages, self._messages = self._messages, None
+        if messages is not None:
+            with _translated():
+                await messages.unsubscribe()
 
     async def waiting(self) -> int:
         """How many callbacks are not delivered yet."""

@@ -64,7 +64,7 @@ class KeysUnavailable(Exception):
 
 
 class Delivery(Protocol):
-    """A callback that the stream has handed out, to this process alone for a minute."""
+    """A callback that the stream has handed out, to this process alone for 40 seconds."""
 
     @property
     def data(self) -> bytes:
@@ -85,6 +85,9 @@ class Deliveries(Protocol):
 
     async def publish(self, webhook: Webhook) -> None:
         """Store a callback once for its id and attempt."""
+
+    async def leave(self) -> None:
+        """Take no more callbacks: what is postponed from now on goes to another process."""
 
 
 def next_attempt(
@@ -179,6 +182,9 @@ class Callbacks:
                     _log.debug("callbacks wait: their stream is away", reason=str(error))
                     await asyncio.sleep(_UNAVAILABLE_SECONDS)
         finally:
+            # First, or those that are given back would come back here, and wait for 40 s.
+            with contextlib.suppress(Unavailable):
+                await self._deliveries.leave()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -72,6 +72,9 @@ class Stream:
             raise Unavailable("away")
         return await self._queue.get()
 
+    async def leave(self) -> None:
+        """Nothing comes back here by itself."""
+
     async def publish(self, made: Webhook) -> None:
         if not self.storing:
             raise Unavailable("away")
