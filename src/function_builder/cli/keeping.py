@@ -24,9 +24,10 @@ _T = TypeVar("_T")
 _WATCH_SECONDS: Final = 2.0
 """Between two looks at the list."""
 
+_FIRST_SECONDS: Final = 5.0
 _QUIET_SECONDS: Final = 1.0
 _CHATTY_SECONDS: Final = 10.0
-"""When a growing log is taken to be shown: after a pause, or, without one, after a time."""
+"""When a growing log is taken to be shown: without a first line, after a pause, or after a time."""
 
 _GOES_ON: Final = "interrupted; the build goes on"
 _COLORS: Final = {
@@ -87,7 +88,7 @@ def log(options: BuilderOptions, build_id: str) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(None) as limit, aclosing(build.log()) as progress:
                 if not ended:
-                    limit.reschedule(clock() + _QUIET_SECONDS)
+                    limit.reschedule(clock() + _FIRST_SECONDS)
                 async for event in progress:
                     for line in event.log:
                         typer.echo(printable(line))

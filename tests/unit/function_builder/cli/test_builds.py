@@ -133,10 +133,7 @@ def test_following_resumes_and_ends_like_a_build(
         assert "no" in lines[-1]
 
 
-def test_a_log_is_printed_as_far_as_it_has_come(
-    run, builder: FakeBuilds, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keeping, "_QUIET_SECONDS", 0.3)
+def test_a_log_is_printed_as_far_as_it_has_come(run, builder: FakeBuilds) -> None:
     running = builder.add("running", "one\x1b[2J", "two")
     ended = builder.add("running", "three")
     ended.end("failed", "no")

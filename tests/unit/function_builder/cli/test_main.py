@@ -24,7 +24,8 @@ finally:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--version"], ["--help"], ["build", "--help"], ["certs", "--help"]]
+    "arguments",
+    [["--version"], ["--help"], ["build", "--help"], ["logs", "--help"], ["certs", "--help"]],
 )
 def test_a_question_loads_neither_client_nor_server(arguments: list[str]) -> None:
     done = subprocess.run(
