@@ -4,12 +4,12 @@
 
     …,"duration":4.21,"signature":"sha256=<hex HMAC-SHA256>"}
 
-It covers each byte of the body before `,"signature":`, all lines of a stream included, and it is
-bound to the request: an answer that was recorded earlier proves nothing. Its key is derived from
-the payload secret, so no signature of a request can be used as one of an answer.
+It covers each byte of the body before `,"signature":`, including all lines of a stream. Its key is
+derived from the payload secret and the request, so a recorded answer is not valid for another
+request, and a request's signature is not valid for an answer.
 
-At the end of the body, because an answer is sent while it grows. Clients that do not know the key
-ignore it.
+It is at the end of the body, because the answer is sent before it is complete. Clients that do not
+know the key ignore it.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from function_builder.contract.derived import derived_key
 
 _KEY: Final = b',"signature":"sha256='
 SIGNATURE_BYTES: Final = len(_KEY) + 64 + len('"')
-"""What a signature adds to its object."""
+"""The bytes that a signature adds to its object."""
 
 _END = re.compile(rb'(?s:(.*)),"signature":"sha256=([0-9a-f]{64})"\}\n?')
 
 
 class AnswerSignature:
-    """The signature of one answer, whose bytes come in pieces.
+    """The signature of one answer, whose bytes arrive in pieces.
 
     Args:
-        key: as `build_answer` and `public_key_answer` derive it.
+        key: derived by `build_answer` or `public_key_answer`.
     """
 
     def __init__(self, key: bytes) -> None:
         self._mac = hmac.new(key, digestmod="sha256")
 
     def update(self, data: bytes) -> None:
-        """Add bytes of the body that are not its last object."""
+        """Add bytes of the body before its last object."""
         self._mac.update(data)
 
     def end(self, last: bytes) -> bytes:
-        """The last object with the signature in it; it ends in `}`, or in a newline after that."""
+        """The last object with the signature; it ends with `}`, or with `}` and a newline."""
         head, brace, newline = last.rpartition(b"}")
         self._mac.update(head)
         return b'%b%b%b"%b%b' % (head, _KEY, self._mac.hexdigest().encode(), brace, newline)
 
     def proves(self, last: bytes) -> bool | None:
-        """Whether the last object's signature is right, in constant time; None if it has none."""
+        """Whether the last object's signature is correct, in constant time; None without one."""
         match = _END.fullmatch(last)
         if match is None:
             return None

@@ -1,10 +1,10 @@
-"""A request's archive: where its config, its secrets and its build context are.
+"""A request's archive: its config, its secrets and its build context.
 
-Strategy: the entries are laid out as `tar -x` would lay them out in an empty directory, but in a
-dictionary; nothing is ever written. GNU tar is the judge of what equal names and hard links mean:
-a later entry takes the place of an earlier one, but not of a directory that holds something; a hard
-link shares the file that has the name at that moment. What an extraction would fail at, or would
-follow a symbolic link for, is refused; only a hard link may come before its target.
+Strategy: compute in a dictionary the tree that `tar -x` would create in an empty directory, without
+writing files. Equal names and hard links have GNU tar's meaning: a later entry replaces an earlier
+one, but not a directory with entries; a hard link shares the file that has the name at that point.
+An entry is refused if an extraction would fail, or would follow a symbolic link. Only a hard link
+may come before its target.
 """
 
 from collections.abc import Mapping
@@ -19,27 +19,27 @@ from function_builder.contract.reader import ReadAhead, Reader
 from function_builder.contract.secrets import MAX_SECRETS_BYTES, SECRETS_NAME
 from function_builder.contract.tar import Kind, Member, index
 
-# All names and targets together, parents that have no entry included: an archive of deep paths
-# must not cost a thousand times its own size.
+# The most bytes of all names and targets, including parents without an entry, because an archive of
+# deep paths must not take a thousand times its own size.
 _MAX_NAMES: Final = 64 << 20
-# What an archive with sparse files may take, unless the caller says: a body's own limit.
+# The default limit of an archive with its sparse files: that of a body.
 _MAX_EXPANDED: Final = 1 << 30
-# Parents without an entry: the mode that tar gives them, and a time that never changes. Before
-# 1980 zip archives made of them in a RUN step would fail.
+# Parents without an entry have tar's default mode, and a constant time. With a time before 1980, a
+# RUN step could not make zip archives of them.
 _PARENT_MODE: Final = 0o755
 _PARENT_MTIME: Final = 315_532_800 * 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """What a request's archive holds.
+    """The content of a request's archive.
 
     Attributes:
-        config: the build's config, JSON, not yet parsed.
-        secrets: the sealed secrets, YAML, not yet parsed; None without any.
-        members: all entries by their clean names, every parent included; names that share a file
-            hold the same member.
-        reader: what to read files from: the archive's bytes, its sparse files expanded.
+        config: the build's config, JSON, not parsed.
+        secrets: the sealed secrets, YAML, not parsed; None without any.
+        members: all entries by their clean names, including every parent; names of one file have
+            the same member.
+        reader: reads files from the archive's bytes, with sparse files expanded.
     """
 
     config: bytes
@@ -49,15 +49,15 @@ class Archive:
 
 
 def open_archive(reader: Reader, *, max_entries: int, max_bytes: int = _MAX_EXPANDED) -> Archive:
-    """Read the layout of a request's archive; no data but the config and the secrets.
+    """Read a request's archive: its entries, and the data of the config and the secrets.
 
     Args:
         reader: its bytes.
-        max_entries: how many it may have.
-        max_bytes: how large it may be with its sparse files expanded, where it has any.
+        max_entries: the most entries.
+        max_bytes: the largest size with sparse files expanded.
 
     Raises:
-        Refusal: 400, 413 or 415, as the API's table of refusals has it.
+        Refusal: 400, 413 or 415, as in the API's table of refusals.
     """
     tree = _Tree(max_entries)
     expanded = Expanded(reader, max_bytes)
@@ -80,16 +80,16 @@ def open_archive(reader: Reader, *, max_entries: int, max_bytes: int = _MAX_EXPA
 
 
 class _Tree:
-    """The archive's entries as an extraction would leave them: clean name to member.
+    """The archive's entries as after an extraction: clean name to member.
 
-    Names that share a file hold the same Member object. A hard link whose target has not come yet
-    stands as itself until `resolve_links`.
+    Names of one file have the same Member object. A hard link before its target remains a hard link
+    until `resolve_links`.
     """
 
     def __init__(self, max_entries: int) -> None:
         self.members: dict[str, Member] = {}
         self._max_entries = max_entries
-        # Once a directory holds something it always will: nothing is removed, only replaced.
+        # A directory with entries stays so, because entries are only replaced, not removed.
         self._populated = {""}
         self._names = 0
 
@@ -100,7 +100,7 @@ class _Tree:
         path = _clean(member.name, member.name)
         if not path:
             if member.kind is not Kind.DIRECTORY:
-                raise Refusal(400, f"The entry {shown(member.name)} has no name of its own.")
+                raise Refusal(400, f"The entry {shown(member.name)} has no name.")
             return
         _check_kind(path, member.kind)
         if path not in self.members:
@@ -121,10 +121,10 @@ class _Tree:
     def _hold(self, characters: int) -> None:
         self._names += characters
         if self._names > _MAX_NAMES:
-            raise Refusal(413, "The names in the archive are too long, taken together.")
+            raise Refusal(413, "The names in the archive are too long in total.")
 
     def _make_parents(self, path: str) -> None:
-        """Make the parents that a new path lacks."""
+        """Make missing parents of a new path."""
         while True:
             parent = path.rpartition("/")[0]
             if parent in self._populated:
@@ -135,7 +135,7 @@ class _Tree:
                 if holder.kind is Kind.DIRECTORY:
                     return
                 raise Refusal(
-                    400, f"The entry {shown(path)} lies in {shown(parent)}, which is no folder."
+                    400, f"The entry {shown(path)} is in {shown(parent)}, which is not a folder."
                 )
             if len(self.members) >= self._max_entries:
                 raise Refusal(413, f"The archive has more than {self._max_entries} entries.")
@@ -146,7 +146,7 @@ class _Tree:
             path = parent
 
     def resolve_links(self) -> None:
-        """Give every hard link that came before its target the file that it shares."""
+        """Resolve every hard link that came before its target."""
         for path, member in self.members.items():
             if member.kind is Kind.HARDLINK:
                 self._resolve_link(path)
@@ -155,12 +155,12 @@ class _Tree:
         chain: dict[str, Member] = {}
         while (member := self.members[path]).kind is Kind.HARDLINK:
             if path in chain:
-                raise Refusal(400, f"The hard link {shown(path)} leads back to itself.")
+                raise Refusal(400, f"The hard link {shown(path)} points to itself.")
             chain[path] = member
             if member.target not in self.members:
                 raise Refusal(
                     400,
-                    f"The hard link {shown(path)} leads to {shown(member.target)},"
+                    f"The hard link {shown(path)} points to {shown(member.target)},"
                     " which is not in the archive.",
                 )
             path = member.target
@@ -169,22 +169,22 @@ class _Tree:
 
 
 def _expanded(member: Member, expanded: Expanded) -> Member:
-    """A sparse file as one that is stored whole."""
+    """A sparse file, expanded."""
     assert member.sparse is not None
     return member._replace(offset=expanded.add(member.sparse), sparse=None)
 
 
 def _shared(path: str, found: Member) -> Member:
-    """What the hard link `path` shares; links share files and symbolic links only."""
+    """The target of the hard link `path`, which must be a file or a symbolic link."""
     if found.kind not in (Kind.FILE, Kind.SYMLINK):
-        raise Refusal(400, f"The hard link {shown(path)} leads to a folder or a device.")
+        raise Refusal(400, f"The hard link {shown(path)} points to a folder or a device.")
     return found
 
 
 def _clean(name: str, entry: str) -> str:
     """`name` without `.` and empty components; "" for the archive's root."""
     if name[:1] not in ("", "/", ".") and "//" not in name and "/." not in name:
-        # Nearly every name, and a third of the time.
+        # A fast path for nearly every name, which saves a third of the time.
         return name.removesuffix("/")
     parts = name.split("/")
     if name.startswith("/") or ".." in parts:
@@ -205,7 +205,7 @@ def _check_kind(path: str, kind: Kind) -> None:
 
 
 def _backslashes(members: Mapping[str, Member]) -> str:
-    """What to do where a program on Windows has written its own paths into the archive."""
+    """The advice if a program on Windows wrote backslashes into the archive's paths."""
     odd = next((name for name in members if "\\" in name and "/" not in name), "")
     return f" The name {shown(odd)} has backslashes: write '/' between folders." if odd else ""
 

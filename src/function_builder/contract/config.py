@@ -1,9 +1,8 @@
 """A request's configuration: the tar's entry `com.openfaas.docker.config`.
 
-JSON as Go's encoding/json reads it, because every client was tested against that: keys match in any
-case, null means absent, unknown keys are ignored. A key that is there twice, with two values, is
-refused, since readers disagree which one counts. Their names are
-kept, so that the build's log can tell the client of them.
+It is read like Go's encoding/json, because every client was tested with that: keys are
+case-insensitive, null means absent, and unknown keys are ignored. The build's log names unknown
+keys. A key with two different values is refused, because readers disagree which one is used.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from function_builder.contract.text import load_json
 from function_builder.contract.values import Pairs, flag, is_plain, text, texts, wrong
 
 MAX_CONFIG_BYTES: Final = 1 << 20
-"""A configuration is a few hundred bytes; build arguments beyond this are no arguments."""
+"""The largest configuration, in bytes. Usual ones have a few hundred."""
 
 ATTEST_ARG: Final = "BUILDKIT_ATTEST_"
-"""How the build arguments begin that ask BuildKit for attestations."""
+"""The prefix of build arguments that ask BuildKit for attestations."""
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _PLATFORM = re.compile(r"[a-z0-9_.-]+(?:/[a-z0-9_.-]+){0,2}")
 _MAX_PLATFORMS = 20
 _MAX_KEY = 40
 _MAX_NOTES = 10
-"""Unknown keys that are named: a document of a megabyte can hold 100,000."""
+"""The most unknown keys that are named: a document of a megabyte can have 100,000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,26 +45,26 @@ class BuildConfig:
         image: the reference to push, its repository in lower case; empty only with `skip_push`.
         build_args: the Dockerfile's build arguments.
         platforms: as `os/arch[/variant]`; empty means the builder's own.
-        skip_push: build, and keep the image from the registry.
+        skip_push: build without a push.
         target: the stage to build; empty: the last one.
         dockerfile: its path in the context; empty: `Dockerfile`.
-        tags: further references to push.
+        tags: more references to push.
         labels: of the image.
-        annotations: of the manifest, or of what the name begins with (`index:`).
-        no_cache: whether to run every step again, or the stages to do so for.
-        pull: look for newer base images, though BuildKit has one of the name.
+        annotations: of the manifest, or of the object in the name's prefix (`index:`).
+        no_cache: whether to run every step again, or the stages for which to do so.
+        pull: look for newer base images, even if BuildKit has one.
         oci_media_types: of the image: OCI's, or Docker's; None: BuildKit's own default.
-        rewrite_timestamp: bound the times of all files by the build argument SOURCE_DATE_EPOCH.
-        add_hosts: further names for the steps, as `host=address`.
+        rewrite_timestamp: limit the times of all files to the build argument SOURCE_DATE_EPOCH.
+        add_hosts: more host names for the steps, as `host=address`.
         shm_size: bytes of the steps' `/dev/shm`; 0: BuildKit's own default.
         ulimits: the steps' limits, as `name=soft:hard`.
-        cache_from: caches of a registry to take from.
-        cache_to: caches of a registry to leave.
+        cache_from: caches in a registry to import.
+        cache_to: caches in a registry to export.
         contexts: named contexts: name -> `docker-image://reference`, or a folder of the tar.
-        attest: what is attested of the image.
-        queue_timeout: the most seconds to wait for a slot; None: as the builder is set.
-        notes: what the client should know of its configuration, a line each: keys that no builder
-            knows. Not part of the document.
+        attest: the attestations of the image.
+        queue_timeout: the most seconds to wait for a slot; None: the builder's setting.
+        notes: warnings about the configuration, one line each, such as unknown keys. Not part of
+            the document.
     """
 
     image: str = ""
@@ -97,7 +96,7 @@ class BuildConfig:
         return split_reference(self.image)[0]
 
     def to_json(self) -> bytes:
-        """The entry's bytes, as a client writes them."""
+        """The entry's bytes, in the form of a client."""
         document: dict[str, object] = {"buildArgs": dict(self.build_args)}
         for name, key in {key.field: key.name for key in _KEYS if key.field}.items():
             value = getattr(self, name)
@@ -110,7 +109,7 @@ def parse_config(data: bytes) -> BuildConfig:
     """Read the entry's bytes.
 
     Raises:
-        Refusal: 400, saying which key is wrong and what it should be.
+        Refusal: 400: a key is invalid; the text names it and the valid values.
     """
     document = _load(data)
     values = _values(document)
@@ -133,8 +132,8 @@ def _values(document: Pairs) -> Mapping[str, object]:
     """The document's values by key, in lower case.
 
     Raises:
-        Refusal: 400: a key has two, in whatever case: Go takes the last one, and a reader that
-            looks a name up exactly takes another.
+        Refusal: 400: a key has two values, in any case. Go uses the last one, and a reader that
+            compares names exactly uses another.
     """
     values: dict[str, object] = {}
     known = {key.name.lower(): key.name for key in _KEYS}
@@ -154,7 +153,7 @@ def _in_lower_case(key: str) -> str:
 
 
 def _check_together(config: BuildConfig) -> None:
-    """Refuse keys of which one makes no sense without, or beside, another."""
+    """Refuse keys that need, or exclude, another key."""
     attested = config.attest.provenance or config.attest.sbom
     by_argument = any(name.startswith(ATTEST_ARG) for name in config.build_args)
     annotations = [options.annotation(key) for key in config.annotations]
@@ -189,7 +188,7 @@ def _load(data: bytes) -> Pairs:
 
 
 def _build_args(name: str, value: object) -> Mapping[str, str]:
-    """Build arguments; one that is null is absent, so that the Dockerfile's default counts."""
+    """Build arguments; a null one is absent, so the Dockerfile's default is used."""
     if not isinstance(value, Pairs):
         raise wrong(f"{name} must be an object of strings")
     args: dict[str, str] = {}
@@ -221,9 +220,9 @@ class _Key:
     """A key of the document.
 
     Attributes:
-        name: as the API's page writes it.
-        field: of BuildConfig, which the value becomes; a later key of the table replaces it.
-        read: checks and converts a value that is not null, given the name for its refusals.
+        name: as in the API's page.
+        field: of BuildConfig; a later key of the table replaces its value.
+        read: checks and converts a value that is not null; the name is for refusals.
     """
 
     name: str
@@ -259,7 +258,7 @@ _KEYS: Final = (
 _DEFAULT: Final = BuildConfig()
 
 _SILENT: Final = frozenset({"frontend"})
-"""Keys that old clients always send: they have no effect, and are not worth a note."""
+"""Keys that old clients always send: they have no effect, and cause no note."""
 
 _OTHER_NAMES: Final = {
     "args": "buildArgs",
@@ -270,11 +269,11 @@ _OTHER_NAMES: Final = {
     "sbom": "attest",
     "tag": "image",
 }
-"""Names for a key that are not spelled like it."""
+"""Other names for a key, which are not similar to it."""
 
 
 def _notes(keys: Iterable[str]) -> list[str]:
-    """Say which keys are ignored because they are unknown, each with the key that may be meant."""
+    """A note for each unknown key, with the key that was probably meant."""
     known = {key.name.lower() for key in _KEYS} | _SILENT
     unknown = [key for key in dict.fromkeys(keys) if _in_lower_case(key) not in known]
     if not unknown:

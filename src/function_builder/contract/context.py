@@ -1,7 +1,7 @@
-"""The build context of a request's archive: the files that BuildKit will see.
+"""The build context of a request's archive: the files for BuildKit.
 
 The context is the folder `context/`; a named context is another top-level folder, which the config
-names. Other entries of the archive are ignored, whatever they are.
+names. All other entries of the archive are ignored.
 """
 
 import stat
@@ -23,13 +23,13 @@ from function_builder.contract.tar import Kind, Member
 DOCKERFILE: Final = "Dockerfile"
 """The path of the Dockerfile, unless the config names another."""
 
-# Linux's NAME_MAX: BuildKit could not store more.
+# Linux's NAME_MAX: BuildKit cannot store longer names.
 _MAX_COMPONENT: Final = 255
-# BuildKit's time for a path grows with nearly the cube of its depth: half a second for so many
-# folders in one another, half a minute for the two thousand that a path can hold.
+# BuildKit's time for a path grows with nearly the cube of its depth: half a second for 256 nested
+# folders, half a minute for the two thousand that a path can have.
 _MAX_DEPTH: Final = 256
 _BUDGET_SECONDS: Final = 10.0
-"""Processor time to find out which of the entries that are refused are ignored."""
+"""Seconds of CPU time to find out which refused entries the ignore file excludes."""
 
 _BY_KEY: Final = "name it in the key dockerfile."
 
@@ -38,7 +38,7 @@ _TYPES: Final = {
     Kind.FILE: stat.S_IFREG,
     Kind.SYMLINK: stat.S_IFLNK,
 }
-# A tuple is searched by identity; the hash of an enumeration's member is Python code.
+# A tuple, because its search compares identities; an enumeration's hash is slow Python code.
 _ALLOWED: Final = tuple(_TYPES)
 
 
@@ -47,12 +47,12 @@ class ContextEntry(NamedTuple):
 
     Attributes:
         path: relative to the context, clean, `/` between components; UTF-8.
-        mode: as `st_mode` has it, type bits included.
-        size: bytes; of a symbolic link, those of its target; of a directory, 0.
+        mode: in the form of `st_mode`, with type bits.
+        size: in bytes; of a symbolic link, that of its target; of a directory, 0.
         mtime: nanoseconds since the epoch.
-        target: of a symbolic link, as written.
-        link_group: not 0 for names that share one file; equal for those that share the same.
-        offset: where in the archive a file's data starts.
+        target: of a symbolic link, unchanged.
+        link_group: a number that all names of one file share; 0 for a file with one name.
+        offset: of a file's data in the archive.
     """
 
     path: str
@@ -68,8 +68,8 @@ class Context(NamedTuple):
     """The folder `context/`.
 
     Attributes:
-        entries: every parent before what is in it, ordered by path component as BuildKit wants it;
-            the folder's own root is left out.
+        entries: parents before their children, in BuildKit's order by path component; without the
+            folder itself.
         dockerfile: the regular file that BuildKit will read as the Dockerfile.
     """
 
@@ -85,8 +85,8 @@ def read_context(archive: Archive, dockerfile: str = DOCKERFILE) -> Context:
         dockerfile: the path of the Dockerfile in the context, clean.
 
     Raises:
-        Refusal: 400: BuildKit must not get an entry, or could not store it, and the ignore file
-            does not leave it out; the ignore file is wrong; or there is no Dockerfile.
+        Refusal: 400: an entry is not allowed, or BuildKit could not store it, and the ignore file
+            does not exclude it; the ignore file is invalid; or there is no Dockerfile.
     """
     context, faults = _entries(archive.members, CONTEXT)
     entries = {entry.path: entry for entry in context}
@@ -103,7 +103,7 @@ def read_folder(archive: Archive, folder: str) -> Sequence[ContextEntry]:
     """Read the layout of a named context: a top-level folder other than `context/`.
 
     Raises:
-        Refusal: 400: there is no such folder, or what is in it is refused as in `read_context`.
+        Refusal: 400: there is no such folder, or an entry is refused as in `read_context`.
     """
     root = archive.members.get(folder)
     if root is None or root.kind is not Kind.DIRECTORY:
@@ -118,18 +118,18 @@ def read_folder(archive: Archive, folder: str) -> Sequence[ContextEntry]:
 def check_spare_ignore_file(
     archive: Archive, context: Context, dockerfile: str = DOCKERFILE, *, pinned: bool
 ) -> None:
-    """Check `.dockerignore` too, where a frontend's image may read it beside the Dockerfile's own.
+    """Also check `.dockerignore`, if a frontend's image may read it beside the Dockerfile's own.
 
-    Where the own file is empty, any image does: gRPC carries an empty file as none.
+    If the own file is empty, every image does, because gRPC carries an empty file like no file.
 
     Args:
         archive: the request's.
         context: its context.
         dockerfile: the path of the Dockerfile.
-        pinned: the image is named by a digest, and may be too old to know an own file.
+        pinned: the image is named by digest, and may be too old to support an own file.
 
     Raises:
-        Refusal: 400: the file is wrong.
+        Refusal: 400: the file is invalid.
     """
     entries = {entry.path: entry for entry in context.entries}
     own = _file(entries, f"{dockerfile}{IGNORE_FILE}", _fetched(dockerfile))
@@ -138,22 +138,22 @@ def check_spare_ignore_file(
 
 
 def _ignored(archive: Archive, path: str, entry: ContextEntry | None) -> IgnoreFile:
-    """What an ignore file says.
+    """Read an ignore file.
 
     Args:
         archive: the request's.
-        path: the file's in the archive, for refusals.
-        entry: the file that BuildKit reads by it; None for none.
+        path: of the file in the archive, for refusals.
+        entry: the file that BuildKit reads; None without one.
     """
     if entry is None:
         return IgnoreFile(b"", path)
-    # One byte more than is allowed is enough to see that it is too large.
+    # One byte more than allowed is enough to detect that it is too large.
     content = archive.reader.read(entry.offset, min(entry.size, MAX_IGNORE_BYTES + 1))
     return IgnoreFile(content, path)
 
 
 def _refuse_unless_ignored(archive: Archive, faults: Sequence[str], ignored: IgnoreFile) -> None:
-    """Refuse the first entry that is wrong and that the ignore file does not leave out."""
+    """Refuse the first invalid entry that the ignore file does not exclude."""
     began = time.thread_time()
     for path in faults:
         name = path.partition("/")[2]
@@ -162,12 +162,12 @@ def _refuse_unless_ignored(archive: Archive, faults: Sequence[str], ignored: Ign
 
 
 def _check(path: str, name: str, member: Member) -> None:
-    """Refuse what BuildKit must not get, or could not store.
+    """Refuse an entry that is not allowed, or that BuildKit could not store.
 
     Args:
         path: in the archive.
         name: in its folder.
-        member: what is there.
+        member: the entry.
     """
     if member.kind not in _ALLOWED:
         raise Refusal(400, f"The entry {shown(path)} is a device or a fifo: leave it out.")
@@ -176,15 +176,15 @@ def _check(path: str, name: str, member: Member) -> None:
         len(encoded) > MAX_PATH or max(map(len, encoded.split(b"/"))) > _MAX_COMPONENT
     )
     if too_long or (member.kind is Kind.SYMLINK and len(member.target) > MAX_PATH):
-        raise Refusal(400, f"The entry {shown(path)} has a longer name or target than Linux takes.")
+        raise Refusal(400, f"The entry {shown(path)} has a name or target that is too long.")
     if len(encoded) > _MAX_DEPTH and encoded.count(b"/") > _MAX_DEPTH:
-        raise Refusal(400, f"The entry {shown(path)} lies in more than {_MAX_DEPTH} folders.")
+        raise Refusal(400, f"The entry {shown(path)} is in more than {_MAX_DEPTH} nested folders.")
     if member.kind is Kind.SYMLINK and not _encoded(member.target, path):
         raise Refusal(400, f"The symbolic link {shown(path)} has no target.")
 
 
 def _encoded(text: str, path: str) -> bytes:
-    """The UTF-8 of a name: BuildKit's protocol carries no other bytes."""
+    """The UTF-8 of a name; BuildKit's protocol supports no other names."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -196,11 +196,11 @@ def _encoded(text: str, path: str) -> bytes:
 def _entries(members: Mapping[str, Member], folder: str) -> tuple[list[ContextEntry], list[str]]:
     """The members below a top-level folder, in BuildKit's order, and the paths of those refused.
 
-    What is in a folder that is refused is refused too: its name is at fault.
+    All entries in a refused folder are refused too, because the folder's name is part of theirs.
     """
     inside = folder + "/"
     paths = [path for path in members if path.startswith(inside)]
-    # The order of components, not of characters: "a/b" comes before "a.b".
+    # Ordered by components instead of characters: "a/b" comes before "a.b".
     paths.sort(key=lambda path: path.replace("/", "\0"))
     faults: list[str] = []
     good: list[str] = []
@@ -240,8 +240,8 @@ def _entry(path: str, member: Member, group: int) -> ContextEntry:
 def _fetched(dockerfile: str) -> Sequence[str]:
     """The paths that BuildKit asks for in one call.
 
-    They are the Dockerfile, the ignore file of its own, and the Dockerfile in lower case, which
-    BuildKit tries where the first gives nothing. Source: `frontend/dockerui/config.go`.
+    They are the Dockerfile, its own ignore file, and the Dockerfile in lower case, which BuildKit
+    tries if the first does not exist. Source: `frontend/dockerui/config.go`.
     """
     folder, slash, name = dockerfile.rpartition("/")
     lower = [folder + slash + name.lower()] if name == DOCKERFILE else []
@@ -249,7 +249,7 @@ def _fetched(dockerfile: str) -> Sequence[str]:
 
 
 def _dockerfile(entries: Mapping[str, ContextEntry], fetched: Sequence[str]) -> ContextEntry:
-    """The file that BuildKit reads: the first of the names that gives one."""
+    """The file that BuildKit reads: that of the first name that exists."""
     dockerfile, _, *lower = fetched
     for name in (dockerfile, *lower):
         entry = _file(entries, name, fetched)
@@ -264,7 +264,7 @@ def _dockerfile(entries: Mapping[str, ContextEntry], fetched: Sequence[str]) -> 
 
 
 def _look_alike(entries: Mapping[str, ContextEntry], wanted: str) -> str:
-    """Name a file that may be meant as the Dockerfile: beside it, or in a folder further down."""
+    """Name a file that may be meant as the Dockerfile, in the same folder or below."""
     folder, slash, name = wanted.rpartition("/")
     inside = folder + slash
     for path, entry in entries.items():
@@ -284,15 +284,15 @@ def _look_alike(entries: Mapping[str, ContextEntry], wanted: str) -> str:
 def _file(
     entries: Mapping[str, ContextEntry], path: str, fetched: Sequence[str] = (IGNORE_FILE,)
 ) -> ContextEntry | None:
-    """The regular file that BuildKit reads by a path; None for nothing.
+    """The regular file that BuildKit reads for a path; None if there is none.
 
     Args:
         entries: of the folder, in BuildKit's order.
         path: in the folder.
-        fetched: the paths that BuildKit asks for in the same call.
+        fetched: the paths that BuildKit requests in the same call.
 
     Raises:
-        Refusal: 400: links make it depend on BuildKit's machine, or are no paths to it.
+        Refusal: 400: links make it depend on BuildKit's machine, or are invalid patterns.
     """
     way = accumulate(path.split("/"), "{}/{}".format)
     if not any((entry := entries.get(place)) and stat.S_ISLNK(entry.mode) for place in way):
@@ -304,7 +304,7 @@ def _file(
     except (UnclearPath, BadPattern) as error:
         raise Refusal(
             400,
-            f"BuildKit could read another file by {shown(path)} than the one that its links lead"
+            f"BuildKit could read another file for {shown(path)} than the one that its links point"
             " to: make it a link to the file itself, without '..' and wildcards.",
         ) from error
     return entries[found.path] if found else None

@@ -1,7 +1,7 @@
-"""One key for each use of a payload secret, so that what one use publishes opens no other.
+"""Derive a key for each use of a payload secret, so that the uses cannot affect each other.
 
-Each is HMAC-SHA256 of a label, keyed by the payload secret or by a key derived from it: from one
-such key neither its parent nor another label's key can be computed.
+Each is HMAC-SHA256 of a label, keyed by the payload secret or by a key derived from it. Neither its
+parent nor another label's key can be computed from it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ignore file of a build context: held to what BuildKit can use, and matched before it does."""
+"""The ignore file of a build context: its limits, and its patterns."""
 
 import re
 from codecs import BOM_UTF8
@@ -11,12 +11,12 @@ from function_builder.contract.errors import Refusal, shown
 from function_builder.contract.text import foreign_encoding
 
 IGNORE_FILE: Final = ".dockerignore"
-"""The file's name, and the ending of the one that belongs to a Dockerfile and replaces it."""
+"""The file's name, and the suffix of a Dockerfile's own ignore file, which replaces it."""
 
 MAX_IGNORE_BYTES: Final = 1 << 20
-# An ignore file has dozens of lines; those that were written for whole organisations, hundreds.
+# Usual ignore files have dozens of lines; those of whole organizations have hundreds.
 _MAX_LINES: Final = 10_000
-# BuildKit reads it with Go's bufio.Scanner, which takes no longer ones.
+# BuildKit reads it with Go's bufio.Scanner, which accepts no longer lines.
 _MAX_LINE: Final = (1 << 16) - 1
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 
@@ -24,15 +24,15 @@ _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 class IgnoreFile:
     """The patterns of an ignore file.
 
-    BuildKit sends each of its lines back as a header of one request, and a hundred thousand headers
-    take seconds to decode, in which nothing else is served. Headers hold no control characters.
+    BuildKit sends each line as a header of one request. Decoding a hundred thousand headers takes
+    seconds, during which the event loop is blocked. Headers cannot contain control characters.
 
     Args:
-        content: its bytes; empty for no file.
+        content: its bytes; empty without a file.
         path: in the archive, for refusals.
 
     Raises:
-        Refusal: 400: it is too long, or a line cannot be sent back or is not a pattern.
+        Refusal: 400: it is too long, or a line cannot be a header, or is not a pattern.
     """
 
     def __init__(self, content: bytes, path: str) -> None:
@@ -43,16 +43,16 @@ class IgnoreFile:
             raise Refusal(
                 400,
                 f"{path} has a pattern that is wrong: {error.reason}: {shown(error.pattern)}."
-                " Mend it, or remove it.",
+                " Correct it, or remove it.",
             ) from error
         self._below: dict[str, Results] = {"": self._matcher.top}
 
     def leaves_out(self, path: str) -> bool:
-        """Whether BuildKit is not sent a path of the context."""
+        """Whether a path of the context is not sent to BuildKit."""
         return self._matcher.matches(path, self._results(path.rpartition("/")[0]))
 
     def _results(self, directory: str) -> Results:
-        """What matched a directory, held for the next path in it."""
+        """The results of a directory, kept for the next path in it."""
         known = directory
         while known not in self._below:
             known = known.rpartition("/")[0]

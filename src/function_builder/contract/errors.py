@@ -1,23 +1,23 @@
-"""What the builder answers to a request that it will not build.
+"""The error for a request that the builder refuses.
 
-Refusal carries the HTTP status of the API's table and a text for the sender of the request: what is
-wrong, in which entry, and how to mend it. It never names a path of the server.
+Refusal has the HTTP status of the API's table, and a text for the client: the fault, the entry, and
+how to correct it. It contains no path of the server.
 """
 
 from typing import Final
 
 BUSY: Final = "Concurrent request limit exceeded."
-"""How a 429 begins, in pro-builder's words; a stream whose build never had a slot ends with it."""
+"""The beginning of a 429, as in pro-builder; also the error of a stream that got no slot."""
 
 _SHOWN = 160
 
 
 class Refusal(Exception):
-    """A request that cannot become a build.
+    """A request that is not built.
 
     Attributes:
         status: the HTTP status of the answer (400, 401, 408, 413, 415, 503, 507 …).
-        reason: the answer's text, one line, also what `str()` gives.
+        reason: the answer's text, one line; also `str()`.
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -27,12 +27,13 @@ class Refusal(Exception):
 
 
 def shown(name: str) -> str:
-    """`name`, which a stranger chose, fit for one line of an answer or a log.
+    """An untrusted `name`, escaped for one line of an answer or a log.
 
-    Cut in its middle to about 160 characters. Control characters, line ends, characters that turn
-    the direction of writing and bytes that are not UTF-8 (surrogates) are escaped.
+    It is cut in the middle to about 160 characters. Control characters, line ends, characters that
+    change the direction of text, and bytes that are not UTF-8 (surrogates) are escaped.
     """
-    # First, so that no megabyte is escaped, and then, because escapes are longer.
+    # Cut before escaping, so that a megabyte is not escaped, and after it, because escapes are
+    # longer.
     escaped = "".join(letter if letter.isprintable() else _escaped(letter) for letter in _cut(name))
     return f'"{_cut(escaped)}"'
 

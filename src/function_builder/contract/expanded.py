@@ -1,4 +1,4 @@
-"""An archive's bytes together with what its sparse entries leave out."""
+"""An archive's bytes with its sparse files expanded."""
 
 from array import array
 from bisect import bisect_right
@@ -10,13 +10,13 @@ from function_builder.contract.sparse import MAX_PIECES, Sparse, too_many_pieces
 
 
 class Expanded:
-    """An archive's bytes, and behind them its sparse files, as if their holes were stored.
+    """An archive's bytes, followed by its sparse files with their holes as zeros.
 
-    A Reader: what reads files by offset and size needs to know nothing of holes.
+    It is a Reader, so code that reads files by offset and size need not handle holes.
 
     Args:
         reader: the archive's bytes.
-        max_bytes: how many there may be, sparse files included.
+        max_bytes: the most bytes, including sparse files.
     """
 
     def __init__(self, reader: Reader, max_bytes: int) -> None:
@@ -29,16 +29,16 @@ class Expanded:
 
     @property
     def reader(self) -> Reader:
-        """What to read from: the archive's own reader where no file is sparse."""
+        """The reader to use: the archive's own if no file is sparse."""
         return self if self._size > self._reader.size else self._reader
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """The number of bytes."""
         return self._size
 
     def add(self, file: Sparse) -> int:
-        """Add a file behind all others; return its offset.
+        """Append a file; return its offset.
 
         Raises:
             Refusal: 413: the files are too large together, or have too many pieces.
@@ -71,13 +71,13 @@ class Expanded:
         for start, source, length in self._stored(offset, end):
             piece = self._reader.read(source, length)
             if len(piece) < length:
-                # As any reader says it: an archive that is shorter than it was.
+                # Like other readers, for an archive that is shorter than its index.
                 return bytes(data[: start - offset + len(piece)])
             data[start - offset : start - offset + length] = piece
         return bytes(data)
 
     def _stored(self, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """What of a range is stored: (place, where in the archive, bytes)."""
+        """The stored pieces of a range: (offset in it, offset in the archive, bytes)."""
         archived = self._reader.size
         if offset < archived:
             yield offset, offset, archived - offset

@@ -1,7 +1,6 @@
-"""What a build found out for its author: why it failed, where, and what BuildKit warned of.
+"""The findings of a build for its author: why and where it failed, and BuildKit's warnings.
 
-These are keys of the last object of an answer, beside those of pro-builder, whose clients ignore
-them.
+These are additional keys of the last object of an answer. pro-builder's clients ignore them.
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ from enum import StrEnum
 from typing import Any, Final
 
 MAX_WARNINGS: Final = 100
-"""More warnings than these are not told."""
+"""The most warnings in an answer."""
 
 
 class Reason(StrEnum):
-    """What failed. Clients must accept words that they do not know."""
+    """What failed. Clients must accept unknown values."""
 
     STEP = "step"
     """A step of the Dockerfile: its command, or what it copies."""
     DOCKERFILE = "dockerfile"
-    """The Dockerfile cannot be built as it is written, or breaks its own `# check=error=true`."""
+    """The Dockerfile is invalid, or violates its own `# check=error=true`."""
     BASE_IMAGE = "base-image"
-    """An image that the Dockerfile names cannot be had."""
+    """An image that the Dockerfile names cannot be pulled."""
     PUSH = "push"
     """The registry did not accept the image, or cannot be reached."""
     CREDENTIAL = "credential"
@@ -31,11 +30,11 @@ class Reason(StrEnum):
     PLATFORM = "platform"
     """BuildKit cannot run a platform's programs."""
     POLICY = "policy"
-    """The builder does not allow what was asked for."""
+    """The builder does not allow an operation."""
     TIMEOUT = "timeout"
     """The build took longer than `build_timeout`."""
     CANCELLED = "cancelled"
-    """The client went away, or the builder was shut down."""
+    """The client disconnected, or the builder was shut down."""
     BUSY = "busy"
     """The build waited for a slot and got none."""
     SERVICE = "service"
@@ -44,7 +43,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceExcerpt:
-    """The instruction at fault.
+    """The instruction that failed.
 
     Attributes:
         file: the Dockerfile's name.
@@ -70,14 +69,14 @@ class SourceExcerpt:
 
 @dataclass(frozen=True, slots=True)
 class BuildWarning:
-    """What BuildKit warned of, such as a rule of its linter.
+    """A warning of BuildKit, such as a rule of its linter.
 
     Attributes:
-        message: what is wrong.
-        rule: the rule's name, such as `WorkdirRelativePath`; empty where there is none.
-        url: where the rule is explained; empty where that is nowhere.
-        file: the Dockerfile's name; empty where the warning is of no place.
-        line: the line, counted from 1; 0 where the warning is of no place.
+        message: the text.
+        rule: the rule's name, such as `WorkdirRelativePath`; empty without one.
+        url: of the rule's description; empty without one.
+        file: the Dockerfile's name; empty if the warning has no place.
+        line: the line, counted from 1; 0 if the warning has no place.
     """
 
     message: str
@@ -93,7 +92,7 @@ class BuildWarning:
         return f"{rule}{self.message}{place}{url}"
 
     def to_document(self) -> dict[str, object]:
-        """The JSON form, without what is empty."""
+        """The JSON form, without empty values."""
         fields: dict[str, object] = {
             "rule": self.rule,
             "message": self.message,
@@ -105,7 +104,7 @@ class BuildWarning:
 
 
 def parse_source(value: object) -> SourceExcerpt | None:
-    """Read `source`; None where it is absent or of another form."""
+    """Read `source`; None if it is absent or has another form."""
     if not isinstance(value, Mapping):
         return None
     line = _number(value, "line")
@@ -118,7 +117,7 @@ def parse_source(value: object) -> SourceExcerpt | None:
 
 
 def parse_warnings(value: object) -> tuple[BuildWarning, ...]:
-    """Read `warnings`; those of another form are left out."""
+    """Read `warnings`, without those of another form."""
     warnings = value if isinstance(value, list) else []
     return tuple(
         BuildWarning(

@@ -5,7 +5,7 @@ from typing import Self
 
 
 class LogPrefixes(StrEnum):
-    """What precedes the text of each log line.
+    """The prefix of each log line.
 
     pro-builder's API document shows `FULL`; pro-builder 0.5.3 and newer print `TIME`
     (openfaas/docs 3ec2b42).
@@ -15,20 +15,20 @@ class LogPrefixes(StrEnum):
     """The kind (`v`, `s` or `l`) and the time: `l: 2022-06-23T09:10:12Z text`."""
 
     TIME = "time"
-    """The time alone: `2022-06-23T09:10:12Z text`."""
+    """Only the time: `2022-06-23T09:10:12Z text`."""
 
     NONE = "none"
-    """Nothing: `text`."""
+    """No prefix: `text`."""
 
 
 class StepText(str):
-    """A line of the log that knows its step.
+    """A line of the log with its step.
 
-    It is a string, so that all who want the line alone need not know of it.
+    It is a string, for code that only uses the line.
 
     Attributes:
-        step: the step's number, from 1, and what the line says of it if that is not output:
-            "3 started". The words are those of `StepState`.
+        step: the step's number, from 1, and a word of `StepState` if the line is not output:
+            "3 started".
     """
 
     __slots__ = ("step",)
@@ -36,25 +36,25 @@ class StepText(str):
     step: str
 
     def __new__(cls, text: str, step: str) -> Self:
-        """Make one of a text."""
+        """Make one from a text."""
         line = super().__new__(cls, text)
         line.step = step
         return line
 
 
 class StepState(StrEnum):
-    """What a line of the log says of its step. Clients must accept words that they do not know."""
+    """The event of a step in a log line. Clients must accept unknown values."""
 
     ANNOUNCED = "announced"
-    """The step will be looked at; nothing is done yet."""
+    """The step is part of the build, and has not started."""
     STARTED = "started"
     COMPLETED = "completed"
-    """A step may start again: to load an image, for one, is to look it up and then to fetch it."""
+    """A step may start again. For example, an image is first looked up, and then fetched."""
     CACHED = "cached"
     FAILED = "failed"
     CANCELLED = "cancelled"
     """Another step failed, or the build was cancelled."""
     MOVING = "moving"
-    """A part of the step goes on, such as one layer's download; the line has its bytes."""
+    """A part of the step continues, such as one layer's download; the line has its bytes."""
     MOVED = "moved"
     """That part has ended."""

@@ -1,4 +1,4 @@
-"""Names in a request's archive, and the bounds of a name."""
+"""Names in a request's archive, and their limits."""
 
 import re
 from typing import Final
@@ -16,4 +16,4 @@ CONTEXT: Final = "context"
 """The folder of the build context."""
 
 MAX_PATH: Final = 4095
-"""Bytes: Linux's PATH_MAX without the final NUL. BuildKit could not store a longer path."""
+"""Bytes: Linux's PATH_MAX without the final NUL. BuildKit cannot store a longer path."""

@@ -1,7 +1,7 @@
 """The configuration's keys that come from `docker build`: their values, checked.
 
-Source of the forms: docker buildx, `commands/build.go` and `util/buildflags`. What an operator must
-allow first is `policy/policy.py`'s to check.
+Source of the forms: docker buildx, `commands/build.go` and `util/buildflags`. `policy/policy.py`
+checks values that the operator must allow.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from function_builder.contract.references import (
 from function_builder.contract.values import Pairs, flag, is_plain, strings, text, texts, wrong
 
 IMAGE_CONTEXT: Final = "docker-image://"
-"""How the value of a named context begins that is an image; any other is a folder of the tar."""
+"""The prefix of a named context that is an image; others are folders of the tar."""
 
 _MAX_TAGS = 20
 _MAX_LABELS = 200
@@ -45,7 +45,7 @@ _LIMIT = re.compile(r"([a-z]+)=(-1|[0-9]{1,18})(?::(-1|[0-9]{1,18}))?")
 _LIMITS: Final = frozenset(
     ["core", "cpu", "data", "fsize", "locks", "memlock", "nofile", "nproc", "rss", "stack"]
 )
-"""Those that bound a step; the others (`rtprio`, `nice`, …) let it push others aside."""
+"""Limits of a step. Others (`rtprio`, `nice`, …) would let it slow down other steps."""
 
 # Source: BuildKit, `exporter/containerimage/exptypes/annotations.go`.
 _ANNOTATION = re.compile(
@@ -57,16 +57,16 @@ _OTHER_SOURCE = re.compile(r"[a-z-]+:|git@")
 
 _CACHE_FLAGS: Final = ("image-manifest", "oci-mediatypes", "ignore-error")
 _OWN_NAMES: Final = frozenset({"scratch", "context", "dockerfile.v0"})
-"""Names that BuildKit gives a meaning of its own."""
+"""Names with a special meaning in BuildKit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attest:
-    """What is attested of an image.
+    """The attestations of an image.
 
     Attributes:
         provenance: `min`, `max`, or empty for none.
-        sbom: whether the image gets a list of what it is made of.
+        sbom: whether the image gets a list of its components.
     """
 
     provenance: str = ""
@@ -75,11 +75,11 @@ class Attest:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """Where an annotation goes.
+    """The object and the name of an annotation.
 
     Attributes:
         kind: `manifest`, `index`, `manifest-descriptor` or `index-descriptor`.
-        platform: of several the one whose image gets it; empty: each.
+        platform: the platform whose image gets it; empty: all.
         key: its name.
     """
 
@@ -89,12 +89,12 @@ class Annotation:
 
     @property
     def is_of_index(self) -> bool:
-        """Whether only an image index can hold it."""
+        """Whether only an image index can have it."""
         return self.kind != "manifest"
 
 
 def stage(name: str, value: object) -> str:
-    """A stage of the Dockerfile, by its name; BuildKit finds no stage by its number."""
+    """A stage of the Dockerfile, by name; BuildKit does not find stages by number."""
     found = text(name, value)
     if found and not _STAGE.fullmatch(found):
         raise wrong(
@@ -118,14 +118,14 @@ def dockerfile(name: str, value: object) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith("/") or ".." in parts:
         raise wrong(f"{name}: {shown(path)} must be a path inside the context")
-    # BuildKit takes the path for a pattern when it asks for the file.
+    # BuildKit reads the path as a pattern when it requests the file.
     if _PATTERN.search(path) or not path.isprintable() or len(path.encode()) > MAX_PATH:
         raise wrong(f"{name}: {shown(path)} has a character that no Dockerfile's name may have")
     return "/".join(parts)
 
 
 def tags(name: str, value: object) -> tuple[str, ...]:
-    """Further references, checked as `image` is."""
+    """More references, checked like `image`."""
     found = texts(name, value, most=_MAX_TAGS)
     for reference in found:
         if "/" not in reference and ":" not in reference:
@@ -146,7 +146,7 @@ def labels(name: str, value: object) -> Mapping[str, str]:
 
 
 def annotation_names(name: str, value: object) -> Mapping[str, str]:
-    """Annotations, their names as docker buildx writes them."""
+    """Annotations, with names in the form of docker buildx."""
     found = strings(name, value, most=_MAX_LABELS)
     for key, content in found.items():
         _check_label(name, key, content)
@@ -219,17 +219,17 @@ def ulimits(name: str, value: object) -> tuple[str, ...]:
 
 
 def cache_imports(name: str, value: object) -> tuple[str, ...]:
-    """Caches to take from, each a reference or as docker buildx writes it."""
+    """Caches to import, each a reference or in the form of docker buildx."""
     return _caches(name, value, {})
 
 
 def cache_exports(name: str, value: object) -> tuple[str, ...]:
-    """Caches to leave, written like those to take, with `mode` and the options of an export."""
+    """Caches to export, in the same form, with `mode` and the options of an export."""
     return _caches(name, value, {"mode": ("min", "max"), **dict.fromkeys(_CACHE_FLAGS, _BOOLEANS)})
 
 
 def cache_attrs(cache: str) -> dict[str, str]:
-    """A cache's attributes for BuildKit, `ref` among them, from what `cacheFrom` holds."""
+    """A cache's attributes for BuildKit, including `ref`, from the value of `cacheFrom`."""
     attrs = _cache_attrs(cache)
     return attrs | {"ref": normalise_pulled(attrs.get("ref", ""))}
 
@@ -276,7 +276,7 @@ def contexts(name: str, value: object) -> Mapping[str, str]:
 
 
 def context_name(name: str) -> str:
-    """A context's name as BuildKit looks for it: an image's, in its short form."""
+    """A context's name in the form that BuildKit looks up: that of an image, in its short form."""
     repository, tag = split_reference(normalise_reference(name))
     familiar = re.fullmatch(r"docker\.io/(?:library/(?=[^/]*$))?(.*)", full_repository(repository))
     repository = familiar[1] if familiar else repository
@@ -315,12 +315,12 @@ def attest(name: str, value: object) -> Attest:
 
 
 def outputs(name: str, value: object) -> None:
-    """Refuse other ways out of the builder than its registry."""
+    """Refuse all outputs except a registry."""
     for output in texts(name, value, most=1):
         if output.removeprefix("type=") not in ("image", "registry"):
             raise wrong(
-                f"{name}: {shown(output)} is not offered: an image leaves the builder by its "
-                "registry alone. Push it, and pull it from there: docker pull, crane export"
+                f"{name}: {shown(output)} is not offered: images are only pushed to a registry. "
+                "Pull the image from there: docker pull, crane export"
             )
 
 

@@ -1,13 +1,13 @@
-"""A body, as what is read from any place of it."""
+"""Readers of a body at any offset."""
 
 from typing import Final, Protocol
 
 _AHEAD: Final = 64 * 1024
-"""Bytes that are read at once: some ten small files. An archive of large ones is not read twice."""
+"""Bytes read at once: some ten small files. For large files, no byte is read twice."""
 
 
 class Reader(Protocol):
-    """Bytes that can be read from any place, as often as wanted."""
+    """Bytes that can be read at any offset, any number of times."""
 
     @property
     def size(self) -> int:
@@ -34,7 +34,7 @@ class Bytes:
 
 
 class ReadAhead:
-    """A reader for one thread that goes forward: small reads come out of larger ones."""
+    """A reader for one thread that reads forward: it combines small reads into larger ones."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -57,10 +57,10 @@ class ReadAhead:
 
 
 def read_exactly(reader: Reader, offset: int, size: int) -> bytes:
-    """Read `size` bytes of an archive whose index says that they are there.
+    """Read `size` bytes of an archive, which must exist according to its index.
 
     Raises:
-        OSError: there are fewer.
+        OSError: there are fewer bytes.
     """
     data = reader.read(offset, size)
     if len(data) < size:

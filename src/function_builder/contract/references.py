@@ -1,4 +1,4 @@
-"""Image references: the grammar, and the parts."""
+"""Image references: their grammar and their parts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from function_builder.contract.errors import Refusal, shown
 
-# The grammar of github.com/distribution/reference, in the parts that a push can use.
+# The grammar of github.com/distribution/reference, without digests.
 _DOMAIN_LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = rf"(?:{_DOMAIN_LABEL}(?:\.{_DOMAIN_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -17,7 +17,7 @@ _MAX_REPOSITORY = 255
 
 
 def split_reference(reference: str) -> tuple[str, str]:
-    """Split a reference at its tag: `("host:5000/name", "tag")`; no tag: an empty one."""
+    """Split a reference at its tag: `("host:5000/name", "tag")`; the tag may be empty."""
     head, colon, tail = reference.rpartition(":")
     if not colon or "/" in tail:
         return reference, ""
@@ -34,7 +34,7 @@ def full_repository(reference: str) -> str:
 
 
 def normalise_pulled(reference: str) -> str:
-    """As `normalise_reference`, of what is pulled: it may have a digest too.
+    """Like `normalise_reference`, for a pull: it may have a digest.
 
     Raises:
         Refusal: 400.
@@ -46,9 +46,10 @@ def normalise_pulled(reference: str) -> str:
 
 
 def normalise_reference(reference: str) -> str:
-    """Lower-case the repository, keep the tag, and hold the whole to the reference grammar.
+    """Convert the repository to lower case, and check the grammar.
 
-    Source: github.com/distribution/reference. A digest is refused: nothing can be pushed to one.
+    Source: github.com/distribution/reference. A digest is refused, because an image cannot be
+    pushed to a digest.
 
     Raises:
         Refusal: 400.
@@ -60,8 +61,9 @@ def normalise_reference(reference: str) -> str:
         raise Refusal(400, f"image {name}: a digest cannot be pushed to: name a tag instead")
     repository, tag = split_reference(reference)
     repository = repository.lower()
-    # Its length first: a megabyte holds up the expression, and that all else, for a second. Some
-    # letters outside of ASCII only look so in lower case: the Kelvin sign's is a k.
+    # The length first, because a megabyte would take the expression a second, in the event loop.
+    # ASCII is checked first too, because the lower case of some other letters is ASCII (the Kelvin
+    # sign).
     valid = (
         reference.isascii()
         and len(repository) <= _MAX_REPOSITORY

@@ -1,7 +1,7 @@
-"""What a build answers: one JSON object, or a stream of them, one a line.
+"""The answer of a build: one JSON object, or a stream of one for each line.
 
-The bounds on a line come from a client: the OpenFaaS Go SDK reads with bufio.Scanner's default
-buffer, and takes a line of 64 KiB or more for the end of a good stream.
+The limit of a line is that of a client: the OpenFaaS Go SDK reads with bufio.Scanner's default
+buffer, and treats a line of 64 KiB or more as the end of a successful stream.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from function_builder.contract.log import StepText
 from function_builder.contract.text import dump_json
 
 MAX_LINE_BYTES: Final = 48 * 1024
-"""A line of the stream, its newline included, is never longer."""
+"""The most bytes of a line of the stream, including its newline."""
 
 _ENVELOPE_BYTES = 1024
-"""What a line of the stream holds beside its log, at the most."""
+"""The most bytes of a line in addition to its log."""
 
 _MAX_TEXT_BYTES = MAX_LINE_BYTES - _ENVELOPE_BYTES
 
 _MAX_FINDINGS_BYTES = MAX_LINE_BYTES // 2
-"""What the last line holds beside its error, at the most."""
+"""The most bytes of the last line in addition to its error."""
 
 
 class BuildStatus(StrEnum):
-    """A build's state as clients know it; `failed`, for no known client understands `failure`."""
+    """A build's state; `failed`, because no known client understands `failure`."""
 
     IN_PROGRESS = "in_progress"
     SUCCESS = "success"
@@ -48,20 +48,20 @@ class BuildResult:
     """A whole reply, or one object of a streamed one.
 
     Attributes:
-        status: how the build stands.
-        image: the reference that was asked for.
-        error: what went wrong; empty unless failed.
+        status: the build's state.
+        image: the requested reference.
+        error: why it failed; empty unless failed.
         log: lines without their newline.
-        steps: the step of each line, as `StepText` has it; only streams have them.
+        steps: the step of each line, in the form of `StepText`; only streams have them.
         duration: seconds from the request's acceptance.
-        digest: of the image or the index, as `sha256:<hex>`; empty where there is none.
-        digests: platform -> the digest of its image; empty where they are not known.
-        build_id: the build's name in the server's log.
+        digest: of the image or the index, as `sha256:<hex>`; empty without one.
+        digests: platform -> the digest of its image; empty if they are not known.
+        build_id: the build's ID in the server's log.
         reason: what failed, a word of `Reason`; empty unless failed.
-        source: the instruction at fault; None where none is known.
-        step: the name of the step at fault; empty where none is known.
-        retryable: whether the same request may succeed later; None where nothing is known.
-        warnings: what BuildKit warned of.
+        source: the instruction that failed; None if it is unknown.
+        step: the name of the step that failed; empty if it is unknown.
+        retryable: whether the same request may succeed later; None if it is unknown.
+        warnings: of BuildKit.
     """
 
     status: BuildStatus
@@ -80,7 +80,7 @@ class BuildResult:
     warnings: Sequence[BuildWarning] = ()
 
     def raise_for_status(self) -> Self:
-        """Return this result, for one more call on it.
+        """Return this result, for chained calls.
 
         Raises:
             BuildFailed: the build failed.
@@ -91,7 +91,7 @@ class BuildResult:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing follows."""
+        """Whether it is the last one."""
         return self.status is not BuildStatus.IN_PROGRESS
 
     def to_json(self) -> bytes:
@@ -118,7 +118,7 @@ class BuildResult:
         return document | self._findings()
 
     def to_json_end(self) -> bytes:
-        """What follows the log in the whole reply's body, with the comma before it."""
+        """The part of the whole reply's body after the log, with the comma before it."""
         return b"," + dataclasses.replace(self, log=()).to_json().removeprefix(b"{")
 
     def _findings(self) -> dict[str, object]:
@@ -136,14 +136,14 @@ class BuildResult:
         return document
 
     def to_last_line(self) -> bytes:
-        """The stream's last line: without the log, and with the rest cut to fit.
+        """The stream's last line, without the log, cut to fit.
 
-        It has room for the signature that follows.
+        It leaves space for the signature.
         """
         last = dataclasses.replace(self, log=(), error="")
         size = len(last.to_json())
         if size > _MAX_FINDINGS_BYTES and last.digests:
-            # Hundreds of platforms; the index names their images too.
+            # Only with hundreds of platforms, whose images the index also names.
             last = dataclasses.replace(last, digests={})
             size = len(last.to_json())
         while size > _MAX_FINDINGS_BYTES and last.warnings:
@@ -172,10 +172,10 @@ class BuildFailed(Exception):
 def progress_lines(
     log: Iterable[str], duration: float, *, first: int | None = None
 ) -> Iterator[bytes]:
-    """The log as lines of the stream: as few as keep each under `MAX_LINE_BYTES`.
+    """The log as lines of the stream, each under `MAX_LINE_BYTES`.
 
-    An empty log makes one line, which is the stream's heartbeat: an empty line would fail
-    the Go SDK.
+    An empty log makes one line, the stream's heartbeat, because the Go SDK fails on an empty
+    line.
 
     Args:
         log: lines.
@@ -272,7 +272,7 @@ def _cut(text: str, room: int = _MAX_TEXT_BYTES) -> tuple[str, bytes]:
     if len(encoded) <= room:
         return text, encoded
     while len(encoded) > room:
-        # Characters differ in their encoded size, so this may take a few rounds.
+        # Characters have different encoded sizes, so this may take a few rounds.
         text = text[: len(text) * room // len(encoded) - 2]
         encoded = dump_json(text + "…")
     return text + "…", encoded

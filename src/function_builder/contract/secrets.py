@@ -27,19 +27,19 @@ SECRETS_NAME: Final = "com.openfaas.secrets"
 ALGORITHM: Final = "nacl/box"
 MAX_SECRETS_BYTES: Final = 1 << 20
 MAX_SECRETS_LINES: Final = 1000
-"""Of all values together: each is looked for in each line of the log, to be hidden there."""
+"""The most lines of all values, because each is searched in each line of the log to mask it."""
 _KEY_ID_LENGTH = 8
 _KEY_BYTES = 32
 
-# libyaml's parser where it is built in. Its events alone are used: PyYAML's composer recurses, and
-# the C one ends the process on a deep enough document.
+# libyaml's parser, if PyYAML has it. Only its events are used, because PyYAML's composer recurses,
+# and the one in C crashes the process on a very deep document.
 _Loader: type[yaml.BaseLoader] = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _MAX_DEPTH = 4
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SecretsKey:
-    """The builder's private key, and what it tells of itself."""
+    """The builder's private key, with its public key and ID."""
 
     private: PrivateKey
 
@@ -48,7 +48,7 @@ class SecretsKey:
         """Read base64 of 32 bytes, white space around it allowed.
 
         Raises:
-            ValueError: it is something else; the message never holds it.
+            ValueError: it has another form; the message does not contain it.
         """
         return cls(PrivateKey(_key_bytes(text)))
 
@@ -58,7 +58,7 @@ class SecretsKey:
         return cls(PrivateKey.generate())
 
     def to_text(self) -> bytes:
-        """The private key as its file holds it: what `parse` reads."""
+        """The private key in the form of its file, which `parse` reads."""
         return base64.b64encode(bytes(self.private))
 
     @property
@@ -72,17 +72,17 @@ class SecretsKey:
         return key_id(self.public)
 
     def __repr__(self) -> str:
-        """Never the key itself."""
+        """A text without the private key."""
         return f"SecretsKey({self.key_id})"
 
 
 def key_id(public_key: str) -> str:
-    """A public key's short name, from its base64."""
+    """A public key's ID, from its base64."""
     return public_key[:_KEY_ID_LENGTH]
 
 
 def seal(values: Mapping[str, bytes], public_key: str) -> bytes:
-    """Seal values to a builder's public key (base64); returns the entry's bytes.
+    """Seal values for a builder's public key (base64); return the entry's bytes.
 
     Raises:
         ValueError: the public key is not base64 of 32 bytes.
@@ -106,11 +106,11 @@ def seal(values: Mapping[str, bytes], public_key: str) -> bytes:
 
 
 def unseal(data: bytes, key: SecretsKey | None) -> dict[str, bytes]:
-    """Open the entry's values with the builder's key.
+    """Decrypt the entry's values with the builder's key.
 
     Raises:
-        Refusal: 400: the entry is malformed, there is no key, or a value does not open; the
-            message names the secret and the key ids, and never a value.
+        Refusal: 400: the entry is malformed, there is no key, or a value cannot be decrypted. The
+            message names the secret and the key IDs, but contains no value.
     """
     document = _load(data)
     if key is None:
@@ -131,7 +131,7 @@ def unseal(data: bytes, key: SecretsKey | None) -> dict[str, bytes]:
 
 
 def sealed_for(data: bytes) -> str:
-    """The id of the key that values were sealed for; empty where the entry does not say."""
+    """The ID of the key that values were sealed for; empty if the entry has none."""
     try:
         return _text(_load(data), "key_id")
     except Refusal:
@@ -144,7 +144,8 @@ def _box(public_key: str, key: SecretsKey) -> Box:
     except ValueError as error:
         raise Refusal(400, f"{SECRETS_NAME}: public_key is not base64 of 32 bytes") from error
     except CryptoError as error:
-        # libsodium takes no key of low order (RFC 7748, 6.1): its shared secrets are public.
+        # libsodium rejects a key of low order (RFC 7748, 6.1), because its shared secrets are
+        # public.
         raise Refusal(400, f"{SECRETS_NAME}: public_key is not one that a key pair has") from error
 
 
@@ -157,8 +158,9 @@ def _open(box: Box, name: object, value: object, sealed_for: str, key: SecretsKe
         hint = ""
         if sealed_for and sealed_for != key.key_id:
             hint = f": it was sealed for key {shown(sealed_for)}, and this key is"
-            hint += f" {shown(key.key_id)}: seal it again with the builder's key of today"
-        raise Refusal(400, f"{SECRETS_NAME}: secret {shown(name)} does not open{hint}") from error
+            hint += f" {shown(key.key_id)}: seal it again with the builder's current key"
+        problem = f"{SECRETS_NAME}: secret {shown(name)} cannot be decrypted{hint}"
+        raise Refusal(400, problem) from error
 
 
 def _load(data: bytes) -> dict[str, object]:
@@ -172,7 +174,8 @@ def _load(data: bytes) -> dict[str, object]:
         events = (e for e in yaml.parse(data, Loader=_Loader) if not isinstance(e, _FRAME))
         document = _compose(events, next(events, None), _MAX_DEPTH)
     except (yaml.YAMLError, UnicodeError, ValueError) as error:
-        raise Refusal(400, f"{SECRETS_NAME}: not YAML, or not as plain as it should be") from error
+        problem = f"{SECRETS_NAME}: not YAML, or YAML with aliases, tags or nesting"
+        raise Refusal(400, problem) from error
     if not isinstance(document, dict):
         raise Refusal(400, f"{SECRETS_NAME}: must be a YAML mapping")
     if _text(document, "version") not in ("", "v1"):
@@ -183,10 +186,10 @@ def _load(data: bytes) -> dict[str, object]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes names as secrets have them in the way of Go's yaml.v3, byte for byte."""
+    """Writes names of secrets exactly like Go's yaml.v3."""
 
     def choose_scalar_style(self) -> str:
-        # Where another type would be read, as of yes or 1, Go takes the double quotes.
+        # Go uses double quotes if the text would be read as another type, such as yes or 1.
         style: str = super().choose_scalar_style()
         assert isinstance(self.event, yaml.ScalarEvent)
         return '"' if style == "'" and not self.event.implicit[0] else style
@@ -201,10 +204,10 @@ _FRAME = (
 
 
 def _compose(events: Iterator[yaml.Event], event: yaml.Event | None, depth: int) -> object:
-    """Make the value that begins with an event: strings, lists, dicts of strings.
+    """The value that begins with an event: strings, lists, dicts of strings.
 
     Raises:
-        ValueError: an alias, a key that is no string, or more than `depth` levels.
+        ValueError: an alias, a key that is not a string, or more than `depth` levels.
     """
     if isinstance(event, yaml.ScalarEvent):
         return event.value

@@ -11,7 +11,7 @@ _PREFIX: Final = "sha256="
 
 
 def sign(secret: bytes, body: bytes) -> str:
-    """Sign a body that is at hand whole; returns the header's value."""
+    """Sign a complete body; return the header's value."""
     signature = Signature([secret])
     signature.update(body)
     return signature.value()
@@ -22,7 +22,7 @@ class Signature:
 
     Args:
         secrets: the payload secrets that may have signed it, without surrounding white space;
-            more than one while a secret rotates.
+            several during a rotation.
     """
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
@@ -32,7 +32,7 @@ class Signature:
         self._macs = [hmac.new(secret, digestmod="sha256") for secret in secrets]
 
     def update(self, chunk: bytes | bytearray | memoryview) -> None:
-        """Take the body's next bytes."""
+        """Add the body's next bytes."""
         for mac in self._macs:
             mac.update(chunk)
 
@@ -41,14 +41,14 @@ class Signature:
         return _PREFIX + self._macs[0].hexdigest()
 
     def matches(self, header: str | None) -> bool:
-        """Whether a header's value is right under one of the secrets, in constant time."""
+        """Whether a header's value is correct for one of the secrets, in constant time."""
         return self.signer(header) is not None
 
     def signer(self, header: str | None) -> bytes | None:
-        """The secret under which a header's value is right, in constant time; None if none is."""
+        """The secret for which a header's value is correct, in constant time; None without one."""
         if header is None or not header.startswith(_PREFIX):
             return None
         claimed = header.removeprefix(_PREFIX).strip().lower().encode("utf-8", "replace")
-        # Every secret is tried, so that the time taken tells nothing of which one matched.
+        # Every secret is tried, so that the time does not depend on which one matched.
         matches = [hmac.compare_digest(claimed, mac.hexdigest().encode()) for mac in self._macs]
         return self._secrets[matches.index(True)] if any(matches) else None

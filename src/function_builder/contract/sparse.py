@@ -3,9 +3,9 @@
 Rust's `tar` crate and bsdtar write them by default for files with holes, GNU tar with --sparse.
 Source: GNU tar manual, "Storing Sparse Files", and GNU tar's `src/sparse.c`.
 
-A map lists the pieces of data: where each belongs in the file, and how long it is; in the archive
-they follow one another. All else of the file is zeros. The maps are checked as Go's archive/tar
-does it: pieces are in order, do not overlap, end within the file and use up the entry's data.
+A map lists the pieces of data with their offset in the file and their length. In the archive they
+follow one another. The rest of the file is zeros. The maps are checked as in Go's archive/tar:
+pieces are in order, do not overlap, end inside the file, and use all of the entry's data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ FLAG: Final = b"S"
 """The type of GNU's older form, whose map begins in the header block."""
 
 _REFUSED: Final = (b"SCHILY.realsize", b"SUN.holesdata")
-"""What star and Solaris' tar mark sparse entries with, which only they read."""
+"""The marks of star's and Solaris' sparse entries, which other tar programs do not read."""
 
 MAP: Final = b"GNU.sparse.map"
 MAP_PARTS: Final = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
-"""Version 0.0 repeats these two for each piece, in turn; read as one map, like version 0.1's."""
+"""Version 0.0 repeats these two for each piece; they are read as one map, like version 0.1's."""
 
 _MARK: Final = b"GNU.sparse."
 _MAJOR: Final = b"GNU.sparse.major"
@@ -32,7 +32,7 @@ _NAME: Final = b"GNU.sparse.name"
 _SIZES: Final = (b"GNU.sparse.realsize", b"GNU.sparse.size")
 
 MAX_PIECES: Final = 100_000
-"""Of one archive: a disk image has thousands. Each is held as three numbers of 8 bytes."""
+"""The most pieces of one archive: a disk image has thousands. Each takes three 8-byte numbers."""
 
 _MAX_DIGITS: Final = 19
 _IN_HEADER: Final = slice(386, 482)
@@ -41,12 +41,12 @@ _PIECE: Final = 24
 
 
 class Sparse(NamedTuple):
-    """What a sparse entry says of its file.
+    """The map of a sparse file.
 
     Attributes:
-        size: bytes of the file, holes included.
+        size: bytes of the file, including holes.
         pieces: (offset in the file, bytes), in order.
-        offset: where in the archive the first piece's data starts.
+        offset: of the first piece's data in the archive.
     """
 
     size: int
@@ -58,24 +58,24 @@ def is_sparse(flag: bytes, records: Mapping[bytes, bytes], name: str) -> bool:
     """Whether an entry is sparse, by its type or its pax records.
 
     Raises:
-        Refusal: 400: it is, in a form that only few tars know.
+        Refusal: 400: it is, in a form that few tar programs support.
     """
     if not records:
         return flag == FLAG
     if any(key.startswith(_REFUSED) for key in records):
         raise Refusal(
             400,
-            f"The entry {shown(name)} is stored as a sparse file in a way that only some tars know:"
+            f"The entry {shown(name)} is a sparse file in a form that few tar programs support:"
             " make the archive with GNU tar, or without its option for sparse files.",
         )
     return flag == FLAG or any(key.startswith(_MARK) for key in records)
 
 
 def joined(parts: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Version 0.0's map, its records in their order, in the form of version 0.1's.
+    """Version 0.0's map, from its records in order, in the form of version 0.1's.
 
     Raises:
-        Refusal: 400: it does not name an offset and a length in turn.
+        Refusal: 400: offsets and lengths do not alternate.
     """
     in_turn = all(key == MAP_PARTS[number % 2] for number, (key, _) in enumerate(parts))
     if not in_turn or any(b"," in value for _, value in parts):
@@ -84,19 +84,19 @@ def joined(parts: Sequence[tuple[bytes, bytes]]) -> bytes:
 
 
 def true_name(records: Mapping[bytes, bytes]) -> bytes:
-    """The name of a sparse entry in pax's form, whose own is made up; b"" in the other form."""
+    """The real name of a sparse entry in pax's form; b"" in the other form."""
     return records.get(_NAME, b"")
 
 
 class Stored(NamedTuple):
-    """How a sparse entry lies in its archive.
+    """A sparse entry in its archive.
 
     Attributes:
         name: of the entry, for refusals.
         block: its header.
         records: its pax records.
-        start: where what follows the header starts.
-        size: what the header says of its data's size; a map of version 1.0 is part of the data.
+        start: the offset after the header.
+        size: of the data, in the header; a map of version 1.0 is part of the data.
     """
 
     name: str
@@ -111,13 +111,13 @@ def read_sparse(reader: Reader, entry: Stored) -> tuple[Sparse, int]:
 
     Args:
         reader: the archive's bytes.
-        entry: where to find it.
+        entry: the sparse entry.
 
     Returns:
-        The map, and where the next header starts.
+        The map, and the offset of the next header.
 
     Raises:
-        Refusal: 400: the map is malformed, or of a version that is not known; 413: it is too long.
+        Refusal: 400: the map is malformed, or has an unknown version; 413: it is too long.
     """
     name, block, records, start, size = entry
     marked = any(key.startswith(_MARK) for key in records)
@@ -135,7 +135,7 @@ def read_sparse(reader: Reader, entry: Stored) -> tuple[Sparse, int]:
         elif version in ((b"0", b"0"), (b"0", b"1")):
             pieces, data = _pairs(records.get(MAP, b"").split(b","), name), start
         else:
-            raise Refusal(400, f"The sparse entry {shown(name)} is of a version that is not known.")
+            raise Refusal(400, f"The sparse entry {shown(name)} has an unknown version.")
         left, end = size - (data - start), start + padded_size(size)
     _check(real, pieces, left, name)
     if data + left > reader.size:
@@ -156,14 +156,14 @@ def _wrong(name: str) -> Refusal:
 
 
 def too_many_pieces() -> Refusal:
-    """The answer to an archive whose maps are too long."""
+    """The refusal of an archive whose maps are too long."""
     return Refusal(413, f"The archive's sparse files have more than {MAX_PIECES} pieces.")
 
 
 def _old_map(
     reader: Reader, block: bytes, start: int, name: str
 ) -> tuple[list[tuple[int, int]], int]:
-    """The older form: four pieces in the header, and 21 in each block that goes on with it."""
+    """The older form: four pieces in the header, and 21 in each continuation block."""
     pieces: list[tuple[int, int]] = []
     fields, more = block[_IN_HEADER], block[482]
     while True:
@@ -196,7 +196,7 @@ def _real_size(records: Mapping[bytes, bytes], name: str) -> int:
 def _map_in_data(
     reader: Reader, start: int, size: int, name: str
 ) -> tuple[list[tuple[int, int]], int]:
-    """Version 1.0: decimal numbers, a line each, before the data: how many pieces, and these."""
+    """Version 1.0: a line for each decimal number, before the data: their count, and the pieces."""
     first = reader.read(start, min(size, BLOCK)).partition(b"\n")[0]
     count = _decimal(first, name)
     if count > MAX_PIECES:

@@ -1,11 +1,10 @@
-"""An index of a tar archive: its headers read, its data left where it is.
+"""An index of a tar archive: its headers, and the offsets of its data.
 
-Strategy: one pass from header to header over anything that can be read at an offset. The common
-formats are known: POSIX ustar and pax (IEEE Std 1003.1, pax, "Extended Description"), GNU tar
-(GNU tar manual, "Basic Tar Format": long names, base-256 numbers) and the old format before them.
-Where readers are known to disagree, so that one archive could mean two things, the archive is
-refused. What a header claims is compared with the bytes that are there before anything is done with
-it: memory is proportional to the headers read, never to a number found in one.
+Strategy: one pass from header to header over a Reader. It supports the common formats: POSIX ustar
+and pax (IEEE Std 1003.1, pax, "Extended Description"), GNU tar (GNU tar manual, "Basic Tar Format":
+long names, base-256 numbers) and the old format before them. If tar programs disagree about an
+archive, it is refused. A size in a header is compared with the existing bytes before it is used. So
+memory is proportional to the headers read, and does not depend on a number in one.
 """
 
 import re
@@ -31,9 +30,10 @@ from function_builder.contract.tarfields import BLOCK, number, octal, padded_siz
 
 _END: Final = bytes(BLOCK)
 
-# Go's archive/tar allows as much for one extended header or long name.
+# Go's limit for one extended header or long name (archive/tar).
 _MAX_EXTENSION: Final = 1 << 20
-# Each costs as much as a small entry, and is not counted as one. Real ones have up to 20.
+# Each record costs as much as a small entry, but is not counted as one. Usual headers have up to
+# 20.
 _MAX_RECORDS: Final = 100
 _PREFIX: Final = 155
 _GNU: Final = b"ustar  \0"
@@ -50,7 +50,7 @@ _COMPRESSIONS: Final = {
 
 
 class Kind(Enum):
-    """What an entry of an archive is."""
+    """The kind of an entry."""
 
     FILE = auto()
     DIRECTORY = auto()
@@ -62,17 +62,17 @@ class Kind(Enum):
 
 
 class Member(NamedTuple):
-    """One entry of an archive, as its header tells it.
+    """One entry of an archive, from its header.
 
     Attributes:
-        name: as written; bytes that are not UTF-8 are surrogates (PEP 383).
-        kind: what it is.
+        name: unchanged; bytes that are not UTF-8 are surrogates (PEP 383).
+        kind: its kind.
         mode: permission bits, set-user-ID, set-group-ID and sticky, at most 0o7777.
-        size: bytes of its file; 0 for all but files.
-        mtime: nanoseconds since the epoch, clamped to 64 bits, signed.
+        size: bytes of a file; otherwise 0.
+        mtime: nanoseconds since the epoch, limited to 64 signed bits.
         target: of a symbolic link, or the name that a hard link shares its file with.
-        offset: where in the archive its data starts.
-        sparse: of a file whose holes are left out of the archive, where its data belongs.
+        offset: of its data in the archive.
+        sparse: the map of a sparse file.
     """
 
     name: str
@@ -103,11 +103,11 @@ _Records = dict[bytes, bytes]
 
 
 def index(reader: Reader, *, max_entries: int) -> Iterator[Member]:
-    """Yield the entries of the archive in `reader`, in their order, and check its end.
+    """Yield the entries of the archive in `reader`, in order, and check its end.
 
     Raises:
-        Refusal: 413, more than `max_entries` entries; 415, compressed; 400, anything else that
-            makes it no tar, or one that is not whole or not clear.
+        Refusal: 413: more than `max_entries` entries; 415: compressed; 400: not a tar, incomplete,
+            or ambiguous.
     """
     shared: _Records = {}
     own: _Records = {}
@@ -139,10 +139,10 @@ def index(reader: Reader, *, max_entries: int) -> Iterator[Member]:
 
 
 def _header(reader: Reader, offset: int) -> bytes:
-    """The header block at `offset`, its checksum found right, or the zeros that end the archive.
+    """The header block at `offset`, with a correct checksum, or the zeros that end the archive.
 
-    An archive may also end without them, after the data of its last entry, as for Go's archive/tar
-    and GNU tar: a body that was cut on its way is known from its signature.
+    As in Go's archive/tar and GNU tar, an archive may also end without them, after the data of its
+    last entry. A body that was cut during its transfer has a wrong signature.
     """
     block = reader.read(offset, BLOCK)
     if not block and offset:
@@ -164,16 +164,16 @@ def _cut_short(where: str) -> Refusal:
 
 
 def _sums_up(block: bytes) -> bool:
-    """Whether the header's checksum is right, of unsigned bytes or, as old tars had it, signed."""
+    """Whether the header's checksum is correct, of unsigned bytes, or signed as in old tars."""
     given = octal(block[148:156])
     if not given:
-        # The field itself counts as spaces, so that no header sums up to nothing; but compressed
-        # zeros are mostly zeros, and their signed bytes may.
+        # The field itself counts as spaces, so a header's sum is not 0. But the sum of signed bytes
+        # of # compressed zeros may be.
         return False
     summed = block[:148] + b"        " + block[156:]
     if summed.isascii():
-        # The lower half of Adler-32 (RFC 1950) is 1 and the sum modulo 65521, which 512 bytes of
-        # ASCII do not reach; it is ten times as quick.
+        # The lower half of Adler-32 (RFC 1950) is 1 plus the sum modulo 65521, which 512 bytes of #
+        # ASCII do not reach. It is ten times as fast as sum().
         return given == (adler32(summed) & 0xFFFF) - 1
     unsigned = sum(summed)
     return given == unsigned or given == unsigned - 256 * sum(byte > 127 for byte in summed)
@@ -184,23 +184,23 @@ def _text(field: bytes) -> bytes:
 
 
 def _member(reader: Reader, block: bytes, offset: int, records: _Records) -> tuple[Member, int]:
-    """The entry whose header is `block`, and where the header after its data starts."""
+    """The entry with the header `block`, and the offset of the next header."""
     name = _name(block, records)
     flag = block[156:157]
     kind = _KINDS.get(flag)
     if kind is None:
-        raise Refusal(400, f"The entry {shown(name)} is of a type that only some tars know.")
+        raise Refusal(400, f"The entry {shown(name)} has a type that few tar programs support.")
     start = end = offset + BLOCK
     size = 0
     sparse = None
     holes = is_sparse(flag, records, name)
     if holes and kind is not Kind.FILE:
-        raise Refusal(400, f"The entry {shown(name)} is stored as a sparse file, and is no file.")
+        raise Refusal(400, f"The entry {shown(name)} is stored as sparse, but is not a file.")
     claimed = _size(block, records, name)
-    # Data follows the header of a file alone. Some writers put the size that a directory has on
-    # disk into its header, where all readers ignore it; of other kinds some skip as many bytes.
+    # Only a file's header is followed by data. Some writers put a directory's size on disk into its
+    # header, where all readers ignore it. For other kinds, some readers skip as many bytes.
     if claimed and kind is not Kind.FILE and (kind is not Kind.DIRECTORY or b"size" in records):
-        raise Refusal(400, f"The entry {shown(name)} has a size, and is no file.")
+        raise Refusal(400, f"The entry {shown(name)} has a size, but is not a file.")
     if kind is Kind.FILE:
         size = claimed
         if start + size > reader.size:
@@ -211,11 +211,11 @@ def _member(reader: Reader, block: bytes, offset: int, records: _Records) -> tup
             size = sparse.size
         old = flag == b"\0" and _text(block[:100]).endswith(b"/")
         if old or name.endswith("/"):
-            # The old format has no type for directories. Of newer types some readers make a file,
-            # and some look at the header's name alone.
+            # The old format has no type for directories. For newer types, some readers make a file,
+            # and # some only check the name in the header.
             kind = Kind.DIRECTORY
             if size or not old or not name.endswith("/"):
-                raise Refusal(400, f"The entry {shown(name)} ends in '/', and is a file.")
+                raise Refusal(400, f"The entry {shown(name)} ends with '/', but is a file.")
     target = _text(records.get(b"linkpath") or block[157:257])
     mode = number(block[100:108], "mode", name) & 0o7777
     mtime = _mtime(block, records, name)
@@ -232,13 +232,13 @@ def _name(block: bytes, records: _Records) -> str:
 
 
 def _gnu_times(block: bytes) -> bytes:
-    """Check what GNU's format has in a prefix's place: times of access and change, a sparse map.
+    """Check the fields that GNU's format has instead of a prefix: times and a sparse map.
 
-    Go, GNU tar and bsdtar read such a name alike; Python's tarfile takes the times for a prefix.
-    Where there are no times, or a map of what is not sparse, the readers disagree.
+    Go, GNU tar and bsdtar agree about such a name; Python's tarfile reads the times as a prefix.
+    If the times are invalid, or a file that is not sparse has a map, the readers disagree.
 
     Returns:
-        No prefix.
+        An empty prefix.
     """
     times = block[345:357], block[357:369]
     unread = block[386:483] if block[156:157] != b"S" else b""
@@ -248,7 +248,7 @@ def _gnu_times(block: bytes) -> bytes:
 
 
 def _prefix(block: bytes) -> bytes:
-    """What stands before the name, slash included. star keeps other things behind it."""
+    """The prefix of the name, including the slash. star stores other fields after it."""
     if not block[345]:
         return b""
     longest = block[345:476] if block[508:] == b"tar\0" else block[345:500]
@@ -259,7 +259,7 @@ def _prefix(block: bytes) -> bytes:
 
 def _no_prefix() -> Refusal:
     return Refusal(
-        400, "The header of an entry has a prefix of its name, in a format that has none."
+        400, "The header of an entry has a prefix of its name, in a format without prefixes."
     )
 
 
@@ -270,7 +270,7 @@ def _size(block: bytes, records: _Records, name: str) -> int:
     else:
         size = int(text) if text.isdigit() and len(text) < 20 else -1
     if size < 0:
-        raise Refusal(400, f"The entry {shown(name)} has a size that no file has.")
+        raise Refusal(400, f"The entry {shown(name)} has an invalid size.")
     return size
 
 
@@ -281,7 +281,7 @@ def _mtime(block: bytes, records: _Records, name: str) -> int:
     else:
         match = _PAX_TIME.fullmatch(text)
         if match is None:
-            raise Refusal(400, f"The entry {shown(name)} has a modification time that is none.")
+            raise Refusal(400, f"The entry {shown(name)} has an invalid modification time.")
         sign, seconds, fraction = match.groups(b"")
         time = int(seconds) * _SECOND + int(fraction[:9].ljust(9, b"0"))
         time = -time if sign else time
@@ -289,7 +289,7 @@ def _mtime(block: bytes, records: _Records, name: str) -> int:
 
 
 def _extension(reader: Reader, block: bytes, offset: int) -> tuple[_Records, int]:
-    """What a pax header or a GNU long name says, and where the header after it starts."""
+    """The data of a pax header or a GNU long name, and the offset of the next header."""
     what = "extended header"
     size = number(block[124:136], "size", what)
     if not 0 <= size <= _MAX_EXTENSION:
@@ -301,18 +301,18 @@ def _extension(reader: Reader, block: bytes, offset: int) -> tuple[_Records, int
         raise _cut_short(f"an {what}")
     long = _LONG.get(block[156:157])
     if long and padding.strip(b"\0"):
-        # To some readers it ends at a NUL, wherever that is.
-        raise Refusal(400, f"An {what} of the archive goes on behind its end.")
+        # For some readers it ends at the first NUL.
+        raise Refusal(400, f"An {what} of the archive has bytes after its end.")
     records = {long: _text(data)} if long else _pax_records(data)
     for key in (b"path", b"linkpath", b"size"):
-        # To some readers it is the header's that counts then, to others nothing at all.
+        # Some readers then use the header's value, others an empty one.
         if records.get(key) == b"":
             raise Refusal(400, f"An {what} of the archive has an empty {key.decode()}.")
     return records, following
 
 
 def _pax_records(data: bytes) -> _Records:
-    """The records of a pax header, the later of equal keys; empty values are as if not there."""
+    """The records of a pax header, the last of equal keys, without empty values."""
     records: _Records = {}
     sparse_map: list[tuple[bytes, bytes]] = []
     start = 0
@@ -339,29 +339,27 @@ def _pax_records(data: bytes) -> _Records:
 
 
 def _check_agreement(own: _Records, records: _Records) -> None:
-    """Refuse two extended headers that name one entry differently: readers disagree which counts.
+    """Refuse two extended headers with different names for one entry, because readers disagree.
 
-    Java's commons-compress writes a name in GNU's way and in pax's, and both are equal.
+    Java's commons-compress writes equal names in GNU's form and in pax's.
     """
     for key in own.keys() & records.keys():
         if own[key] != records[key]:
             one, other = (shown(text[key].decode("utf-8", "replace")) for text in (own, records))
-            raise Refusal(
-                400, f"The archive names one entry twice, and differently: {one} and {other}."
-            )
+            raise Refusal(400, f"The archive has two names for one entry: {one} and {other}.")
 
 
 def _shared(records: _Records) -> _Records:
-    """What a global header says of the entries after it that counts here: their mtime."""
+    """The only value of a global header that is used: the mtime of the entries after it."""
     for key in records:
         if key in (b"path", b"linkpath", b"size") or key.startswith(b"GNU.sparse."):
             raise Refusal(400, f"A global pax header gives every entry the same {key.decode()}.")
-    # Nothing else is kept, or each entry would cost as much as this header has records.
+    # Other values are dropped, because each entry would take time for every record of this header.
     return {b"mtime": records[b"mtime"]} if b"mtime" in records else {}
 
 
 def _check_rest(reader: Reader, offset: int) -> None:
-    """Refuse bytes behind the end: another reader could take them for entries."""
+    """Refuse bytes after the end, which another reader could read as entries."""
     while chunk := reader.read(offset, 1 << 18):
         if chunk != bytes(len(chunk)):
             raise Refusal(400, "The archive has data after its end-of-archive marker.")

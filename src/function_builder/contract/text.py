@@ -1,4 +1,4 @@
-"""Text in requests and answers: which encoding it has, and JSON in both directions."""
+"""Text in requests and answers: its encoding, and reading and writing JSON."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 _MARKS: Final = {
-    # UTF-32's first: the one for little-endian begins as UTF-16's does.
+    # UTF-32's first, because its little-endian mark begins with UTF-16's.
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 _LINE_ENDS: Final = re.compile("[\u0085\u2028\u2029]")
-"""The ends of a line by Unicode (`str.splitlines`) that are not escaped in any JSON."""
+"""Unicode's line ends (`str.splitlines`) that JSON does not escape."""
 
 _SAMPLE: Final = 1024
 _MAX_DIGITS: Final = 1000
@@ -25,8 +25,8 @@ _MAX_DIGITS: Final = 1000
 def foreign_encoding(data: bytes) -> str:
     """Name the encoding of text that is not UTF-8: "UTF-16" or "UTF-32"; "" for any other.
 
-    A byte order mark decides. Without one, text is UTF-16 where every second byte of its beginning
-    is often NUL, and the bytes between never are: so are line ends, spaces and Latin letters.
+    A byte order mark decides. Without one, text is UTF-16 if every second byte of its beginning is
+    often NUL, and the bytes between are not, as for line ends, spaces and Latin letters.
     """
     for mark, name in _MARKS.items():
         if data.startswith(mark):
@@ -41,10 +41,10 @@ def load_json(data: bytes, pairs: Callable[[list[tuple[str, Any]]], Any]) -> Any
 
     Args:
         data: its bytes.
-        pairs: makes a value of an object's keys and values, in their order.
+        pairs: makes a value from an object's keys and values, in order.
 
     Raises:
-        ValueError: it is not JSON; the text says why and where, and holds nothing of `data`.
+        ValueError: it is not JSON; the text says why and where, without content of `data`.
     """
     if name := foreign_encoding(data):
         raise ValueError(f"it is {name} text: save it as UTF-8")
@@ -60,7 +60,7 @@ def load_json(data: bytes, pairs: Callable[[list[tuple[str, Any]]], Any]) -> Any
         raise ValueError(f"it is not UTF-8 text, at line {line}, column {column}") from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        # The place is said already.
+        # The text already has the place.
         reason = error.msg.removesuffix(" at").removesuffix(" starting")
         raise ValueError(f"it is not JSON, at {place}: {reason}") from error
     except RecursionError as error:
@@ -68,10 +68,10 @@ def load_json(data: bytes, pairs: Callable[[list[tuple[str, Any]]], Any]) -> Any
 
 
 def dump_json(document: object) -> bytes:
-    """Write JSON on one line, for readers of any kind of line.
+    """Write JSON on one line.
 
-    U+2028, U+2029 and U+0085 are escaped, which JSON does not ask for: some readers of lines, such
-    as Node's readline, end a line there. What is not Unicode (half a surrogate pair) becomes "?".
+    U+2028, U+2029 and U+0085 are escaped, although JSON does not require it, because some readers
+    of lines, such as Node's readline, end a line there. Half a surrogate pair becomes "?".
     """
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     if not text.isascii():
@@ -86,10 +86,10 @@ def _place(data: bytes, offset: int) -> tuple[int, int]:
 
 
 def _integer(digits: str) -> float:
-    """Read an integer; one of thousands of digits, which int() refuses, is JSON too."""
+    """Read an integer; int() refuses thousands of digits, but JSON allows them."""
     return int(digits) if len(digits) < _MAX_DIGITS else float(digits)
 
 
 def _refuse_constant(constant: str) -> NoReturn:
-    """Refuse NaN and Infinity, which Python alone accepts as JSON."""
+    """Refuse NaN and Infinity, which only Python accepts as JSON."""
     raise ValueError(f"it is not JSON: it has the number {constant}")

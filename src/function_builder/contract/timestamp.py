@@ -1,12 +1,12 @@
 """When a request was signed: `X-Build-Timestamp: <unix seconds> sha256=<hex HMAC-SHA256>`.
 
-The signature of a body proves it forever: a party that recorded a request can send it again, and
-so bring back the image of last month. This header, which old clients leave out and old builders
-ignore, says in addition when the request was signed.
+A body's signature does not expire: a party that recorded a request can send it again, and so
+restore the image of last month. This header says when the request was signed. It is optional, and
+old builders ignore it.
 
-Its HMAC, under the payload secret, is over the text `<unix seconds> <value of X-Build-Signature>`.
-So it binds the time to that body, and yet is checked when the headers are here, before any of the
-body is. It can be taken for the signature of no body: a tar is longer than that text.
+Its HMAC, with the payload secret, covers the text `<unix seconds> <value of X-Build-Signature>`. So
+it binds the time to that body, but can be verified before the body arrives. It cannot be the
+signature of a body, because a tar is longer than that text.
 """
 
 from __future__ import annotations

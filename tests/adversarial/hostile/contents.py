@@ -196,7 +196,7 @@ def _of_many(number: int) -> bytes:
     return yaml.safe_dump(keys).encode() + b"secrets:\n" + names
 
 
-_PLAIN: Final = "not YAML, or not as plain as it should be"
+_PLAIN: Final = "not YAML, or YAML with aliases, tags or nesting"
 _BASE64: Final = "public_key is not base64 of 32 bytes"
 _MUST_MAP: Final = "secrets must map names to sealed values"
 
@@ -224,23 +224,25 @@ SEALED: Final = {
         "not one that a key pair has", _sealed(public_key=base64.b64encode(bytes(32)).decode())
     ),
     "for another builder": _secrets(
-        "seal it again with the builder's key", seal({"token": b"x"}, SecretsKey.generate().public)
+        "seal it again with the builder's current key",
+        seal({"token": b"x"}, SecretsKey.generate().public),
     ),
     "whose secrets are a list": _secrets(_MUST_MAP, _sealed(secrets=["a"])),
     "whose secret is a list": _secrets(_MUST_MAP, _sealed(secrets={"a": ["b"]})),
-    "not base64": _secrets('secret "token" does not open', _sealed(secrets={"token": "?"})),
+    "not base64": _secrets('secret "token" cannot be decrypted', _sealed(secrets={"token": "?"})),
     "shorter than a nonce": _secrets(
-        'secret "token" does not open', _sealed(secrets={"token": base64.b64encode(b"x").decode()})
+        'secret "token" cannot be decrypted',
+        _sealed(secrets={"token": base64.b64encode(b"x").decode()}),
     ),
     "of another's sealing": _secrets(
-        'secret "token" does not open',
+        'secret "token" cannot be decrypted',
         _sealed(secrets={"token": base64.b64encode(bytes(80)).decode()}),
     ),
     "a name with escapes, in a refusal": _secrets(
-        '"a\\n\\x1b" does not open', _sealed(secrets={"a\n\x1b": "?"})
+        '"a\\n\\x1b" cannot be decrypted', _sealed(secrets={"a\n\x1b": "?"})
     ),
     "a name of 10,000 characters, in a refusal": _secrets(
-        "does not open", _sealed(secrets={"n" * 10_000: "?"})
+        "cannot be decrypted", _sealed(secrets={"n" * 10_000: "?"})
     ),
     "names that lead out": built(
         {}, file(SECRETS, seal({f"../{MARK}": b"x", f"/tmp/{MARK}": b"y", "": b"z"}, KEY.public))

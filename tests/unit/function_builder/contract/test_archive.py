@@ -474,7 +474,7 @@ def test_parents_without_an_entry_count_as_entries():
 
 def test_folders_in_folders_are_bounded():
     assert len(context_of(file("context/" + "d/" * 256 + "f")).entries) == 258
-    assert "256 folders" in refused(file("context/" + "d/" * 257 + "f")).reason
+    assert "256 nested folders" in refused(file("context/" + "d/" * 257 + "f")).reason
 
 
 def test_names_are_bounded_all_together():

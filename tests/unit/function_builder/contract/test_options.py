@@ -183,9 +183,9 @@ def test_a_value_is_read(key, value, field, read):
         ({"attest": {"sbom": "generator=evil"}}, "true or false"),
         ({"attest": {"generator": "evil"}}, "not offered"),
         ({"attest": {"sbom": True}, "buildArgs": {"BUILDKIT_ATTEST_SBOM": ""}}, "exclude"),
-        ({"outputs": ["type=tar,dest=/x"]}, "by its registry alone"),
-        ({"outputs": ["type=local"]}, "by its registry alone"),
-        ({"outputs": ["type=oci"]}, "by its registry alone"),
+        ({"outputs": ["type=tar,dest=/x"]}, "only pushed to a registry"),
+        ({"outputs": ["type=local"]}, "only pushed to a registry"),
+        ({"outputs": ["type=oci"]}, "only pushed to a registry"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused(keys, reason):
