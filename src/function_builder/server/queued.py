@@ -21,6 +21,7 @@ from function_builder.policy.checks import checked
 from function_builder.queue.states import Record
 from function_builder.server import keys
 from function_builder.server.outcomes import note_end
+from function_builder.server.sending import sending_callbacks
 from function_builder.server.service import Phase, Service
 from function_builder.server.slots import Place
 from function_builder.server.spool import Spool
@@ -167,7 +168,8 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
     working = asyncio.create_task(worker.run(), name="queued builds")
     working.add_done_callback(_tell_fault)
     try:
-        yield
+        async with sending_callbacks(service, builds.callbacks):
+            yield
     finally:
         await worker.drain()
         working.cancel()

@@ -20,7 +20,7 @@ from function_builder.queue.callbacks import Callbacks, KeysUnavailable, Unavail
 from function_builder.queue.outbound import Answer, DeliveryError, Outbound
 from function_builder.queue.webhooks import CallbackKeys, CallbackOutcome, Webhook
 from tests.support import until
-from tests.unit.function_builder.queue.receivers import answering, receiver
+from tests.support.receivers import answering, receiver
 
 KEYS = CallbackKeys([bytes(32)], b"payload")
 HOUR = 3600

@@ -20,7 +20,7 @@ from function_builder.contract.errors import Refusal
 from function_builder.contract.public_addresses import kind_of_private
 from function_builder.queue import outbound
 from function_builder.queue.outbound import Answer, DeliveryError, Forbidden, Outbound
-from tests.unit.function_builder.queue.receivers import (
+from tests.support.receivers import (
     ACCEPTED,
     answering,
     endless,

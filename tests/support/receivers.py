@@ -68,7 +68,8 @@ async def receiver(
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-                headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+                fields = (line.partition(": ") for line in head[1:] if line)
+                headers = {name.lower(): value for name, _, value in fields}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 received = Received(head[0], headers, body, getattr(trust, "server_name", ""))
                 listening.requests.append(received)

@@ -1,0 +1,55 @@
+"""The builder's part in sending callbacks: its settings, its secrets, its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import structlog
+
+from function_builder.queue.webhooks import CallbackKeys, CallbackOutcome
+from function_builder.server import keys
+from function_builder.server.service import Service
+
+if TYPE_CHECKING:
+    from function_builder.queue.callbacks import Deliveries
+
+_log = structlog.get_logger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def sending_callbacks(service: Service, stream: Deliveries) -> AsyncIterator[None]:
+    """Send the callbacks of a stream, if `callback_hosts` allows any."""
+    settings = service.settings
+    if not settings.callback_hosts:
+        yield
+        return
+    # Loaded here, because an HTTP client costs every builder some megabytes.
+    from function_builder.queue.callbacks import Callbacks, KeysUnavailable  # noqa: PLC0415
+    from function_builder.queue.outbound import Outbound  # noqa: PLC0415
+
+    def signing(_tenant: str) -> CallbackKeys:
+        try:
+            return keys.callback_keys(settings)
+        except keys.KeyFileError as error:
+            raise KeysUnavailable(str(error)) from error
+
+    def count(outcome: CallbackOutcome) -> None:
+        service.metrics.callbacks.labels(outcome.value).inc()
+
+    hosts = settings.callback_hosts
+    callbacks = Callbacks(stream, Outbound(hosts), hosts, signing, count)
+    task = asyncio.create_task(callbacks.run(), name="callbacks")
+    task.add_done_callback(_tell_fault)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _tell_fault(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (fault := task.exception()) is not None:
+        _log.error("no callback is sent any more", exc_info=fault)
