@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -15,6 +18,7 @@ from tests.integration.clients.programs import EXAMPLES, Outcome, run
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.images import pull
 from tests.support.requests import SECRET
+from tests.support.servers import serving
 
 pytestmark = pytest.mark.integration
 
@@ -127,3 +131,73 @@ async def test_an_example_says_why_a_build_failed(example, kept, failing, image)
     assert outcome.code == 1
     assert "the last words" in outcome.output
     assert "exit code: 7" in outcome.output
+
+
+@asynccontextmanager
+async def cutting(kept: RunningBuilder, limits: list[int]) -> AsyncIterator[str]:
+    """Another address of the builder, which resets connections after so many bytes of an answer.
+
+    Args:
+        kept: the builder.
+        limits: one for each connection, in order; later connections are whole.
+    """
+    host, _, port = kept.url.removeprefix("http://").rpartition(":")
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        limit = limits.pop(0) if limits else None
+        there, back = await asyncio.open_connection(host, int(port))
+        sending = asyncio.create_task(pump(reader, back, None))
+        try:
+            await pump(there, writer, limit)
+        finally:
+            sending.cancel()
+            back.transport.abort()
+            if limit is not None:
+                writer.transport.abort()
+
+    async with serving(connect) as address:
+        yield f"http://{address}"
+
+
+async def pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None
+) -> None:
+    while limit is None or limit > 0:
+        data = await reader.read(65536 if limit is None else limit)
+        if not data:
+            break
+        if limit is not None:
+            limit -= len(data)
+        writer.write(data)
+        await writer.drain()
+
+
+async def test_lost_connections_make_no_second_build_and_lose_no_line(kept, client):
+    files = {"Dockerfile": "FROM busybox\nRUN for i in $(seq 200); do echo line $i; done\n"}
+    repository = f"127.0.0.1:1/{uuid4().hex}"
+    limits = [0, 100, 65536]  # of the two lost submissions, and of the one that is answered
+    async with (
+        cutting(kept, limits) as url,
+        AsyncClient(url, payload_secret=SECRET.encode()) as there,
+    ):
+        build = await there.submit(files=files, image=f"{repository}:1", no_cache=True)
+        limits[:] = [0, 500, 1000, 3000, 5000]
+        log = [line async for progress in build.log() for line in progress.log]
+        assert not limits
+    whole = client.handle(build.id).log()
+    assert [line async for progress in whole for line in progress.log] == log
+    assert [line.rpartition("line ")[2] for line in log if line.startswith("l: ")][:200] == [
+        str(number) for number in range(1, 201)
+    ]
+    assert [info.id async for info in client.builds(repository=repository)] == [build.id]
+
+
+async def test_a_followed_build_resumes_by_itself(kept, client):
+    files = {"Dockerfile": "FROM busybox\nRUN for i in $(seq 50); do echo line $i; done\n"}
+    build = await client.submit(files=files, skip_push=True, no_cache=True)
+    async with cutting(kept, [700, 0, 900]) as url:
+        followed = await command(kept, "logs", "-f", build.id, "--url", url)
+    assert followed.code == 0, followed.output
+    said = re.findall(r"^#\d+ line (\d+)$", followed.output, re.MULTILINE)
+    assert said == [str(number) for number in range(1, 51)]
+    assert "the build goes on" in followed.output
