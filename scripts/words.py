@@ -23,7 +23,8 @@ MAX_WORDS = 25
 WORDS = re.compile(
     r"\b(nobody|somebody|anybody|whoever|whomever|likewise|in vain|anew|goodbye|deaf|the dead"
     r"|leaves? the stage|own accord|hand(?:s|ed|ing)? on|last words|hence|upon|thereby|therein"
-    r"|whereupon|reckon(?:s|ed|ing)?|of no account|beheld)\b",
+    r"|whereupon|reckon(?:s|ed|ing)?|of no account|beheld|afresh|for ever|in so many words"
+    r"|came to nothing|(?:is|are) told)\b",
     re.IGNORECASE,
 )
 _PAGES = ("*.md", "docs/*.md", "examples/*.md", "chart/*.md", "tests/*.md")

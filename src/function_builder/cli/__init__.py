@@ -52,7 +52,7 @@ def main() -> None:
     )
     app.callback(help=_HELP, epilog=_EPILOG)(_options)
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
-    # Modules are no garbage: not to look for any among them is a tenth of a server's start.
+    # Modules are not garbage. Without a search among them, a server starts a tenth faster.
     gc.disable()
     for name, text in _COMMANDS.items():
         if name != wanted:

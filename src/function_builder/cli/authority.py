@@ -25,7 +25,7 @@ _CRITICAL: Final = True
 
 
 class AuthorityError(Exception):
-    """What lies in the directory is no authority; the text says why."""
+    """The directory does not have a valid authority; the text says why."""
 
 
 class Authority:
@@ -59,7 +59,9 @@ class Authority:
             loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
             private = serialization.load_pem_private_key(key.read_bytes(), password=None)
         except (ValueError, TypeError) as error:
-            raise AuthorityError(f"{certificate} and {key} are no certificate and key") from error
+            raise AuthorityError(
+                f"{certificate} and {key} are not a certificate and a key"
+            ) from error
         if not isinstance(private, ec.EllipticCurvePrivateKey):
             raise AuthorityError(f"{key} is not a key that this command wrote")
         if private.public_key() != loaded.public_key():

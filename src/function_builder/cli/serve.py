@@ -166,7 +166,7 @@ async def own_queue(
 def own_buildkit(
     settings: Settings, *, mirrored: Sequence[str] = (), registry: str = ""
 ) -> BuildKitConfig:
-    """What a BuildKit of our own is told.
+    """The configuration of our own BuildKit.
 
     Args:
         settings: the operator's.

@@ -20,7 +20,7 @@ class Step:
 
     Attributes:
         name: as the log has it.
-        number: in the stream; 0 where the stream has none.
+        number: in the stream; 0 if the stream has no numbers.
         began: when it began last, by this machine's monotonic clock; None when it does not run.
         seconds: how long it ran at most, by the builder's count.
         outcome: how it ended last; None if that is not known.

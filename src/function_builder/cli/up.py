@@ -176,12 +176,12 @@ async def _serve_and_show(stack: Stack, environment: Mapping[str, str]) -> None:
             "listen": stack.listen,
             "metrics_listen": stack.metrics_listen,
             "secret_mount_path": str(stack.state),
-            # There is no Service in front that would still send requests: Ctrl-C is meant.
+            # No Service still sends requests, so Ctrl-C ends it without a delay.
             "drain_delay": "0",
             "drain_timeout": "0",
         }
     )
-    # Images that stand in for another registry's are no build's to push.
+    # No build may push images that replace another registry's.
     own = tuple((host, f"{stack.registry}/{host}") for host in MIRRORED)
     settings = replace(settings, registry_mirrors=settings.registry_mirrors + own)
     metrics = HostPort.parse(stack.metrics_listen).local

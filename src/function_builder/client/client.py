@@ -139,7 +139,7 @@ class AsyncClient:
         """Build, and wait for the whole answer; a failed build is a result too.
 
         Args:
-            directory: the build context, of which is sent what its ignore file does not leave out.
+            directory: the build context, sent without the files that its ignore file excludes.
             config: what to make of it; or give its fields as ``options``: ``image=…``,
                 ``build_args=…``.
             files: the build context in the place of a directory: contents by name.

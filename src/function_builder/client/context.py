@@ -92,7 +92,7 @@ def dockerfile_names(dockerfile: str) -> tuple[str, ...]:
 
 
 def _no_dockerfile(directory: Path, wanted: str) -> ContextError:
-    """What is said of a directory without its Dockerfile; another name for one is told of."""
+    """The error for a directory without its Dockerfile; it names a file with a similar name."""
     text = f"{directory} has no {wanted}"
     try:
         beside = sorted(entry.name for entry in (directory / wanted).parent.iterdir())

@@ -40,7 +40,7 @@ class BuildStream:
         cancels a build without a reader, and nothing says that an image was pushed.
 
         Raises:
-            Refused: the reply is no build's, or the build waited for a slot and had none.
+            Refused: the reply is not that of a build, or the build waited for a slot and got none.
         """
         async for _ in self._progress:
             pass
@@ -69,7 +69,7 @@ class BuildStream:
             try:
                 event = parse_result(line)
             except ValueError:
-                self._result = cut_short("the stream holds a line that is no build's progress")
+                self._result = cut_short("the stream has a line that is not a build's progress")
                 return
             if event.ended:
                 if event.error.startswith(BUSY):

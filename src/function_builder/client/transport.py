@@ -117,7 +117,7 @@ class Transport:
         Args:
             body: what to build.
             headers: beside those of each build.
-            accepted: the statuses of which the answer is given. Any other is raised.
+            accepted: the statuses whose answer is returned. Others are raised.
             limited: whether a silence of `read_timeout` ends the request. A whole answer comes
                 after the build, in a silence of any length.
 

@@ -223,7 +223,7 @@ def _compose(events: Iterator[yaml.Event], event: yaml.Event | None, depth: int)
         while isinstance(key := next(events), yaml.ScalarEvent):
             mapping[key.value] = _compose(events, next(events), depth - 1)
         if not isinstance(key, yaml.MappingEndEvent):
-            raise ValueError("a key that is no string")  # noqa: TRY004 (the YAML is wrong)
+            raise ValueError("a key that is not a string")  # noqa: TRY004 (the YAML is wrong)
         return mapping
     raise ValueError("an alias")
 

@@ -27,7 +27,7 @@ class Event:
     Attributes:
         data: its text; each end of a line in it is read back as a newline.
         name: its type; empty for an ordinary one.
-        id: what `Last-Event-ID` resumes behind; empty if it has none.
+        id: the value of `Last-Event-ID` to resume after it; empty without one.
     """
 
     data: str

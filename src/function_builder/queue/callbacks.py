@@ -146,7 +146,7 @@ class Callbacks:
         outbound: sends one.
         hosts: where callbacks may be sent to now; the setting may have changed since the request.
         keys: what signs a tenant's; it raises `KeysUnavailable`.
-        count: told of each attempt's outcome.
+        count: called with each attempt's outcome.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ from function_builder.queue.jetstream import JetStream, Unavailable
 from function_builder.store import NotStored, Store
 
 HEARTBEAT_SECONDS: Final = 10.0
-"""How long a follower may wait for a line before it is told that there is none."""
+"""Seconds without a line after which a follower gets an empty batch."""
 
 _BATCHES: Final = 16
 _RETRY_SECONDS: Final = 1.0
@@ -82,7 +82,7 @@ def subject(build_id: str) -> str:
 
 
 def ended_subject(build_id: str) -> str:
-    """Where the end of a build is told, without a stream."""
+    """The subject for the end of a build, without a stream."""
     return f"builds.ended.{build_id}"
 
 

@@ -20,7 +20,7 @@ _JWT = re.compile(r"-----BEGIN NATS USER JWT-----\s+(\S+)\s+------?END NATS USER
 
 
 class NKey:
-    """A user's key, as a file holds it; the file is read afresh for each connection.
+    """A user's key, as a file holds it; the file is read for each connection.
 
     Args:
         path: a file with a seed alone, or with a JWT and a seed, as `nsc` writes it.

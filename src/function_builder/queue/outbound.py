@@ -52,7 +52,7 @@ class Answer(NamedTuple):
 
     Attributes:
         status: its code.
-        retry_after: the seconds that `Retry-After` asks for; None: it has none.
+        retry_after: the seconds of `Retry-After`; None without one.
     """
 
     status: int

@@ -162,7 +162,7 @@ def read_cursor(cursor: str) -> str:
     """The id before which a page begins; of the first page, one that follows each id.
 
     Raises:
-        Refusal: 400: it is no cursor.
+        Refusal: 400: it is not a cursor.
     """
     if not cursor:
         return "g"

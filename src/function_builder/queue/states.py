@@ -44,7 +44,7 @@ class Record:
         callback: where its events go, if anywhere.
         headers: the trace that it belongs to.
         deadline: when it must have begun, in seconds since the epoch; None: at any time.
-        job: the number of its message in the stream of jobs; 0: it has none, or it is not known.
+        job: the number of its message in the stream of jobs; 0 without one, or if it is unknown.
         owner: the builder that runs it, or ran it last.
         losses: how many builders, or BuildKits, were lost with it.
         lines: how many lines the log in the store has; None: it is not stored yet.

@@ -24,7 +24,7 @@ MAX_WHOLE_BYTES: Final = 256 * 1024
 """What a log may take in memory to be encoded at once: then the answer has a Content-Length."""
 
 _REFUSALS: Final = {Outcome.UNREACHABLE: 503, Outcome.UNSUPPORTED: 400}
-"""Ends of a build that are no failure of what was to be built, where that is known in time."""
+"""Outcomes that are not the build's fault, by HTTP status, if they are known before the answer."""
 
 
 async def answer(

@@ -63,8 +63,8 @@ class Exchange:
         service: what the endpoints share.
         request: its headers are here, its body is on its way.
         send: the ASGI channel of its answer.
-        trace: is told the outcome.
-        measures: is told when each phase ended.
+        trace: gets the outcome.
+        measures: gets the end of each phase.
         build_id: names the build in the answer and in the log.
     """
 

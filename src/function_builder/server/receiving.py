@@ -17,7 +17,7 @@ from function_builder.server.spool import MEMORY_BYTES, Spool
 SLOWEST_BYTES_PER_SECOND: Final = 1024
 """A body may take twice `timeout`, and a second more for so many bytes.
 
-A pause alone is no bound: a byte in each pause would make an upload last for ever.
+A limit of the pause is not enough: with a byte in each pause, an upload would last forever.
 """
 
 _MAX_PIECES: Final = 1024

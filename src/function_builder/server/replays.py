@@ -1,6 +1,7 @@
 """A request is taken once: it is remembered for as long as it could come again.
 
-The window alone would leave a replay some minutes; the memory alone would have to last for ever.
+With only the window, a replay would be possible for some minutes. With only the memory, it would
+have to last forever.
 Together they leave none to one builder, as long as it runs, in bounded memory, by one rule: **what
 is forgotten is refused**. Whatever leaves the memory, by its age, or as the oldest of too many,
 raises the least time that is still taken. So a clock that is set back makes nothing old new again,

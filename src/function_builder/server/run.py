@@ -158,12 +158,12 @@ def _check_secrets(settings: Settings) -> None:
 
 @contextlib.asynccontextmanager
 async def _spans(endpoint: str) -> AsyncIterator[Tracing]:
-    """Spans of our own, where OpenTelemetry is installed; its absence is no reason not to build."""
+    """Our own spans, if OpenTelemetry is installed; without it, the builder starts too."""
     try:
         from function_builder.server.spans import Spans  # noqa: PLC0415 (it may be absent)
     except ImportError as error:
         _log.warning(
-            "no spans are told: OpenTelemetry is not installed: pip install function-builder[otel]",
+            "no spans are sent: OpenTelemetry is not installed: pip install function-builder[otel]",
             missing=error.name,
         )
         yield handed_on

@@ -134,7 +134,7 @@ class Slots:
             self._leave(place)
 
     def close(self) -> None:
-        """Refuse new requests; those that wait are told."""
+        """Refuse new and waiting requests."""
         self.closed = True
         for place in self._queue:
             place.wake()

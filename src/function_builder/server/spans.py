@@ -26,7 +26,7 @@ _PATIENCE: Final = 3
 class Spans:
     """Tells a collector of each request: one span, and one below it for each phase of its build.
 
-    BuildKit's spans come below the request's too, if it is told of the same collector.
+    BuildKit's spans are also below the request's, if it uses the same collector.
 
     Args:
         endpoint: the collector's address for OTLP over HTTP, without the path of traces.

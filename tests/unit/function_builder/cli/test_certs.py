@@ -92,7 +92,7 @@ def mix(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (spoil_key, "are no certificate and key"),
+        (spoil_key, "are not a certificate and a key"),
         (lose_certificate, "No such file or directory"),
         (mix, "is not the key of"),
     ],
