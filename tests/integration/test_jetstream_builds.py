@@ -1,12 +1,19 @@
 """The queue's port on a real nats-server, and a directory as its store."""
 
+import asyncio
+import time
+
 import pytest
 
+from function_builder.contract.builds import BuildInfo, BuildState, new_id
+from function_builder.contract.reader import Bytes
 from function_builder.engine import NatsServer
-from function_builder.queue.builds import JetStreamBuilds
+from function_builder.queue.builds import JetStreamBuilds, body_key
 from function_builder.queue.jetstream import Access, JetStream
+from function_builder.queue.retention import Retention
+from function_builder.queue.states import Record
 from function_builder.store import Store
-from tests.support.port_behavior import PortBehavior
+from tests.support.port_behavior import TENANT, PortBehavior, recorded, submission
 
 pytestmark = pytest.mark.integration
 
@@ -27,3 +34,63 @@ async def builds(tmp_path):
 
 class TestJetStreamBuilds(PortBehavior):
     pass
+
+
+async def stored(builds, prefix):
+    return {each.key async for batch in builds.store.list(prefix) for each in batch}
+
+
+async def test_bodies_and_logs_are_deleted_by_age_and_never_one_that_is_needed(builds):
+    waiting = await builds.submit(submission(), Bytes(b"tar"))
+    ended = await builds.submit(submission(), Bytes(b"tar"))
+    await builds.cancel(TENANT, ended.id)
+    synchronous = await recorded(builds, ["a line"])
+    cut_off = new_id()
+    await builds.store.put(body_key(TENANT, cut_off), Bytes(b"tar"))
+    now = time.time()
+    retention = Retention(builds, history=86400, keep_bodies=600, max_bytes=0)
+    assert await retention.sweep(now) == 0
+    assert await retention.sweep(now + 601) == 1
+    assert await stored(builds, "bodies") == {
+        body_key(TENANT, each) for each in (waiting.id, cut_off)
+    }
+    assert await retention.sweep(now + 3700) == 1
+    assert await stored(builds, "logs") == {f"logs/{TENANT}/{synchronous.id}"}
+    assert await retention.sweep(now + 90_000) == 1
+    assert await stored(builds, "logs") == set()
+    assert await stored(builds, "bodies") == {body_key(TENANT, waiting.id)}
+
+
+async def test_the_oldest_are_deleted_where_the_store_has_too_much(builds):
+    ids = []
+    for _ in range(3):
+        info = await builds.submit(submission(), Bytes(bytes(1000)))
+        await builds.cancel(TENANT, info.id)
+        ids.append(info.id)
+    waiting = await builds.submit(submission(), Bytes(bytes(5000)))
+    retention = Retention(builds, history=86400, keep_bodies=600, max_bytes=2000)
+    assert await retention.sweep(time.time()) == 1
+    assert await stored(builds, "bodies") == {
+        body_key(TENANT, each) for each in (*ids[1:], waiting.id)
+    }
+
+
+async def test_a_thousand_builds_are_listed_page_by_page(builds):
+    begun = time.time() - 3000
+    ids = [new_id(begun + number / 4) for number in range(1000)]
+    for start in range(0, len(ids), 100):
+        infos = (
+            BuildInfo(id=each, state=BuildState.QUEUED, created=begun)
+            for each in ids[start : start + 100]
+        )
+        await asyncio.gather(
+            *(builds.records.create(Record(info=info, tenant=TENANT)) for info in infos)
+        )
+    found = []
+    cursor = ""
+    while True:
+        page = await builds.list(TENANT, limit=200, cursor=cursor)
+        found += [info.id for info in page.builds]
+        if not (cursor := page.cursor):
+            break
+    assert found == ids[::-1]

@@ -127,6 +127,7 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
             JetStream,
             Unavailable,
         )
+        from function_builder.queue.retention import Retention  # noqa: PLC0415
         from function_builder.queue.worker import Worker  # noqa: PLC0415
         from function_builder.store import Store, StoreError  # noqa: PLC0415
     except ImportError as error:
@@ -165,15 +166,26 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
     worker = Worker(builds, QueuedBuilds(service), keep_bodies=bool(settings.keep_bodies))
     service.builds = builds
     service.worker = worker
-    working = asyncio.create_task(worker.run(), name="queued builds")
-    working.add_done_callback(_tell_fault)
+    retention = Retention(
+        builds,
+        history=settings.history,
+        keep_bodies=settings.keep_bodies,
+        max_bytes=settings.max_store_bytes,
+    )
+    tasks = [
+        asyncio.create_task(worker.run(), name="queued builds"),
+        asyncio.create_task(retention.run(), name="retention"),
+    ]
+    for task in tasks:
+        task.add_done_callback(_tell_fault)
     try:
         async with sending_callbacks(service, builds.callbacks):
             yield
     finally:
         await worker.drain()
-        working.cancel()
-        await asyncio.wait([working])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         await builds.writer.close(_LAST_RECORDS_SECONDS)
         await jetstream.close()
         store.close()
@@ -181,7 +193,7 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
 
 def _tell_fault(working: asyncio.Task[None]) -> None:
     if not working.cancelled() and (fault := working.exception()) is not None:
-        _log.error("no queued build is taken any more", exc_info=fault)
+        _log.error("a part of the queue has ended", part=working.get_name(), exc_info=fault)
 
 
 def _name() -> str:
