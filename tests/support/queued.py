@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,8 @@ def tiny(name: str = "x") -> bytes:
 
 def slow(seconds: float = 60, name: str = "x") -> bytes:
     """A body whose build takes some seconds, after a line of output."""
-    step = f"RUN echo begun {name} && sleep {seconds:g}"
+    # The name of the step does not have the words of its output.
+    step = f"RUN echo be''gun {name} && sleep {seconds:g}"
     return make_tar({"Dockerfile": f"FROM busybox\n{step}\n"}, {"skipPush": True})
 
 
@@ -79,16 +81,19 @@ class QueueClient:
 
     async def until_logged(self, build_id: str, words: str) -> None:
         """Wait until a line of a running build's log has these words."""
+        async for line in self.lines(build_id):
+            if words in line:
+                return
+        raise AssertionError(f"the log ended without {words!r}")
+
+    async def lines(self, build_id: str) -> AsyncIterator[str]:
+        """The lines of a build's log as they come."""
         target = f"/builds/{build_id}/log"
         signed = sign_read(SECRET.encode(), "GET", target, time.time())
-        async with (
-            asyncio.timeout(60),
-            self.http.stream("GET", self.url + target, headers=signed) as answer,
-        ):
+        async with self.http.stream("GET", self.url + target, headers=signed) as answer:
             async for part in answer.aiter_lines():
-                if any(words in line for line in json.loads(part).get("log", ())):
-                    return
-        raise AssertionError(f"the log ended without {words!r}")
+                for line in json.loads(part).get("log", ()):
+                    yield line
 
     async def all(self) -> list[dict[str, Any]]:
         """All builds, over all pages."""

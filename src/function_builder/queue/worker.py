@@ -169,14 +169,16 @@ class Worker(Generic[Place]):
             await self._runner.until_free()
             self._wake.clear()
             taken = False
-            if self._runner.ready() and not self._draining:
+            ready = self._runner.ready()
+            if ready and not self._draining:
                 try:
                     taken = await self._take_one()
                 except Unavailable as error:
-                    _log.warning("no job can be taken", reason=str(error))
+                    _log.debug("no job can be taken", reason=str(error))
             if not taken:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_EVERY):
+                    # Nothing tells that BuildKit answers again.
+                    async with asyncio.timeout(_LOOK_EVERY if ready else _RETRY_SECONDS):
                         await self._wake.wait()
 
     async def _take_one(self) -> bool:

@@ -1,4 +1,7 @@
-"""The queue of a builder that has one: its connection, its worker, and its builds here."""
+"""The queue of a builder that has one: its connection, its worker, and its builds here.
+
+Importing this imports nats-py and obstore, so only a builder with `nats_url` does.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Final
 
 import structlog
@@ -18,7 +21,11 @@ from function_builder.builds.phases import BuildPhase, Measures
 from function_builder.contract.errors import Refusal
 from function_builder.errors import StartError
 from function_builder.policy.checks import checked
+from function_builder.queue.builds import JetStreamBuilds
+from function_builder.queue.jetstream import Access, JetStream, Unavailable
+from function_builder.queue.retention import Retention
 from function_builder.queue.states import Record
+from function_builder.queue.worker import Worker
 from function_builder.server import keys
 from function_builder.server.outcomes import note_end
 from function_builder.server.sending import sending_callbacks
@@ -26,6 +33,7 @@ from function_builder.server.service import Phase, Service
 from function_builder.server.slots import Place
 from function_builder.server.spool import Spool
 from function_builder.settings import Settings
+from function_builder.store import Store, StoreError
 
 UNLIMITED_BUILDS: Final = 8
 """Queued builds at a time, where `max_inflight` is 0: the queue would start all that it has."""
@@ -112,46 +120,13 @@ class QueuedBuilds:
 
 @contextlib.asynccontextmanager
 async def queue_of(service: Service) -> AsyncIterator[None]:
-    """Have a queue, if `nats_url` names one: `service.builds` and a worker.
+    """Have the queue that `nats_url` names: `service.builds`, and what works on it.
 
     Raises:
         StartError: it cannot be reached, or its store cannot be used.
     """
-    if not service.settings.nats_url:
-        yield
-        return
-    try:
-        from function_builder.queue.builds import JetStreamBuilds  # noqa: PLC0415 (an extra)
-        from function_builder.queue.jetstream import (  # noqa: PLC0415
-            Access,
-            JetStream,
-            Unavailable,
-        )
-        from function_builder.queue.retention import Retention  # noqa: PLC0415
-        from function_builder.queue.worker import Worker  # noqa: PLC0415
-        from function_builder.store import Store, StoreError  # noqa: PLC0415
-    except ImportError as error:
-        raise StartError(
-            f"nats_url needs {error.name}: pip install 'function-builder[queue]'"
-        ) from error
     settings = service.settings
-    try:
-        store = Store(settings.store_url)
-        await store.check()
-    except StoreError as error:
-        raise StartError(f"store_url cannot be used: {error}") from error
-    jetstream = JetStream(
-        Access(
-            url=settings.nats_url,
-            credentials=settings.nats_credentials_file,
-            nkey_seed=settings.nats_nkey_seed_file,
-            ca=settings.nats_ca_file,
-            cert=settings.nats_cert_file,
-            key=settings.nats_key_file,
-        )
-    )
-    try:
-        await jetstream.connect()
+    async with _store(settings) as store, _jetstream(settings) as jetstream:
         builds = JetStreamBuilds(
             jetstream,
             store,
@@ -159,36 +134,74 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
             owner=_name(),
             replicas=settings.nats_replicas,
         )
-        await builds.prepare()
-    except Unavailable as error:
-        await jetstream.close()
-        raise StartError(f"nats_url cannot be used: {error}") from error
-    worker = Worker(builds, QueuedBuilds(service), keep_bodies=bool(settings.keep_bodies))
-    service.builds = builds
-    service.worker = worker
+        try:
+            await builds.prepare()
+        except Unavailable as error:
+            raise StartError(f"nats_url cannot be used: {error}") from error
+        worker = Worker(builds, QueuedBuilds(service), keep_bodies=bool(settings.keep_bodies))
+        tasks = [
+            asyncio.create_task(work, name=name) for name, work in _work(service, builds, worker)
+        ]
+        for task in tasks:
+            task.add_done_callback(_tell_fault)
+        service.builds, service.worker = builds, worker
+        try:
+            async with sending_callbacks(service, builds.callbacks):
+                yield
+        finally:
+            await worker.drain()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await builds.writer.close(_LAST_RECORDS_SECONDS)
+
+
+def _work(
+    service: Service, builds: JetStreamBuilds, worker: Worker[Place]
+) -> Iterator[tuple[str, Coroutine[None, None, None]]]:
+    settings = service.settings
+    yield "queued builds", worker.run()
     retention = Retention(
         builds,
         history=settings.history,
         keep_bodies=settings.keep_bodies,
         max_bytes=settings.max_store_bytes,
     )
-    tasks = [
-        asyncio.create_task(worker.run(), name="queued builds"),
-        asyncio.create_task(retention.run(), name="retention"),
-    ]
-    for task in tasks:
-        task.add_done_callback(_tell_fault)
+    yield "retention", retention.run()
+
+
+@contextlib.asynccontextmanager
+async def _store(settings: Settings) -> AsyncIterator[Store]:
     try:
-        async with sending_callbacks(service, builds.callbacks):
-            yield
+        store = Store(settings.store_url)
+        await store.check()
+    except StoreError as error:
+        raise StartError(f"store_url cannot be used: {error}") from error
+    try:
+        yield store
     finally:
-        await worker.drain()
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        await builds.writer.close(_LAST_RECORDS_SECONDS)
-        await jetstream.close()
         store.close()
+
+
+@contextlib.asynccontextmanager
+async def _jetstream(settings: Settings) -> AsyncIterator[JetStream]:
+    access = Access(
+        url=settings.nats_url,
+        credentials=settings.nats_credentials_file,
+        nkey_seed=settings.nats_nkey_seed_file,
+        ca=settings.nats_ca_file,
+        cert=settings.nats_cert_file,
+        key=settings.nats_key_file,
+    )
+    jetstream = JetStream(access)
+    try:
+        await jetstream.connect()
+    except Unavailable as error:
+        raise StartError(f"nats_url cannot be used: {error}") from error
+    try:
+        yield jetstream
+    finally:
+        await jetstream.close()
 
 
 def _tell_fault(working: asyncio.Task[None]) -> None:

@@ -29,7 +29,6 @@ from function_builder.server.http import BoundedHTTP
 from function_builder.server.malloc import keep_freed_memory
 from function_builder.server.metrics import metrics_app, read_state, read_tasks
 from function_builder.server.prometheus import Metrics
-from function_builder.server.queued import queue_of
 from function_builder.server.replays import Replays
 from function_builder.server.service import Phase, Service
 from function_builder.server.slots import Slots
@@ -71,7 +70,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
         if settings.otlp_endpoint:
             service.tracing = await stack.enter_async_context(_spans(settings.otlp_endpoint))
         stack.enter_context(stop.caught())
-        await stack.enter_async_context(queue_of(service))
+        if settings.nats_url:
+            await stack.enter_async_context(_queue(service))
         for app, address in (
             (create_app(service), settings.listen),
             (metrics_app(service.metrics), settings.metrics_listen),
@@ -154,6 +154,16 @@ def _check_secrets(settings: Settings) -> None:
         raise StartError(f"{error}: write it there, or set the path") from error
     if settings.disable_hmac and settings.replay_window:
         raise StartError("replay_window needs signatures: unset it, or disable_hmac")
+
+
+def _queue(service: Service) -> contextlib.AbstractAsyncContextManager[None]:
+    try:
+        from function_builder.server.queued import queue_of  # noqa: PLC0415 (it may be absent)
+    except ImportError as error:
+        raise StartError(
+            f"nats_url needs {error.name}: pip install 'function-builder[queue]'"
+        ) from error
+    return queue_of(service)
 
 
 @contextlib.asynccontextmanager
