@@ -148,6 +148,21 @@ class Store:
         while (piece := await self._call(_next_piece, pieces)) is not None:
             yield piece
 
+    async def ranges(self, key: str, size: int) -> AsyncIterator[bytes]:
+        """Yield an object's bytes in pieces of `size`, each by a request of its own.
+
+        For slow readers: no connection waits for them, and no more than a piece is in memory.
+
+        Raises:
+            NotStored: there is none.
+            StoreError: it could not be read.
+        """
+        end = (await self._call(obstore.head, self._store, key))["size"]
+        for start in range(0, end, size):
+            stop = min(start + size, end)
+            piece = await self._call(obstore.get_range, self._store, key, start=start, end=stop)
+            yield bytes(piece)
+
     async def copy(self, key: str, new_key: str) -> None:
         """Store an object under another name too.
 

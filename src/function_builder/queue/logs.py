@@ -26,7 +26,8 @@ from function_builder.store import NotStored, Store
 HEARTBEAT_SECONDS: Final = 10.0
 """Seconds without a line after which a follower gets an empty batch."""
 
-_BATCHES: Final = 16
+_BATCHES: Final = 4
+_RANGE_BYTES: Final = 64 << 10
 _RETRY_SECONDS: Final = 1.0
 _IN_MEMORY: Final = 1 << 20
 
@@ -220,7 +221,7 @@ class Logs:
         """Yield an ended build's lines after a number; none if its log is not kept any more."""
         held = b""
         try:
-            async for piece in self._store.get(object_key(tenant, build_id)):
+            async for piece in self._store.ranges(object_key(tenant, build_id), _RANGE_BYTES):
                 *whole, held = (held + piece).split(b"\n")
                 for line in whole:
                     batch = decode(line).after(after)
@@ -274,6 +275,7 @@ class _FileReader:
 
 
 _BATCH_LINES: Final = 400
+_BATCH_CHARS: Final = 32 << 10
 
 
 def _write(file: IO[bytes], first: int, lines: Sequence[str]) -> None:
@@ -282,6 +284,13 @@ def _write(file: IO[bytes], first: int, lines: Sequence[str]) -> None:
 
 
 def batches_of(first: int, lines: Sequence[str]) -> Iterable[Batch]:
-    """A whole log in batches of at most 400 lines."""
-    for start in range(0, len(lines), _BATCH_LINES):
-        yield Batch(first + start, lines[start : start + _BATCH_LINES])
+    """A whole log in batches of at most 400 lines, and of one line above 32 Ki characters."""
+    start = chars = 0
+    for number, line in enumerate(lines):
+        full = number - start == _BATCH_LINES or chars + len(line) > _BATCH_CHARS
+        if full and number > start:
+            yield Batch(first + start, lines[start:number])
+            start, chars = number, 0
+        chars += len(line)
+    if start < len(lines):
+        yield Batch(first + start, lines[start:])
