@@ -29,6 +29,8 @@ from tests.support.services import idle_service, served
 
 BOUNDED = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
+FEW = settings(BOUNDED, max_examples=10)
+
 # These take a failed build, which is a 500, for a crash, and any body for a good one.
 NOT_OURS = [not_a_server_error, positive_data_acceptance, negative_data_rejection]
 
@@ -111,13 +113,13 @@ def test_answers_keep_to_the_document(case, documented):
 
 
 @api.include(path_regex="^/builds?").parametrize()
-@BOUNDED
+@FEW
 def test_answers_of_a_builder_with_a_queue_keep_to_the_document(case, with_queue):
     case.call_and_validate(base_url=with_queue, excluded_checks=NOT_OURS, timeout=60)
 
 
 @api.include(path_regex="^/builds").parametrize()
-@BOUNDED
+@FEW
 def test_answers_about_a_build_keep_to_the_document(case, with_queue):
     body = make_tar({"Dockerfile": "FROM scratch\n"}, {"image": "r/f:1"})
     sent = {"Prefer": "respond-async"}

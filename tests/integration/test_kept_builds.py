@@ -11,7 +11,13 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 import pytest_asyncio
+import requests
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
+from function_builder import server
 from function_builder.contract.builds import parse_build_info
 from function_builder.contract.reads import sign_read
 from function_builder.contract.result import BuildResult, BuildStatus, parse_result
@@ -23,6 +29,11 @@ from tests.support.requests import SECRET, headers, make_tar
 pytestmark = pytest.mark.integration
 
 READERS = 50
+BOUNDED = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+# The first takes 501 and 503 for a crash.
+NOT_OURS = [not_a_server_error, positive_data_acceptance, negative_data_rejection]
+TINY = make_tar({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}, {"skipPush": True})
+api = schemathesis.openapi.from_path(Path(server.__file__).with_name("openapi.yaml"))
 ASYNC = {"Prefer": "respond-async"}
 
 
@@ -146,6 +157,21 @@ def test_readers_that_do_not_read_have_a_part_of_the_log_in_memory(kept):
         for each in sockets:
             each.close()
     assert grown < READERS * size, f"{grown / READERS:.0f} bytes for each reader"
+
+
+@api.include(path_regex="^/builds").parametrize()
+@BOUNDED
+def test_answers_of_a_real_queue_keep_to_the_document(case, kept):
+    if "id" in (case.path_parameters or {}):
+        case.path_parameters["id"] = post(kept, TINY, idempotency_key="tiny", **ASYNC).json()[
+            "buildId"
+        ]
+    sent = case.as_transport_kwargs(base_url=kept.url)
+    target = requests.Request(sent["method"], sent["url"], params=sent["params"]).prepare().path_url
+    case.headers = {**(case.headers or {}), **signed(case.method, target)}
+    answer = case.call(base_url=kept.url, timeout=60)
+    assert answer.status_code != 401
+    case.validate_response(answer, excluded_checks=NOT_OURS)
 
 
 def resident(pid: int) -> int:
