@@ -29,7 +29,7 @@ from tests.support.requests import SECRET, headers, make_tar
 pytestmark = pytest.mark.integration
 
 READERS = 50
-BOUNDED = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+BOUNDED = settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 # The first takes 501 and 503 for a crash.
 NOT_OURS = [not_a_server_error, positive_data_acceptance, negative_data_rejection]
 TINY = make_tar({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}, {"skipPush": True})
