@@ -1,6 +1,8 @@
 """The embedded nats-server: what it keeps, whom it serves, and how it comes back."""
 
 import asyncio
+import base64
+import binascii
 import os
 import signal
 import stat
@@ -9,6 +11,8 @@ import nats
 import pytest
 
 from function_builder.engine import NatsServer
+from function_builder.queue.jetstream import Access, JetStream, Unavailable
+from function_builder.queue.nkeys import NKey
 
 pytestmark = pytest.mark.integration
 
@@ -52,3 +56,38 @@ async def test_a_client_without_its_password_is_refused(tmp_path):
         await writer.wait_closed()
         mode = (tmp_path / "nats-server.json").stat().st_mode
         assert stat.S_IMODE(mode) == 0o600
+
+
+@pytest.fixture
+def seed():
+    """An NKey seed of a user: a prefix of two bytes, 32 bytes and a CRC, in base32."""
+    raw = bytes([18 << 3 | (20 << 3) >> 5, 0]) + os.urandom(32)
+    crc = binascii.crc_hqx(raw, 0).to_bytes(2, "little")
+    return base64.b32encode(raw + crc).decode().rstrip("=")
+
+
+async def test_a_user_proves_itself_with_an_nkey(tmp_path, seed, monkeypatch):
+    path = tmp_path / "user.nk"
+    path.write_text(seed + "\n")
+    server = NatsServer(tmp_path / "nats", log=tmp_path / "log")
+    config = server._config
+
+    def with_user():
+        return config() | {"authorization": {"users": [{"nkey": NKey(str(path)).public}]}}
+
+    monkeypatch.setattr(server, "_config", with_user)
+    async with server:
+        address = "nats://" + server.url.rpartition("@")[2]
+        jetstream = JetStream(Access(url=address, nkey_seed=str(path)))
+        await jetstream.connect()
+        assert jetstream.connected
+        await jetstream.close()
+
+
+async def test_a_key_that_is_none_or_a_server_that_is_away_is_one_line(tmp_path, seed):
+    path = tmp_path / "user.nk"
+    for text in ("", seed[:-1] + ("A" if seed[-1] != "A" else "B"), seed.replace("SU", "SA", 1)):
+        path.write_text(text)
+        jetstream = JetStream(Access(url="nats://127.0.0.1:9", nkey_seed=str(path)))
+        with pytest.raises(Unavailable, match="seed"):
+            await jetstream.connect()
