@@ -6,10 +6,12 @@ import time
 import pytest
 
 from function_builder.contract.builds import BuildInfo, BuildState, new_id
+from function_builder.contract.errors import Refusal
 from function_builder.contract.reader import Bytes
 from function_builder.engine import NatsServer
+from function_builder.queue import builds as queue_builds
 from function_builder.queue.builds import JetStreamBuilds, body_key
-from function_builder.queue.jetstream import Access, JetStream
+from function_builder.queue.jetstream import Access, JetStream, Unavailable
 from function_builder.queue.retention import Retention
 from function_builder.queue.states import Record
 from function_builder.store import Store
@@ -94,3 +96,25 @@ async def test_a_thousand_builds_are_listed_page_by_page(builds):
         if not (cursor := page.cursor):
             break
     assert found == ids[::-1]
+
+
+async def test_a_key_whose_request_was_cut_off_behind_its_job_makes_no_second_build(
+    builds, monkeypatch
+):
+    """A builder that is killed there has a job and no record."""
+    monkeypatch.setattr(queue_builds, "_TAKE_OVER_SECONDS", 0.2)
+    sent = submission("cut off", b"1")
+    with monkeypatch.context() as cut:
+
+        async def killed(_record):
+            raise Unavailable("killed")
+
+        cut.setattr(builds.records, "create", killed)
+        with pytest.raises(Refusal):
+            await builds.submit(sent, Bytes(b"tar"))
+    again = await builds.submit(submission("cut off", b"1"), Bytes(b"tar"))
+    assert again.id == sent.id
+    assert [info.id for info in (await builds.list(TENANT)).builds] == [sent.id]
+    jobs = await builds.jetstream.waiting(queue_builds.JOBS, f"{queue_builds.JOB_SUBJECTS}.*")
+    assert list(jobs.values()) == [1]
+    assert await stored(builds, "bodies") == {body_key(TENANT, sent.id)}

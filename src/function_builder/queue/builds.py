@@ -8,7 +8,8 @@ A submission is written in this order, and acknowledged after the last write:
 4. its record.
 
 So a builder that is killed leaves a body without a job, which `retention` deletes, a key without a
-record, which the next request takes over, or a job without a record, which the worker makes.
+record, whose id the next request of the key takes over, or a job without a record, which the
+worker makes.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ KEYS: Final = "KV_build_keys"
 _KEY_SUBJECTS: Final = "$KV.build_keys"
 _KEY_SECONDS: Final = 24 * 3600.0
 _LOG_SECONDS: Final = 24 * 3600.0
+_DUPLICATES_SECONDS: Final = 3600.0
+"""For so long a repetition of a request that was cut off finds the job that this has stored."""
+
 _TAKE_OVER_SECONDS: Final = 10.0
 """A key whose build has no record for so long is of a request that was never acknowledged."""
 
@@ -108,6 +112,7 @@ class JetStreamBuilds:
                 name=JOBS,
                 subjects=[f"{JOB_SUBJECTS}.*"],
                 retention=RetentionPolicy.WORK_QUEUE,
+                duplicate_window=_DUPLICATES_SECONDS,
                 num_replicas=replicas,
             ),
             StreamConfig(
@@ -286,10 +291,20 @@ class JetStreamBuilds:
 
     async def _queue(self, record: Record, key: Idempotency | None) -> BuildInfo:
         tenant, build_id = record.tenant, record.info.id
-        if key and (winner := await self._claim(record, key)) is not None:
-            with contextlib.suppress(StoreError):
-                await self.store.delete([body_key(tenant, build_id)])
-            return winner
+        if key:
+            known, claimed = await self._claim(record, key)
+            if claimed != build_id:
+                body = body_key(tenant, build_id)
+                if known is None:
+                    # The same id: the job of the request that was cut off may be stored.
+                    await self.store.copy(body, body_key(tenant, claimed))
+                with contextlib.suppress(StoreError):
+                    await self.store.delete([body])
+            if known is not None:
+                return known
+            build_id = claimed
+            info = dataclasses.replace(record.info, id=build_id)
+            record = dataclasses.replace(record, info=info)
         job = await self.jetstream.publish(
             f"{JOB_SUBJECTS}.{tenant}", record.to_value(), message_id=build_id
         )
@@ -323,8 +338,12 @@ class JetStreamBuilds:
             await asyncio.sleep(_POLL_SECONDS)
         return None
 
-    async def _claim(self, record: Record, key: Idempotency) -> BuildInfo | None:
-        """Let a key stand for a build; returns the build that it stands for already."""
+    async def _claim(self, record: Record, key: Idempotency) -> tuple[BuildInfo | None, str]:
+        """Let a key stand for a build.
+
+        Returns:
+            The build that it stands for already, or None; and the id that it stands for.
+        """
         claim = {
             "id": record.info.id,
             "fingerprint": key.fingerprint.hex(),
@@ -335,14 +354,10 @@ class JetStreamBuilds:
             stored = await self.jetstream.last(KEYS, subject)
             if stored is not None:
                 known = await self._known(record.tenant, key)
-                if known is not None:
-                    return known
-            last = 0 if stored is None else stored.sequence
-            try:
-                await self.jetstream.publish(subject, json.dumps(claim).encode(), last=last)
-            except Changed:
-                continue
-            return None
+                return known, json.loads(stored.data)["id"]
+            with contextlib.suppress(Changed):
+                await self.jetstream.publish(subject, json.dumps(claim).encode(), last=0)
+                return None, record.info.id
 
     async def _find(self, tenant: str, build_id: str) -> Found | None:
         if not is_id(build_id):
