@@ -26,7 +26,7 @@ def helm(*arguments: str, values: Values | None = None) -> subprocess.CompletedP
     return subprocess.run(
         [find_tool("helm"), *arguments, "--values=-"],
         check=False,
-        input=yaml.safe_dump(dict(values or {})),
+        input=json.dumps(dict(values or {})),
         capture_output=True,
         text=True,
         timeout=60,
@@ -98,7 +98,7 @@ def containers(pod: Resource) -> list[Resource]:
 
 def render(values: Values | None = None, *, kubernetes: str = KUBERNETES) -> Release:
     """`helm template`, as a release `pro-builder` in the namespace `openfaas`."""
-    return _rendered(yaml.safe_dump(dict(values or {})), kubernetes)
+    return _rendered(json.dumps(dict(values or {})), kubernetes)
 
 
 @cache
@@ -109,10 +109,16 @@ def _rendered(values: str, kubernetes: str) -> Release:
         str(CHART),
         "--namespace=openfaas",
         f"--kube-version={kubernetes}",
-        values=yaml.safe_load(values),
+        values=json.loads(values),
     )
     assert result.returncode == 0, result.stderr
-    return Release([each for each in yaml.safe_load_all(result.stdout) if each])
+    return objects(result.stdout)
+
+
+def objects(documents: str) -> Release:
+    """The objects of helm's output; libyaml reads them ten times as fast as yaml's own Python."""
+    loaded = yaml.load_all(documents, Loader=yaml.CSafeLoader)
+    return Release([each for each in loaded if each])
 
 
 def refused(values: Values, *, kubernetes: str = KUBERNETES) -> str:

@@ -9,7 +9,7 @@ import yaml
 from tests.chart.api_server import api_server
 from tests.chart.cases import CASES, POOL, PRO_BUILDER
 from tests.chart.monitoring.queries import RULES
-from tests.chart.render import CHART, ROOT, Release, Resource, containers, helm, render
+from tests.chart.render import CHART, ROOT, Resource, containers, helm, objects, render
 
 METADATA = (
     *("169.254.169.254", "100.100.100.200", "168.63.129.16"),
@@ -136,7 +136,7 @@ def test_switching_the_autoscaler_on_keeps_the_builders_that_run(tmp_path, runni
             values=values,
         )
     assert result.returncode == 0, result.stderr
-    rendered = Release([each for each in yaml.safe_load_all(result.stdout) if each])
+    rendered = objects(result.stdout)
     assert rendered.one("StatefulSet")["spec"].get("replicas") == kept
 
 

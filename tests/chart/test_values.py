@@ -10,7 +10,7 @@ import yaml
 from function_builder.settings import OWN_BUILDKIT, Settings
 from tests.chart.cases import CASES, PRO_BUILDER, nested, value_of
 from tests.chart.kubernetes import faults
-from tests.chart.render import CHART, SCHEMA, helm, refused, render
+from tests.chart.render import CHART, SCHEMA, helm, objects, refused, render
 
 # Decided by the chart, or by a value of another name.
 NOT_SETTINGS = {
@@ -193,7 +193,7 @@ def test_without_fullname_override_names_are_those_of_pro_builder(release, name_
     values = {"fullnameOverride": "", "nameOverride": name_override}
     result = helm("template", release, str(CHART), values=values)
     assert result.returncode == 0, result.stderr
-    resources = [each for each in yaml.safe_load_all(result.stdout) if each]
+    resources = objects(result.stdout).resources
     (workload,) = (each for each in resources if each["kind"] == "StatefulSet")
     assert workload["metadata"]["name"] == named
 

@@ -32,7 +32,9 @@ def post(
     """Send a signed body with some headers changed; a header of None is left out."""
     changed = headers(body, stream=stream) | dict(change or {})
     sent = {name: value for name, value in changed.items() if value is not None}
-    return httpx2.post(f"{builder.url}/build", content=body, headers=sent, timeout=110)
+    return httpx2.post(
+        f"{builder.url}/build", content=body, headers=sent, timeout=110, verify=False
+    )
 
 
 def lines_of(answer) -> list[dict[str, Any]]:
@@ -77,7 +79,9 @@ async def recorded_builder(fresh_buildkitd, tmp_path, registry):
 
 def test_the_recorded_request_of_the_python_sdk_builds_and_pushes(recorded_builder):
     body, sent = recorded("openfaas-python-sdk-build")
-    answer = httpx2.post(recorded_builder.url + "/build", content=body, headers=sent, timeout=110)
+    answer = httpx2.post(
+        recorded_builder.url + "/build", content=body, headers=sent, timeout=110, verify=False
+    )
     assert answer.json()["status"] == "success", answer.text
     image = pull("127.0.0.1:5000", "functions/sdkfn", "0.1.0")
     assert image.text("greeting") == "bonjour\n"
@@ -86,7 +90,9 @@ def test_the_recorded_request_of_the_python_sdk_builds_and_pushes(recorded_build
 
 def test_the_recorded_publish_builds_and_pushes(recorded_builder):
     body, sent = recorded("faas-cli-publish")
-    answer = httpx2.post(recorded_builder.url + "/build", content=body, headers=sent, timeout=110)
+    answer = httpx2.post(
+        recorded_builder.url + "/build", content=body, headers=sent, timeout=110, verify=False
+    )
     *_, last = objects = lines_of(answer)
     assert last["status"] == "success", (last, log_of(objects))
     assert last["image"] == "127.0.0.1:5000/functions/shfn:0.1.0"
@@ -120,7 +126,9 @@ def test_the_recorded_publish_builds_and_pushes(recorded_builder):
 
 def test_the_recorded_secrets_open_and_their_steps_run(recorded_builder):
     body, sent = recorded("faas-cli-build-secrets")
-    answer = httpx2.post(recorded_builder.url + "/build", content=body, headers=sent, timeout=110)
+    answer = httpx2.post(
+        recorded_builder.url + "/build", content=body, headers=sent, timeout=110, verify=False
+    )
     *_, last = objects = lines_of(answer)
     assert last["status"] == "success", (last, log_of(objects))
     log = log_of(objects)
@@ -163,7 +171,9 @@ def test_a_reply_is_whole_when_it_is_not_streamed(builder, registry):
 
 def test_the_path_may_end_in_a_slash(builder, registry):
     body = make_tar({"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "1"}, {"skipPush": True})
-    answer = httpx2.post(f"{builder.url}/build/", content=body, headers=headers(body), timeout=60)
+    answer = httpx2.post(
+        f"{builder.url}/build/", content=body, headers=headers(body), timeout=60, verify=False
+    )
     assert answer.status_code == 200
 
 
@@ -173,7 +183,7 @@ def test_without_a_push_nothing_is_in_the_registry(builder, registry):
     reply = post(builder, body).json()
     assert reply["status"] == "success"
     tags = f"http://{registry}/v2/contract/unpushed/tags/list"
-    assert httpx2.get(tags, timeout=60).status_code == 404
+    assert httpx2.get(tags, timeout=60, verify=False).status_code == 404
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -288,14 +298,17 @@ def test_a_compressed_body_is_refused_by_its_header(builder):
     [("GET", "/build", 405), ("PUT", "/build", 405), ("GET", "/", 404), ("POST", "/x", 404)],
 )
 def test_other_methods_and_paths(builder, method, path, status):
-    answer = httpx2.request(method, builder.url + path, timeout=60)
+    answer = httpx2.request(method, builder.url + path, timeout=60, verify=False)
     assert answer.status_code == status
     assert answer.json()["status"] == "failed"
 
 
 async def test_probes_and_metrics(builder):
     for method in ("GET", "HEAD"):
-        assert httpx2.request(method, builder.url + "/healthz", timeout=60).status_code == 200
+        assert (
+            httpx2.request(method, builder.url + "/healthz", timeout=60, verify=False).status_code
+            == 200
+        )
     assert builder.get("/ready").status_code == 200
     assert builder.get("/publickey").status_code == 404
     post(builder, good())
@@ -345,7 +358,7 @@ async def begun(lines, marker: str) -> None:
 async def test_a_full_builder_says_429_and_a_client_that_leaves_frees_its_slot(tmp_path, buildkitd):
     async with (
         running_builder(tmp_path / "b", buildkitd, max_inflight="1") as builder,
-        httpx2.AsyncClient(timeout=60) as client,
+        httpx2.AsyncClient(timeout=60, verify=False) as client,
     ):
         body = slow_body("full")
         async with client.stream(
@@ -529,7 +542,7 @@ async def test_sigterm_lets_builds_end_and_says_so_to_those_that_cannot(tmp_path
     async with (
         # Within it, one more is to be refused.
         running_builder(tmp_path / "b", buildkitd, drain_timeout="20s") as builder,
-        httpx2.AsyncClient(timeout=60) as client,
+        httpx2.AsyncClient(timeout=60, verify=False) as client,
     ):
         body = slow_body("drain")
         async with client.stream(
@@ -579,7 +592,7 @@ async def upload_across_sigterm(builder: RunningBuilder, body: bytes, *, until_l
         await going_on.wait()
         yield body[1000:]
 
-    async with httpx2.AsyncClient(timeout=60) as client:
+    async with httpx2.AsyncClient(timeout=60, verify=False) as client:
         sent = headers(body, stream=True)
         post = client.post(f"{builder.url}/build", content=pieces(), headers=sent)
         answered = asyncio.create_task(post)

@@ -62,7 +62,7 @@ async def measured(
     async with (
         wiretap(buildkitd, tmp_path / "tap") as (address, taps),
         running_builder(tmp_path / "builder", address, insecure="true") as builder,
-        httpx2.AsyncClient(trust_env=False, timeout=100) as http,
+        httpx2.AsyncClient(trust_env=False, timeout=100, verify=False) as http,
     ):
         for number, files in enumerate((first, second)):
             image = f"{registry}/counts/{tmp_path.name}:{number}"

@@ -125,7 +125,7 @@ def unpack(registry: str, repository: str, reference: str, root: Path) -> None:
 
 
 def _repository(registry: str, repository: str) -> httpx2.Client:
-    return httpx2.Client(base_url=f"http://{registry}/v2/{repository}/", timeout=60)
+    return httpx2.Client(base_url=f"http://{registry}/v2/{repository}/", timeout=60, verify=False)
 
 
 def _manifest(http: httpx2.Client, reference: str) -> tuple[str, dict[str, Any]]:

@@ -62,7 +62,7 @@ class Tenant:
         accepted = {"Accept": "application/x-ndjson"} if streamed else {}
         text = ""
         async with (
-            httpx2.AsyncClient(trust_env=False, timeout=100) as http,
+            httpx2.AsyncClient(trust_env=False, timeout=100, verify=False) as http,
             http.stream(
                 "POST", f"{self.builder.url}/build", content=body, headers=signed | accepted
             ) as answer,
