@@ -93,30 +93,34 @@ async def test_a_function_and_a_payload_secret_have_a_cache_of_their_own(
     assert len(await repositories(http, registry, below)) == 3
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        answer("500 Internal Server Error"),
-        answer("401 Unauthorized"),
-        answer("404 Not Found"),
-        b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\ngarbage",
-        b"not HTTP\r\n\r\n",
-    ],
-    ids=["500", "401", "404", "garbage", "no HTTP"],
+FAULTS = (
+    answer("500 Internal Server Error"),
+    answer("401 Unauthorized"),
+    answer("404 Not Found"),
+    b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\ngarbage",
+    b"not HTTP\r\n\r\n",
 )
-async def test_a_registry_that_fails_fails_no_build(
-    builder_with, made, registry, function, fault: bytes
-):
-    with faulty_registry(registry) as faulty:
 
-        def always(_method: bytes, _path: bytes) -> bytes | None:
-            faulty.failed += 1
-            return fault
 
-        faulty.fault = always
-        await made(await builder_with(f"{faulty.address}/cache"), function)
-        # It was asked for the import, and again for the export.
-        assert faulty.failed >= 2
+async def test_a_registry_that_fails_fails_no_build(made, buildkitd, registry, function, tmp_path):
+    async def builds_with(number: int, fault: bytes) -> None:
+        with faulty_registry(registry) as faulty:
+
+            def always(_method: bytes, _path: bytes) -> bytes | None:
+                faulty.failed += 1
+                return fault
+
+            faulty.fault = always
+            given = {"cache_registry": f"{faulty.address}/cache", "insecure": "true"}
+            async with running_builder(tmp_path / f"{number}", buildkitd, **given) as builder:
+                await made(builder, f"{function}/{number}")
+            # It was asked for the import, and again for the export.
+            assert faulty.failed >= 2, fault
+
+    # BuildKit asks again for half a minute in each build.
+    async with asyncio.TaskGroup() as group:
+        for number, fault in enumerate(FAULTS):
+            group.create_task(builds_with(number, fault))
 
 
 async def test_a_registry_that_is_not_there_fails_no_build(builder_with, made, function):
