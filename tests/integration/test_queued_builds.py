@@ -72,10 +72,11 @@ async def test_a_builder_that_drains_gives_its_build_back_at_once(
     builder, nats, tmp_path, buildkitd, http
 ):
     client = QueueClient(http, builder.url)
-    build_id = await client.submitted(slow(2, "drain"))
+    # It must not end before the builder has received the signal.
+    build_id = await client.submitted(slow(5, "drain"))
     await client.until(build_id, "running")
+    builder.terminate()
     async with running_builder(tmp_path / "b", buildkitd, **nats) as other:
-        builder.terminate()
         await builder.process.wait()
         build = await QueueClient(http, other.url).until(build_id, *ENDS)
         assert (build["status"], build["attempt"]) == ("success", 2)

@@ -7,10 +7,9 @@ from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
 
-import httpx2
-
 from function_builder.client.answers import cut_short, lost_delay, read_accepted, read_document
 from function_builder.client.errors import ClientError, Refused, Unreachable
+from function_builder.client.failures import BROKEN
 from function_builder.client.request import SignedBody
 from function_builder.client.stream import STREAM_TYPE, stream_lines
 from function_builder.client.transport import Transport
@@ -167,7 +166,7 @@ class BuildHandle:
                     told = _AFTER.search(line, max(0, len(line) - 32))
                     after = int(told[1]) if told else after + len(progress.log)
                     yield after, progress
-            except httpx2.TransportError as error:
+            except BROKEN as error:
                 raise Unreachable("the connection was lost; the build goes on") from error
             except ValueError as error:
                 raise Unreachable("the log was cut off; the build goes on") from error

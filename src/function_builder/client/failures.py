@@ -14,11 +14,18 @@ from function_builder.client.address import LOCAL_HOSTS, Address, without_creden
 from function_builder.client.errors import Unreachable
 from function_builder.client.tls import tls_reason
 
+BROKEN: Final = (httpx2.TransportError, ssl.SSLError)
+"""The errors that end a request or its answer.
+
+The HTTP library raises `ssl.SSLError` as it is where TLS's alert comes after the handshake: a
+server of TLS 1.3 asks for a client certificate then.
+"""
+
 _PROBE_SECONDS: Final = 2.0
 
 
 async def explain(
-    error: httpx2.TransportError,
+    error: httpx2.TransportError | ssl.SSLError,
     address: Address,
     context: ssl.SSLContext | None,
     connect_timeout: float,
@@ -36,7 +43,7 @@ async def explain(
         return Unreachable(f"no connection to {where} within {connect_timeout:g} s")
     if isinstance(error, httpx2.ProxyError):
         return Unreachable(f"cannot connect to {where}: the proxy answered: {error}")
-    if isinstance(error, httpx2.ConnectError):
+    if isinstance(error, httpx2.ConnectError | ssl.SSLError):
         return Unreachable(f"cannot connect to {where}: {_reason(error)}")
     if isinstance(error, httpx2.TimeoutException):
         return Unreachable(f"{where} accepted the connection and then fell silent")

@@ -8,6 +8,7 @@ import httpx2
 
 from function_builder.client.answers import cut_short, read_whole
 from function_builder.client.errors import Refused
+from function_builder.client.failures import BROKEN
 from function_builder.client.verifier import Verifier
 from function_builder.contract.errors import BUSY
 from function_builder.contract.result import BuildResult, BuildStatus, parse_result
@@ -60,7 +61,7 @@ class BuildStream:
                 yield await self._whole()
         except httpx2.ReadTimeout:
             self._result = cut_short("the builder fell silent before the build ended")
-        except httpx2.TransportError:
+        except BROKEN:
             self._result = cut_short("the connection was lost before the build ended")
 
     async def _events(self) -> AsyncGenerator[BuildResult]:

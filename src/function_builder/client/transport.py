@@ -14,7 +14,7 @@ from function_builder import __version__
 from function_builder.client.address import LOCAL_HOSTS, Address
 from function_builder.client.answers import read_refusal, retry_delay
 from function_builder.client.errors import ClientError, Refused, Unreachable
-from function_builder.client.failures import explain
+from function_builder.client.failures import BROKEN, explain
 from function_builder.client.request import SignedBody
 from function_builder.client.tls import tls_context
 from function_builder.client.verifier import Verifier
@@ -198,7 +198,7 @@ class Transport:
         """
         try:
             return await response.aread()
-        except httpx2.TransportError as error:
+        except BROKEN as error:
             raise await self.unreachable(error) from error
 
     async def proven(self, response: httpx2.Response) -> bytes:
@@ -223,7 +223,7 @@ class Transport:
             )
         return Verifier(signature, required=self.signing_required)
 
-    async def unreachable(self, error: httpx2.TransportError) -> Unreachable:
+    async def unreachable(self, error: httpx2.TransportError | ssl.SSLError) -> Unreachable:
         """Say why no answer came."""
         explained = await explain(error, self.address, self._ssl_context, self._connect_timeout)
         explained.lost = isinstance(error, httpx2.NetworkError | httpx2.RemoteProtocolError) and (
@@ -242,7 +242,7 @@ class Transport:
         while True:
             try:
                 response = await self._http.send(request(), stream=True, auth=credentials)
-            except httpx2.TransportError as error:
+            except BROKEN as error:
                 raise await self.unreachable(error) from error
             try:
                 if response.status_code in accepted:
@@ -284,7 +284,7 @@ def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
 async def _body_if_any(response: httpx2.Response) -> bytes:
     try:
         return await response.aread()
-    except httpx2.TransportError:
+    except BROKEN:
         return b""
 
 

@@ -273,7 +273,7 @@ def _split_ports(entry: str) -> tuple[str, Ports]:
         return entry[: found.start()], _ANY
     port = int(found[1])
     if not 0 < port <= 65535:
-        raise ValueError(f"{entry}: a port is 1 to 65535, or *")
+        raise ValueError(f"must have ports from 1 to 65535, or *: {entry}")
     return entry[: found.start()], frozenset({port})
 
 
@@ -285,7 +285,9 @@ def _network(host: str) -> IPv4Network | IPv6Network | None:
     try:
         return ip_network(bare)
     except ValueError as error:
-        raise ValueError(f"{host} is not a network such as 10.0.0.0/8: {error}") from error
+        raise ValueError(
+            f"must be a network such as 10.0.0.0/8, or a host without a scheme: {error}"
+        ) from error
 
 
 def _pattern(entry: str, host: str, ports: Ports) -> _Pattern:
@@ -295,8 +297,8 @@ def _pattern(entry: str, host: str, ports: Ports) -> _Pattern:
     name = host.removeprefix("*.")
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{entry}: must be HOST, *.DOMAIN, * or a network, each with :PORT or :* if needed, "
-            "such as hooks.example.com,*.example.org:8443,10.0.0.0/8:8080"
+            "must be HOST, *.DOMAIN, * or a network, each with :PORT or :* if needed, such as "
+            f"hooks.example.com,*.example.org:8443,10.0.0.0/8:8080: {entry} is none of them"
         )
     return _Pattern(f".{name}" if wildcard else name, wildcard=wildcard, ports=ports)
 

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import trustme
 
@@ -132,3 +133,17 @@ async def test_openssls_variables_name_the_authorities(
     with pytest.raises(ValueError, match=r"cannot read /absent.pem: No such file"):
         AsyncClient("https://127.0.0.1")
     AsyncClient("http://127.0.0.1")
+
+
+async def test_an_alert_that_comes_after_the_handshake_is_said(
+    hello: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the library meets the alert or the closed connection first is a race."""
+    alert = ssl.SSLError(1, "tlsv13 alert certificate required")
+    alert.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+
+    async def meet_the_alert(*_: object) -> None:
+        raise alert
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", meet_the_alert)
+    assert "client certificate (--cert" in await why("https://127.0.0.1:1", hello)

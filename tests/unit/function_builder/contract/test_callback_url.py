@@ -291,7 +291,7 @@ def test_an_allowed_url_is_read_back_as_itself(authority, hosts):
     ],
 )
 def test_a_setting_of_another_form_is_refused(text):
-    with pytest.raises(ValueError, match=r"must be|is not a network|a port is"):
+    with pytest.raises(ValueError, match=r"^must (be|have) "):
         CallbackHosts.parse(text)
 
 
