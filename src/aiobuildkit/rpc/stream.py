@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiobuildkit.errors import BuildKitError, ConnectionLost, ProtocolError, StatusCode
 from aiobuildkit.rpc import framing
@@ -27,6 +28,10 @@ HIGH_WATER = 256 * 1024
 _LARGE_TRAILERS = 64 * 1024
 """Last headers of at least so many bytes are decoded in a thread, because it takes milliseconds. A
 failed build's contain its Dockerfile and the failed command, in several encodings."""
+
+_DECODING: Final = ThreadPoolExecutor(1, "aiobuildkit-trailers")
+"""One thread for all calls. More would gain nothing, because only one at a time can compute, and
+the event loop would wait for each of them before its turn."""
 
 
 class Stream:
@@ -129,7 +134,8 @@ class ClientStream(Stream):
         """
         message = await super().receive()
         if message is None and self._status_due:
-            error = await asyncio.to_thread(framing.error_of_trailers, self._headers)
+            loop = asyncio.get_running_loop()
+            error = await loop.run_in_executor(_DECODING, framing.error_of_trailers, self._headers)
             self._status_due = False
             if error is not None:
                 self.fail(error)

@@ -100,6 +100,8 @@ class BuildLog:
                 fresh = self._batch(position)
                 position += len(fresh)
                 yield fresh
+                # A socket that takes all of a piece does not let other tasks run.
+                await asyncio.sleep(0)
             elif self._end.is_set():
                 return
             else:

@@ -28,6 +28,7 @@ from function_builder.contract.options import IMAGE_CONTEXT, cache_attrs
 from function_builder.contract.reader import Reader
 from function_builder.contract.secrets import SecretsKey, unseal
 from function_builder.policy.expansion import refuse_expansion
+from function_builder.policy.instructions import refuse_size
 from function_builder.policy.mirrors import refuse_mirror
 from function_builder.policy.policy import Policy
 from function_builder.settings import Settings
@@ -69,6 +70,7 @@ def checked(
         )
     dockerfile = archive.reader.read(context.dockerfile.offset, context.dockerfile.size)
     frontend = frontend_attrs(dockerfile, config.build_args, settings.allowed_frontends)
+    refuse_size(dockerfile)
     refuse_expansion(dockerfile, config.build_args, config.platforms)
     if frontend != BUILT_IN:
         check_spare_ignore_file(archive, context, path, pinned=is_pinned(frontend))

@@ -39,21 +39,21 @@ _INHERITED: Final = 128
 _EACH: Final = 64
 """Characters that each instruction and each line count in addition to their length."""
 
-_INSTRUCTIONS: Final = frozenset(
+INSTRUCTIONS: Final = frozenset(
     [
         *("add", "arg", "cmd", "copy", "entrypoint", "env", "expose", "from", "healthcheck"),
         *("label", "maintainer", "onbuild", "run", "shell", "stopsignal", "user", "volume"),
         "workdir",
     ]
 )
-_SPACES: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+SPACES: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
 """White space as in Go's unicode.IsSpace; Python has more."""
 _HEAD: Final = re.compile(r"[\t\v\f\r ]+")
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_HEREDOC: Final = re.compile(rf"<<-?[{_SPACES}]*([\"']?)([A-Za-z0-9_]*)(\1(?=[{_SPACES}]|$))?")
+_HEREDOC: Final = re.compile(rf"<<-?[{SPACES}]*([\"']?)([A-Za-z0-9_]*)(\1(?=[{SPACES}]|$))?")
 
 
 def refuse_expansion(
@@ -93,13 +93,13 @@ class _Expansion:
         quoted = re.escape(escape)
         self._continuation = re.compile(rf"(?:^|(?<!{quoted})){quoted}[ \t]*\Z")
         self._word = re.compile(
-            rf"""(?:{quoted}.|"(?:{quoted}.|[^"{quoted}])*(?:"|$)|'[^']*(?:'|$)|[^{_SPACES}])+""",
+            rf"""(?:{quoted}.|"(?:{quoted}.|[^"{quoted}])*(?:"|$)|'[^']*(?:'|$)|[^{SPACES}])+""",
             re.DOTALL,
         )
 
     def read(self, lines: Sequence[str]) -> None:
         for number, line in enumerate(lines):
-            stripped = line.strip(_SPACES)
+            stripped = line.strip(SPACES)
             if stripped[:1] in ("#", ""):
                 continue
             head, text = self._instruction(lines, number, stripped)
@@ -108,7 +108,7 @@ class _Expansion:
                 continue
             if head == "from":
                 self._trigger()
-            if head in _INSTRUCTIONS:
+            if head in INSTRUCTIONS:
                 self._expand(number, head, text)
             if head in ("add", "copy") and "<<" in text:
                 self._count(number, head, self._heredocs(lines, number, text))
@@ -122,19 +122,19 @@ class _Expansion:
             return head, text
         # A line may end inside the word.
         begun = "" if text else head[:-1]
-        if head not in _INSTRUCTIONS and not any(name.startswith(begun) for name in _INSTRUCTIONS):
+        if head not in INSTRUCTIONS and not any(name.startswith(begun) for name in INSTRUCTIONS):
             return "", ""
         parts = list(self._continued(lines, number))
         # Lines may be read several times, which takes time.
         self._add(number, sum(map(len, parts)) + len(parts) * _EACH)
-        return _split("".join(parts).strip(_SPACES))
+        return _split("".join(parts).strip(SPACES))
 
     def _continued(self, lines: Sequence[str], number: int) -> Iterator[str]:
         for index in range(number, len(lines)):
             line = lines[index].rstrip("\r")
-            if index > number and line.lstrip(_SPACES)[:1] in ("", "#"):
+            if index > number and line.lstrip(SPACES)[:1] in ("", "#"):
                 continue
-            line = line if index > number else line.lstrip(_SPACES)
+            line = line if index > number else line.lstrip(SPACES)
             found = self._continuation.search(line)
             if not found:
                 yield line

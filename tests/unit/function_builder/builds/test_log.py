@@ -74,3 +74,22 @@ async def test_a_log_of_empty_lines_has_an_end():
         log.append([""] * (1 << 17))
     assert len(log.lines) < 1 << 21
     assert "ends here" in log.lines[-1]
+
+
+async def test_a_reader_that_waits_for_nothing_leaves_other_tasks_their_turns():
+    """As a client whose socket takes all of a log of megabytes."""
+    log = BuildLog()
+    log.append(["x" * (64 << 10)] * 20)
+    log.close()
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    pieces = [lines async for lines in log.follow(QUIET)]
+    task.cancel()
+    assert turns >= len(pieces) == 20
