@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from function_builder.contract.builds import BuildInfo
-from function_builder.queue.jetstream import Changed, Unavailable
+from function_builder.queue.jetstream import Changed, Full, Unavailable
 from function_builder.queue.records import Found
 from function_builder.queue.states import Record
 from function_builder.store import StoreError
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
 
 MAX_WAITING: Final = 200
 """Records that wait to be written. Beyond it, builds are left out of the list."""
+
+MAX_WAITING_CHARS: Final = 32 << 20
+"""Characters of their logs, because all of them are in memory."""
+
+_GIVE_UP_SECONDS: Final = 300.0
+"""How long a record waits while the queue cannot be reached."""
+
+_RETRY_SECONDS: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +42,7 @@ class RecordWriter:
         self._waiting: asyncio.Queue[tuple[Record, Sequence[str] | None]] = asyncio.Queue(
             MAX_WAITING
         )
-        self._begun: dict[str, Found] = {}
+        self._chars = 0
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, tenant: str, info: BuildInfo) -> None:
@@ -57,32 +67,55 @@ class RecordWriter:
     def _add(self, record: Record, log: Sequence[str] | None) -> None:
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="records of builds")
-        try:
-            self._waiting.put_nowait((record, log))
-        except asyncio.QueueFull:
+        chars = _chars(log)
+        if self._chars + chars > MAX_WAITING_CHARS or self._waiting.full():
             _log.warning("a build is left out of the list", build=record.info.id)
+            return
+        self._chars += chars
+        self._waiting.put_nowait((record, log))
 
     async def _run(self) -> None:
         while True:
             record, log = await self._waiting.get()
             try:
-                await self._write(record, log)
-            except (Unavailable, Changed, StoreError) as error:
+                await self._until_written(record, log)
+            except (Changed, Unavailable, StoreError) as error:
                 reason = str(error)
                 _log.warning("a build is left out of the list", build=record.info.id, reason=reason)
             finally:
+                self._chars -= _chars(log)
                 self._waiting.task_done()
 
+    async def _until_written(self, record: Record, log: Sequence[str] | None) -> None:
+        end = time.monotonic() + _GIVE_UP_SECONDS
+        while True:
+            try:
+                if not self._builds.jetstream.connected:
+                    raise Unavailable("the queue cannot be reached")  # noqa: TRY301 (same answer)
+                await self._write(record, log)
+            except Full:
+                raise
+            except (Changed, Unavailable):
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return
+
     async def _write(self, record: Record, log: Sequence[str] | None) -> None:
-        build_id = record.info.id
-        if not self._builds.jetstream.connected:
-            raise Unavailable("the queue cannot be reached")
+        tenant, build_id = record.tenant, record.info.id
+        records = self._builds.records
+        # An earlier attempt may have been stored although its answer was lost.
         if log is None:
-            self._begun[build_id] = await self._builds.records.create(record)
+            with contextlib.suppress(Changed):
+                await records.create(record)
             return
-        found = self._begun.pop(build_id, None)
-        lines = await self._builds.logs.store_whole(record.tenant, build_id, 1, log)
+        lines = await self._builds.logs.store_whole(tenant, build_id, 1, log)
+        found = await records.get(tenant, build_id)
         record = dataclasses.replace(record, lines=lines)
-        revision = found.revision if found else 0
-        await self._builds.records.update(Found(record, revision))
+        await records.update(Found(record, found.revision if found else 0))
         await self._builds.logs.tell_end(build_id)
+
+
+def _chars(log: Sequence[str] | None) -> int:
+    return sum(map(len, log or ()))

@@ -32,8 +32,11 @@ def create_app(service: Service) -> Starlette:
         return PlainTextResponse("OK")
 
     async def ready(_: Request) -> Response:
-        reason = service.unready_because()
-        return PlainTextResponse(reason or "OK", 503 if reason else 200)
+        if reason := service.unready_because():
+            return PlainTextResponse(reason, 503)
+        # Synchronous builds go on without the queue, so that a Service must go on sending.
+        waiting = service.builds.unready_because() if service.builds is not None else ""
+        return PlainTextResponse(f"OK for synchronous builds: {waiting}" if waiting else "OK")
 
     async def public_key(request: Request) -> Response:
         try:

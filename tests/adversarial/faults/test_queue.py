@@ -9,6 +9,7 @@ from function_builder.engine import NatsServer
 from tests.support.builders import running_builder
 from tests.support.object_stores import s3_server
 from tests.support.queued import ENDS, QueueClient, slow, tiny
+from tests.support.requests import headers
 
 pytestmark = pytest.mark.integration
 
@@ -48,9 +49,29 @@ async def test_a_killed_builders_build_begins_again_on_another_one(
         assert len(await client.all()) == 3
 
 
-async def test_a_killed_nats_server_loses_no_build_and_synchronous_ones_go_on(
+async def test_while_nats_is_silent_synchronous_builds_go_on_and_asynchronous_ones_are_refused(
     nats, settings, tmp_path, buildkitd, http
 ):
+    async with running_builder(tmp_path / "a", buildkitd, **settings) as builder:
+        client = QueueClient(http, builder.url)
+        before = await client.submitted(tiny("before"))
+        await client.until(before, *ENDS)
+        os.killpg(nats.pid, signal.SIGSTOP)
+        try:
+            body = tiny("synchronous")
+            answer = await http.post(f"{builder.url}/build", content=body, headers=headers(body))
+            assert answer.status_code == 200
+            refused = await client.submit(tiny("refused"))
+            assert refused.status_code == 503
+        finally:
+            os.killpg(nats.pid, signal.SIGCONT)
+        after = await client.submitted(tiny("after"))
+        assert (await client.until(after, *ENDS))["status"] == "success"
+        found = await client.until(answer.headers["X-Build-Id"], *ENDS)
+        assert found["status"] == "success"
+
+
+async def test_a_killed_nats_server_loses_no_build(nats, settings, tmp_path, buildkitd, http):
     async with running_builder(tmp_path / "a", buildkitd, **settings) as builder:
         client = QueueClient(http, builder.url)
         running = await client.submitted(slow(2, "running"))

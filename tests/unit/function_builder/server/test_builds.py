@@ -573,6 +573,18 @@ async def test_a_followed_build_of_a_builder_that_ends_has_a_last_line(service, 
     assert reader.status == (200 if accept else 503)
 
 
+async def test_readiness_says_that_the_queue_is_away_and_stays(service, builds, monkeypatch):
+    monkeypatch.setattr(type(service.pool), "reachable", True)
+    async with client(service) as http:
+        assert (await http.get("/ready")).text == "OK"
+        builds.broken = Refusal(503, "the queue cannot be reached")
+        answer = await http.get("/ready")
+    assert (answer.status_code, answer.text) == (
+        200,
+        "OK for synchronous builds: the queue cannot be reached",
+    )
+
+
 async def test_a_queue_that_goes_away_ends_a_log_without_its_last_line(service, builds):
     build_id = await submitted(service)
     reader = Reader(f"/builds/{build_id}/log")
