@@ -7,7 +7,9 @@ import pytest
 
 from function_builder.contract.builds import BuildInfo, BuildState, new_id
 from function_builder.contract.errors import Refusal
+from function_builder.contract.findings import Reason
 from function_builder.contract.reader import Bytes
+from function_builder.contract.result import BuildResult, BuildStatus
 from function_builder.engine import NatsServer
 from function_builder.queue import builds as queue_builds
 from function_builder.queue.builds import JetStreamBuilds, body_key
@@ -15,7 +17,13 @@ from function_builder.queue.jetstream import Access, JetStream, Unavailable
 from function_builder.queue.retention import Retention
 from function_builder.queue.states import Record
 from function_builder.store import Store
-from tests.support.port_behavior import TENANT, PortBehavior, recorded, submission
+from tests.support.port_behavior import (
+    TENANT,
+    PortBehavior,
+    eventually,
+    recorded,
+    submission,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -118,3 +126,22 @@ async def test_a_key_whose_request_was_cut_off_behind_its_job_makes_no_second_bu
     jobs = await builds.jetstream.waiting(queue_builds.JOBS, f"{queue_builds.JOB_SUBJECTS}.*")
     assert list(jobs.values()) == [1]
     assert await stored(builds, "bodies") == {body_key(TENANT, sent.id)}
+
+
+async def test_a_synchronous_build_that_was_taken_for_lost_does_not_end_again(builds):
+    """Its builder was away from the queue for longer than others wait for it."""
+    info = BuildInfo(id=new_id(), state=BuildState.RUNNING, created=time.time())
+    builds.begin(TENANT, info)
+
+    async def is_recorded() -> bool:
+        return await builds.records.get(TENANT, info.id) is not None
+
+    await eventually(is_recorded)
+    found = await builds.records.get(TENANT, info.id)
+    lost = found.record.fail("the builder that ran it was lost", Reason.SERVICE, time.time())
+    await builds.records.update(found._replace(record=lost))
+    result = BuildResult(status=BuildStatus.SUCCESS)
+    builds.finish(TENANT, info.end(BuildState.SUCCESS, result, time.time()), ["a line"])
+    await builds.writer.close(20)
+    assert (await builds.get(TENANT, info.id)).state is BuildState.FAILED
+    assert await stored(builds, "logs") == set()

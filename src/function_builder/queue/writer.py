@@ -110,10 +110,12 @@ class RecordWriter:
             with contextlib.suppress(Changed):
                 await records.create(record)
             return
-        lines = await self._builds.logs.store_whole(tenant, build_id, 1, log)
         found = await records.get(tenant, build_id)
-        record = dataclasses.replace(record, lines=lines)
-        await records.update(Found(record, found.revision if found else 0))
+        # A build ends once, also if another builder took this one for lost meanwhile.
+        if found is None or not found.record.info.state.ended:
+            lines = await self._builds.logs.store_whole(tenant, build_id, 1, log)
+            record = dataclasses.replace(record, lines=lines)
+            await records.update(Found(record, found.revision if found else 0))
         await self._builds.logs.tell_end(build_id)
 
 
