@@ -16,7 +16,7 @@ from function_builder.engine.cgroups import ControlGroup, StepLimits, four_fifth
 from function_builder.engine.dns import step_nameservers
 from function_builder.engine.errors import RootlessRefused
 from function_builder.engine.namespaces import Namespaces, Network
-from function_builder.engine.process import Program, SupervisedProcess
+from function_builder.engine.process import Program, SupervisedServer
 from function_builder.engine.toml import Table, dumps, merged
 from function_builder.engine.tools import find_plugins, find_tool
 
@@ -170,7 +170,7 @@ class BuildKitConfig:
         return registries
 
 
-class BuildKitDaemon:
+class BuildKitDaemon(SupervisedServer):
     """A supervised buildkitd, which runs during an `async with`.
 
     Args:
@@ -196,6 +196,7 @@ class BuildKitDaemon:
         memory: int = 0,
         log: Path | None = None,
     ) -> None:
+        super().__init__()
         self._root = root.absolute()
         self._limits = limits or four_fifths()
         key = hashlib.sha256(os.fsencode(self._root)).hexdigest()[:16]
@@ -207,20 +208,12 @@ class BuildKitDaemon:
         self._network = network
         self._log = log
         self._sockets = socket_directory(self._root, f"{_ROOTLESSKIT}/{_SOCKET}")
-        self._process: SupervisedProcess | None = None
         self._kills = 0
 
     @property
     def address(self) -> str:
         """Its address, `unix:///path`."""
         return f"unix://{self._sockets / _SOCKET}"
-
-    @property
-    def pid(self) -> int:
-        """The ID of its process group; a restart changes it."""
-        if self._process is None:
-            raise RuntimeError("buildkitd was not started")
-        return self._process.pid
 
     async def __aenter__(self) -> Self:
         """Start it and wait until it answers.
@@ -239,8 +232,7 @@ class BuildKitDaemon:
             within = await namespaces.for_ordinary_user(state, self._network)
         else:
             within = namespaces.for_root()
-        self._process = SupervisedProcess(self._program(within))
-        await self._process.start()
+        await self._start(self._program(within))
         return self
 
     async def __aexit__(
@@ -250,8 +242,7 @@ class BuildKitDaemon:
         trace: TracebackType | None,
     ) -> None:
         """Stop it and all its processes."""
-        if self._process is not None:
-            await self._process.stop()
+        await super().__aexit__(kind, error, trace)
         if not self._rootless:
             self._steps.remove()
             self._own.remove()

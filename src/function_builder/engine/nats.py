@@ -4,11 +4,10 @@ import json
 import secrets
 import socket
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from function_builder.engine.address import ensure_free, tcp_answers
-from function_builder.engine.process import Program, SupervisedProcess
+from function_builder.engine.process import Program, SupervisedServer
 from function_builder.engine.tools import find_tool
 
 MAX_PAYLOAD_BYTES: Final = 1 << 20
@@ -17,7 +16,7 @@ MAX_PAYLOAD_BYTES: Final = 1 << 20
 _USER: Final = "function-builder"
 
 
-class NatsServer:
+class NatsServer(SupervisedServer):
     """A supervised nats-server on a free loopback port, for the time of an `async with`.
 
     Every acknowledged message is on the disk (`sync_interval: always`), because a client that was
@@ -31,25 +30,18 @@ class NatsServer:
     """
 
     def __init__(self, root: Path, *, max_bytes: int = 0, log: Path | None = None) -> None:
+        super().__init__()
         self._root = root.absolute()
         self._max_bytes = max_bytes
         self._log = log
         self._listen = ""
         # RUN steps on the host's network reach this port too.
         self._password = secrets.token_urlsafe(32)
-        self._process: SupervisedProcess | None = None
 
     @property
     def url(self) -> str:
         """Where it listens, with its credential; a restart does not change it."""
         return f"nats://{_USER}:{self._password}@{self._listen}"
-
-    @property
-    def pid(self) -> int:
-        """The id of its process group; a restart changes it."""
-        if self._process is None:
-            raise RuntimeError("nats-server was not started")
-        return self._process.pid
 
     async def __aenter__(self) -> Self:
         """Start it and wait until it answers.
@@ -59,19 +51,8 @@ class NatsServer:
             StartFailed: it ended, or did not answer.
         """
         self._listen = f"127.0.0.1:{_free_port()}"
-        self._process = SupervisedProcess(self._program())
-        await self._process.start()
+        await self._start(self._program())
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End it."""
-        if self._process is not None:
-            await self._process.stop()
 
     def _program(self) -> Program:
         program = find_tool("nats-server")

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import structlog
 
@@ -225,3 +226,31 @@ def _describe(status: int) -> str:
     if status < 0:
         return signal.Signals(-status).name
     return f"exit code {status}"
+
+
+class SupervisedServer:
+    """A server that one `Program` makes, during an `async with`; a subclass starts it there."""
+
+    def __init__(self) -> None:
+        self._process: SupervisedProcess | None = None
+
+    @property
+    def pid(self) -> int:
+        """The ID of its process group; a restart changes it."""
+        if self._process is None:
+            raise RuntimeError(f"{type(self).__name__} was not started")
+        return self._process.pid
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop it and all its processes."""
+        if self._process is not None:
+            await self._process.stop()
+
+    async def _start(self, program: Program) -> None:
+        self._process = SupervisedProcess(program)
+        await self._process.start()

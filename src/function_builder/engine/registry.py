@@ -1,16 +1,15 @@
 """An embedded registry: one process of distribution, with its blobs in a directory."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from aiobuildkit.hostport import HostPort
 from function_builder.engine.address import ensure_free, tcp_answers
-from function_builder.engine.process import Program, SupervisedProcess
+from function_builder.engine.process import Program, SupervisedServer
 from function_builder.engine.tools import find_tool
 
 
-class Registry:
+class Registry(SupervisedServer):
     """A supervised registry without authentication, over plain HTTP, during an `async with`.
 
     Args:
@@ -22,10 +21,10 @@ class Registry:
     def __init__(
         self, root: Path, *, listen: str = "127.0.0.1:5000", log: Path | None = None
     ) -> None:
+        super().__init__()
         self._root = root.absolute()
         self._listen = listen
         self._log = log
-        self._process: SupervisedProcess | None = None
 
     @property
     def address(self) -> str:
@@ -41,19 +40,8 @@ class Registry:
             StartFailed: it ended, or did not answer.
         """
         ensure_free(self._listen)
-        self._process = SupervisedProcess(self._program())
-        await self._process.start()
+        await self._start(self._program())
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop it."""
-        if self._process is not None:
-            await self._process.stop()
 
     def _program(self) -> Program:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
