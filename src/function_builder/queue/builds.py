@@ -54,6 +54,8 @@ _DUPLICATES_SECONDS: Final = 3600.0
 _TAKE_OVER_SECONDS: Final = 10.0
 """A key whose build has no record for so long is of a request that was never acknowledged."""
 
+_POLL_SECONDS: Final = 0.1
+
 BUILDERS: Final = "KV_builders"
 BUILDER_SUBJECTS: Final = "$KV.builders"
 ALIVE_SECONDS: Final = 60.0
@@ -400,9 +402,6 @@ class JetStreamBuilds:
             position = await self.jetstream.place(JOBS, record.tenant, record.job)
             return dataclasses.replace(info, position=position)
         return info
-
-
-_POLL_SECONDS: Final = 0.1
 
 
 def _key_subject(tenant: str, key: Idempotency) -> str:

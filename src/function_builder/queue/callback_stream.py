@@ -27,9 +27,9 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import APIError
 
 from function_builder.queue.callbacks import Unavailable
+from function_builder.queue.jetstream import put_stream
 from function_builder.queue.webhooks import Webhook
 
 STREAM: Final = "builds_callbacks"
@@ -138,15 +138,7 @@ class CallbackStream:
             duplicate_window=_DUPLICATES_SECONDS,
             num_replicas=self._replicas,
         )
-        try:
-            await self._context.add_stream(config)
-        except APIError as error:
-            if error.err_code != _STREAM_EXISTS:
-                raise
-            await self._context.update_stream(config)
-
-
-_STREAM_EXISTS: Final = 10058
+        await put_stream(self._context, config)
 
 
 class CallbackMessage:

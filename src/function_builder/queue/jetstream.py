@@ -41,6 +41,9 @@ _RECONNECT_SECONDS: Final = 1
 _WRONG_LAST_SEQUENCE: Final = (10071, 10164)
 """JetStream's codes for a message that may only follow another one."""
 
+_STREAM_EXISTS: Final = 10058
+"""JetStream's code for a stream of this name with another configuration."""
+
 _NO_ROOM: Final = (10023, 10047, 10077)
 """JetStream's codes for insufficient resources, insufficient storage and a full stream."""
 
@@ -64,7 +67,6 @@ class Stored(NamedTuple):
         subject: where it was published.
         sequence: its number in the stream.
         data: its bytes.
-        time: when the server stored it, in UTC seconds of the server's clock.
     """
 
     subject: str
@@ -114,6 +116,16 @@ class Access:
         if self.cert:
             context.load_cert_chain(self.cert, self.key or None)
         return context
+
+
+async def put_stream(context: JetStreamContext, config: StreamConfig) -> None:
+    """Create a stream, or adapt the one that is there; raises nats-py's errors."""
+    try:
+        await context.add_stream(config)
+    except APIError as error:
+        if error.err_code != _STREAM_EXISTS:
+            raise
+        await context.update_stream(config)
 
 
 class JetStream:
@@ -187,12 +199,7 @@ class JetStream:
         config.storage = StorageType.FILE
         config.allow_direct = True
         async with self._asking():
-            try:
-                await self._context.add_stream(config)
-            except APIError as error:
-                if error.err_code != _STREAM_EXISTS:
-                    raise
-                await self._context.update_stream(config)
+            await put_stream(self._context, config)
 
     async def publish(
         self, subject: str, data: bytes, *, last: int | None = None, message_id: str = ""
@@ -375,6 +382,3 @@ class JetStream:
         _log.info("NATS is there again")
         self.reconnected.set()
         self.reconnected = asyncio.Event()
-
-
-_STREAM_EXISTS: Final = 10058
