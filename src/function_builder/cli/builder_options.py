@@ -1,9 +1,11 @@
 """The options of each command that speaks to a builder: where it is, and how it is trusted."""
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -90,3 +92,45 @@ class BuilderOptions:
     signed_answers: bool | None
     wait: float
     public_key: Path | None = None
+
+
+def with_builder(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a builder, after its own; their values are its first argument.
+
+    Typer makes the options of a function's signature, so this extends the signature.
+    """
+
+    def options(
+        *,
+        url: UrlOption = DEFAULT_URL,
+        payload_secret: PayloadSecretOption = None,
+        cacert: CacertOption = None,
+        cert: CertOption = None,
+        key: KeyOption = None,
+        header: HeadersOption = None,
+        signed_answers: SignedAnswersOption = None,
+        wait: WaitOption = 300,
+    ) -> BuilderOptions:
+        return BuilderOptions(
+            url=url,
+            payload_secret=payload_secret,
+            headers=header or (),
+            cacert=cacert,
+            cert=cert,
+            key=key,
+            signed_answers=signed_answers,
+            wait=wait,
+        )
+
+    common = inspect.signature(options).parameters
+    own = list(inspect.signature(command).parameters.values())[1:]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        builder = options(**{name: given.pop(name) for name in common})
+        command(builder, **given)
+
+    parameters = [*own, *common.values()]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run

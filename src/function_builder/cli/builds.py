@@ -4,23 +4,14 @@ from typing import Annotated
 
 import typer
 
-from function_builder.cli.builder_options import (
-    DEFAULT_URL,
-    BuilderOptions,
-    CacertOption,
-    CertOption,
-    HeadersOption,
-    KeyOption,
-    PayloadSecretOption,
-    SignedAnswersOption,
-    UrlOption,
-    WaitOption,
-)
+from function_builder.cli.builder_options import BuilderOptions, with_builder
 
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The build, as `builds` lists it.")]
 
 
+@with_builder
 def builds(
+    builder: BuilderOptions,
     *,
     status: Annotated[
         list[str] | None,
@@ -42,14 +33,6 @@ def builds(
     json: Annotated[
         bool, typer.Option("--json", help="A JSON object a line, as GET /builds/ID answers.")
     ] = False,
-    url: UrlOption = DEFAULT_URL,
-    payload_secret: PayloadSecretOption = None,
-    cacert: CacertOption = None,
-    cert: CertOption = None,
-    key: KeyOption = None,
-    header: HeadersOption = None,
-    signed_answers: SignedAnswersOption = None,
-    wait: WaitOption = 300,
 ) -> None:
     """List a builder's builds, newest first.
 
@@ -69,38 +52,22 @@ def builds(
     """  # noqa: D301 - what follows a backspace keeps its lines in --help
     from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
 
-    options = BuilderOptions(
-        url=url,
-        payload_secret=payload_secret,
-        headers=header or (),
-        cacert=cacert,
-        cert=cert,
-        key=key,
-        signed_answers=signed_answers,
-        wait=wait,
-    )
     selection = keeping.Selection(status or (), repository, limit)
     if watch:
-        keeping.watch(options, selection)
+        keeping.watch(builder, selection)
     else:
-        keeping.show(options, selection, as_json=json)
+        keeping.show(builder, selection, as_json=json)
 
 
+@with_builder
 def logs(
+    builder: BuilderOptions,
     build_id: _Id,
     *,
     follow: Annotated[
         bool,
         typer.Option("--follow", "-f", help="Go on until the build ends, then print its image."),
     ] = False,
-    url: UrlOption = DEFAULT_URL,
-    payload_secret: PayloadSecretOption = None,
-    cacert: CacertOption = None,
-    cert: CertOption = None,
-    key: KeyOption = None,
-    header: HeadersOption = None,
-    signed_answers: SignedAnswersOption = None,
-    wait: WaitOption = 300,
 ) -> None:
     """Show a build's log, from its beginning.
 
@@ -123,34 +90,14 @@ def logs(
     """  # noqa: D301 - what follows a backspace keeps its lines in --help
     from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
 
-    options = BuilderOptions(
-        url=url,
-        payload_secret=payload_secret,
-        headers=header or (),
-        cacert=cacert,
-        cert=cert,
-        key=key,
-        signed_answers=signed_answers,
-        wait=wait,
-    )
     if follow:
-        keeping.follow(options, build_id)
+        keeping.follow(builder, build_id)
     else:
-        keeping.log(options, build_id)
+        keeping.log(builder, build_id)
 
 
-def cancel(
-    build_id: _Id,
-    *,
-    url: UrlOption = DEFAULT_URL,
-    payload_secret: PayloadSecretOption = None,
-    cacert: CacertOption = None,
-    cert: CertOption = None,
-    key: KeyOption = None,
-    header: HeadersOption = None,
-    signed_answers: SignedAnswersOption = None,
-    wait: WaitOption = 300,
-) -> None:
+@with_builder
+def cancel(builder: BuilderOptions, build_id: _Id) -> None:
     """Stop a build, queued or running, on whichever replica of the builder.
 
     \b
@@ -162,33 +109,11 @@ def cancel(
     """  # noqa: D301 - what follows a backspace keeps its lines in --help
     from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
 
-    keeping.cancel(
-        BuilderOptions(
-            url=url,
-            payload_secret=payload_secret,
-            headers=header or (),
-            cacert=cacert,
-            cert=cert,
-            key=key,
-            signed_answers=signed_answers,
-            wait=wait,
-        ),
-        build_id,
-    )
+    keeping.cancel(builder, build_id)
 
 
-def retry(
-    build_id: _Id,
-    *,
-    url: UrlOption = DEFAULT_URL,
-    payload_secret: PayloadSecretOption = None,
-    cacert: CacertOption = None,
-    cert: CertOption = None,
-    key: KeyOption = None,
-    header: HeadersOption = None,
-    signed_answers: SignedAnswersOption = None,
-    wait: WaitOption = 300,
-) -> None:
+@with_builder
+def retry(builder: BuilderOptions, build_id: _Id) -> None:
     """Build again what a build was made of, as a new build, and print the new build's id.
 
     The build must have ended, and the builder must still have what was sent (keep_bodies).
@@ -202,16 +127,4 @@ def retry(
     """  # noqa: D301 - what follows a backspace keeps its lines in --help
     from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
 
-    keeping.retry(
-        BuilderOptions(
-            url=url,
-            payload_secret=payload_secret,
-            headers=header or (),
-            cacert=cacert,
-            cert=cert,
-            key=key,
-            signed_answers=signed_answers,
-            wait=wait,
-        ),
-        build_id,
-    )
+    keeping.retry(builder, build_id)
