@@ -1,30 +1,16 @@
 // Build a directory with axios and tar, and push it: node build.mjs DIR IMAGE
 import { createHmac } from "node:crypto";
-import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import axios from "axios";
-import * as tar from "tar";
+
+import { pack } from "./pack.mjs";
 
 const given = process.env.OPENFAAS_REMOTE_BUILDER ?? "http://127.0.0.1:8080";
 const url = given.replace(/\/$/, "").replace(/\/build$/, ""); // old versions of faas-cli want it with /build
 const secretFile = process.env.OPENFAAS_PAYLOAD_SECRET ?? ".run/payload-secret";
-
-async function pack(directory, image) {
-  const work = await mkdtemp(join(tmpdir(), "build-"));
-  try {
-    await cp(directory, join(work, "context"), { recursive: true, verbatimSymlinks: true });
-    await writeFile(join(work, "com.openfaas.docker.config"), JSON.stringify({ image }));
-    const file = join(work, "req.tar");
-    await tar.create({ cwd: work, file }, ["com.openfaas.docker.config", "context"]);
-    return await readFile(file);
-  } finally {
-    await rm(work, { recursive: true });
-  }
-}
 
 async function post(body) {
   const secret = (await readFile(secretFile, "utf8")).trim();

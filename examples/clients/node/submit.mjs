@@ -1,12 +1,10 @@
 // Submit a build that outlives this program, and follow it: node submit.mjs DIR IMAGE
 // To follow a build that was submitted before: node submit.mjs ID
 import { createHmac, randomUUID } from "node:crypto";
-import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import * as tar from "tar";
+import { pack } from "./pack.mjs";
 
 const given = process.env.OPENFAAS_REMOTE_BUILDER ?? "http://127.0.0.1:8080";
 const url = given.replace(/\/$/, "").replace(/\/build$/, "");
@@ -27,19 +25,6 @@ function proof(signed) {
     "X-Build-Signature": signature,
     "X-Build-Timestamp": `${now} ${mac(`${now} ${signature}`)}`,
   };
-}
-
-async function pack(directory, image) {
-  const work = await mkdtemp(join(tmpdir(), "build-"));
-  try {
-    await cp(directory, join(work, "context"), { recursive: true, verbatimSymlinks: true });
-    await writeFile(join(work, "com.openfaas.docker.config"), JSON.stringify({ image }));
-    const file = join(work, "req.tar");
-    await tar.create({ cwd: work, file }, ["com.openfaas.docker.config", "context"]);
-    return await readFile(file);
-  } finally {
-    await rm(work, { recursive: true });
-  }
 }
 
 // An answer, or undefined if the request is to be sent again.
