@@ -14,7 +14,8 @@ from function_builder.contract.sse import EventParser
 from function_builder.server.app import create_app
 from tests.support.memory_builds import EndedBuilds
 from tests.support.requests import SECRET, make_tar
-from tests.support.services import idle_service, served
+from tests.support.servers import serving_app
+from tests.support.services import idle_service
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 SECTION = PAGE.partition("## Builds that outlive their connection\n")[2].partition("\n## ")[0]
@@ -28,7 +29,7 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (root / "payload-secret").write_text(SECRET)
     service = idle_service(root, disable_hmac=False, secret_mount_path=root)
     service.builds = EndedBuilds()
-    with served(create_app(service)) as url:
+    with serving_app(create_app(service)) as url:
         yield url
 
 

@@ -25,7 +25,8 @@ from tests.support import VECTORS
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.memory_builds import EndedBuilds
 from tests.support.requests import headers, make_tar, signature
-from tests.support.services import idle_service, served
+from tests.support.servers import serving_app
+from tests.support.services import idle_service
 
 BOUNDED = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -101,7 +102,7 @@ def with_queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A builder with a queue, in memory, whose builds end at once, and the address of it."""
     service = idle_service(tmp_path_factory.mktemp("queue"))
     service.builds = EndedBuilds()
-    with served(create_app(service)) as url:
+    with serving_app(create_app(service)) as url:
         yield url
 
 

@@ -285,7 +285,7 @@ TYPES: Final = {
     "a socket, as some tars have it": refused(
         "few tar programs support", file("context/a", flag=b"s")
     ),
-    "a type that nobody has": refused("few tar programs support", file("context/a", flag=b"\xff")),
+    "an unknown type": refused("few tar programs support", file("context/a", flag=b"\xff")),
     "of several volumes": refused("few tar programs support", file("context/a", flag=b"M")),
     "a volume's label, beside the context": refused(
         "few tar programs support", file("v", flag=b"V")

@@ -1,15 +1,12 @@
 """A builder's HTTP face that answers what a test scripts, over a real socket."""
 
-import asyncio
 import json
-import socket
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -21,6 +18,7 @@ from function_builder.contract.answer_signature import (
     public_key_answer,
 )
 from function_builder.contract.signature import Signature
+from tests.support.servers import serving_app
 
 SECRET = b"a payload secret"
 Answer = Callable[[Request], Awaitable[Response]]
@@ -156,23 +154,11 @@ def last(status: str, **reply: object) -> bytes:
 @contextmanager
 def running(builder: ScriptedBuilder) -> Iterator[ScriptedBuilder]:
     """Serve `builder` from a thread until the block ends."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    builder.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     app = Starlette(
         routes=[
             Route("/build", builder.build, methods=["POST"]),
             Route("/publickey", builder.key),
         ]
     )
-    config = uvicorn.Config(
-        app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1, ws="none"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
-    thread.start()
-    try:
+    with serving_app(app) as builder.url:
         yield builder
-    finally:
-        server.should_exit = True
-        thread.join()
-        listening.close()

@@ -2,14 +2,11 @@
 
 import asyncio
 import json
-import socket
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -19,6 +16,7 @@ from function_builder.contract.answer_signature import AnswerSignature, build_an
 from function_builder.contract.builds import new_id
 from function_builder.contract.reads import build_token, opens, read_signer
 from function_builder.contract.signature import Signature
+from tests.support.servers import serving_app
 
 SECRET = b"a payload secret"
 
@@ -205,8 +203,6 @@ def problem(status: int, detail: str) -> Response:
 def serving_builds() -> Iterator[FakeBuilds]:
     """Serve from a thread until the block ends."""
     fake = FakeBuilds()
-    listening = socket.create_server(("127.0.0.1", 0))
-    fake.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     app = Starlette(
         routes=[
             Route("/build", fake.submit, methods=["POST"]),
@@ -217,15 +213,5 @@ def serving_builds() -> Iterator[FakeBuilds]:
         ]
     )
 
-    config = uvicorn.Config(
-        app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1, ws="none"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
-    thread.start()
-    try:
+    with serving_app(app) as fake.url:
         yield fake
-    finally:
-        server.should_exit = True
-        thread.join()
-        listening.close()
