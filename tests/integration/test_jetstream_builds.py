@@ -11,11 +11,12 @@ from function_builder.contract.findings import Reason
 from function_builder.contract.reader import Bytes
 from function_builder.contract.result import BuildResult, BuildStatus
 from function_builder.engine import NatsServer
-from function_builder.queue import builds as queue_builds
+from function_builder.queue import claims
 from function_builder.queue.builds import JetStreamBuilds, body_key
 from function_builder.queue.jetstream import Access, JetStream, Unavailable
 from function_builder.queue.retention import Retention
 from function_builder.queue.states import Record
+from function_builder.queue.streams import JOB_SUBJECTS, JOBS
 from function_builder.store import Store
 from tests.support.port_behavior import (
     TENANT,
@@ -110,7 +111,7 @@ async def test_a_key_whose_request_was_cut_off_behind_its_job_makes_no_second_bu
     builds, monkeypatch
 ):
     """A builder that is killed there has a job and no record."""
-    monkeypatch.setattr(queue_builds, "_TAKE_OVER_SECONDS", 0.2)
+    monkeypatch.setattr(claims, "TAKE_OVER_SECONDS", 0.2)
     sent = submission("cut off", b"1")
     with monkeypatch.context() as cut:
 
@@ -123,7 +124,7 @@ async def test_a_key_whose_request_was_cut_off_behind_its_job_makes_no_second_bu
     again = await builds.submit(submission("cut off", b"1"), Bytes(b"tar"))
     assert again.id == sent.id
     assert [info.id for info in (await builds.list(TENANT)).builds] == [sent.id]
-    jobs = await builds.jetstream.waiting(queue_builds.JOBS, f"{queue_builds.JOB_SUBJECTS}.*")
+    jobs = await builds.jetstream.waiting(JOBS, f"{JOB_SUBJECTS}.*")
     assert list(jobs.values()) == [1]
     assert await stored(builds, "bodies") == {body_key(TENANT, sent.id)}
 

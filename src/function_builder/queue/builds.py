@@ -14,55 +14,37 @@ worker makes.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
-import hashlib
-import json
 import time
 from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
-from typing import Final
 
 import structlog
-from nats.js.api import RetentionPolicy, StreamConfig
 
 from function_builder.contract.builds import BuildInfo, BuildState, is_id, new_id
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
 from function_builder.contract.reader import Reader
 from function_builder.queue.callback_stream import CallbackStream
+from function_builder.queue.claims import Claims
 from function_builder.queue.events import Events
 from function_builder.queue.jetstream import Changed, Full, JetStream, Unavailable
-from function_builder.queue.logs import LOGS, Logs
+from function_builder.queue.logs import Logs
 from function_builder.queue.port import Idempotency, LogBatch, Page, Submission
 from function_builder.queue.records import Found, Records
 from function_builder.queue.states import Record
+from function_builder.queue.streams import (
+    ALIVE_SECONDS,
+    BUILDER_SUBJECTS,
+    BUILDERS,
+    CANCEL,
+    JOB_SUBJECTS,
+    JOBS,
+    WAKE,
+    streams,
+)
 from function_builder.queue.writer import RecordWriter
 from function_builder.store import NotStored, Store, StoreError, StoreFull
-
-JOBS: Final = "BUILD_JOBS"
-"""The stream of queued builds; a message leaves it when its build has ended."""
-
-JOB_SUBJECTS: Final = "builds.queue"
-KEYS: Final = "KV_build_keys"
-_KEY_SUBJECTS: Final = "$KV.build_keys"
-_KEY_SECONDS: Final = 24 * 3600.0
-_LOG_SECONDS: Final = 24 * 3600.0
-_DUPLICATES_SECONDS: Final = 3600.0
-"""For so long a repetition of a request that was cut off finds the job that this has stored."""
-
-_TAKE_OVER_SECONDS: Final = 10.0
-"""A key whose build has no record for so long is of a request that was never acknowledged."""
-
-_POLL_SECONDS: Final = 0.1
-
-BUILDERS: Final = "KV_builders"
-BUILDER_SUBJECTS: Final = "$KV.builders"
-ALIVE_SECONDS: Final = 60.0
-"""A builder that has not been heard of for so long is lost, with its synchronous builds."""
-
-WAKE: Final = "builds.wake"
-CANCEL: Final = "builds.cancel"
 
 _log = structlog.get_logger(__name__)
 
@@ -98,6 +80,7 @@ class JetStreamBuilds:
         self.logs = Logs(jetstream, store)
         self.callbacks = CallbackStream(jetstream.context, replicas=replicas)
         self.events = Events(self.callbacks)
+        self._claims = Claims(jetstream, self._find)
         self.owner = owner
         self._replicas = replicas
         self.writer = RecordWriter(self)
@@ -108,38 +91,7 @@ class JetStreamBuilds:
         Raises:
             Unavailable: JetStream did not.
         """
-        replicas = self._replicas
-        for config in (
-            StreamConfig(
-                name=JOBS,
-                subjects=[f"{JOB_SUBJECTS}.*"],
-                retention=RetentionPolicy.WORK_QUEUE,
-                duplicate_window=_DUPLICATES_SECONDS,
-                num_replicas=replicas,
-            ),
-            StreamConfig(
-                name=LOGS,
-                subjects=["builds.log.*"],
-                max_age=_LOG_SECONDS,
-                num_replicas=replicas,
-            ),
-            StreamConfig(
-                name=KEYS,
-                subjects=[f"{_KEY_SUBJECTS}.>"],
-                max_age=_KEY_SECONDS,
-                max_msgs_per_subject=1,
-                num_replicas=replicas,
-            ),
-            StreamConfig(
-                name=BUILDERS,
-                subjects=[f"{BUILDER_SUBJECTS}.*"],
-                max_age=ALIVE_SECONDS,
-                duplicate_window=ALIVE_SECONDS,
-                max_msgs_per_subject=1,
-                num_replicas=replicas,
-            ),
-            self.records.config(replicas),
-        ):
+        for config in (*streams(self._replicas), self.records.config(self._replicas)):
             await self.jetstream.ensure_stream(config)
 
     def unready_because(self) -> str:
@@ -150,8 +102,8 @@ class JetStreamBuilds:
         """Keep a body and queue its build."""
         with _refusals():
             key = submission.idempotency
-            if key and (known := await self._known(submission.tenant, key)) is not None:
-                return known
+            if key and (known := await self._claims.known(submission.tenant, key)) is not None:
+                return await self._with_position(known)
             name = body_key(submission.tenant, submission.id)
             await self.store.put(name, body)
             return await self._queue(Record.of(submission), key)
@@ -170,8 +122,8 @@ class JetStreamBuilds:
             if found is None:
                 return None
             old = found.record
-            if idempotency and (known := await self._known(tenant, idempotency)) is not None:
-                return known
+            if idempotency and (known := await self._claims.known(tenant, idempotency)):
+                return await self._with_position(known)
             if not old.info.state.ended:
                 raise Refusal(409, "the build has not ended: cancel it first, or wait for its end")
             created = time.time()
@@ -294,7 +246,7 @@ class JetStreamBuilds:
     async def _queue(self, record: Record, key: Idempotency | None) -> BuildInfo:
         tenant, build_id = record.tenant, record.info.id
         if key:
-            known, claimed = await self._claim(record, key)
+            known, claimed = await self._claims.claim(record, key)
             if claimed != build_id:
                 body = body_key(tenant, build_id)
                 if known is None:
@@ -303,7 +255,7 @@ class JetStreamBuilds:
                 with contextlib.suppress(StoreError):
                     await self.store.delete([body])
             if known is not None:
-                return known
+                return await self._with_position(known)
             build_id = claimed
             info = dataclasses.replace(record.info, id=build_id)
             record = dataclasses.replace(record, info=info)
@@ -317,49 +269,6 @@ class JetStreamBuilds:
         await self.events.queued(record)
         await self.tell(f"{WAKE}.{tenant}")
         return await self._with_position(record)
-
-    async def _known(self, tenant: str, key: Idempotency) -> BuildInfo | None:
-        """The build that a key stands for; None: none yet.
-
-        Raises:
-            Refusal: 422: the key was sent with another body.
-        """
-        stored = await self.jetstream.last(KEYS, _key_subject(tenant, key))
-        if stored is None:
-            return None
-        claim = json.loads(stored.data)
-        if claim["fingerprint"] != key.fingerprint.hex():
-            raise Refusal(422, "this Idempotency-Key was sent with another request: use a new key")
-        for _ in range(int(_TAKE_OVER_SECONDS / _POLL_SECONDS)):
-            found = await self._find(tenant, claim["id"])
-            if found is not None:
-                return await self._with_position(found.record)
-            if time.time() - claim["time"] > _TAKE_OVER_SECONDS:
-                return None
-            # The first request stores its body, or was killed.
-            await asyncio.sleep(_POLL_SECONDS)
-        return None
-
-    async def _claim(self, record: Record, key: Idempotency) -> tuple[BuildInfo | None, str]:
-        """Let a key stand for a build.
-
-        Returns:
-            The build that it stands for already, or None; and the id that it stands for.
-        """
-        claim = {
-            "id": record.info.id,
-            "fingerprint": key.fingerprint.hex(),
-            "time": time.time(),
-        }
-        subject = _key_subject(record.tenant, key)
-        while True:
-            stored = await self.jetstream.last(KEYS, subject)
-            if stored is not None:
-                known = await self._known(record.tenant, key)
-                return known, json.loads(stored.data)["id"]
-            with contextlib.suppress(Changed):
-                await self.jetstream.publish(subject, json.dumps(claim).encode(), last=0)
-                return None, record.info.id
 
     async def _find(self, tenant: str, build_id: str) -> Found | None:
         if not is_id(build_id):
@@ -402,11 +311,6 @@ class JetStreamBuilds:
             position = await self.jetstream.place(JOBS, record.tenant, record.job)
             return dataclasses.replace(info, position=position)
         return info
-
-
-def _key_subject(tenant: str, key: Idempotency) -> str:
-    # A key may be any text, and a subject may not.
-    return f"{_KEY_SUBJECTS}.{tenant}.{hashlib.sha256(key.key.encode()).hexdigest()}"
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from nats.errors import Error as NATSError
 from function_builder.contract.log import StepText
 from function_builder.contract.text import dump_json
 from function_builder.queue.jetstream import JetStream, Unavailable
+from function_builder.queue.streams import LOG_SUBJECTS, LOGS
 from function_builder.store import NotStored, Store
 
 HEARTBEAT_SECONDS: Final = 10.0
@@ -32,9 +33,6 @@ _RETRY_SECONDS: Final = 1.0
 _IN_MEMORY: Final = 1 << 20
 
 _log = structlog.get_logger(__name__)
-
-LOGS: Final = "BUILD_LOGS"
-"""The stream of running builds' logs."""
 
 
 class Batch(NamedTuple):
@@ -79,7 +77,7 @@ def decode(data: bytes) -> Batch:
 
 def subject(build_id: str) -> str:
     """Where a build's batches are published."""
-    return f"builds.log.{build_id}"
+    return f"{LOG_SUBJECTS}.{build_id}"
 
 
 def ended_subject(build_id: str) -> str:

@@ -1,0 +1,271 @@
+"""One job that this builder was handed, from its record to its acknowledgment.
+
+A build that was begun ends in this order: its log is stored, its record says how it ended, its
+callback is queued, its job is acknowledged. A builder that is killed before the last step loses the
+job to another one, which does what is missing (`states.next_step`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Final, Generic
+
+import structlog
+from nats.aio.msg import Msg
+from nats.errors import Error as NATSError
+from structlog.contextvars import bound_contextvars
+
+from function_builder.builds.build import Build, Outcome
+from function_builder.contract.builds import BuildState
+from function_builder.contract.errors import Refusal
+from function_builder.contract.findings import Reason
+from function_builder.contract.result import BuildStatus
+from function_builder.queue.builds import JetStreamBuilds, body_key
+from function_builder.queue.jetstream import Changed, Unavailable
+from function_builder.queue.records import Found
+from function_builder.queue.runner import Place, Runner
+from function_builder.queue.states import MAX_LOSSES, Record, Step, next_step
+from function_builder.queue.streams import WAKE
+from function_builder.store import NotStored, StoreError
+
+ALIVE_EVERY: Final = 8.0
+"""How often JetStream hears that a job is alive, and an idle log has a heartbeat."""
+
+RETRY_SECONDS: Final = 1.0
+_LAST_LINES_SECONDS: Final = 5.0
+_BUILDKIT_SECONDS: Final = 5.0
+"""A build that found no BuildKit is handed out again after so long."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Job(Generic[Place]):
+    """A job that this builder was handed.
+
+    Args:
+        builds: the queue.
+        runner: runs the build here.
+        message: the job's message.
+        record: the build, as the message has it.
+        keep_body: whether the body is kept when the build has ended.
+
+    Attributes:
+        message: what is acknowledged; another one after JetStream has handed the job out again.
+        found: the build's record, as this builder knows it.
+        settled: whether the build has ended and the job is acknowledged.
+        returns_in: after how many seconds JetStream hands the job out again; 0: at once, or never.
+    """
+
+    def __init__(
+        self,
+        builds: JetStreamBuilds,
+        runner: Runner[Place],
+        message: Msg,
+        record: Record,
+        *,
+        keep_body: bool,
+    ) -> None:
+        self.message = message
+        self.found = Found(record, 0)
+        self.settled = False
+        self.returns_in = 0.0
+        self._builds = builds
+        self._runner = runner
+        self._keep_body = keep_body
+        # Runs its build; None before and after.
+        self._building: asyncio.Task[None] | None = None
+        # The builder leaves, so that another one may begin the build.
+        self._giving_back = False
+        # The build was canceled, or another builder has begun it.
+        self._unwanted = False
+
+    @property
+    def id(self) -> str:
+        """The build's id."""
+        return self.found.record.info.id
+
+    def give_back(self) -> None:
+        """Stop the build, so that another builder begins it."""
+        self._giving_back = True
+        self._stop("the builder is shutting down")
+
+    async def see_through(self, slot: contextlib.ExitStack, place: Place) -> None:
+        """Do what its record says is to be done.
+
+        Args:
+            slot: closed as soon as the build has ended.
+            place: the slot.
+        """
+        with bound_contextvars(build=self.id), slot:
+            try:
+                await self._handle(slot, place)
+            except (Unavailable, StoreError, Changed) as error:
+                _log.warning("a queued build waits", reason=str(error))
+                await self._hand_back(RETRY_SECONDS)
+            except Exception:  # noqa: BLE001 (a fault in one build must not end the others)
+                _log.exception("a queued build failed in the builder; it is tried again")
+                await self._hand_back(_BUILDKIT_SECONDS)
+
+    async def keep_alive(self) -> None:
+        """Tell JetStream that the job is alive, and end a build that should not be."""
+        with contextlib.suppress(NATSError):
+            await self.message.in_progress()
+        await self.look()
+
+    async def look(self) -> None:
+        """End a build here that was canceled, or that another builder has begun."""
+        with contextlib.suppress(Unavailable):
+            found = await self._builds.records.get(self.found.record.tenant, self.id)
+            if found is None or found.revision <= self.found.revision:
+                return
+            ours = found.record.owner == self._builds.owner
+            if found.record.info.state is not BuildState.RUNNING or not ours:
+                self._unwanted = True
+                self._stop("the build was cancelled")
+
+    async def _handle(self, slot: contextlib.ExitStack, place: Place) -> None:
+        records = self._builds.records
+        tenant, build_id = self.found.record.tenant, self.id
+        # The submission was cut off before it made the record, or it is about to.
+        self.found = await records.get(tenant, build_id) or self.found
+        was_running = self.found.record.info.state is BuildState.RUNNING
+        step, record = next_step(self.found.record, time.time())
+        if step is Step.RUN:
+            self.found = await records.update(
+                self.found._replace(record=record.begin(self._builds.owner, time.time()))
+            )
+            if await self._run(slot, place, lost=was_running):
+                await self._settle()
+            return
+        if step is not Step.SETTLE:
+            self.found = await records.update(self.found._replace(record=record))
+        slot.close()
+        await self._settle()
+
+    async def _run(self, slot: contextlib.ExitStack, place: Place, *, lost: bool) -> bool:
+        """Run the build; returns whether it has ended, and its job may be acknowledged."""
+        builds, record = self._builds, self.found.record
+        await builds.events.started(record)
+        first = await builds.logs.next_number(self.id) if record.info.attempt > 1 else 1
+        try:
+            body = builds.store.get(body_key(record.tenant, self.id))
+            build = await self._runner.prepare(record, body)
+        except NotStored:
+            return await self._refused("the build's body is not kept any more", first)
+        except Refusal as refusal:
+            return await self._refused(refusal.reason, first)
+        if record.info.attempt > 1:
+            why = "the builder that ran this build was lost" if lost else "it was given back"
+            build.log.append([f"Attempt {record.info.attempt}: {why}."])
+        publishing = asyncio.create_task(
+            builds.logs.publish(self.id, first, build.log.follow(ALIVE_EVERY))
+        )
+        try:
+            await self._build(build, place)
+            slot.close()
+            # Another attempt goes on behind the last line.
+            await asyncio.wait([publishing], timeout=_LAST_LINES_SECONDS)
+        finally:
+            publishing.cancel()
+            self._runner.release(build)
+        return await self._end(build, first)
+
+    async def _build(self, build: Build, place: Place) -> None:
+        self._building = asyncio.create_task(
+            self._runner.run(build, place), name=f"build {self.id}"
+        )
+        # The task takes its first step now, so that it ends its build even if it is canceled.
+        await asyncio.sleep(0)
+        if self._unwanted or self._giving_back:
+            self._stop("the build was cancelled")
+        await asyncio.wait([self._building])
+        building, self._building = self._building, None
+        if not building.cancelled() and (fault := building.exception()) is not None:
+            _log.error("a build crashed", exc_info=fault)
+
+    async def _refused(self, reason: str, first: int) -> bool:
+        record = self.found.record.fail(reason, Reason.POLICY, time.time())
+        return await self._record_end(record, first, [])
+
+    async def _end(self, build: Build, first: int) -> bool:
+        record, result = self.found.record, build.result
+        assert result is not None
+        if build.outcome is Outcome.UNREACHABLE:
+            # Nothing was begun: it waits until a BuildKit is there.
+            await self._hand_back(_BUILDKIT_SECONDS)
+            return False
+        if build.outcome is Outcome.LOST and record.losses + 1 < MAX_LOSSES:
+            await self._hand_back(RETRY_SECONDS, lost=True)
+            return False
+        if self._giving_back and build.outcome is Outcome.CANCELLED:
+            await self._hand_back(0)
+            return False
+        state = BuildState.SUCCESS
+        if result.status is not BuildStatus.SUCCESS:
+            state = BuildState.FAILED
+        phases = {phase.value: took for phase, took in build.measures.seconds().items()}
+        info = dataclasses.replace(record.info, phases=phases)
+        record = dataclasses.replace(record, info=info)
+        duration = max(time.time() - record.info.created, 0.0)
+        result = dataclasses.replace(result, duration=round(duration, 3))
+        return await self._record_end(
+            record.end(state, result, time.time(), None), first, build.log.lines
+        )
+
+    async def _record_end(self, record: Record, first: int, lines: Sequence[str]) -> bool:
+        """Store the log and the end, as long as it takes; returns whether it is ours to end."""
+        builds = self._builds
+        while True:
+            try:
+                count = await builds.logs.store_whole(record.tenant, self.id, first, lines)
+                ended = dataclasses.replace(record, lines=count)
+                self.found = await builds.records.update(self.found._replace(record=ended))
+            except Changed:
+                current = await builds.records.get(record.tenant, self.id)
+                if current is None or not current.record.info.state.ended:
+                    _log.warning("another builder runs this build: its end here is dropped")
+                    return False
+                # It was canceled; its log was still ours to store.
+                record = current.record
+                self.found = current
+                if record.lines is not None:
+                    return True
+            except (Unavailable, StoreError) as error:
+                _log.warning("the end of a build cannot be stored yet", reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return True
+
+    async def _settle(self) -> None:
+        """What follows an end, then the acknowledgment of the job."""
+        builds, record = self._builds, self.found.record
+        if record.lines is None:
+            first = await builds.logs.next_number(self.id)
+            await self._record_end(record, first, [])
+            record = self.found.record
+        await builds.finish_up(record)
+        if not self._keep_body:
+            await builds.store.delete([body_key(record.tenant, self.id)])
+        with contextlib.suppress(NATSError):
+            await self.message.ack_sync()
+        self.settled = True
+
+    async def _hand_back(self, delay: float, *, lost: bool = False) -> None:
+        """Let another builder begin the build, unless it has ended."""
+        record = self.found.record
+        with contextlib.suppress(Unavailable, Changed, NATSError, OSError, TimeoutError):
+            if record.info.state is BuildState.RUNNING:
+                back = record.lose() if lost else record.give_back()
+                self.found = await self._builds.records.update(self.found._replace(record=back))
+            await self.message.nak(delay=delay or None)
+            self.returns_in = delay
+            await self._builds.tell(f"{WAKE}.{record.tenant}")
+
+    def _stop(self, reason: str) -> None:
+        """End the build, if it runs."""
+        if self._building is not None:
+            self._building.cancel(reason)

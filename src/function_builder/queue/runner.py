@@ -1,0 +1,38 @@
+"""What the queue knows of the server that runs its builds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
+
+from function_builder.builds.build import Build
+from function_builder.queue.states import Record
+
+Place = TypeVar("Place")
+
+
+class Runner(Protocol[Place]):
+    """What the server does for the queue."""
+
+    def ready(self) -> bool:
+        """Whether a build may begin now: BuildKit answers, and the builder is not shutting down."""
+
+    def slot(self) -> AbstractContextManager[Place]:
+        """Take a slot, which must be free."""
+
+    async def until_free(self) -> None:
+        """Wait until a slot is free."""
+
+    async def prepare(self, record: Record, body: AsyncIterator[bytes]) -> Build:
+        """Read a stored body, check it again, and make a build of it.
+
+        Raises:
+            Refusal: it cannot be built.
+        """
+
+    async def run(self, build: Build, place: Place) -> None:
+        """Run it to its end; canceled, the build ends as canceled."""
+
+    def release(self, build: Build) -> None:
+        """Note the end of a build, and give back what it held."""
