@@ -1,7 +1,8 @@
 """Plain words: what this repository's prose may not say, and how long its sentences may be.
 
 The words are those that CONTRIBUTING.md rules out. They are looked for in the pages, in comments,
-docstrings and messages of `src`, and in the chart. In the pages a sentence has at most MAX_WORDS.
+docstrings and messages of `src` and `packages`, and in the chart. In the pages a sentence has at
+most MAX_WORDS.
 
 A sentence ends with `.`, `?` or `!` before a space and a capital letter, digit, quote or markup,
 and at the end of its paragraph, list item or quote. `:` and `;` do not end one. Code blocks,
@@ -27,15 +28,16 @@ WORDS = re.compile(
     r"|came to nothing|(?:is|are) told)\b",
     re.IGNORECASE,
 )
-_PAGES = ("*.md", "docs/*.md", "examples/*.md", "chart/*.md", "tests/*.md")
+_PAGES = ("*.md", "docs/*.md", "examples/*.md", "chart/*.md", "packages/*.md", "tests/*.md")
 _OTHERS = (
+    "packages/*.py",
     "src/*.py",
     "src/*.yaml",
     "chart/*.yaml",
+    "chart/*.yml",
     "chart/*.tpl",
     "chart/*.txt",
     "chart/*.json",
-    "deploy/*.yml",
 )
 _SENTENCE = re.compile(r"(?<=[.?!])[)*_\"»”]*\s+(?=[\"'(*`«“\[_]*[A-Z0-9`])")
 _BLOCK = re.compile(r"^\s*(?:[-*+]|\d+\.|>)\s+")

@@ -8,8 +8,8 @@ import yaml
 
 from tests.chart.api_server import api_server
 from tests.chart.cases import CASES, POOL, PRO_BUILDER
-from tests.chart.monitoring.queries import RULES
-from tests.chart.render import CHART, ROOT, Resource, containers, helm, objects, render
+from tests.chart.monitoring.queries import DASHBOARD, RULES
+from tests.chart.render import CHART, Resource, containers, helm, objects, render
 
 METADATA = (
     *("169.254.169.254", "100.100.100.200", "168.63.129.16"),
@@ -161,18 +161,16 @@ def test_operators_objects_are_made_for_who_has_the_operators():
     assert not {"ServiceMonitor", "PrometheusRule", "Certificate"} & kinds
 
 
-def test_the_alerts_are_those_of_deploy():
+def test_the_alerts_are_those_of_the_file():
     rule = render(CASES["everything"]).one("PrometheusRule")
     assert rule["spec"] == yaml.safe_load(RULES.read_text())
-    assert (CHART / "files" / "rules.yml").read_text() == RULES.read_text()
 
 
-def test_the_dashboard_is_that_of_deploy():
-    dashboard = (ROOT / "deploy" / "grafana" / "function-builder.json").read_text()
+def test_the_dashboard_is_that_of_the_file():
     config = render(CASES["everything"]).one("ConfigMap", "pro-builder-dashboard")
     assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
     (data,) = config["data"].values()
-    assert data.strip() == dashboard.strip()
+    assert data.strip() == DASHBOARD.read_text().strip()
 
 
 @pytest.mark.parametrize("case", ["defaults", "pool", "pro-builder", "user namespaces"])

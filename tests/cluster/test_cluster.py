@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-MODULE = Path(__file__).parents[2] / "tools" / "cluster-kubernetes" / "go.mod"
+MODULE = Path(__file__).parents[1] / "tools" / "cluster-kubernetes" / "go.mod"
 
 _WEB = """
 apiVersion: v1

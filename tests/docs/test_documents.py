@@ -28,7 +28,9 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 def test_the_image_page_tells_every_argument_of_the_dockerfile() -> None:
     arguments = set()
-    for line in re.findall(r"^ARG (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE):
+    for line in re.findall(
+        r"^ARG (.*)$", (ROOT / "image" / "Dockerfile").read_text(), re.MULTILINE
+    ):
         arguments |= {word.partition("=")[0] for word in line.split()}
     page = (ROOT / "docs/image.md").read_text()
     told = {
@@ -39,6 +41,6 @@ def test_the_image_page_tells_every_argument_of_the_dockerfile() -> None:
     # BuildKit gives the platforms.
     assert told == {name for name in arguments if name != "TARGETARCH"}
     for name, value in re.findall(
-        r"^ARG ([A-Z_]+)=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+        r"^ARG ([A-Z_]+)=(\S+)$", (ROOT / "image" / "Dockerfile").read_text(), re.MULTILINE
     ):
         assert f"| `{name}` | `{value}` |" in page

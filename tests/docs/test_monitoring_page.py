@@ -49,7 +49,9 @@ def test_every_alert_says_what_to_do():
     assert names("alert") == {alert["alert"] for alert in alerts()}
 
 
-def test_the_links_to_the_deployed_files_hold():
+def test_the_links_to_the_charts_files_hold():
     root = Path(__file__).parents[2]
-    for path in re.findall(r"\]\(\.\./(deploy/[^)]+)\)", PAGE):
+    links = re.findall(r"\]\(\.\./(chart/[^)]+)\)", PAGE)
+    assert links
+    for path in links:
         assert (root / path).is_file()

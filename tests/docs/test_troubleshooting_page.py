@@ -14,8 +14,8 @@ ANYTHING = "…"
 
 
 def sources() -> Iterator[ast.Module]:
-    for package in ("function_builder", "aiobuildkit"):
-        for path in (ROOT / "src" / package).rglob("*.py"):
+    for folder in ("src", "packages"):
+        for path in (ROOT / folder).rglob("*.py"):
             if not path.stem.endswith("_pb2"):
                 yield ast.parse(path.read_text())
 

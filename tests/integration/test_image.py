@@ -28,7 +28,7 @@ pytestmark = [
 
 REPOSITORY = Path(__file__).parents[2]
 NOT_SENT = ignore_patterns(
-    ".*", "__pycache__", "*.egg-info", "node_modules", "tests", "bench", "tools", "build", "dist"
+    ".*", "__pycache__", "*.egg-info", "node_modules", "tests", "bench", "build", "dist"
 )
 """What a clone does not have, or the image's Dockerfile does not look at."""
 NAME = "image-test/function-builder"
@@ -43,8 +43,15 @@ def build(
     secret = builder.secrets / "payload-secret"
     said = subprocess.run(
         [
-            *(sys.executable, "-m", "function_builder", "build", directory, f"--image={image}"),
-            *(f"--url={builder.url}", f"--payload-secret={secret}", *flags),
+            *(
+                sys.executable,
+                "-m",
+                "function_builder",
+                "build",
+                directory,
+                "--file=image/Dockerfile",
+            ),
+            *(f"--image={image}", f"--url={builder.url}", f"--payload-secret={secret}", *flags),
         ],
         check=False,
         capture_output=True,
@@ -72,7 +79,6 @@ async def image(
     push_base(registry, "image-test/python", "3.13", parts / "base.tar")
     sources = root / "sources"
     copytree(REPOSITORY, sources, ignore=NOT_SENT, symlinks=True)
-    (sources / ".dockerignore").write_bytes((REPOSITORY / ".dockerignore").read_bytes())
     with served(parts / "wheels") as wheels:
         build(
             builder,

@@ -31,7 +31,6 @@ from tests.support.servers import serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-REPOSITORY = Path(__file__).parents[2]
 METADATA = "169.254.169.254"
 """Where clouds hand out the credentials of their machines."""
 
@@ -99,8 +98,7 @@ async def rootless(user: OrdinaryUser) -> AsyncIterator[Builder]:
     """`up`, which has built its example by now, RUN step and push included."""
     listen, registry, state = free_address(), free_address(), user.home / "up"
     flags = ("--listen", listen, "--metrics-listen", free_address(), "--registry-listen", registry)
-    example = str(REPOSITORY / "examples" / "hello")
-    async with command(user, state, "up", *flags, "--example", example) as up:
+    async with command(user, state, "up", *flags) as up:
         shown = await printed(up, "Ctrl-C")
         assert f"image  {registry}/hello:latest@sha256:" in shown
         # Read by root or by ourselves: the file is the user's alone.

@@ -36,6 +36,9 @@ from function_builder.queue.webhooks import format_secret
 from function_builder.server import serve
 from function_builder.settings import EMBEDDED, Settings
 
+EXAMPLE: Final = Path(__file__).parent / "hello"
+"""What is built to show that all works."""
+
 MIRRORED: Final = ("docker.io", "ghcr.io")
 """What `up`'s registry stands in for: the base images of OpenFaaS' templates come from both.
 
@@ -66,7 +69,7 @@ def up(
     ] = Path(".run"),
     example: Annotated[
         Path, typer.Option(metavar="DIR", help="What is built to show that all works.")
-    ] = Path("examples/hello"),
+    ] = EXAMPLE,
 ) -> None:
     """Run BuildKit, a registry and the builder here, build an example, and serve until Ctrl-C.
 

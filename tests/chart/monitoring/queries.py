@@ -1,4 +1,4 @@
-"""The queries of deploy/: what a dashboard and alerts ask of Prometheus."""
+"""The chart's queries: what its dashboard and alerts ask of Prometheus."""
 
 import json
 import re
@@ -7,13 +7,15 @@ from typing import Any
 
 import yaml
 
-DEPLOY = Path(__file__).parents[3] / "deploy"
-RULES = DEPLOY / "prometheus" / "rules.yml"
+_FILES = Path(__file__).parents[3] / "chart" / "function-builder" / "files"
+RULES = _FILES / "rules.yml"
+RULE_TESTS = Path(__file__).with_name("rules.test.yml")
+DASHBOARD = _FILES / "dashboard.json"
 _SELECTOR = re.compile(r"\b(?:function_builder|http|process)_\w+(?:\{[^}]*\})?")
 
 
 def dashboard() -> dict[str, Any]:
-    document = json.loads((DEPLOY / "grafana" / "function-builder.json").read_text())
+    document = json.loads(DASHBOARD.read_text())
     assert isinstance(document, dict)
     return document
 

@@ -14,7 +14,14 @@ import httpx2
 import pytest
 import yaml
 
-from tests.chart.monitoring.queries import RULES, alerts, dashboard, dashboard_queries, selectors
+from tests.chart.monitoring.queries import (
+    RULE_TESTS,
+    RULES,
+    alerts,
+    dashboard,
+    dashboard_queries,
+    selectors,
+)
 from tests.support import free_address, until
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.requests import headers, make_tar
@@ -149,15 +156,14 @@ def test_the_rules_are_well_formed():
 
 @needs_promtool
 def test_the_rules_alarm_when_they_should_and_only_then():
-    tests = RULES.with_name("rules.test.yml")
     run = subprocess.run(
-        ["promtool", "test", "rules", tests], check=False, capture_output=True, text=True
+        ["promtool", "test", "rules", RULE_TESTS], check=False, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_each_alert_is_tested_and_explained():
-    tests = yaml.safe_load(RULES.with_name("rules.test.yml").read_text())["tests"]
+    tests = yaml.safe_load(RULE_TESTS.read_text())["tests"]
     fired = {
         expected["alertname"]
         for test in tests

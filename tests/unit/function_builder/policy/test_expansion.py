@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from function_builder.cli.up import EXAMPLE
 from function_builder.contract.errors import Refusal
 from function_builder.policy.expansion import refuse_expansion
 from function_builder.policy.words import Stopped, TooDeep, Word
@@ -133,7 +134,7 @@ def test_what_is_ordinary_is_not(dockerfile):
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "Dockerfile", ROOT / "examples/hello/Dockerfile"], ids=lambda path: path.name
+    "path", [ROOT / "image/Dockerfile", EXAMPLE / "Dockerfile"], ids=lambda path: path.parent.name
 )
 def test_our_own_are_not(path):
     check(path.read_text())
