@@ -13,7 +13,13 @@ from h2.exceptions import ProtocolError as H2ProtocolError
 
 from aiobuildkit.errors import ProtocolError
 from aiobuildkit.fsutil.filter import Wanted
-from aiobuildkit.http2.connection import HTTP2, Data, Ended, HeadersReceived, Reset
+from aiobuildkit.http2.connection import (
+    HTTP2,
+    DataReceived,
+    HeadersReceived,
+    StreamEnded,
+    StreamReset,
+)
 from aiobuildkit.rpc import framing
 from fuzz.slices import Slices
 
@@ -33,11 +39,11 @@ def run(data: bytes) -> None:
     if how & FRAMED:
         sent = (b"" if how & CLIENT else PREFACE) + _SETTINGS + sent
     side = _Side(client=bool(how & CLIENT), answering=bool(how & ANSWERING))
-    side.feed(sent, cut + 1)
+    side.receive_data(sent, cut + 1)
     side.check_messages()
     if not side.answering:
         whole = _Side(client=side.client, answering=False)
-        whole.feed(sent, len(sent) or 1)
+        whole.receive_data(sent, len(sent) or 1)
         # What came before a mistake in the same piece is lost with it.
         assert side.broken is whole.broken
         if not side.broken:
@@ -91,9 +97,9 @@ def _as_h2_hears(sent: bytes, *, client: bool) -> dict[int, list[str]] | None:
             case h2.events.ResponseReceived() | h2.events.TrailersReceived():
                 heard.setdefault(event.stream_id, []).append(f"False {event.headers}")
             case h2.events.StreamEnded(stream_id=stream):
-                heard.setdefault(stream, []).append(str(Ended(stream)))
+                heard.setdefault(stream, []).append(str(StreamEnded(stream)))
             case h2.events.StreamReset(stream_id=stream):
-                heard.setdefault(stream, []).append(str(Reset(stream, int(event.error_code))))
+                heard.setdefault(stream, []).append(str(StreamReset(stream, int(event.error_code))))
     return heard
 
 
@@ -119,33 +125,33 @@ class _Side:
             for _ in range(3):
                 stream = self._http2.open(_REQUEST)
                 self._http2.send(stream, framing.prefix(b"hello"), b"hello")
-        self._http2.take()
+        self._http2.data_to_send()
 
-    def feed(self, sent: bytes, size: int) -> None:
+    def receive_data(self, sent: bytes, size: int) -> None:
         for start in range(0, len(sent), size):
             try:
-                events = self._http2.feed(sent[start : start + size])
+                events = self._http2.receive_data(sent[start : start + size])
             except ProtocolError as error:
                 assert str(error)
                 self.broken = True
                 break
             for event in events:
-                self._take(event)
+                self._handle(event)
             if self.answering:
-                self._http2.take()
-        self._http2.take()
+                self._http2.data_to_send()
+        self._http2.data_to_send()
 
     def check_messages(self) -> None:
         """Data that comes in pieces holds the messages that it holds as a whole."""
         for stream, messages in self.messages.items():
             if messages is not None:
-                assert messages == framing.MessageReader().feed(self._data[stream])
+                assert messages == framing.MessageReader().receive_data(self._data[stream])
 
-    def _take(self, event: object) -> None:
+    def _handle(self, event: object) -> None:
         match event:
-            case Data(stream, data, size):
+            case DataReceived(stream, data, size):
                 assert len(data) <= size
-                self._http2.consumed(stream, size)
+                self._http2.acknowledge(stream, size)
                 self._read(stream, data)
             case HeadersReceived(stream, headers, opened):
                 Wanted.parse(framing.metadata_of(headers))
@@ -154,7 +160,7 @@ class _Side:
                 if self.answering and opened:
                     self._http2.respond(stream, framing.response_headers())
                     self._http2.send(stream, framing.prefix(b"answer"), b"answer")
-            case Ended(stream) | Reset(stream, _):
+            case StreamEnded(stream) | StreamReset(stream, _):
                 self.heard.setdefault(stream, []).append(str(event))
                 if self.answering:
                     self._http2.end(stream, None if self.client else framing.trailers_only(2, "é"))  # type: ignore[arg-type]
@@ -166,7 +172,7 @@ class _Side:
         self._data[stream] = self._data.get(stream, b"") + data
         reader = self._readers.setdefault(stream, framing.MessageReader())
         try:
-            messages += reader.feed(data)
+            messages += reader.receive_data(data)
         except ProtocolError:
             self.messages[stream] = None
             if self.answering:

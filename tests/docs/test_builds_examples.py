@@ -63,7 +63,7 @@ def run(command: str, builder: str, folder: Path, build: str = "") -> str:
 def test_a_command_is_answered_as_the_page_says(command, builder, build, tmp_path):
     answer = run(command, builder, tmp_path, build)
     if "event-stream" in command:
-        *events, end = EventParser().feed(answer.encode())
+        *events, end = EventParser().receive_data(answer.encode())
         assert [(event.id, event.data) for event in events] == [("1", "one"), ("2", "two")]
         assert (end.name, parse_build_info(end.data).id) == ("end", build)
     elif "/log" in command:

@@ -616,9 +616,9 @@ async def test_a_directory_has_the_tars_time_where_nothing_in_it_was_replaced(bu
 class _NoMarks(ContentRecords):
     """mtimes as the tar has them and one key for a function: what the usual builders do."""
 
-    def lease(self, function, *args, **kwargs):
+    def lease(self, cache_scope, *args, **kwargs):
         held = super().lease(None, *args, **kwargs)
-        held.shared_key = function
+        held.shared_key = cache_scope
         held.announced = Announced(held.announced.mtimes, set())
         return held
 
@@ -626,12 +626,12 @@ class _NoMarks(ContentRecords):
 class _NoDirectories(ContentRecords):
     """Directory modes are not remembered."""
 
-    def lease(self, function, *args, **kwargs):
-        for generation in self._idle.get(function, ()):
+    def lease(self, cache_scope, *args, **kwargs):
+        for generation in self._idle.get(cache_scope, ()):
             contents = Contents.unpack(generation.packed)
             contents.directory_modes.clear()
             generation.packed = contents.pack()
-        return super().lease(function, *args, **kwargs)
+        return super().lease(cache_scope, *args, **kwargs)
 
 
 class _AlwaysIntact(ContentRecords):

@@ -114,7 +114,7 @@ def test_events_and_lines_are_one_log_and_both_resume(kept):
     build_id = post(kept, body(command), **ASYNC).json()["buildId"]
     target = f"/builds/{build_id}/log"
     followed = get(kept, target, accept="text/event-stream")
-    *events, end = EventParser().feed(followed.content)
+    *events, end = EventParser().receive_data(followed.content)
     assert [event.id for event in events] == [str(n) for n in range(1, len(events) + 1)]
     assert end.name == "end"
     assert parse_build_info(end.data).state.value == "success"
@@ -124,7 +124,7 @@ def test_events_and_lines_are_one_log_and_both_resume(kept):
     half = len(log) // 2
     assert results(get(kept, f"{target}?after={half}"))[0] == log[half:]
     resumed = get(kept, target, accept="text/event-stream", last_event_id=str(half))
-    assert [event.data for event in EventParser().feed(resumed.content)][:-1] == log[half:]
+    assert [event.data for event in EventParser().receive_data(resumed.content)][:-1] == log[half:]
 
 
 def test_readers_that_do_not_read_have_a_part_of_the_log_in_memory(kept):

@@ -129,29 +129,30 @@ class Pool:
 
     @contextmanager
     def place(
-        self, function: str, *, lost: Daemon | None = None
+        self, cache_scope: str, *, lost: Daemon | None = None
     ) -> Iterator[tuple[Daemon, Chosen]]:
         """Choose a BuildKit for a function; it counts as busy with it until the block ends.
 
         Args:
-            function: the key that builds with one cache share.
+            cache_scope: `{trust_domain}/{repository}`, or any other key of builds that share a
+                cache.
             lost: a BuildKit to avoid.
 
         Raises:
             ConnectionFailed: there is no BuildKit.
         """
-        daemon, reason = self._choose(function, lost)
+        daemon, reason = self._choose(cache_scope, lost)
         daemon.builds += 1
         try:
             yield daemon, reason
         finally:
             daemon.builds -= 1
 
-    def _choose(self, function: str, lost: Daemon | None) -> tuple[Daemon, Chosen]:
+    def _choose(self, cache_scope: str, lost: Daemon | None) -> tuple[Daemon, Chosen]:
         usable = [daemon for daemon in self._usable() if daemon is not lost]
         if not usable:
             raise ConnectionFailed(self._addresses.text, "there is no BuildKit to use")
-        usable.sort(key=lambda daemon: _weight(daemon.identity, function), reverse=True)
+        usable.sort(key=lambda daemon: _weight(daemon.identity, cache_scope), reverse=True)
         if lost is not None:
             return usable[0], Chosen.LOST
         running = sum(daemon.builds for daemon in usable)
@@ -181,5 +182,5 @@ class Pool:
             _log.info("BuildKits", addresses=sorted(self.daemons))
 
 
-def _weight(identity: str, function: str) -> bytes:
-    return blake2b(f"{identity}\0{function}".encode(), digest_size=8).digest()
+def _weight(identity: str, cache_scope: str) -> bytes:
+    return blake2b(f"{identity}\0{cache_scope}".encode(), digest_size=8).digest()

@@ -147,7 +147,7 @@ class Builder:
 
     def _mask(self, request: BuildRequest) -> Mask:
         """A mask for secrets and the cache's name; a client that knows it could replace it."""
-        cache = self._cache.name(_function(request))
+        cache = self._cache.name(_cache_scope(request))
         return Mask(request.secrets, names=[cache.encode()])
 
     def _timed_out(self, findings: Findings) -> Failure:
@@ -167,10 +167,10 @@ class Builder:
         read the Dockerfile: BuildKit reads it in its own memory, so it may have killed BuildKit.
         """
         build.log.append([transcript.note(note) for note in build.request.config.notes])
-        function = _function(build.request) or build.id
+        cache_scope = _cache_scope(build.request) or build.id
         lost: Daemon | None = None
         while True:
-            with self._pool.place(function, lost=lost) as (daemon, reason):
+            with self._pool.place(cache_scope, lost=lost) as (daemon, reason):
                 build.placed.append(reason)
                 try:
                     return await self._pushed(build, transcript, daemon)
@@ -261,8 +261,8 @@ class Builder:
         auth: Auth,
     ) -> SolveResult:
         request = build.request
-        function = _function(request)
-        lease, files = await asyncio.to_thread(_prepare, daemon, function, request, attrs)
+        cache_scope = _cache_scope(request)
+        lease, files = await asyncio.to_thread(_prepare, daemon, cache_scope, request, attrs)
         loads = ContextLoads(options.context_trees(request.config))
         ended = False
         build.platforms.begin()
@@ -270,9 +270,9 @@ class Builder:
             async with daemon.client.solve(
                 frontend_attrs=attrs,
                 exporters=options.exporters(request, insecure=self._insecure),
-                cache_imports=self._cache.imports(function, request.config.cache_from),
+                cache_imports=self._cache.imports(cache_scope, request.config.cache_from),
                 cache_exports=self._cache.exports(
-                    function, request.config.cache_to, secret=bool(request.secrets)
+                    cache_scope, request.config.cache_to, secret=bool(request.secrets)
                 ),
                 attachables=[files, auth, Secrets(request.secrets)],
                 shared_key=lease.shared_key,
@@ -284,9 +284,9 @@ class Builder:
             ) as solve:
                 build.start()
                 async for event in solve:
-                    loads.take(event)
-                    build.measures.take(event)
-                    build.platforms.take(event)
+                    loads.observe(event)
+                    build.measures.observe(event)
+                    build.platforms.observe(event)
                     build.log.append(transcript.lines(event))
                 result = await solve.result()
             ended = True
@@ -309,12 +309,12 @@ def _suspect(build: Build, failure: BuildKitError) -> bool:
 
 
 def _prepare(
-    daemon: Daemon, function: str | None, request: BuildRequest, attrs: Mapping[str, str]
+    daemon: Daemon, cache_scope: str | None, request: BuildRequest, attrs: Mapping[str, str]
 ) -> tuple[Lease, FileSync]:
     """The announcement of the context, and its key; slow for many files."""
     entries = recorded_entries(request.context, request.folders)
     view = epoch.view(request, attrs)
-    lease = daemon.records.lease(function, entries, request.digests, view=view)
+    lease = daemon.records.lease(cache_scope, entries, request.digests, view=view)
     mtimes, resend = lease.announced
     ends = accumulate(map(len, (request.context, *request.folders.values())))
 
@@ -334,8 +334,11 @@ def _prepare(
     )
 
 
-def _function(request: BuildRequest) -> str | None:
-    """The key of a content record: builds of one repository in one trust domain share it."""
+def _cache_scope(request: BuildRequest) -> str | None:
+    """`{trust_domain}/{repository}`, whose builds share records of content, caches and a BuildKit.
+
+    None for a request without an image.
+    """
     repository = request.config.repository
     return f"{request.trust_domain}/{repository}" if repository else None
 

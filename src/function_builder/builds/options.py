@@ -176,40 +176,40 @@ class RegistryCache:
         self._prefix = prefix.rstrip("/")
         self._insecure = insecure
 
-    def imports(self, function: str | None, named: Iterable[str] = ()) -> list[CacheEntry]:
+    def imports(self, cache_scope: str | None, named: Iterable[str] = ()) -> list[CacheEntry]:
         """The caches to import.
 
         Args:
-            function: the key of the content record; None for a build without one.
+            cache_scope: `{trust_domain}/{repository}`; None for a request without an image.
             named: the request's own caches.
         """
         own = [self._reached(cache_attrs(cache)) for cache in named]
-        return [CacheEntry("registry", attrs) for attrs in [*self._attrs(function), *own]]
+        return [CacheEntry("registry", attrs) for attrs in [*self._attrs(cache_scope), *own]]
 
     def exports(
-        self, function: str | None, named: Iterable[str] = (), *, secret: bool
+        self, cache_scope: str | None, named: Iterable[str] = (), *, secret: bool
     ) -> list[CacheEntry]:
         """The caches to export, including steps of stages that are not in the image.
 
         Args:
-            function: as in `imports`.
+            cache_scope: as in `imports`.
             named: the request's own caches.
             secret: whether the build has secrets. A stage that is not in the image may contain
                 one, so only the request's own caches are exported.
         """
         more = {"mode": "max", "ignore-error": "true"}
-        kept = [] if secret else [attrs | more for attrs in self._attrs(function)]
+        kept = [] if secret else [attrs | more for attrs in self._attrs(cache_scope)]
         own = [self._reached(cache_attrs(cache)) for cache in named]
         return [CacheEntry("registry", attrs) for attrs in [*kept, *own]]
 
-    def name(self, function: str | None) -> str:
+    def name(self, cache_scope: str | None) -> str:
         """The cache's repository below the prefix; empty without a cache."""
-        if not self._prefix or function is None:
+        if not self._prefix or cache_scope is None:
             return ""
-        return derived_key(function.encode(), "registry cache").hex()[:40]
+        return derived_key(cache_scope.encode(), "registry cache").hex()[:40]
 
-    def _attrs(self, function: str | None) -> list[dict[str, str]]:
-        name = self.name(function)
+    def _attrs(self, cache_scope: str | None) -> list[dict[str, str]]:
+        name = self.name(cache_scope)
         return [self._reached({"ref": f"{self._prefix}/{name}:cache"})] if name else []
 
     def _reached(self, attrs: dict[str, str]) -> dict[str, str]:

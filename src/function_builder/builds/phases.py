@@ -77,16 +77,16 @@ class Measures:
             began, self._marked = self._marked, time.time_ns()
             self.spans[phase] = (began, self._marked)
 
-    def take(self, event: StatusEvent) -> None:
+    def observe(self, event: StatusEvent) -> None:
         """Read BuildKit's phases and steps from a status event."""
         self.end(BuildPhase.QUEUE)
         for vertex in event.vertexes:
             self.has_steps = self.has_steps or _STEP.match(vertex.name) is not None
             if vertex.completed is not None:
-                self._take_vertex(vertex)
+                self._observe_vertex(vertex)
         for status in event.statuses:
             if status.completed is not None:
-                self._take_status(status)
+                self._observe_status(status)
 
     @property
     def steps(self) -> Counter[Step]:
@@ -97,7 +97,7 @@ class Measures:
         """Seconds of each phase, at least 0 even if clocks of machines differ."""
         return {phase: max(0, end - begin) / 1e9 for phase, (begin, end) in self.spans.items()}
 
-    def _take_vertex(self, vertex: Vertex) -> None:
+    def _observe_vertex(self, vertex: Vertex) -> None:
         if _STEP.match(vertex.name):
             failed = Step.FAILED if vertex.error else Step.RUN
             self._steps[vertex.digest] = Step.CACHED if vertex.cached else failed
@@ -108,7 +108,7 @@ class Measures:
         elif not vertex.name.startswith(_EXPORTER):
             self._widen(BuildPhase.BUILD, vertex.started, vertex.completed)
 
-    def _take_status(self, status: VertexStatus) -> None:
+    def _observe_status(self, status: VertexStatus) -> None:
         if status.id.startswith(_PUSH):
             self._widen(BuildPhase.PUSH, status.started, status.completed)
         elif status.id.startswith(_EXPORT):

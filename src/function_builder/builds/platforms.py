@@ -53,7 +53,7 @@ class PlatformReport:
         """Forget the exports of an earlier attempt, because the build is retried."""
         self._manifests.clear()
 
-    def take(self, event: StatusEvent) -> None:
+    def observe(self, event: StatusEvent) -> None:
         """Read a status event."""
         for status in event.statuses:
             if status.id.startswith(_MANIFEST):

@@ -72,7 +72,7 @@ class Steps:
         self.activity: StatusLine | None = None
         self._clock = clock
 
-    def take(self, line: LogLine) -> Step | None:
+    def observe(self, line: LogLine) -> Step | None:
         """Take the log's next line in; returns the step that was begun or ended by it."""
         match line:
             case StepLine():

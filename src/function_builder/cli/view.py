@@ -97,7 +97,7 @@ class PlainView:
     def progress(self, event: BuildResult) -> None:
         """Show the log's next lines."""
         for line in log_lines(event):
-            step = self._steps.take(line)
+            step = self._steps.observe(line)
             if step is not None:
                 self._step(step)
             elif isinstance(line, OutputLine):
@@ -197,7 +197,7 @@ class LiveView:
     def progress(self, event: BuildResult) -> None:
         """Take the log's next lines into the picture."""
         for line in log_lines(event):
-            self._steps.take(line)
+            self._steps.observe(line)
 
     def finish(self, result: BuildResult) -> None:
         """Replace the picture by the whole of what was done."""

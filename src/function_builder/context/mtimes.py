@@ -76,7 +76,7 @@ class ContentRecords:
 
     def lease(
         self,
-        function: str | None,
+        cache_scope: str | None,
         entries: Sequence[ContextEntry],
         digests: Sequence[bytes],
         *,
@@ -85,7 +85,8 @@ class ContentRecords:
         """Lease a generation for a build, with its announcement, until the build ends.
 
         Args:
-            function: the function whose earlier transfers may be reused; None: none.
+            cache_scope: `{trust_domain}/{repository}`, whose earlier transfers may be reused; None:
+                there are none.
             entries: the build context.
             digests: of each entry's content, from `content_digests`.
             view: not empty if the image must be reproducible. Then no tar is a fresh copy, and
@@ -93,7 +94,7 @@ class ContentRecords:
                 that decide which entries BuildKit reads.
         """
         settled = in_directories(entries, digests, view) if view else b""
-        generation, last = self._take(function)
+        generation, last = self._acquire(cache_scope)
         if generation is None or (settled and generation.settled != settled):
             generation, last = _Generation(self._era), False
         contents = Contents.unpack(generation.packed)
@@ -105,10 +106,10 @@ class ContentRecords:
         assert announced is not None, "a new generation accepts every context"
         generation.settled = settled
         generation.paths, generation.packed = contents.paths, contents.pack()
-        if function is not None:
+        if cache_scope is not None:
             with self._lock:
-                self._last[function] = generation.shared_key
-        return Lease(self, function, generation, announced)
+                self._last[cache_scope] = generation.shared_key
+        return Lease(self, cache_scope, generation, announced)
 
     def forget(self) -> None:
         """Discard all generations, because BuildKit may have lost files."""
@@ -118,17 +119,17 @@ class ContentRecords:
             self._last.clear()
             self._paths = 0
 
-    def give_back(self, function: str, generation: "_Generation", *, intact: bool) -> None:
+    def give_back(self, cache_scope: str, generation: "_Generation", *, intact: bool) -> None:
         """End a lease; keep its generation for the function's next build if intact."""
         with self._lock:
             if generation.era is not self._era:
                 return
             if not intact:
-                if function not in self._idle:
-                    self._last.pop(function, None)
+                if cache_scope not in self._idle:
+                    self._last.pop(cache_scope, None)
                 return
-            self._idle.setdefault(function, []).append(generation)
-            self._idle.move_to_end(function)
+            self._idle.setdefault(cache_scope, []).append(generation)
+            self._idle.move_to_end(cache_scope)
             self._paths += generation.paths
             while self._paths > self.max_paths:
                 oldest, idle = next(iter(self._idle.items()))
@@ -137,18 +138,18 @@ class ContentRecords:
                     del self._idle[oldest]
                     self._last.pop(oldest, None)
 
-    def _take(self, function: str | None) -> "tuple[_Generation | None, bool]":
+    def _acquire(self, cache_scope: str | None) -> "tuple[_Generation | None, bool]":
         """A generation of the function, if there is one, and whether its last build used it."""
         with self._lock:
-            if function is None or function not in self._idle:
+            if cache_scope is None or cache_scope not in self._idle:
                 return None, False
-            idle = self._idle[function]
+            idle = self._idle[cache_scope]
             # The latest, because BuildKit most likely still has it, and its files are most similar.
             generation = idle.pop()
             self._paths -= generation.paths
             if not idle:
-                del self._idle[function]
-            return generation, self._last.get(function) == generation.shared_key
+                del self._idle[cache_scope]
+            return generation, self._last.get(cache_scope) == generation.shared_key
 
 
 class Lease:
@@ -162,14 +163,14 @@ class Lease:
     def __init__(
         self,
         records: ContentRecords,
-        function: str | None,
+        cache_scope: str | None,
         generation: "_Generation",
         announced: Announced,
     ) -> None:
         self.shared_key = generation.shared_key
         self.announced = announced
         self._records = records
-        self._function = function
+        self._cache_scope = cache_scope
         self._generation: _Generation | None = generation
 
     def release(self, *, intact: bool) -> None:
@@ -181,8 +182,8 @@ class Lease:
                 is not intact.
         """
         generation, self._generation = self._generation, None
-        if generation and self._function is not None:
-            self._records.give_back(self._function, generation, intact=intact)
+        if generation and self._cache_scope is not None:
+            self._records.give_back(self._cache_scope, generation, intact=intact)
 
 
 @dataclass(slots=True, eq=False)

@@ -33,7 +33,7 @@ class ContextLoads:
         self._began: dict[str, int] = {}
         self._stored: set[str] = set()
 
-    def take(self, event: StatusEvent) -> None:
+    def observe(self, event: StatusEvent) -> None:
         """Read the next status event."""
         for status in event.statuses:
             if status.id in self._transferring and status.started is not None:

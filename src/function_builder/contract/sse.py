@@ -51,7 +51,7 @@ class EventParser:
         self._chars = 0
         self._name = self._id = ""
 
-    def feed(self, piece: bytes) -> Iterator[Event]:
+    def receive_data(self, piece: bytes) -> Iterator[Event]:
         """Yield the events that are complete now.
 
         Raises:

@@ -132,11 +132,11 @@ class Word:
         return length
 
     def _substitution(self, value: int) -> int:
-        kind = self._take()
+        kind = self._next()
         if kind == "}":
             return value
         if kind == ":":
-            kind = self._take()
+            kind = self._next()
         if kind == "/":
             each = self._peek() == "/"
             self._at += each
@@ -165,7 +165,7 @@ class Word:
     def _peek(self) -> str:
         return self._text[self._at : self._at + 1]
 
-    def _take(self) -> str:
+    def _next(self) -> str:
         self._at += 1
         return self._text[self._at - 1 : self._at]
 

@@ -188,7 +188,7 @@ class Exchange:
         info = await builds.submit(submission, self.spool)
         if service.replays is not None and self._signed is not None:
             # Only now: a request that could not be queued may come again as it is.
-            service.replays.take(self._signed)
+            service.replays.remember(self._signed)
         self.build_id = info.id
         self._trace.outcome = "queued"
         _log.info("build queued", queued=info.id, image=config.image, client=self._client)
@@ -229,7 +229,7 @@ class Exchange:
         signature = Signature(secrets) if secrets else None
         timestamp = admission.claim_timestamp(request, service, secrets, self._held)
         if timestamp is not None:
-            service.take()
+            service.accept()
         proof = timestamp and timestamp.mac
         await admission.receive_body(request, service, self.spool, signature, proof)
         self._measures.end(BuildPhase.UPLOAD)
@@ -237,7 +237,7 @@ class Exchange:
         if signature is not None:
             self._answer = admission.proven(request, signature)
         self._signed = timestamp
-        service.take()
+        service.accept()
         return keys.domain(secrets)
 
     async def _check(self, domain: str) -> BuildRequest:

@@ -71,22 +71,22 @@ class Intake:
             ClientDisconnect: the client went away.
         """
         loop = asyncio.get_running_loop()
-        taking: asyncio.Future[None] = loop.create_future()
-        taking.set_result(None)
+        storing: asyncio.Future[None] = loop.create_future()
+        storing.set_result(None)
         try:
             while True:
                 pieces = await self._batch()
-                await asyncio.wait([taking])
-                taking.result()
+                await asyncio.wait([storing])
+                storing.result()
                 if self.complete:
-                    self._take(pieces, spool)
+                    self._store(pieces, spool)
                     return
                 # Hashing and writing release the interpreter's lock: a thread does them while the
                 # next batch comes.
-                taking = loop.run_in_executor(None, self._take, pieces, spool)
+                storing = loop.run_in_executor(None, self._store, pieces, spool)
         finally:
             # An upload that is broken off closes its spool next, and not under a thread's hands.
-            await asyncio.wait([taking])
+            await asyncio.wait([storing])
 
     async def _batch(self) -> list[bytes]:
         """Pieces as they come until they are worth a thread's while, or until the end."""
@@ -127,7 +127,7 @@ class Intake:
             return f"the upload was slower than {slowest} bytes a second: send the body again"
         return f"the upload paused for more than {self._timeout:g} s: send the body again"
 
-    def _take(self, pieces: Sequence[bytes], spool: Spool) -> None:
+    def _store(self, pieces: Sequence[bytes], spool: Spool) -> None:
         if self._signature is not None:
             for piece in pieces:
                 self._signature.update(piece)

@@ -1,12 +1,12 @@
-"""A request is taken once: it is remembered for as long as it could come again.
+"""A builder accepts each signed request once, because it remembers the request's timestamp.
 
-With only the window, a replay would be possible for some minutes. With only the memory, it would
-have to last forever.
-Together they leave none to one builder, as long as it runs, in bounded memory, by one rule: **what
-is forgotten is refused**. Whatever leaves the memory, by its age, or as the oldest of too many,
-raises the least time that is still taken. So a clock that is set back makes nothing old new again,
-and a builder that is asked for more than it can remember takes a shorter window, and never a
-replay. A builder that has just started has forgotten nothing yet: the window bounds what it takes.
+With only a window of time, a replay would be accepted for some minutes. With only the memory, the
+memory would have to be unlimited. Together they exclude replays to one builder, as long as it runs,
+in bounded memory. The rule is: **a timestamp that is older than a forgotten one is refused**. A
+timestamp is forgotten because of its age, or because there are too many and it is the oldest. So a
+clock that is set back does not make an old request acceptable. A builder that gets more requests
+than it can remember has a shorter window, but still accepts no replay. A builder that has just
+started has forgotten nothing, and so only the window limits what it accepts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ABSENT: Final = (
 
 
 class Replays:
-    """The timestamps of the requests that one builder has taken.
+    """The timestamps of the requests that one builder has accepted.
 
     Args:
         window: seconds by which a timestamp may differ from the builder's clock, either way.
@@ -47,7 +47,7 @@ class Replays:
         self._most = most
         self._clock = clock
         self._under_way: set[Timestamp] = set()
-        self._taken: set[Timestamp] = set()
+        self._remembered: set[Timestamp] = set()
         self._oldest: list[Timestamp] = []  # a heap of the same
         self._forgotten = 0.0
 
@@ -55,10 +55,10 @@ class Replays:
     def claim(
         self, header: str | None, signature: str | None, secrets: Sequence[bytes]
     ) -> Iterator[Timestamp]:
-        """Hold a request's headers to the window and the memory, and keep its twins out meanwhile.
+        """Check a request's timestamp, and refuse equal requests until the block ends.
 
-        Its body may then take its time, for only the headers are held to the window. One that is
-        not taken in the end may come again as it is.
+        Only the headers have to arrive within the window, so the body may be slow. A request that
+        is not remembered in the end may be sent again as it is.
 
         Args:
             header: the value of `X-Build-Timestamp`.
@@ -78,21 +78,21 @@ class Replays:
         finally:
             self._under_way.remove(timestamp)
 
-    def take(self, timestamp: Timestamp) -> None:
-        """Remember a request that is claimed, proven and about to be built."""
-        self._taken.add(timestamp)
+    def remember(self, timestamp: Timestamp) -> None:
+        """Remember a request that is claimed, proven, and is about to be built."""
+        self._remembered.add(timestamp)
         heapq.heappush(self._oldest, timestamp)
         horizon = self._clock() - self._window
         while self._oldest and (
             len(self._oldest) > self._most or self._oldest[0].seconds < horizon
         ):
             gone = heapq.heappop(self._oldest)
-            self._taken.remove(gone)
+            self._remembered.remove(gone)
             self._forgotten = max(self._forgotten, gone.seconds)
 
     def _check(self, timestamp: Timestamp) -> None:
         ahead = timestamp.seconds - self._clock()
-        if timestamp in self._taken or timestamp in self._under_way:
+        if timestamp in self._remembered or timestamp in self._under_way:
             raise Refusal(401, "this request was already accepted: sign it again to build it again")
         if abs(ahead) > self._window:
             raise Refusal(

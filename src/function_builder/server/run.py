@@ -209,7 +209,7 @@ async def _drain(service: Service, connections: Connections, hurry: asyncio.Even
     service.phase = Phase.DRAINING
     # Not before: until then a proxy may send on one, and would meet its end.
     connections.close_idle()
-    if service.taken or service.uploads.taken:
+    if service.accepted or service.uploads.taken:
         _log.info("draining: builds may end", **_standing(service))
         ended = asyncio.create_task(_all_ended(service))
         hurried = asyncio.create_task(hurry.wait())
@@ -220,7 +220,7 @@ async def _drain(service: Service, connections: Connections, hurry: asyncio.Even
         )
         ended.cancel()
         hurried.cancel()
-    _log.info("ending: no build is begun any more", unanswered=len(service.taken))
+    _log.info("ending: no build is begun any more", unanswered=len(service.accepted))
     if service.running or service.slots.waiting:
         _log.warning("cancelling builds", **_standing(service))
     service.end("the builder is shutting down: send the request again")
@@ -236,8 +236,8 @@ async def _all_ended(service: Service) -> None:
         async with asyncio.timeout(_UNPROVEN_SECONDS):
             await service.uploads.only_proven()
     service.uploads.end_unproven()
-    while service.taken:
-        await asyncio.wait(service.taken)
+    while service.accepted:
+        await asyncio.wait(service.accepted)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

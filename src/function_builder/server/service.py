@@ -36,26 +36,26 @@ _MIN_DISK_FREE = 0.05
 
 
 class Phase(Enum):
-    """Where the service stands between its start and its end."""
+    """The phases of a builder process, in order."""
 
     SERVING = "serving"
     LEAVING = "leaving"
-    """Not ready any more, but requests that still come are taken."""
+    """`/ready` answers 503, but new requests are still accepted."""
     DRAINING = "draining"
-    """New requests are refused; those that were taken may have a slot, and run to their end."""
+    """New requests are refused. Those accepted before may get a slot, and run to their end."""
     ENDING = "ending"
-    """No build is begun any more: it could not tell its client how it ended."""
+    """No build starts any more, because its client could not be told the outcome."""
 
 
 class Drained(Protocol):
-    """What gives its builds back when the builder leaves."""
+    """A worker of queued builds, as far as the shutdown needs it."""
 
     async def drain(self) -> None:
-        """Take no more builds, and give back those that run."""
+        """Start no more builds, and return the running ones to the queue."""
 
 
 class Disk(NamedTuple):
-    """A file system's room, in bytes."""
+    """The space of a file system, in bytes."""
 
     available: int
     size: int
@@ -66,19 +66,19 @@ class Service:
     """The state of one builder process.
 
     Attributes:
-        uploads: bodies under way, which hold no build slots.
-        unread: logs of builds that have ended.
-        space: where bodies lie.
-        large_checks: how many bodies of some size may be checked at a time, so that small ones
-            find a thread.
-        replays: what was taken before; None: a request may come again.
+        uploads: bodies that are being received; they hold no build slots.
+        unread: logs of ended builds that their clients are still reading.
+        space: the directory of large bodies.
+        large_checks: limits how many large bodies are checked at a time, so that threads are free
+            for small ones.
+        replays: the requests that were accepted; None: a request may be repeated.
         tracing: enters the trace of a request.
         builds: builds that outlive their connection; None: there is no queue.
-        worker: takes builds from the queue; None: there is none.
+        worker: runs builds from the queue; None: there is no queue.
         running: the task of each build that has a slot.
         followers: the task of each reader of a queued build's log.
-        taken: the task of each request to build that is proven, by its headers or its body, until
-            it is answered.
+        accepted: the task of each build request whose signature is proven, by its headers or its
+            body, until it is answered.
     """
 
     settings: Settings
@@ -97,14 +97,14 @@ class Service:
     phase: Phase = Phase.SERVING
     running: set[asyncio.Task[None]] = field(default_factory=set)
     followers: set[asyncio.Task[None]] = field(default_factory=set)
-    taken: set[asyncio.Task[None]] = field(default_factory=set)
+    accepted: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def take(self) -> None:
+    def accept(self) -> None:
         """Note that the request which this task answers is proven: a drain waits for it."""
         task = asyncio.current_task()
         assert task is not None
-        self.taken.add(task)
-        task.add_done_callback(self.taken.discard)
+        self.accepted.add(task)
+        task.add_done_callback(self.accepted.discard)
 
     async def run(self, build: Build, place: Place, signed: Timestamp | None = None) -> None:
         """Run a build as soon as it has a slot; however this ends, the build has an end.
@@ -114,7 +114,7 @@ class Service:
         Args:
             build: what is asked for.
             place: its slot, or its place in the queue.
-            signed: when, if it is not to be taken twice.
+            signed: its timestamp, if a replay is to be refused.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -122,7 +122,7 @@ class Service:
             await self._slot(build, place)
             if self.replays is not None and signed is not None:
                 # Only now: a request that was refused for want of a slot may come again as it is.
-                self.replays.take(signed)
+                self.replays.remember(signed)
             build.measures.end(BuildPhase.WAIT)
             self.running.add(task)
             _log.info("build started", image=build.request.config.image)

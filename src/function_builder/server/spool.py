@@ -1,4 +1,4 @@
-"""Where a request's body lies: in memory, or in a file without a name."""
+"""A request's body, in memory or in a file without a name."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from typing import IO, Final
 from function_builder.contract.errors import Refusal
 
 MEMORY_BYTES: Final = 1 << 20
-"""A body up to this size stays in memory; it is also the piece in which a larger one is written."""
+"""A body up to this size stays in memory. A larger one is written in pieces of this size."""
 
 
 class SpoolSpace:
-    """Where large bodies lie, and what they may take there together.
+    """The directory of large bodies, and a limit of the bytes that they occupy together.
 
-    A platform cannot be asked to bound it: Kubernetes measures a volume by the files that have a
-    name, and these have none.
+    Kubernetes cannot limit them, because it measures a volume by the files that have a name, and
+    these have none.
 
     Args:
         directory: where.
         limit: bytes; 0: as many as the disk has.
 
     Attributes:
-        taken: bytes that bodies take now.
+        reserved: bytes that bodies occupy now.
     """
 
     def __init__(self, directory: Path, limit: int) -> None:
         self.directory = directory
         self._limit = limit
-        self.taken = 0
+        self.reserved = 0
         self._lock = threading.Lock()
 
-    def take(self, size: int) -> None:
-        """Take room for some more bytes.
+    def reserve(self, size: int) -> None:
+        """Reserve bytes.
 
         Raises:
-            Refusal: 507: there is none.
+            Refusal: 507: the limit is reached.
         """
         with self._lock:
-            if self._limit and self.taken + size > self._limit:
+            if self._limit and self.reserved + size > self._limit:
                 raise _full()
-            self.taken += size
+            self.reserved += size
 
-    def give_back(self, size: int) -> None:
-        """Leave the room to others."""
+    def release(self, size: int) -> None:
+        """Give reserved bytes back."""
         with self._lock:
-            self.taken -= size
+            self.reserved -= size
 
 
 def _full() -> Refusal:
@@ -58,7 +58,7 @@ def _full() -> Refusal:
 
 
 class Spool:
-    """A body that has arrived; a Reader of the contract. Its file has no name from the first.
+    """A body that has arrived; a Reader of the contract. Its file never has a name.
 
     Args:
         space: for a body that is too large for memory.
@@ -68,14 +68,14 @@ class Spool:
         self._space = space
         self._memory = b""
         self._file: IO[bytes] | None = None
-        self._taken = 0
+        self._reserved = 0
         self.size = 0
 
     def append(self, pieces: Sequence[bytes]) -> None:
         """Add bytes at the end; may block on the disk.
 
         Raises:
-            Refusal: 507: the disk is full, or as much of it as bodies may take.
+            Refusal: 507: the disk is full, or bodies have reached their limit.
         """
         size = sum(map(len, pieces))
         if self._file is None and not self.size and size <= MEMORY_BYTES:
@@ -96,21 +96,21 @@ class Spool:
         return os.pread(self._file.fileno(), size, offset)
 
     def close(self) -> None:
-        """Give memory and disk back."""
+        """Free the memory and the disk."""
         self._memory = b""
         if self._file is not None:
             self._file.close()
-        self._space.give_back(self._taken)
-        self._taken = 0
+        self._space.release(self._reserved)
+        self._reserved = 0
 
     def _write(self, pieces: Sequence[bytes]) -> None:
         if self._file is None:
             place = self._space.directory
-            self._file = tempfile.TemporaryFile(dir=place, buffering=0)  # noqa: SIM115 (kept)
+            self._file = tempfile.TemporaryFile(dir=place, buffering=0)  # noqa: SIM115 (closed by `close`)
             pieces, self._memory = [self._memory, *pieces], b""
         size = sum(map(len, pieces))
-        self._space.take(size)
-        self._taken += size
+        self._space.reserve(size)
+        self._reserved += size
         for piece in pieces:
             view = memoryview(piece)
             while view:

@@ -59,7 +59,7 @@ class Call:
             self._arrived.clear()
             await self._arrived.wait()
 
-    def take(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         self._data += data
         self._arrived.set()
 
@@ -125,7 +125,7 @@ class Wire:
         if data := self.h2.data_to_send():
             self.write(data)
 
-    def feed(self, data: bytes) -> None:
+    def receive_data(self, data: bytes) -> None:
         for event in self.h2.receive_data(data):
             self._handle(event)
         self.flush()
@@ -142,7 +142,7 @@ class Wire:
             case h2.events.DataReceived() if call:
                 if self.generous:
                     self.h2.acknowledge_received_data(event.flow_controlled_length, stream_id)
-                call.take(event.data)
+                call.data_received(event.data)
             case h2.events.StreamEnded() if call:
                 call.end()
             case h2.events.StreamReset() if call:
@@ -241,7 +241,7 @@ class FakeBuildKit:
         dispatcher = self._start(self._dispatch(wire))
         try:
             while data := await reader.read(65536):
-                wire.feed(data)
+                wire.receive_data(data)
         except ConnectionError:
             pass
         finally:
@@ -273,7 +273,7 @@ def inner_connection(session: Call) -> tuple[Wire, "asyncio.Task[None]"]:
 
     async def carry_in() -> None:
         while (message := await session.receive()) is not None:
-            wire.feed(BytesMessage.FromString(message).data)
+            wire.receive_data(BytesMessage.FromString(message).data)
 
     async def carry() -> None:
         async with asyncio.TaskGroup() as group:

@@ -449,7 +449,7 @@ async def test_even_a_fault_of_our_own_ends_the_solve(tmp_path, monkeypatch):
 
     scripts = {"Solve": forever, "Status": one_log}
     async with solving(tmp_path, **scripts) as running:
-        monkeypatch.setattr(HTTP2, "take", break_down)
+        monkeypatch.setattr(HTTP2, "data_to_send", break_down)
         assert await logs_of(running) == []
         with pytest.raises(ConnectionLost, match="a fault"):
             await running.result()

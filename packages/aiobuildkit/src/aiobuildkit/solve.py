@@ -58,15 +58,16 @@ class Solve:
         timeouts: Timeouts,
     ) -> None:
         self.ref = request.ref
-        self._connecting = connection
+        self._connecting = connection  # entered, it is `_connection`
         self._session = session
         self._request = request
-        self._metadata = metadata
+        self._metadata = metadata  # of the Solve call, such as a trace's context
         self._timeouts = timeouts
-        self._events = 0
-        self._tasks: list[asyncio.Task[None]] = []
+        self._events = 0  # status events that were received
+        self._tasks: list[asyncio.Task[None]] = []  # they run until the block ends
 
     async def __aenter__(self) -> Self:
+        # The solve's result or error. It is always done after the block.
         self._outcome: asyncio.Future[SolveResult] = asyncio.get_running_loop().create_future()
         self._connection = await self._connecting.__aenter__()
         try:

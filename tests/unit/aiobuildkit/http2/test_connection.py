@@ -25,7 +25,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from aiobuildkit.errors import ProtocolError
 from aiobuildkit.http2 import connection as http2
 from aiobuildkit.http2.compression import plain
-from aiobuildkit.http2.connection import HTTP2, Data, Ended, GoingAway, HeadersReceived, Reset
+from aiobuildkit.http2.connection import (
+    HTTP2,
+    DataReceived,
+    GoAwayReceived,
+    HeadersReceived,
+    StreamEnded,
+    StreamReset,
+)
 
 REQUEST = [
     (b":method", b"POST"),
@@ -47,11 +54,11 @@ def exchange(one: HTTP2, other: HTTP2) -> tuple[list[http2.Event], list[http2.Ev
     to_one: list[http2.Event] = []
     to_other: list[http2.Event] = []
     while True:
-        there, back = one.take(), other.take()
+        there, back = one.data_to_send(), other.data_to_send()
         if not there and not back:
             return to_one, to_other
-        to_other += other.feed(there)
-        to_one += one.feed(back)
+        to_other += other.receive_data(there)
+        to_one += one.receive_data(back)
 
 
 def pair() -> tuple[HTTP2, HTTP2]:
@@ -61,7 +68,9 @@ def pair() -> tuple[HTTP2, HTTP2]:
 
 
 def body(events: list[http2.Event], stream_id: int) -> bytes:
-    return b"".join(e.data for e in events if isinstance(e, Data) and e.stream_id == stream_id)
+    return b"".join(
+        e.data for e in events if isinstance(e, DataReceived) and e.stream_id == stream_id
+    )
 
 
 class Peer(h2.connection.H2Connection):
@@ -70,14 +79,14 @@ class Peer(h2.connection.H2Connection):
     def __init__(self, core: HTTP2) -> None:
         super().__init__(h2.config.H2Configuration(client_side=False, header_encoding=False))
         self.initiate_connection()
-        self.seen = self.receive_data(core.take())
-        core.feed(self.data_to_send())
+        self.seen = self.receive_data(core.data_to_send())
+        core.receive_data(self.data_to_send())
 
     def hear(self, core: HTTP2) -> list[h2.events.Event]:
-        return self.receive_data(core.take())
+        return self.receive_data(core.data_to_send())
 
     def tell(self, core: HTTP2) -> list[http2.Event]:
-        return core.feed(self.data_to_send())
+        return core.receive_data(self.data_to_send())
 
 
 def answered() -> tuple[HTTP2, Peer, int]:
@@ -110,16 +119,16 @@ def test_a_call_arrives_whole_wherever_its_bytes_are_split(sizes, cuts):
     client.send(stream_id, sent)
     client.end(stream_id)
     events: list[http2.Event] = []
-    while data := client.take():
+    while data := client.data_to_send():
         for piece in pieces(data, cuts):
-            events += server.feed(piece)
-        client.feed(server.take())
+            events += server.receive_data(piece)
+        client.receive_data(server.data_to_send())
         for event in events:
-            if isinstance(event, Data):
-                server.consumed(stream_id, event.size)
+            if isinstance(event, DataReceived):
+                server.acknowledge(stream_id, event.size)
     assert events[0] == HeadersReceived(stream_id, REQUEST, opened=True)
     assert body(events, stream_id) == sent
-    assert events[-1] == Ended(stream_id)
+    assert events[-1] == StreamEnded(stream_id)
 
 
 def test_a_response_has_headers_data_and_trailers():
@@ -133,9 +142,9 @@ def test_a_response_has_headers_data_and_trailers():
     events, _ = exchange(client, server)
     assert events == [
         HeadersReceived(stream_id, RESPONSE, opened=False),
-        Data(stream_id, b"reply", 5),
+        DataReceived(stream_id, b"reply", 5),
         HeadersReceived(stream_id, TRAILERS, opened=False),
-        Ended(stream_id),
+        StreamEnded(stream_id),
     ]
 
 
@@ -188,11 +197,11 @@ def test_trailers_of_megabytes_arrive(size):
     frames[0].flags.add("END_STREAM")
     frames[-1].flags.add("END_HEADERS")
     assert len(frames) > 64
-    events = client.feed(b"".join(frame.serialize() for frame in frames))
+    events = client.receive_data(b"".join(frame.serialize() for frame in frames))
     received, ended = events
     assert isinstance(received, HeadersReceived)
     assert [(key, plain(coded)) for key, coded in received.headers] == [(name, b"A" * size)]
-    assert ended == Ended(stream_id)
+    assert ended == StreamEnded(stream_id)
 
 
 def test_a_header_block_in_frames_of_one_byte_is_joined():
@@ -203,7 +212,7 @@ def test_a_header_block_in_frames_of_one_byte_is_joined():
     frames: list[HeadersFrame | ContinuationFrame] = [HeadersFrame(stream_id, block[:1])]
     frames += [ContinuationFrame(stream_id, bytes([byte])) for byte in block[1:]]
     frames[-1].flags.add("END_HEADERS")
-    (event,) = client.feed(b"".join(frame.serialize() for frame in frames))
+    (event,) = client.receive_data(b"".join(frame.serialize() for frame in frames))
     assert isinstance(event, HeadersReceived)
     assert event.headers[1] == (b"x", b"y" * 5_000)
 
@@ -212,13 +221,13 @@ def test_a_header_block_in_frames_of_one_byte_is_joined():
 def test_a_header_block_without_end_is_refused(size):
     client = HTTP2(client=True)
     stream_id = client.open(REQUEST)
-    client.feed(HeadersFrame(stream_id, b"").serialize())
+    client.receive_data(HeadersFrame(stream_id, b"").serialize())
     frame = ContinuationFrame(stream_id, bytes(size)).serialize()
     # Empty ones take memory too.
     most = 8 * 1024 * 1024 // (128 + size) - 1
-    assert client.feed(frame * most) == []
+    assert client.receive_data(frame * most) == []
     with pytest.raises(ProtocolError, match="header block of more than"):
-        client.feed(frame * 2)
+        client.receive_data(frame * 2)
 
 
 @pytest.mark.parametrize(
@@ -232,9 +241,9 @@ def test_a_header_block_without_end_is_refused(size):
 def test_nothing_may_interrupt_a_header_block(frame):
     client = HTTP2(client=True)
     stream_id = client.open(REQUEST)
-    client.feed(HeadersFrame(stream_id, b"").serialize())
+    client.receive_data(HeadersFrame(stream_id, b"").serialize())
     with pytest.raises(ProtocolError, match="interrupted"):
-        client.feed(frame.serialize())
+        client.receive_data(frame.serialize())
 
 
 @pytest.mark.parametrize(
@@ -249,33 +258,33 @@ def test_nothing_may_interrupt_a_header_block(frame):
 )
 def test_what_http2_forbids_is_a_protocol_error_and_answered_with_goaway(data):
     client = HTTP2(client=True)
-    client.take()
+    client.data_to_send()
     with pytest.raises(ProtocolError):
-        client.feed(data)
-    assert client.take()[3] == GoAwayFrame.type
+        client.receive_data(data)
+    assert client.data_to_send()[3] == GoAwayFrame.type
 
 
 def test_after_a_protocol_error_only_the_goaway_is_left_to_send():
     client = HTTP2(client=True)
     Peer(client)
     stream_id = client.open(REQUEST)
-    client.take()
+    client.data_to_send()
     client.send(stream_id, b"queued")
     with pytest.raises(ProtocolError):
-        client.feed(b"\xff" * 20)
-    frame, size = Frame.parse_frame_header(memoryview(client.take())[:9])
+        client.receive_data(b"\xff" * 20)
+    frame, size = Frame.parse_frame_header(memoryview(client.data_to_send())[:9])
     assert isinstance(frame, GoAwayFrame)
     assert size == 8
-    assert client.take() == b""
+    assert client.data_to_send() == b""
 
 
 @settings(max_examples=300)
 @given(data=st.binary(max_size=300), client_side=st.booleans())
 def test_arbitrary_bytes_are_events_or_a_protocol_error(data, client_side):
     core, other = HTTP2(client=client_side), HTTP2(client=not client_side)
-    core.feed(other.take())
+    core.receive_data(other.data_to_send())
     try:
-        core.feed(data)
+        core.receive_data(data)
     except ProtocolError:
         return
 
@@ -298,10 +307,10 @@ def test_arbitrary_frames_are_events_or_a_protocol_error(frames):
     for kind, flags, stream_id, payload in frames:
         header = len(payload).to_bytes(3, "big") + bytes([kind, flags])
         try:
-            client.feed(header + stream_id.to_bytes(4, "big") + payload)
+            client.receive_data(header + stream_id.to_bytes(4, "big") + payload)
         except ProtocolError:
             return
-        client.take()
+        client.data_to_send()
 
 
 def test_data_waits_for_the_peers_window():
@@ -313,7 +322,7 @@ def test_data_waits_for_the_peers_window():
     events = peer.hear(client)
     assert sum(len(e.data) for e in events if isinstance(e, h2.events.DataReceived)) == 65535
     assert client.unsent(stream_id) == 100_000 - 65535
-    assert client.take() == b""
+    assert client.data_to_send() == b""
     peer.increment_flow_control_window(50_000)
     peer.increment_flow_control_window(50_000, stream_id)
     peer.tell(client)
@@ -334,17 +343,17 @@ def test_streams_take_turns():
 
 def test_windows_are_replenished_by_the_quarter():
     client, peer, stream_id = answered()
-    quarter = http2.WINDOW // 4
+    quarter = http2.RECEIVE_WINDOW // 4
     received = 0
     while received < quarter - 16_384:
         peer.send_data(stream_id, bytes(16_384))
-        (data,) = (e for e in peer.tell(client) if isinstance(e, Data))
-        assert not client.consumed(stream_id, data.size)
+        (data,) = (e for e in peer.tell(client) if isinstance(e, DataReceived))
+        assert not client.acknowledge(stream_id, data.size)
         received += data.size
-    assert client.take() == b""
+    assert client.data_to_send() == b""
     peer.send_data(stream_id, bytes(16_384))
     peer.tell(client)
-    assert client.consumed(stream_id, 16_384)
+    assert client.acknowledge(stream_id, 16_384)
     updates = [e for e in peer.hear(client) if isinstance(e, h2.events.WindowUpdated)]
     assert {(e.stream_id, e.delta) for e in updates} == {(0, quarter), (stream_id, quarter)}
 
@@ -368,10 +377,10 @@ def test_a_graceful_goaway_lets_streams_finish():
     stream_id = client.open(REQUEST)
     peer.hear(client)
     goaway = GoAwayFrame(0, last_stream_id=2**31 - 1, error_code=0, additional_data=b"stopping")
-    assert client.feed(goaway.serialize()) == [GoingAway(0, "stopping", graceful=True)]
+    assert client.receive_data(goaway.serialize()) == [GoAwayReceived(0, "stopping", graceful=True)]
     peer.send_headers(stream_id, RESPONSE)
     peer.send_headers(stream_id, TRAILERS, end_stream=True)
-    assert peer.tell(client)[-1] == Ended(stream_id)
+    assert peer.tell(client)[-1] == StreamEnded(stream_id)
 
 
 @pytest.mark.parametrize(("last_stream_id", "code"), [(0, 0), (1, 11)])
@@ -381,8 +390,10 @@ def test_after_any_other_goaway_nothing_more_is_read(last_stream_id, code):
     client.open(REQUEST)
     goaway = GoAwayFrame(0, last_stream_id=last_stream_id, error_code=code)
     junk = b"\xff" * 50
-    assert client.feed(goaway.serialize() + junk) == [GoingAway(code, "", graceful=False)]
-    assert client.feed(junk) == []
+    assert client.receive_data(goaway.serialize() + junk) == [
+        GoAwayReceived(code, "", graceful=False)
+    ]
+    assert client.receive_data(junk) == []
 
 
 def test_a_reset_drops_what_was_queued():
@@ -391,15 +402,15 @@ def test_a_reset_drops_what_was_queued():
     stream_id = client.open(REQUEST)
     client.send(stream_id, bytes(200_000))
     peer.hear(client)
-    assert client.feed(RstStreamFrame(stream_id, ErrorCodes.CANCEL).serialize()) == [
-        Reset(stream_id, ErrorCodes.CANCEL)
+    assert client.receive_data(RstStreamFrame(stream_id, ErrorCodes.CANCEL).serialize()) == [
+        StreamReset(stream_id, ErrorCodes.CANCEL)
     ]
     client.send(stream_id, b"too late")
     client.end(stream_id)
     client.reset(stream_id)
-    assert not client.consumed(stream_id, 1 << 22)
+    assert not client.acknowledge(stream_id, 1 << 22)
     assert client.unsent(stream_id) == 0
-    assert client.take() == b""
+    assert client.data_to_send() == b""
 
 
 def test_our_reset_is_sent_once_and_what_is_still_on_its_way_ignored():
@@ -407,7 +418,7 @@ def test_our_reset_is_sent_once_and_what_is_still_on_its_way_ignored():
     peer.send_data(stream_id, b"on its way")
     client.reset(stream_id)
     client.reset(stream_id)
-    assert [e for e in peer.tell(client) if not isinstance(e, Reset)] == []
+    assert [e for e in peer.tell(client) if not isinstance(e, StreamReset)] == []
     resets = [e for e in peer.hear(client) if isinstance(e, h2.events.StreamReset)]
     assert [(e.stream_id, e.error_code) for e in resets] == [(stream_id, ErrorCodes.CANCEL)]
 
@@ -461,42 +472,42 @@ def test_a_peer_that_breaks_the_rules_is_told_and_left(data):
     client = HTTP2(client=True)
     Peer(client)
     client.open(REQUEST)
-    client.take()
+    client.data_to_send()
     with pytest.raises(ProtocolError):
-        client.feed(data)
-    assert client.take()[3] == GoAwayFrame.type
-    assert client.feed(data) == []
+        client.receive_data(data)
+    assert client.data_to_send()[3] == GoAwayFrame.type
+    assert client.receive_data(data) == []
 
 
 def test_a_peer_begins_with_its_settings():
     with pytest.raises(ProtocolError, match="first frame"):
-        HTTP2(client=True).feed(raw(6, 0, 0, bytes(8)))
+        HTTP2(client=True).receive_data(raw(6, 0, 0, bytes(8)))
 
 
 def test_a_client_may_not_open_more_streams_than_it_was_told():
     server = HTTP2(client=False)
     peer = h2.connection.H2Connection()
     peer.initiate_connection()
-    server.feed(peer.data_to_send())
+    server.receive_data(peer.data_to_send())
     for number in range(101):
         peer.send_headers(2 * number + 1, REQUEST)
     with pytest.raises(ProtocolError, match="100 streams"):
-        server.feed(peer.data_to_send())
+        server.receive_data(peer.data_to_send())
 
 
 @pytest.mark.parametrize("stream_id", [2, 4])
 def test_a_client_may_not_open_streams_of_ours(stream_id):
     client, server = pair()
     client.open(REQUEST)
-    server.feed(client.take())
+    server.receive_data(client.data_to_send())
     with pytest.raises(ProtocolError):
-        server.feed(raw(1, 4, stream_id, b"\x83"))
+        server.receive_data(raw(1, 4, stream_id, b"\x83"))
 
 
 def test_padding_counts_for_the_window_and_is_no_data():
     client, peer, stream_id = answered()
     peer.send_data(stream_id, b"data", pad_length=10)
-    assert peer.tell(client)[-1] == Data(stream_id, b"data", 15)
+    assert peer.tell(client)[-1] == DataReceived(stream_id, b"data", 15)
 
 
 def test_frames_are_as_large_as_the_peer_takes_them_and_windows_change_for_open_streams_too():
@@ -520,11 +531,13 @@ def test_headers_larger_than_a_frame_arrive():
     peer = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=False))
     peer.initiate_connection()
     peer.send_headers(1, REQUEST, end_stream=True)
-    server.feed(peer.data_to_send())
+    server.receive_data(peer.data_to_send())
     message = [(b"grpc-status", b"2"), (b"grpc-message", b"x" * 40_000)]
     server.end(1, RESPONSE + message)
     (headers,) = (
-        e for e in peer.receive_data(server.take()) if isinstance(e, h2.events.ResponseReceived)
+        e
+        for e in peer.receive_data(server.data_to_send())
+        if isinstance(e, h2.events.ResponseReceived)
     )
     assert list(headers.headers) == RESPONSE + message
     assert headers.stream_ended is not None
@@ -594,23 +607,23 @@ class Streams(RuleBasedStateMachine):
             if to_server
             else (self.server, self.client, "client")
         )
-        sent = source.take()
+        sent = source.data_to_send()
         cuts = data.draw(st.lists(st.integers(0, max(len(sent), 1)), max_size=4))
         for piece in pieces(sent, cuts):
-            for event in sink.feed(piece):
-                self.take_event(name, sink, event)
+            for event in sink.receive_data(piece):
+                self.handle_event(name, sink, event)
 
-    def take_event(self, name: str, sink: HTTP2, event: http2.Event) -> None:
+    def handle_event(self, name: str, sink: HTTP2, event: http2.Event) -> None:
         match event:
-            case Data(stream_id, data, size):
+            case DataReceived(stream_id, data, size):
                 assert (name, stream_id) not in self.heard_end
                 self.got[name, stream_id] = self.got.get((name, stream_id), b"") + data
-                sink.consumed(stream_id, size)
+                sink.acknowledge(stream_id, size)
             case HeadersReceived(stream_id, _, opened=True):
                 self.served.add(stream_id)
-            case Ended(stream_id):
+            case StreamEnded(stream_id):
                 self.heard_end.add((name, stream_id))
-            case Reset(stream_id):
+            case StreamReset(stream_id):
                 assert stream_id in self.reset_streams
 
     @invariant()
@@ -622,11 +635,11 @@ class Streams(RuleBasedStateMachine):
     def teardown(self) -> None:
         for _ in range(200):
             before = dict(self.got)
-            there, back = self.client.take(), self.server.take()
-            for event in self.server.feed(there):
-                self.take_event("server", self.server, event)
-            for event in self.client.feed(back):
-                self.take_event("client", self.client, event)
+            there, back = self.client.data_to_send(), self.server.data_to_send()
+            for event in self.server.receive_data(there):
+                self.handle_event("server", self.server, event)
+            for event in self.client.receive_data(back):
+                self.handle_event("client", self.client, event)
             if not there and not back and before == self.got:
                 break
         for (sender, stream_id), data in self.sent.items():

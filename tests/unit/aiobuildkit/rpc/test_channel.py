@@ -16,10 +16,10 @@ from aiobuildkit.rpc.stream import HIGH_WATER, ServedStream
 
 
 async def carry(source: Channel, sink: Channel, size: Callable[[], int]) -> None:
-    while data := await source.take():
+    while data := await source.data_to_send():
         while data:
             piece = size()
-            sink.feed(data[:piece])
+            sink.receive_data(data[:piece])
             data = data[piece:]
             await asyncio.sleep(0)
 
@@ -141,12 +141,12 @@ async def test_a_call_that_ended_well_takes_no_more():
 async def test_a_call_that_ended_well_is_not_cancelled_any_more():
     client, server = Channel(HTTP2(client=True)), HTTP2(client=False)
     call = client.open("/echo")
-    server.feed(client.take_nowait())
+    server.receive_data(client.data_to_send_nowait())
     server.respond(1, framing.response_headers())
     server.send(1, framing.prefix(b"done"), b"done")
     server.end(1, framing.trailers(StatusCode.OK))
     # In one turn, before anybody has received it.
-    client.feed(server.take())
+    client.receive_data(server.data_to_send())
     call.cancel(ConnectionLost("too late"))
     assert await call.receive() == b"done"
     assert await call.receive() is None
@@ -169,8 +169,8 @@ async def test_losing_the_carrier_ends_what_waits():
 
 async def test_what_is_sent_in_one_turn_is_taken_in_one_piece():
     channel = Channel(HTTP2(client=True))
-    await channel.take()
-    taking = asyncio.create_task(channel.take())
+    await channel.data_to_send()
+    taking = asyncio.create_task(channel.data_to_send())
     await asyncio.sleep(0)
     calls = [channel.open("/echo") for _ in range(10)]
     for call in calls:
@@ -178,4 +178,4 @@ async def test_what_is_sent_in_one_turn_is_taken_in_one_piece():
             await call.send(b"message")
     data = await taking
     assert len(data) >= 10 * 100 * len(b"message")
-    assert channel.take_nowait() == b""
+    assert channel.data_to_send_nowait() == b""

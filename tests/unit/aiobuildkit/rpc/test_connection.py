@@ -86,7 +86,7 @@ async def serve_info(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
     wire = Wire(writer.write, client=False)
     while data := await reader.read(65536):
         try:
-            wire.feed(data)
+            wire.receive_data(data)
         except H2Error:
             return
         while not wire.opened.empty():
@@ -303,7 +303,7 @@ async def test_tls_to_a_plain_text_port(tmp_path):
 async def greet_and_stop_reading(reader, writer):
     """Open windows wide for what is never read."""
     wire = Wire(writer.write, client=False)
-    wire.feed(await reader.readexactly(24))
+    wire.receive_data(await reader.readexactly(24))
     wire.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 2**30})
     wire.h2.increment_flow_control_window(2**30)
     wire.flush()

@@ -27,7 +27,7 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 def test_messages_come_whole_wherever_data_is_split(messages, cuts):
     reader = framing.MessageReader()
     data = b"".join(map(framed, messages))
-    received = [message for piece in split(data, cuts) for message in reader.feed(piece)]
+    received = [message for piece in split(data, cuts) for message in reader.receive_data(piece)]
     assert received == messages
 
 
@@ -35,7 +35,9 @@ def test_messages_come_whole_wherever_data_is_split(messages, cuts):
 def test_any_bytes_are_messages_or_a_protocol_error(data, cuts):
     reader = framing.MessageReader()
     try:
-        messages = [message for piece in split(data, cuts) for message in reader.feed(piece)]
+        messages = [
+            message for piece in split(data, cuts) for message in reader.receive_data(piece)
+        ]
     except ProtocolError:
         return
     assert data.startswith(b"".join(map(framed, messages)))
@@ -49,7 +51,7 @@ def test_a_large_message_in_small_pieces_takes_linear_time():
     received = [
         each
         for start in range(0, len(data), 1024)
-        for each in reader.feed(data[start : start + 1024])
+        for each in reader.receive_data(data[start : start + 1024])
     ]
     assert received == [message]
 
@@ -63,7 +65,7 @@ def test_a_large_message_in_small_pieces_takes_linear_time():
 )
 def test_a_message_that_was_never_allowed_is_the_peers_fault(prefix, text):
     with pytest.raises(ProtocolError, match=text):
-        framing.MessageReader().feed(prefix)
+        framing.MessageReader().receive_data(prefix)
 
 
 @given(message=st.text(), code=st.sampled_from([code for code in StatusCode if code]))

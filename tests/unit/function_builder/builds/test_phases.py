@@ -20,10 +20,10 @@ def status(name: str, began: int, ended: int | None) -> StatusEvent:
     )
 
 
-def taken(*events: StatusEvent) -> Measures:
+def observed(*events: StatusEvent) -> Measures:
     measures = Measures(0)
     for event in events:
-        measures.take(event)
+        measures.observe(event)
     return measures
 
 
@@ -35,8 +35,8 @@ def test_phases_of_ours_follow_one_another():
     measures = Measures(1)
     measures.end(BuildPhase.UPLOAD)
     measures.end(BuildPhase.CHECK)
-    measures.take(StatusEvent())
-    measures.take(StatusEvent())
+    measures.observe(StatusEvent())
+    measures.observe(StatusEvent())
     spans = measures.spans
     assert list(spans) == [BuildPhase.UPLOAD, BuildPhase.CHECK, BuildPhase.QUEUE]
     assert spans[BuildPhase.UPLOAD][0] == 1
@@ -45,7 +45,7 @@ def test_phases_of_ours_follow_one_another():
 
 
 def test_the_context_is_all_that_buildkit_reads_from_us():
-    measures = taken(
+    measures = observed(
         vertex("[internal] load build definition from Dockerfile", 10, 11),
         vertex("[internal] load metadata for docker.io/library/busybox:latest", 11, 90),
         vertex("[internal] load .dockerignore", 90, 91),
@@ -56,7 +56,7 @@ def test_the_context_is_all_that_buildkit_reads_from_us():
 
 
 def test_the_build_is_what_is_neither_read_nor_exported():
-    measures = taken(
+    measures = observed(
         vertex("[internal] load build context", 1, 2),
         vertex("[1/2] FROM docker.io/library/busybox:latest", 2, 4),
         vertex("[2/2] RUN make", 4, None),
@@ -67,7 +67,7 @@ def test_the_build_is_what_is_neither_read_nor_exported():
 
 
 def test_export_and_push_are_told_apart_by_what_is_done():
-    measures = taken(
+    measures = observed(
         status("exporting layers", 1, None),
         status("exporting layers", 1, 3),
         status("exporting manifest sha256:1", 3, 4),
@@ -80,15 +80,15 @@ def test_export_and_push_are_told_apart_by_what_is_done():
 
 
 def test_a_clock_that_was_set_back_makes_no_phase_negative():
-    assert seconds(taken(vertex("[1/1] FROM x", 5, 3)), BuildPhase.BUILD) == 0
+    assert seconds(observed(vertex("[1/1] FROM x", 5, 3)), BuildPhase.BUILD) == 0
 
 
 def test_a_step_without_times_takes_none():
-    assert seconds(taken(vertex("[1/1] FROM x", None, 3)), BuildPhase.BUILD) is None
+    assert seconds(observed(vertex("[1/1] FROM x", None, 3)), BuildPhase.BUILD) is None
 
 
 def test_steps_are_those_of_the_dockerfile_each_counted_once():
-    measures = taken(
+    measures = observed(
         vertex("[internal] load build context", 1, 2),
         vertex("[auth] library/busybox:pull token for registry-1.docker.io", 1, 2),
         vertex("[1/4] FROM docker.io/library/busybox", 1, 2),
@@ -102,7 +102,7 @@ def test_steps_are_those_of_the_dockerfile_each_counted_once():
 
 
 def test_a_step_that_another_build_began_counts_from_this_ones_beginning():
-    measures = taken(
+    measures = observed(
         vertex("[internal] load build definition from Dockerfile", 500, 501),
         vertex("[1/2] FROM docker.io/library/busybox:latest", 90, 91),
         vertex("[2/2] RUN long", 90, 503),

@@ -55,9 +55,9 @@ def solved(**platform: str) -> SolveResult:
 def test_manifests_are_told_in_the_order_of_the_platforms():
     report = PlatformReport()
     # A status is told when it begins and when it ends.
-    report.take(exporting("exporting layers", f"exporting manifest {A}", "exporting config x"))
-    report.take(exporting(f"exporting manifest {A}", f"exporting manifest {B}"))
-    report.take(exporting(f"exporting manifest list {INDEX}", f"pushing manifest for r@{INDEX}"))
+    report.observe(exporting("exporting layers", f"exporting manifest {A}", "exporting config x"))
+    report.observe(exporting(f"exporting manifest {A}", f"exporting manifest {B}"))
+    report.observe(exporting(f"exporting manifest list {INDEX}", f"pushing manifest for r@{INDEX}"))
     assert report.digests(["linux/amd64", "linux/arm64"], solved()) == {
         "linux/amd64": A,
         "linux/arm64": B,
@@ -66,9 +66,9 @@ def test_manifests_are_told_in_the_order_of_the_platforms():
 
 def test_what_an_attempt_before_exported_does_not_count():
     report = PlatformReport()
-    report.take(exporting(f"exporting manifest {A}", f"exporting manifest {B}"))
+    report.observe(exporting(f"exporting manifest {A}", f"exporting manifest {B}"))
     report.begin()
-    report.take(exporting(f"exporting manifest {B}", f"exporting manifest {INDEX}"))
+    report.observe(exporting(f"exporting manifest {B}", f"exporting manifest {INDEX}"))
     assert report.digests(["linux/amd64", "linux/arm64"], solved()) == {
         "linux/amd64": B,
         "linux/arm64": INDEX,
@@ -77,14 +77,14 @@ def test_what_an_attempt_before_exported_does_not_count():
 
 def test_one_platforms_digest_is_the_images_and_not_its_indexs():
     report = PlatformReport()
-    report.take(exporting(f"exporting manifest {A}", f"exporting attestation manifest {B}"))
-    report.take(exporting(f"exporting manifest list {INDEX}"))
+    report.observe(exporting(f"exporting manifest {A}", f"exporting attestation manifest {B}"))
+    report.observe(exporting(f"exporting manifest list {INDEX}"))
     assert report.digests(["linux/arm64"], solved()) == {"linux/arm64": A}
 
 
 def test_digests_that_cannot_be_told_apart_are_not_told():
     report = PlatformReport()
-    report.take(exporting(f"exporting manifest {A}"))
+    report.observe(exporting(f"exporting manifest {A}"))
     assert report.digests(["linux/amd64", "linux/arm64"], solved()) == {}
 
 
@@ -110,7 +110,7 @@ def test_a_platform_that_was_not_said_is_not_guessed(response):
 
 def test_only_the_step_that_failed_is_judged_by_its_output():
     report = PlatformReport()
-    report.take(StatusEvent(logs=(VertexLog("one", 2, b"exec /bin/sh: exec format error\n"),)))
+    report.observe(StatusEvent(logs=(VertexLog("one", 2, b"exec /bin/sh: exec format error\n"),)))
     for vertex, judged in [("one", True), ("two", False), (None, False)]:
         failure = SolveError(StatusCode.UNKNOWN, "exit code: 1", vertex=vertex)
         assert report.failed_on_another_machine(failure) is judged

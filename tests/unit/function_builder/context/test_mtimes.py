@@ -392,9 +392,9 @@ class _OneKey(ContentRecords):
         super().__init__()
         self.keys: dict[str | None, str] = {None: "none"}
 
-    def lease(self, function, *args, **kwargs):
-        held = super().lease(function, *args, **kwargs)
-        held.shared_key = self.keys.setdefault(function, held.shared_key)
+    def lease(self, cache_scope, *args, **kwargs):
+        held = super().lease(cache_scope, *args, **kwargs)
+        held.shared_key = self.keys.setdefault(cache_scope, held.shared_key)
         return held
 
 
@@ -410,20 +410,20 @@ class _AlwaysIntact(ContentRecords):
 class _NoDirectories(ContentRecords):
     """Directory modes are not remembered."""
 
-    def lease(self, function, *args, **kwargs):
-        for generation in self._idle.get(function, ()):
+    def lease(self, cache_scope, *args, **kwargs):
+        for generation in self._idle.get(cache_scope, ()):
             contents = Contents.unpack(generation.packed)
             contents.directory_modes.clear()
             generation.packed = contents.pack()
-        return super().lease(function, *args, **kwargs)
+        return super().lease(cache_scope, *args, **kwargs)
 
 
 class _NoGroups(ContentRecords):
     """Each name of a hard link is judged by its own record."""
 
-    def lease(self, function, entries, *args, **kwargs):
+    def lease(self, cache_scope, entries, *args, **kwargs):
         alone = [entry._replace(link_group=0) for entry in entries]
-        return super().lease(function, alone, *args, **kwargs)
+        return super().lease(cache_scope, alone, *args, **kwargs)
 
 
 class _ForgetsThePast(ContentRecords):

@@ -29,7 +29,7 @@ def run(digest: str, at: int) -> list[StatusEvent]:
 def stored(*events: StatusEvent, transfers: int = 2) -> bool:
     loads = ContextLoads()
     for event in events:
-        loads.take(event)
+        loads.observe(event)
     dockerfile = Transfer("dockerfile")
     return loads.all_stored([dockerfile, *[Transfer("context") for _ in range(transfers)]])
 
@@ -75,10 +75,10 @@ def test_a_named_contexts_load_counts_as_the_contexts_own():
     loads = ContextLoads(["context", "folder-0"])
     both = [Transfer("context"), Transfer("folder-0")]
     for event in run(CONTEXT, 0):
-        loads.take(event)
+        loads.observe(event)
     assert loads.all_stored(both[:1])
     assert not loads.all_stored(both)
-    loads.take(transferring(IGNORE, 13, "folder-0"))
-    loads.take(vertex(IGNORE, 12, 15))
+    loads.observe(transferring(IGNORE, 13, "folder-0"))
+    loads.observe(vertex(IGNORE, 12, 15))
     assert loads.all_stored(both)
     assert not loads.all_stored([*both, Transfer("folder-0")])

@@ -23,7 +23,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 def test_events_are_read_back_however_they_are_cut(sent: list[Event], places: list[int]):
     data = HEARTBEAT + b"".join(event.to_bytes() + HEARTBEAT for event in sent)
     parser = EventParser()
-    read = [event for piece in cut(data, places) for event in parser.feed(piece)]
+    read = [event for piece in cut(data, places) for event in parser.receive_data(piece)]
     lines = [re.sub("\r\n|\r", "\n", event.data) for event in sent]
     assert read == [
         Event(data, event.name, event.id) for data, event in zip(lines, sent, strict=True)
@@ -35,17 +35,17 @@ def test_each_line_end_of_the_specification_is_one(end: str):
     stream = end.join(["\ufeff: hello", "id: 7", "event:x", "data: a", "data:b", "odd", "", ""])
     parser = EventParser()
     pieces = [bytes([byte]) for byte in stream.encode()]
-    read = [event for piece in pieces for event in parser.feed(piece)]
-    read += parser.feed(b"data: next\n\n")
+    read = [event for piece in pieces for event in parser.receive_data(piece)]
+    read += parser.receive_data(b"data: next\n\n")
     assert read == [Event("a\nb", "x", "7"), Event("next")]
 
 
 def test_an_event_that_is_cut_off_is_not_given():
-    assert not list(EventParser().feed(b"id: 1\ndata: half"))
+    assert not list(EventParser().receive_data(b"id: 1\ndata: half"))
 
 
 @pytest.mark.parametrize("piece", [b"x" * 100_000, b"data: " + b"x" * 100_000 + b"\n"])
 def test_an_event_without_end_is_refused(piece: bytes):
     parser = EventParser()
     with pytest.raises(ValueError, match="too long"):
-        _ = [event for _ in range(20) for event in parser.feed(piece)]
+        _ = [event for _ in range(20) for event in parser.receive_data(piece)]

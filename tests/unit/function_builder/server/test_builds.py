@@ -100,7 +100,7 @@ async def test_a_request_that_asks_for_it_is_answered_once_it_is_queued(service,
     (submission,) = builds.submissions
     assert (submission.id, submission.image, submission.repository) == (build_id, "r/f:1", "r/f")
     assert submission.created == pytest.approx(time.time(), abs=60)
-    assert service.slots.taken == service.uploads.taken == service.space.taken == 0
+    assert service.slots.taken == service.uploads.taken == service.space.reserved == 0
     sent = headers(BODY)
     assert build_answer(SECRET.encode(), sent["X-Build-Signature"], "").proves(answer.content)
     assert (await ask(service, answer.headers["location"])).json()["buildId"] == build_id
@@ -368,7 +368,7 @@ async def test_a_log_is_events_whose_ids_are_its_lines(service, builds):
     target = f"/builds/{build_id}/log"
     answer = await ask(service, target, accept="text/event-stream")
     assert answer.headers["content-type"].startswith("text/event-stream")
-    *events, end = EventParser().feed(answer.content)
+    *events, end = EventParser().receive_data(answer.content)
     assert events == [Event(f"line {number}", id=str(number)) for number in range(1, 121)]
     assert (end.name, end.id) == ("end", "")
     info = parse_build_info(end.data)
@@ -376,7 +376,7 @@ async def test_a_log_is_events_whose_ids_are_its_lines(service, builds):
     resumed = await ask(
         service, f"{target}?after=3", accept="text/event-stream", last_event_id="118"
     )
-    assert [event.id for event in EventParser().feed(resumed.content)] == ["119", "120", ""]
+    assert [event.id for event in EventParser().receive_data(resumed.content)] == ["119", "120", ""]
 
 
 @pytest.mark.parametrize("after", ["x", "-1", "1.5", "9" * 30, "²"])
@@ -466,7 +466,7 @@ async def test_a_quiet_log_has_heartbeats(service, builds, accept):
     async with asyncio.timeout(60):
         await following
     if accept == "text/event-stream":
-        assert [event.name for event in EventParser().feed(reader.read)] == ["end"]
+        assert [event.name for event in EventParser().receive_data(reader.read)] == ["end"]
     else:
         *quiet, _ = map(parse_result, reader.read.splitlines())
         assert {result.status for result in quiet} == {BuildStatus.IN_PROGRESS}

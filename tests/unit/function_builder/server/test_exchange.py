@@ -47,7 +47,7 @@ class Connection:
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.body" and not message.get("more_body", False):
-                self.held_at_end = service.slots.taken + service.space.taken
+                self.held_at_end = service.slots.taken + service.space.reserved
             self.sent.append(message)
             await self.reads.wait()
 
@@ -85,9 +85,9 @@ async def test_a_client_that_reads_nothing_holds_neither_slot_nor_body(service, 
     answering = asyncio.create_task(connection.post(service))
     async with asyncio.timeout(60):
         await until(lambda: service.running)
-        assert (service.slots.taken, service.space.taken > 0) == (1, True)
+        assert (service.slots.taken, service.space.reserved > 0) == (1, True)
         endless.set()
-        await until(lambda: connection.sent and not service.slots.taken + service.space.taken)
+        await until(lambda: connection.sent and not service.slots.taken + service.space.reserved)
         assert not answering.done()
         connection.reads.set()
         await answering
@@ -121,7 +121,7 @@ async def test_a_client_that_is_gone_at_once_leaves_nothing_and_is_counted_once(
     with capture_logs() as log:
         async with asyncio.timeout(60):
             await connection.post(service)
-    assert (service.slots.taken, service.space.taken) == (0, 0)
+    assert (service.slots.taken, service.space.reserved) == (0, 0)
     assert not service.running
     assert [line["outcome"] for line in log if line["event"] == "build ended"] == ["cancelled"]
     assert service.metrics.builds.labels("cancelled")._value.get() == 1

@@ -33,7 +33,7 @@ class Builder:
         """Send a request that was signed then; why it is refused, or nothing."""
         with ExitStack() as held:
             try:
-                self.replays.take(self.claim(held, signed, body))
+                self.replays.remember(self.claim(held, signed, body))
             except Refusal as refusal:
                 return refusal.reason
         return ""
@@ -88,8 +88,8 @@ def test_bodies_may_arrive_long_after_their_window_and_in_any_order():
     with ExitStack() as held:
         slow, slower = builder.claim(held, NOW), builder.claim(held, NOW - 1)
         builder.now += 10 * WINDOW
-        builder.replays.take(slow)
-        builder.replays.take(slower)
+        builder.replays.remember(slow)
+        builder.replays.remember(slower)
     for signed in (NOW, NOW - 1):
         assert "behind" in builder.takes(signed)
 
@@ -135,7 +135,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self):
         replays = self.builder.replays
-        assert len(replays._taken) == len(replays._oldest) <= 3
+        assert len(replays._remembered) == len(replays._oldest) <= 3
         assert not replays._under_way
 
 

@@ -89,7 +89,7 @@ async def test_bodies_take_no_more_than_they_may_together(tmp_path):
     third.close()
     first.close()
     first.close()
-    assert space.taken == 0
+    assert space.reserved == 0
 
 
 async def test_too_much_is_refused_as_soon_as_it_is_too_much(tmp_path):

@@ -123,7 +123,7 @@ class _Parser:
     def _peek(self) -> str:
         return self._text[self._position : self._position + 1]
 
-    def _take(self) -> str:
+    def _next(self) -> str:
         if self._position == len(self._text):
             raise self._malformed()
         self._position += 1
@@ -174,7 +174,7 @@ class _Parser:
         return least, most
 
     def _atom(self) -> list[Node]:
-        char = self._take()
+        char = self._next()
         if (fixed := _FIXED.get(char)) is not None:
             return [fixed]
         match char:
@@ -213,7 +213,7 @@ class _Parser:
         return ranges if char.islower() else _except(ranges).ranges
 
     def _escaped_code(self) -> int:
-        char = self._take()
+        char = self._next()
         if char in _CONTROLS:
             return _CONTROLS[char]
         if char == "x":
@@ -221,7 +221,7 @@ class _Parser:
         if char == "0" or (char in "1234567" and self._peek() in set("01234567")):
             digits = char
             while len(digits) < 3 and self._peek() in set("01234567"):
-                digits += self._take()
+                digits += self._next()
             return int(digits, 8)
         if char.isascii() and not char.isalnum():
             return ord(char)
@@ -254,12 +254,12 @@ class _Parser:
                 return ranges
             low = self._escaped_code()
         else:
-            low = ord(self._take())
+            low = ord(self._next())
         high = low
         following = self._text[self._position : self._position + 2]
         if following.startswith("-") and following not in {"-", "-]"}:
             self._position += 1
-            high = self._escaped_code() if self._skip("\\") else ord(self._take())
+            high = self._escaped_code() if self._skip("\\") else ord(self._next())
         if high < low:
             raise self._malformed()
         return ((low, high),)

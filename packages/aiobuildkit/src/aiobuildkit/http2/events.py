@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 __all__ = [
-    "Data",
-    "Ended",
+    "DataReceived",
     "Event",
-    "GoingAway",
+    "GoAwayReceived",
     "Headers",
     "HeadersReceived",
-    "Reset",
     "SettingsReceived",
+    "StreamEnded",
+    "StreamReset",
 ]
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -38,7 +38,7 @@ class HeadersReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
+class DataReceived:
     """A piece of a stream's body. ``size`` is its share of the flow-control windows, in bytes."""
 
     stream_id: int
@@ -47,14 +47,14 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class StreamEnded:
     """The peer has half-closed this stream."""
 
     stream_id: int
 
 
 @dataclass(frozen=True, slots=True)
-class Reset:
+class StreamReset:
     """The peer has reset a stream."""
 
     stream_id: int
@@ -62,7 +62,7 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
-class GoingAway:
+class GoAwayReceived:
     """The peer accepts no new streams; ``graceful`` if open streams may finish."""
 
     code: int
@@ -70,4 +70,6 @@ class GoingAway:
     graceful: bool
 
 
-Event: TypeAlias = SettingsReceived | HeadersReceived | Data | Ended | Reset | GoingAway
+Event: TypeAlias = (
+    SettingsReceived | HeadersReceived | DataReceived | StreamEnded | StreamReset | GoAwayReceived
+)

@@ -121,7 +121,7 @@ class FrameReader:
         self._block: list[Frame] = []
         self._block_size = 0
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
+    def receive_data(self, data: bytes) -> Iterator[Frame]:
         """Receive bytes and yield complete frames. Exhaust it before the next call.
 
         Raises:

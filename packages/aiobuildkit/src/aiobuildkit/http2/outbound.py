@@ -20,7 +20,7 @@ from aiobuildkit.http2.frames import (
     encode,
     encode_header,
 )
-from aiobuildkit.http2.streams import FIRST_WINDOW, grown
+from aiobuildkit.http2.streams import INITIAL_WINDOW, increased
 
 if TYPE_CHECKING:
     from aiobuildkit.http2.events import Headers
@@ -44,9 +44,9 @@ class Sending:
 
     def __init__(self, preface: bytes) -> None:
         self.largest_frame = MAX_FRAME
-        self._control = [preface]
+        self._control = [preface]  # encoded frames without flow control
         self._encoder = Encoder()
-        self._window = FIRST_WINDOW
+        self._send_window = INITIAL_WINDOW  # of the connection, in bytes
 
     def frame(self, kind: Kind, stream_id: int, payload: bytes = b"", flags: int = 0) -> None:
         """Queue a frame without flow control."""
@@ -62,20 +62,20 @@ class Sending:
             part = block[start : start + self.largest_frame]
             self.frame(kind, stream_id, part, last | (0 if start else flags))
 
-    def compress_within(self, size: int) -> None:
+    def limit_table(self, size: int) -> None:
         """Set the peer's limit of the compression table, in bytes."""
         self._encoder.header_table_size = min(size, _TABLE)
 
-    def grow(self, increment: int) -> None:
-        """Increase the connection's window.
+    def increase_window(self, increment: int) -> None:
+        """Increase the connection's send window.
 
         Raises:
             Broken: the window is too large.
         """
-        self._window = grown(self._window, increment)
+        self._send_window = increased(self._send_window, increment)
 
-    def take(self, streams: dict[int, StreamState]) -> bytes:
-        """Return what is to be sent now; streams that are over by that are forgotten."""
+    def data_to_send(self, streams: dict[int, StreamState]) -> bytes:
+        """Return the bytes to send now; streams that these close are removed."""
         out: list[bytes | memoryview] = [*self._control]
         self._control.clear()
         turn = deque(
@@ -88,7 +88,7 @@ class Sending:
             stream = streams[stream_id]
             if self._send_frame(stream_id, stream, out):
                 turn.append(stream_id)
-            elif stream.over:
+            elif stream.closed:
                 del streams[stream_id]
         return b"".join(out)
 
@@ -97,12 +97,12 @@ class Sending:
     ) -> bool:
         """Send one frame of a stream's data if its window allows; without data, its end."""
         if stream.unsent:
-            size = min(self._window, stream.window, self.largest_frame)
+            size = min(self._send_window, stream.send_window, self.largest_frame)
             if size <= 0:
                 return False
-            piece = stream.cut(size)
-            self._window -= len(piece)
-            stream.window -= len(piece)
+            piece = stream.dequeue(size)
+            self._send_window -= len(piece)
+            stream.send_window -= len(piece)
             out += (encode_header(Kind.DATA, stream_id, len(piece)), piece)
             return True
         if stream.ending:

@@ -10,19 +10,21 @@ from aiobuildkit.http2.frames import Broken, ErrorCode
 if TYPE_CHECKING:
     from aiobuildkit.http2.events import Headers
 
-__all__ = ["FIRST_WINDOW", "MAX_WINDOW", "WINDOW", "StreamState", "grown"]
+__all__ = ["INITIAL_WINDOW", "MAX_WINDOW", "RECEIVE_WINDOW", "StreamState", "increased"]
 
-WINDOW: Final = 4 * 1024 * 1024
-"""Our window: for each stream, and, in addition to 64 KiB, for the connection. In bytes."""
+RECEIVE_WINDOW: Final = 4 * 1024 * 1024
+"""Bytes that the peer may send without a WINDOW_UPDATE: on each stream, and, in addition to
+INITIAL_WINDOW, on the connection."""
 
-FIRST_WINDOW: Final = 65_535
+INITIAL_WINDOW: Final = 65_535
 """The initial window of the connection, and of streams without a setting of the peer."""
 
 MAX_WINDOW: Final = (1 << 31) - 1
+"""The largest window (section 6.9.1), and the highest number of a stream."""
 
 
-def grown(window: int, increment: int) -> int:
-    """A window after a WINDOW_UPDATE of the peer.
+def increased(window: int, increment: int) -> int:
+    """A send window after a WINDOW_UPDATE, or new settings, of the peer.
 
     Raises:
         Broken: the window is too large.
@@ -38,21 +40,21 @@ class StreamState:
     """A stream that is open in at least one direction.
 
     Attributes:
-        window: bytes that the peer accepts; negative if it reduced its initial window.
-        room: bytes that the peer may send.
-        used: consumed bytes of `room` that no WINDOW_UPDATE has returned yet.
-        sending: whether our side may send.
-        receiving: whether the peer may send.
+        send_window: bytes that the peer accepts; negative if it reduced its initial window.
+        receive_window: bytes that the peer may send.
+        unacknowledged: consumed bytes that no WINDOW_UPDATE has returned to the peer yet.
+        sending: our side has not sent END_STREAM: «open» or «half-closed (remote)» in section 5.1.
+        receiving: the peer has not sent END_STREAM: «open» or «half-closed (local)».
         chunks: data to send, after `head`.
         head: data to send in the next frame.
         unsent: bytes of `head` and `chunks`.
-        ending: whether our side ends after this data.
-        trailers: the trailers at the end.
+        ending: whether END_STREAM follows the queued data.
+        trailers: the trailers that have END_STREAM; None: an empty DATA frame has it.
     """
 
-    window: int
-    room: int = WINDOW
-    used: int = 0
+    send_window: int
+    receive_window: int = RECEIVE_WINDOW
+    unacknowledged: int = 0
     sending: bool = True
     receiving: bool = True
     chunks: list[bytes] = field(default_factory=list)
@@ -62,17 +64,17 @@ class StreamState:
     trailers: Headers | None = None
 
     @property
-    def over(self) -> bool:
-        """Whether neither side may send."""
+    def closed(self) -> bool:
+        """Whether both sides have sent END_STREAM."""
         return not self.sending and not self.receiving
 
-    def put(self, *data: bytes) -> None:
+    def queue(self, *data: bytes) -> None:
         """Queue data to send."""
         self.chunks += data
         self.unsent += sum(map(len, data))
 
-    def cut(self, size: int) -> memoryview:
-        """Take at most so many bytes to send, and at least one."""
+    def dequeue(self, size: int) -> memoryview:
+        """Remove and return at most so many bytes to send, and at least one."""
         if not self.head:
             self.head = memoryview(b"".join(self.chunks))
             self.chunks.clear()

@@ -1,8 +1,8 @@
-"""The gRPC calls of one HTTP/2 connection: asyncio around ``wire``, but no sockets.
+"""The gRPC calls of one HTTP/2 connection: asyncio around `http2`, but no sockets.
 
 A Channel gets the bytes that its carrier reads, and returns the bytes that the carrier must write.
-The carrier is a socket for the connection to BuildKit (``connection.py``), and a call on that
-connection for the session inside it (``session.py``), so both share this code. The bytes that many
+The carrier is a socket for the connection to BuildKit (`connection.py`), and a call on that
+connection for the session inside it (`session.py`), so both share this code. The bytes that many
 tasks send during one turn of the event loop are returned in one piece.
 """
 
@@ -49,10 +49,14 @@ class Channel:
         self._authority = authority
         self._accept = accept
         self._loop = asyncio.get_running_loop()
+        # The calls that have not ended, by the number of their stream.
         self._streams: dict[int, ClientStream | ServedStream] = {}
+        # Senders that wait until their stream, whose number is the value, has fewer unsent bytes.
         self._drains: dict[asyncio.Future[None], int] = {}
-        self._work: asyncio.Future[None] | None = None
-        self._leaving: ConnectionLost | None = None
+        # Done when there are bytes to send; only the carrier's writer waits for it.
+        self._sendable: asyncio.Future[None] | None = None
+        # Why there can be no new calls, after a graceful GOAWAY.
+        self._going_away: ConnectionLost | None = None
         self.lost: BuildKitError | None = None
         self.ready: asyncio.Future[None] = self._loop.create_future()
 
@@ -63,7 +67,7 @@ class Channel:
             ConnectionLost: the connection was lost, or the peer accepts no new calls.
             ProtocolError: the peer violated the protocol, or accepts no more calls at a time.
         """
-        unusable = self.lost or self._leaving
+        unusable = self.lost or self._going_away
         if unusable is not None:
             raise unusable
         stream_id = self._core.open(
@@ -73,31 +77,31 @@ class Channel:
         )
         stream = ClientStream(self, stream_id)
         self._streams[stream_id] = stream
-        self._touch()
+        self._wake_writer()
         return stream
 
-    def feed(self, data: bytes) -> None:
-        """Take bytes from the carrier and hand what they mean to the streams."""
+    def receive_data(self, data: bytes) -> None:
+        """Receive bytes from the carrier; the streams get the events in them."""
         if self.lost is not None:
             return
         try:
-            for event in self._core.feed(data):
+            for event in self._core.receive_data(data):
                 self._handle(event)
         except ProtocolError as error:
             self.lose(error)
-        self._touch()
+        self._wake_writer()
 
-    async def take(self) -> bytes:
+    async def data_to_send(self) -> bytes:
         """Wait for bytes to send, and return them; b"" after the end."""
-        while not (data := self._core.take()) and self.lost is None:
-            self._work = self._loop.create_future()
-            await self._work
+        while not (data := self._core.data_to_send()) and self.lost is None:
+            self._sendable = self._loop.create_future()
+            await self._sendable
         self._wake_senders()
         return data
 
-    def take_nowait(self) -> bytes:
+    def data_to_send_nowait(self) -> bytes:
         """Return the bytes that can be sent now; may be empty."""
-        return self._core.take()
+        return self._core.data_to_send()
 
     def lose(self, error: BuildKitError) -> None:
         """End every call, because the carrier was lost or the peer violated the protocol."""
@@ -108,12 +112,12 @@ class Channel:
             stream.fail(error)
         self._streams.clear()
         self._wake_senders()
-        self._touch()
+        self._wake_writer()
         if not self.ready.done():
             self.ready.set_exception(error)
             self.ready.exception()  # a failure that no caller awaits is not logged
 
-    # Called by streams.
+    # The StreamTransport of the streams.
 
     def unsent(self, stream_id: int) -> int:
         """Bytes of a stream that have not been sent."""
@@ -132,14 +136,14 @@ class Channel:
     def send(self, stream_id: int, *data: bytes) -> None:
         """Queue DATA."""
         self._core.send(stream_id, *data)
-        self._touch()
+        self._wake_writer()
 
     def end(self, stream_id: int, trailers: Sequence[tuple[bytes, bytes]] | None = None) -> None:
         """Half-close a stream after its queued data; trailers end the call."""
         if trailers is not None:
             self._streams.pop(stream_id, None)
         self._core.end(stream_id, trailers)
-        self._touch()
+        self._wake_writer()
 
     def reset(self, stream_id: int) -> None:
         """Reset a stream."""
@@ -147,32 +151,34 @@ class Channel:
         if self.lost is None:
             self._core.reset(stream_id)
         self._wake_senders()
-        self._touch()
+        self._wake_writer()
 
-    def consumed(self, stream_id: int, size: int) -> None:
+    def acknowledge(self, stream_id: int, size: int) -> None:
         """Return bytes to a stream's window, so that the peer can send more."""
-        if self.lost is None and self._core.consumed(stream_id, size):
-            self._touch()
+        if self.lost is None and self._core.acknowledge(stream_id, size):
+            self._wake_writer()
 
     # Events from the peer.
 
     def _handle(self, event: http2.Event) -> None:
         match event:
-            case http2.Data(stream_id=stream_id) if stream := self._streams.get(stream_id):
+            case http2.DataReceived(stream_id=stream_id) if stream := self._streams.get(stream_id):
                 stream.data_received(event.data, event.size)
             case http2.HeadersReceived():
-                self._take_headers(event)
-            case http2.Ended(stream_id=stream_id) if stream := self._streams.get(stream_id):
+                self._headers_received(event)
+            case http2.StreamEnded(stream_id=stream_id) if stream := self._streams.get(stream_id):
                 stream.ended()
-            case http2.Reset(stream_id=stream_id) if stream := self._streams.pop(stream_id, None):
+            case http2.StreamReset(stream_id=stream_id) if stream := self._streams.pop(
+                stream_id, None
+            ):
                 stream.reset(event.code)
                 self._wake_senders()
             case http2.SettingsReceived() if not self.ready.done():
                 self.ready.set_result(None)
-            case http2.GoingAway():
-                self._take_goodbye(event)
+            case http2.GoAwayReceived():
+                self._goaway_received(event)
 
-    def _take_headers(self, event: http2.HeadersReceived) -> None:
+    def _headers_received(self, event: http2.HeadersReceived) -> None:
         if event.opened and self._accept is not None:
             served = ServedStream(self, event.stream_id, event.headers)
             self._streams[event.stream_id] = served
@@ -182,15 +188,15 @@ class Channel:
         if isinstance(stream, ClientStream):
             stream.headers_received(event.headers)
 
-    def _take_goodbye(self, event: http2.GoingAway) -> None:
+    def _goaway_received(self, event: http2.GoAwayReceived) -> None:
         reason = f": {event.reason}" if event.reason else ""
-        goodbye = ConnectionLost(
+        error = ConnectionLost(
             f"BuildKit is closing the connection (HTTP/2 error code {event.code}{reason})"
         )
         if event.graceful:
-            self._leaving = goodbye
+            self._going_away = error
         else:
-            self.lose(goodbye)
+            self.lose(error)
 
     def _wake_senders(self) -> None:
         for drain, stream_id in tuple(self._drains.items()):
@@ -199,6 +205,6 @@ class Channel:
                 if not drain.done():
                     drain.set_result(None)
 
-    def _touch(self) -> None:
-        if self._work is not None and not self._work.done():
-            self._work.set_result(None)
+    def _wake_writer(self) -> None:
+        if self._sendable is not None and not self._sendable.done():
+            self._sendable.set_result(None)

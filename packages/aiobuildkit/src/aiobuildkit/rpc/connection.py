@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Receive bytes from the socket."""
         self.last_heard = self._loop.time()
-        self.channel.feed(data)
+        self.channel.receive_data(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Handle the end of the socket."""
@@ -162,7 +162,7 @@ class Connection(asyncio.Protocol):
         """
         self._writer.cancel()
         if not self._transport.is_closing():
-            self._transport.write(self.channel.take_nowait())
+            self._transport.write(self.channel.data_to_send_nowait())
         self.channel.lose(ConnectionLost("the connection to BuildKit was closed"))
         self._transport.close()
         try:
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
         await asyncio.shield(self._closed)
 
     async def _write(self) -> None:
-        while data := await self.channel.take():
+        while data := await self.channel.data_to_send():
             self._transport.write(data)
             if self._resumed is not None:
                 await self._resumed

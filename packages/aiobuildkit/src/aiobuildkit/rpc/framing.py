@@ -65,7 +65,7 @@ class MessageReader:
         """Bytes of an incomplete message."""
         return len(self._partial)
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def receive_data(self, data: bytes) -> list[bytes]:
         """Receive DATA and return complete messages.
 
         Raises:

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aiobuildkit.errors import BuildKitError, ConnectionLost, ProtocolError, StatusCode
 from aiobuildkit.rpc import framing
@@ -18,9 +18,7 @@ from aiobuildkit.rpc import framing
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aiobuildkit.rpc.channel import Channel
-
-__all__ = ["HIGH_WATER", "ClientStream", "ServedStream", "Stream"]
+__all__ = ["HIGH_WATER", "ClientStream", "ServedStream", "Stream", "StreamTransport"]
 
 HIGH_WATER = 256 * 1024
 """Bytes."""
@@ -34,18 +32,45 @@ _DECODING: Final = ThreadPoolExecutor(1, "aiobuildkit-trailers")
 the event loop would wait for each of them before its turn."""
 
 
+class StreamTransport(Protocol):
+    """What a stream needs of its connection, which is a `Channel`."""
+
+    def respond(self, stream_id: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Send a response's headers."""
+
+    def send(self, stream_id: int, *data: bytes) -> None:
+        """Queue DATA."""
+
+    def unsent(self, stream_id: int) -> int:
+        """Bytes of a stream that have not been sent."""
+
+    async def drained(self, stream_id: int) -> None:
+        """Wait until a stream has less than HIGH_WATER unsent bytes, or is closed."""
+
+    def end(self, stream_id: int, trailers: Sequence[tuple[bytes, bytes]] | None = None) -> None:
+        """Half-close a stream after its queued data; trailers end the call."""
+
+    def reset(self, stream_id: int) -> None:
+        """Reset a stream."""
+
+    def acknowledge(self, stream_id: int, size: int) -> None:
+        """Return bytes to a stream's window, so that the peer can send more."""
+
+
 class Stream:
     """A call's messages. One task at a time may receive; several may send."""
 
-    def __init__(self, channel: Channel, stream_id: int) -> None:
-        self._channel = channel
+    def __init__(self, transport: StreamTransport, stream_id: int) -> None:
+        self._transport = transport
         self._id = stream_id
         self._reader = framing.MessageReader()
-        self._messages: deque[bytes] = deque()
-        self._arrival: asyncio.Future[None] | None = None
-        self._room_due = 0
-        self._ended = False
-        self._error: BuildKitError | None = None
+        self._messages: deque[bytes] = deque()  # complete, and not yet received by the caller
+        self._arrival: asyncio.Future[None] | None = None  # of what a waiting `receive` needs
+        # Bytes to return to the stream's window. Negative while a complete message waits to be
+        # received whose pieces were returned when they arrived.
+        self._unacknowledged = 0
+        self._ended = False  # no further message arrives
+        self._error: BuildKitError | None = None  # why the call failed
 
     @property
     def waiting(self) -> int:
@@ -53,7 +78,7 @@ class Stream:
         return len(self._messages)
 
     async def receive(self) -> bytes | None:
-        """Take the next message; None after the last one.
+        """Wait for the next message; None after the last one.
 
         Raises:
             BuildKitError: why no more will come, after all that did come.
@@ -66,7 +91,7 @@ class Stream:
             self._arrival = asyncio.get_running_loop().create_future()
             await self._arrival
         message = self._messages.popleft()
-        self._give_room(framing.PREFIX + len(message))
+        self._acknowledge(framing.PREFIX + len(message))
         return message
 
     async def send(self, *messages: bytes) -> None:
@@ -75,18 +100,18 @@ class Stream:
         Raises:
             BuildKitError: the call has ended; the error says why.
         """
-        while self._error is None and self._channel.unsent(self._id) >= HIGH_WATER:
-            await self._channel.drained(self._id)
+        while self._error is None and self._transport.unsent(self._id) >= HIGH_WATER:
+            await self._transport.drained(self._id)
         if self._error is not None:
             raise self._error
         self._put(*(part for each in messages for part in (framing.prefix(each), each)))
 
     def data_received(self, data: bytes, size: int) -> None:
-        """Receive DATA, which used ``size`` bytes of the stream's window."""
-        messages = self._reader.feed(data)
+        """Receive DATA, which used `size` bytes of the stream's window."""
+        messages = self._reader.receive_data(data)
         # Pieces of a message free their window at once. Otherwise a message larger than the window
         # could never arrive. A complete message occupies it again until it is received.
-        self._give_room(size - sum(framing.PREFIX + len(message) for message in messages))
+        self._acknowledge(size - sum(framing.PREFIX + len(message) for message in messages))
         if messages:
             self._messages.extend(messages)
             self._wake()
@@ -105,13 +130,13 @@ class Stream:
             self._wake()
 
     def _put(self, *data: bytes) -> None:
-        self._channel.send(self._id, *data)
+        self._transport.send(self._id, *data)
 
-    def _give_room(self, size: int) -> None:
-        self._room_due += size
-        if self._room_due > 0:
-            self._channel.consumed(self._id, self._room_due)
-            self._room_due = 0
+    def _acknowledge(self, size: int) -> None:
+        self._unacknowledged += size
+        if self._unacknowledged > 0:
+            self._transport.acknowledge(self._id, self._unacknowledged)
+            self._unacknowledged = 0
 
     def _wake(self) -> None:
         if self._arrival is not None and not self._arrival.done():
@@ -121,13 +146,13 @@ class Stream:
 class ClientStream(Stream):
     """A call that we make; it fails with the RPCError of its status."""
 
-    def __init__(self, channel: Channel, stream_id: int) -> None:
-        super().__init__(channel, stream_id)
-        self._headers: Sequence[tuple[bytes, bytes]] = ()
-        self._status_due = False
+    def __init__(self, transport: StreamTransport, stream_id: int) -> None:
+        super().__init__(transport, stream_id)
+        self._headers: Sequence[tuple[bytes, bytes]] = ()  # the last: when the call ended, trailers
+        self._status_due = False  # the call has ended, and its large trailers are not decoded yet
 
     async def receive(self) -> bytes | None:
-        """Take the next message; None after the last one of a call that went well.
+        """Wait for the next message; None after the last one of a call that succeeded.
 
         Raises:
             BuildKitError: why no more will come, after all that did come.
@@ -144,14 +169,14 @@ class ClientStream(Stream):
 
     def half_close(self) -> None:
         """Say that no more messages will be sent."""
-        self._channel.end(self._id)
+        self._transport.end(self._id)
 
     def cancel(self, error: BuildKitError | None = None) -> None:
         """Reset the call. Messages that have arrived can still be received, before the error.
 
         A call that has already ended keeps its status.
         """
-        self._channel.reset(self._id)
+        self._transport.reset(self._id)
         if error is not None and not self._ended:
             self.fail(error)
         self._ended = True
@@ -168,7 +193,7 @@ class ClientStream(Stream):
         super().ended()
 
     def reset(self, code: int) -> None:
-        """Take the peer's reset."""
+        """Handle the peer's reset."""
         self.fail(framing.error_of_reset(code))
 
     def _put(self, *data: bytes) -> None:
@@ -178,12 +203,12 @@ class ClientStream(Stream):
 
 
 class ServedStream(Stream):
-    """A call that the peer makes; a ``session.ServerStream``."""
+    """A call that the peer makes; a `session.ServerStream`."""
 
     def __init__(
-        self, channel: Channel, stream_id: int, headers: Sequence[tuple[bytes, bytes]]
+        self, transport: StreamTransport, stream_id: int, headers: Sequence[tuple[bytes, bytes]]
     ) -> None:
-        super().__init__(channel, stream_id)
+        super().__init__(transport, stream_id)
         self._headers = headers
         self._responded = False
 
@@ -194,20 +219,20 @@ class ServedStream(Stream):
 
     @property
     def path(self) -> str:
-        """The method called, such as ``/grpc.health.v1.Health/Check``."""
+        """The method called, such as `/grpc.health.v1.Health/Check`."""
         return dict(self._headers).get(b":path", b"").decode("latin-1")
 
     def close(self, code: StatusCode, message: str = "") -> None:
         """End the call with a status, after the messages already sent."""
         last = framing.trailers if self._responded else framing.trailers_only
-        self._channel.end(self._id, last(code, message))
+        self._transport.end(self._id, last(code, message))
 
     def reset(self, code: int) -> None:
-        """Take the peer's reset."""
+        """Handle the peer's reset."""
         self.fail(ConnectionLost(f"BuildKit reset the call (HTTP/2 error code {code})"))
 
     def _put(self, *data: bytes) -> None:
         if not self._responded:
             self._responded = True
-            self._channel.respond(self._id, framing.response_headers())
+            self._transport.respond(self._id, framing.response_headers())
         super()._put(*data)

@@ -127,7 +127,7 @@ class Session:
         writer = asyncio.create_task(_carry_out(channel, tunnel))
         try:
             while (message := await tunnel.receive()) is not None:
-                channel.feed(_unwrap(message))
+                channel.receive_data(_unwrap(message))
                 if channel.lost is not None:
                     raise channel.lost
         finally:
@@ -168,7 +168,7 @@ class Session:
 
 
 async def _carry_out(channel: Channel, tunnel: ClientStream) -> None:
-    while data := await channel.take():
+    while data := await channel.data_to_send():
         for start in range(0, len(data), TUNNEL_MESSAGE):
             piece = BytesMessage(data=data[start : start + TUNNEL_MESSAGE])
             await tunnel.send(piece.SerializeToString())
