@@ -481,6 +481,13 @@ class Settings:
         """On how many servers of the NATS cluster each queued build is kept: 1, 3 or 5. With 1, a
         lost disk of that server loses builds that were accepted.""",
     )
+    max_queued: int = _setting(
+        "max_queued",
+        _count,
+        10_000,
+        """The most builds in the queue, over all builders: those that wait, and those of them that
+        run. Another one is answered 429, before its body is stored. 0: no limit.""",
+    )
     store_url: str = _setting(
         "store_url",
         _text,

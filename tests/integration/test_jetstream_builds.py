@@ -107,6 +107,29 @@ async def test_a_thousand_builds_are_listed_page_by_page(builds):
     assert found == ids[::-1]
 
 
+async def test_a_full_queue_refuses_before_anything_is_stored(builds):
+    builds._max_queued = 2
+    first = await builds.submit(submission("key", b"1"), Bytes(b"tar"))
+    second = await builds.submit(submission(), Bytes(b"tar"))
+    for full in (
+        builds.submit(submission(), Bytes(b"tar")),
+        builds.submit(submission("other", b"1"), Bytes(b"tar")),
+    ):
+        with pytest.raises(Refusal) as refused:
+            await full
+        assert refused.value.status == 429
+        assert "max_queued" in refused.value.reason
+    # A repetition is the build that is there.
+    assert (await builds.submit(submission("key", b"1"), Bytes(b"tar"))).id == first.id
+    assert await stored(builds, "bodies") == {body_key(TENANT, each.id) for each in (first, second)}
+    await builds.cancel(TENANT, second.id)
+    third = await builds.submit(submission(), Bytes(b"tar"))
+    assert third.id not in (first.id, second.id)
+    with pytest.raises(Refusal) as refused:
+        await builds.retry(TENANT, second.id)
+    assert refused.value.status == 429
+
+
 async def test_a_key_whose_request_was_cut_off_behind_its_job_makes_no_second_build(
     builds, monkeypatch
 ):

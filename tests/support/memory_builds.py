@@ -40,6 +40,7 @@ class MemoryBuilds(Builds):
         broken: raised by each call, as while the queue is away.
         heartbeat: seconds between two batches of a quiet log.
         followers: how many read logs now.
+        max_queued: how many builds may be submitted; 0: no limit.
     """
 
     def __init__(self) -> None:
@@ -47,6 +48,7 @@ class MemoryBuilds(Builds):
         self.broken: Refusal | None = None
         self.heartbeat = 10.0
         self.followers = 0
+        self.max_queued = 0
         self._kept: dict[str, _Kept] = {}
         self._keys: dict[tuple[str, str], tuple[bytes, str]] = {}
 
@@ -74,6 +76,8 @@ class MemoryBuilds(Builds):
         known = self._known(submission.tenant, submission.idempotency)
         if known is not None:
             return known
+        if self.max_queued and len(self.submissions) >= self.max_queued:
+            raise Refusal(429, "The queue is full: send the request again later.")
         self.submissions.append(submission)
         waiting = [each for each in self._kept.values() if each.info.state is BuildState.QUEUED]
         info = BuildInfo(

@@ -63,6 +63,7 @@ class JetStreamBuilds:
         history: how many seconds an ended build is kept.
         owner: this builder's name among all.
         replicas: on how many servers of the cluster each message is kept.
+        max_queued: how many builds may be in the queue; 0: no limit.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class JetStreamBuilds:
         history: float,
         owner: str,
         replicas: int = 1,
+        max_queued: int = 0,
     ) -> None:
         self.jetstream = jetstream
         self.store = store
@@ -83,6 +85,7 @@ class JetStreamBuilds:
         self._claims = Claims(jetstream, self._find)
         self.owner = owner
         self._replicas = replicas
+        self._max_queued = max_queued
         self.writer = RecordWriter(self)
 
     async def prepare(self) -> None:
@@ -104,6 +107,7 @@ class JetStreamBuilds:
             key = submission.idempotency
             if key and (known := await self._claims.known(submission.tenant, key)) is not None:
                 return await self._with_position(known)
+            await self._check_room()
             name = body_key(submission.tenant, submission.id)
             await self.store.put(name, body)
             return await self._queue(Record.of(submission), key)
@@ -126,6 +130,7 @@ class JetStreamBuilds:
                 return await self._with_position(known)
             if not old.info.state.ended:
                 raise Refusal(409, "the build has not ended: cancel it first, or wait for its end")
+            await self._check_room()
             created = time.time()
             record = Record.of(
                 Submission(
@@ -242,6 +247,22 @@ class JetStreamBuilds:
             await self.finish_up(record)
             if record.job:
                 await self.jetstream.remove(JOBS, record.job)
+
+    async def _check_room(self) -> None:
+        """Refuse a build for which the queue has no room.
+
+        Requests at the same moment may exceed the limit by their number. JetStream's own limit is
+        exact, but it is met after the body is stored.
+
+        Raises:
+            Refusal: 429.
+        """
+        if self._max_queued and await self.jetstream.count(JOBS) >= self._max_queued:
+            raise Refusal(
+                429,
+                f"The queue is full: it has {self._max_queued} builds, which is the limit of this "
+                "builder (max_queued). Send the request again later.",
+            )
 
     async def _queue(self, record: Record, key: Idempotency | None) -> BuildInfo:
         tenant, build_id = record.tenant, record.info.id

@@ -340,6 +340,11 @@ class JetStream:
             info = await self._context.stream_info(stream, subjects_filter=subjects)
         return info.state.subjects or {}
 
+    async def count(self, stream: str) -> int:
+        """How many messages a stream has."""
+        async with self._asking():
+            return int((await self._context.stream_info(stream)).state.messages)
+
     async def purge(self, stream: str, subject: str) -> None:
         """Remove the messages of a subject."""
         async with self._asking():

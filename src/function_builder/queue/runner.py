@@ -18,11 +18,11 @@ class Runner(Protocol[Place]):
     def ready(self) -> bool:
         """Whether a build may begin now: BuildKit answers, and the builder is not shutting down."""
 
-    def slot(self) -> AbstractContextManager[Place]:
-        """Take a slot, which must be free."""
+    def turn(self, tenant: str) -> AbstractContextManager[Place]:
+        """Stand in line for a slot for a tenant; the slot is given back at the end."""
 
-    async def until_free(self) -> None:
-        """Wait until a slot is free."""
+    async def until_slot(self, place: Place) -> bool:
+        """Wait until a place in line has its slot; returns whether it has one: the line may end."""
 
     async def prepare(self, record: Record, body: AsyncIterator[bytes]) -> Build:
         """Read a stored body, check it again, and make a build of it.

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
@@ -179,17 +179,3 @@ def next_step(record: Record, now: float) -> tuple[Step, Record]:
         error = "no build slot was free within the time that the request allows: send it again"
         return Step.EXPIRE, record.fail(error, Reason.BUSY, now)
     return Step.RUN, record
-
-
-def choose(waiting: Mapping[str, int], running: Mapping[str, int]) -> Sequence[str]:
-    """In which order tenants are asked for a job when a slot is free.
-
-    The tenant with the fewest running builds comes first; of equal ones, the one with the fewest
-    waiting.
-
-    Args:
-        waiting: how many jobs each tenant has in the queue.
-        running: how many builds of each tenant run on this builder.
-    """
-    candidates = [tenant for tenant, count in waiting.items() if count > 0]
-    return sorted(candidates, key=lambda name: (running.get(name, 0), waiting[name], name))

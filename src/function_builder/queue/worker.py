@@ -1,4 +1,8 @@
-"""Takes jobs while slots are free, and keeps alive those that run here."""
+"""Takes jobs, each when it has a slot, and keeps alive those that run here.
+
+Each tenant that has jobs stands in the line for slots, as a synchronous request does. A job is
+fetched only with a slot in hand, so that none waits here while another builder has room.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Awaitable
+from functools import partial
 from typing import Final, Generic
 
 import structlog
@@ -17,7 +22,7 @@ from function_builder.queue.builds import JetStreamBuilds
 from function_builder.queue.jetstream import Unavailable
 from function_builder.queue.job import ALIVE_EVERY, RETRY_SECONDS, Job
 from function_builder.queue.runner import Place, Runner
-from function_builder.queue.states import Record, choose
+from function_builder.queue.states import Record
 from function_builder.queue.streams import BUILDER_SUBJECTS, CANCEL, JOB_SUBJECTS, JOBS, WAKE
 
 ACK_SECONDS: Final = 30.0
@@ -49,6 +54,9 @@ class Worker(Generic[Place]):
         self._wake = asyncio.Event()
         self._draining = False
         self._running: set[asyncio.Task[None]] = set()
+        self._turns: dict[str, asyncio.Task[None]] = {}
+        self._in_line: set[str] = set()
+        self._look_again: set[str] = set()
         self._purges: set[asyncio.Task[None]] = set()
         self.redelivered = 0
 
@@ -65,10 +73,12 @@ class Worker(Generic[Place]):
         """Take no more jobs, and give back those that run, so that another builder begins them."""
         self._draining = True
         self._wake.set()
+        for tenant in self._in_line:
+            self._turns[tenant].cancel()
         for job in self._jobs.values():
             job.give_back()
-        if self._running:
-            await asyncio.wait(self._running)
+        if tasks := self._running | set(self._turns.values()):
+            await asyncio.wait(tasks)
 
     async def _on_wake(self, _: Msg) -> None:
         self._wake.set()
@@ -79,37 +89,76 @@ class Worker(Generic[Place]):
             await job.look()
 
     async def _take_jobs(self) -> None:
+        """See to it that each tenant with jobs stands in line for a slot."""
         while not self._draining:
-            await self._runner.until_free()
             self._wake.clear()
-            taken = False
-            ready = self._runner.ready()
-            if ready and not self._draining:
+            ready = self._can_take
+            if ready:
                 try:
-                    taken = await self._take_one()
+                    await self._stand_in_line()
                 except Unavailable as error:
+                    ready = False
                     _log.debug("no job can be taken", reason=str(error))
-            if not taken:
-                with contextlib.suppress(TimeoutError):
-                    # Nothing tells that BuildKit answers again.
-                    async with asyncio.timeout(_LOOK_EVERY if ready else RETRY_SECONDS):
-                        await self._wake.wait()
+            with contextlib.suppress(TimeoutError):
+                # Nothing tells that BuildKit answers again.
+                async with asyncio.timeout(_LOOK_EVERY if ready else RETRY_SECONDS):
+                    await self._wake.wait()
 
-    async def _take_one(self) -> bool:
-        jetstream = self._builds.jetstream
-        found = await jetstream.waiting(JOBS, f"{JOB_SUBJECTS}.*")
-        running = Counter(job.found.record.tenant for job in self._jobs.values())
-        waiting = {subject.rpartition(".")[2]: count for subject, count in found.items()}
-        for tenant in choose(waiting, running):
-            if waiting[tenant] <= running[tenant]:
+    @property
+    def _can_take(self) -> bool:
+        return self._builds.jetstream.connected and self._runner.ready()
+
+    async def _stand_in_line(self) -> None:
+        found = await self._builds.jetstream.waiting(JOBS, f"{JOB_SUBJECTS}.*")
+        here = Counter(job.found.record.tenant for job in self._jobs.values())
+        for subject, count in found.items():
+            tenant = subject.rpartition(".")[2]
+            if count <= here[tenant] or self._draining:
                 # All of its jobs run here.
                 continue
+            if tenant in self._turns:
+                # It may just have found that there is no job.
+                self._look_again.add(tenant)
+                continue
+            task = asyncio.create_task(self._take_turns(tenant), name=f"jobs of {tenant}")
+            self._turns[tenant] = task
+            task.add_done_callback(partial(self._end_of_turns, tenant))
+
+    async def _take_turns(self, tenant: str) -> None:
+        """Start a tenant's jobs, each when the line has given it a slot, until there is none."""
+        while not self._draining:
+            with contextlib.ExitStack() as held:
+                place = held.enter_context(self._runner.turn(tenant))
+                self._in_line.add(tenant)
+                try:
+                    has_slot = await self._runner.until_slot(place)
+                finally:
+                    self._in_line.discard(tenant)
+                # Without a connection a request would hold the slot until its timeout.
+                if not (has_slot and self._can_take):
+                    return
+                message = await self._next_job(tenant)
+                if message is None:
+                    return
+                self._start(message, held.pop_all(), place)
+
+    def _end_of_turns(self, tenant: str, task: asyncio.Task[None]) -> None:
+        del self._turns[tenant]
+        if tenant in self._look_again or not self._can_take:
+            self._look_again.discard(tenant)
+            self._wake.set()
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            _log.error("the jobs of a tenant cannot be taken", tenant=tenant, exc_info=fault)
+
+    async def _next_job(self, tenant: str) -> Msg | None:
+        try:
             await self._ensure_consumer(tenant)
-            message = await jetstream.next_job(JOBS, tenant)
-            if message is not None:
-                self._start(message)
-                return True
-        return False
+            return await self._builds.jetstream.next_job(JOBS, tenant)
+        except Unavailable as error:
+            _log.debug("no job can be taken", tenant=tenant, reason=str(error))
+            # It may be gone, with a queue that has lost its disk.
+            self._consumers.discard(tenant)
+            return None
 
     async def _ensure_consumer(self, tenant: str) -> None:
         if tenant in self._consumers:
@@ -128,25 +177,34 @@ class Worker(Generic[Place]):
         )
         self._consumers.add(tenant)
 
-    def _start(self, message: Msg) -> None:
-        try:
-            record = Record.parse(message.data)
-        except ValueError as error:
-            _log.error("a job that cannot be read is removed", reason=str(error))
-            self._spawn(message.term())
-            return
-        if (running := self._jobs.get(record.info.id)) is not None:
-            # NATS was away for longer than `ack_wait`; the build still runs here.
-            running.message = message
-            return
-        if message.metadata.num_delivered > 1:
-            self.redelivered += 1
-        record = dataclasses.replace(record, job=message.metadata.sequence.stream)
-        job = Job(self._builds, self._runner, message, record, keep_body=self._keep_bodies)
-        self._jobs[job.id] = job
-        slot = contextlib.ExitStack()
-        place = slot.enter_context(self._runner.slot())
-        seeing = self._see_through(job, slot, place)
+    def _start(self, message: Msg, slot: contextlib.ExitStack, place: Place) -> None:
+        """Begin a job.
+
+        Args:
+            message: the job's.
+            slot: closed here, or when the build has ended.
+            place: the slot.
+        """
+        with slot:
+            if self._draining:
+                self._spawn(message.nak())
+                return
+            try:
+                record = Record.parse(message.data)
+            except ValueError as error:
+                _log.error("a job that cannot be read is removed", reason=str(error))
+                self._spawn(message.term())
+                return
+            if (running := self._jobs.get(record.info.id)) is not None:
+                # NATS was away for longer than `ack_wait`; the build still runs here.
+                running.message = message
+                return
+            if message.metadata.num_delivered > 1:
+                self.redelivered += 1
+            record = dataclasses.replace(record, job=message.metadata.sequence.stream)
+            job = Job(self._builds, self._runner, message, record, keep_body=self._keep_bodies)
+            self._jobs[job.id] = job
+            seeing = self._see_through(job, slot.pop_all(), place)
         task = asyncio.create_task(seeing, name=f"job {job.id}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -156,7 +214,6 @@ class Worker(Generic[Place]):
             await job.see_through(slot, place)
         finally:
             self._jobs.pop(job.id, None)
-            self._wake.set()
         if job.settled:
             self._spawn(self._forget_log(job.id))
         if job.returns_in:

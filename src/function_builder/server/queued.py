@@ -12,6 +12,7 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AbstractContextManager
 from typing import Final
 
 import structlog
@@ -30,13 +31,10 @@ from function_builder.server import keys
 from function_builder.server.outcomes import note_end
 from function_builder.server.sending import sending_callbacks
 from function_builder.server.service import Phase, Service
-from function_builder.server.slots import Place
+from function_builder.server.slots import Closed, Place
 from function_builder.server.spool import Spool
 from function_builder.settings import Settings
 from function_builder.store import Store, StoreError
-
-UNLIMITED_BUILDS: Final = 8
-"""Queued builds at a time, where `max_inflight` is 0: the queue would start all that it has."""
 
 _LAST_RECORDS_SECONDS: Final = 5.0
 
@@ -53,28 +51,24 @@ class QueuedBuilds:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._spools: dict[str, Spool] = {}
-        self._running = 0
 
     def ready(self) -> bool:
         """Whether a build may begin now."""
         service = self._service
         return service.phase is Phase.SERVING and service.pool.reachable
 
-    @contextlib.contextmanager
-    def slot(self) -> Iterator[Place]:
-        """Take a slot, which must be free."""
-        self._running += 1
-        try:
-            with self._service.slots.place() as place:
-                yield place
-        finally:
-            self._running -= 1
+    def turn(self, tenant: str) -> AbstractContextManager[Place]:
+        """Stand in line for a slot for a tenant; the slot is given back at the end."""
+        return self._service.slots.turn(tenant)
 
-    async def until_free(self) -> None:
-        """Wait until a slot is free."""
-        slots = self._service.slots
-        while slots.all_taken or (not slots.limit and self._running >= UNLIMITED_BUILDS):
-            await slots.freed()
+    async def until_slot(self, place: Place) -> bool:
+        """Wait until a place in line has its slot; returns whether it has one: the line may end."""
+        try:
+            async for _ in place.positions():
+                pass
+        except Closed:
+            return False
+        return True
 
     async def prepare(self, record: Record, body: AsyncIterator[bytes]) -> Build:
         """Read a stored body, check it again, and make a build of it.
@@ -133,6 +127,7 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
             history=settings.history,
             owner=_name(),
             replicas=settings.nats_replicas,
+            max_queued=settings.max_queued,
         )
         try:
             await builds.prepare()

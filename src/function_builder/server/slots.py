@@ -1,7 +1,7 @@
-"""How many builds run at a time, and who is next: the slots, and the queue for them.
+"""How many builds run at a time, and which is next: the slots, and the line for them.
 
-A request gets a slot, or else the queue's last place, or else a refusal. Requests keep their order,
-and no slot is free while one waits: a build that ends gives its slot to the first of the queue.
+A request gets a slot, or else the line's last place, or else a refusal. Requests keep their order,
+and no slot is free while one waits: a build that ends gives its slot to the first in line.
 """
 
 from __future__ import annotations
@@ -9,8 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Final
 
+from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import BUSY, Refusal
+
+UNLIMITED_BUILDS: Final = 8
+"""Queued builds at a time, where `max_inflight` is 0.
+
+Without a limit their clients decide how many synchronous builds run. Nothing decides that for
+queued builds: the builder would begin all that there are.
+"""
 
 
 class NoSlot(Refusal):
@@ -36,21 +45,26 @@ class Closed(Refusal):
 
 
 class Place:
-    """What one request holds: a slot, or a place in the queue for one.
+    """What one request, or a tenant's queued builds, hold: a slot, or a place in line for one.
 
     Attributes:
         position: 1 is the next to have a slot; 0 has one.
+        tenant: whose it is.
+        queued: whether it is for a queued build.
     """
 
-    def __init__(self, slots: Slots, position: int) -> None:
-        self.position = position
+    def __init__(self, slots: Slots, tenant: str, *, queued: bool) -> None:
+        self.position = 0
+        self.tenant = tenant
+        self.queued = queued
         self._slots = slots
         self._changed = asyncio.Event()
 
-    def move_up(self) -> None:
-        """A request before it has left the queue."""
-        self.position -= 1
-        self.wake()
+    def move_to(self, position: int) -> None:
+        """Tell the follower of the position, if it is another one."""
+        if position != self.position:
+            self.position = position
+            self.wake()
 
     def wake(self) -> None:
         """Let the follower of the position look again."""
@@ -74,78 +88,101 @@ class Place:
 
 
 class Slots:
-    """A bounded number of slots, and a bounded queue for them, first come, first served.
+    """A bounded number of slots, and one line for them, first come, first served.
+
+    Synchronous requests stand in it for themselves, and at most `max_queue` of them. Queued builds
+    wait in JetStream; one place in the line stands for all of a tenant's. When it has a slot it
+    takes one build, and the next one's place is the last of the line. So neither kind can keep
+    the other from building, and a tenant with many queued builds delays no other.
 
     Args:
         limit: the most slots that may be taken at a time; 0: no limit.
-        max_queue: how many may wait.
+        max_queue: how many requests may wait.
+        unlimited: how many queued builds run at a time where there is no limit.
 
     Attributes:
         taken: how many slots are.
         closed: whether new requests are refused.
     """
 
-    def __init__(self, limit: int, max_queue: int = 0) -> None:
+    def __init__(
+        self, limit: int, max_queue: int = 0, *, unlimited: int = UNLIMITED_BUILDS
+    ) -> None:
         self.limit = limit
         self.taken = 0
         self.closed = False
         self._max_queue = max_queue
-        self._queue: list[Place] = []
-        self._freed = asyncio.Event()
-
-    async def freed(self) -> None:
-        """Wait until a slot is given back that no request waits for."""
-        self._freed.clear()
-        await self._freed.wait()
+        self._unlimited = unlimited
+        self._taken_queued = 0
+        self._line: list[Place] = []
 
     @property
     def waiting(self) -> int:
-        """How many wait for a slot."""
-        return len(self._queue)
+        """How many requests wait for a slot."""
+        return sum(not place.queued for place in self._line)
 
     @property
     def all_taken(self) -> bool:
-        """Whether the next one would have to wait at least."""
+        """Whether the next request would have to wait at least."""
         return bool(self.limit) and self.taken >= self.limit
 
     @property
     def full(self) -> bool:
-        """Whether the next one would be refused."""
+        """Whether the next request would be refused."""
         return self.all_taken and self.waiting >= self._max_queue
 
     @contextmanager
-    def place(self) -> Iterator[Place]:
-        """Hold a slot or wait for one; it is given back on every way out.
+    def place(self, tenant: str = DEFAULT_TENANT) -> Iterator[Place]:
+        """Hold a request's slot, or wait for one; it is given back on every way out.
 
         Raises:
-            NoSlot: there is no room in the queue either.
+            NoSlot: there is no room in the line either.
         """
         if self.full:
             raise NoSlot(self.limit)
-        if self.all_taken:
-            place = Place(self, self.waiting + 1)
-            self._queue.append(place)
-        else:
-            place = Place(self, 0)
-            self.taken += 1
-        try:
+        with self._standing(Place(self, tenant, queued=False)) as place:
             yield place
-        finally:
-            self._leave(place)
+
+    @contextmanager
+    def turn(self, tenant: str = DEFAULT_TENANT) -> Iterator[Place]:
+        """Hold a slot for a queued build of a tenant, or wait for one; the line has room for it."""
+        with self._standing(Place(self, tenant, queued=True)) as place:
+            yield place
 
     def close(self) -> None:
         """Refuse new and waiting requests."""
         self.closed = True
-        for place in self._queue:
+        for place in self._line:
             place.wake()
 
-    def _leave(self, place: Place) -> None:
-        left = place.position
-        for behind in self._queue[left:]:
-            behind.move_up()
-        if left or self._queue:
-            # The one that waited is gone, or the first of the queue has the slot.
-            del self._queue[max(left - 1, 0)]
-        else:
-            self.taken -= 1
-            self._freed.set()
+    @contextmanager
+    def _standing(self, place: Place) -> Iterator[Place]:
+        self._line.append(place)
+        self._hand_out()
+        try:
+            yield place
+        finally:
+            if place.position:
+                self._line.remove(place)
+            else:
+                self._count(place, -1)
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give free slots to the first in line."""
+        for place in [place for place in self._line if self._may_begin(place)]:
+            if self._may_begin(place):
+                self._line.remove(place)
+                self._count(place, 1)
+                place.move_to(0)
+        for position, place in enumerate(self._line, 1):
+            place.move_to(position)
+
+    def _may_begin(self, place: Place) -> bool:
+        if self.limit:
+            return self.taken < self.limit
+        return not place.queued or self._taken_queued < self._unlimited
+
+    def _count(self, place: Place, change: int) -> None:
+        self.taken += change
+        self._taken_queued += change * place.queued

@@ -12,7 +12,7 @@ from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
 from function_builder.queue.port import Callback, Submission
 from function_builder.queue.records import periods, read_cursor
-from function_builder.queue.states import MAX_LOSSES, Record, Step, choose, next_step
+from function_builder.queue.states import MAX_LOSSES, Record, Step, next_step
 
 NOW = 1_800_000_000.0
 
@@ -91,14 +91,6 @@ def test_a_build_that_waited_too_long_is_not_begun():
 
 
 tenants = st.dictionaries(st.sampled_from("abcde"), st.integers(0, 5))
-
-
-@given(tenants, tenants)
-def test_each_tenant_that_waits_is_asked_and_the_one_with_the_fewest_builds_first(waiting, running):
-    order = choose(waiting, running)
-    assert sorted(order) == sorted(name for name, count in waiting.items() if count)
-    counts = [running.get(name, 0) for name in order]
-    assert counts == sorted(counts)
 
 
 @given(st.text() | st.just("before-") | st.just("before-" + "0" * 23))

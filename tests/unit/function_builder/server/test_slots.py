@@ -11,24 +11,44 @@ from function_builder.server.slots import Closed, NoSlot, Place, Slots
 
 
 class Queue(RuleBasedStateMachine):
-    """Whoever comes and goes, whenever: held to a list of those who are there, in their order."""
+    """Requests and queued builds come and go, held to a list of them in their order."""
 
-    @initialize(limit=st.integers(0, 3), max_queue=st.integers(0, 4))
-    def open(self, limit: int, max_queue: int) -> None:
-        self.slots = Slots(limit, max_queue)
-        self.room = limit + max_queue if limit else 1000
+    @initialize(limit=st.integers(0, 3), max_queue=st.integers(0, 4), unlimited=st.integers(1, 3))
+    def open(self, limit: int, max_queue: int, unlimited: int) -> None:
+        self.slots = Slots(limit, max_queue, unlimited=unlimited)
+        self.max_queue, self.unlimited = max_queue, unlimited
         self.there: list[tuple[Place, ExitStack]] = []
+
+    @property
+    def expected(self) -> tuple[list[Place], list[Place]]:
+        """Those that have a slot, and those in line."""
+        have: list[Place] = []
+        line: list[Place] = []
+        for place, _ in self.there:
+            if self.slots.limit:
+                free = len(have) < self.slots.limit
+            else:
+                free = not place.queued or sum(each.queued for each in have) < self.unlimited
+            (have if free else line).append(place)
+        return have, line
 
     @rule()
     def come(self) -> None:
         held = ExitStack()
-        if len(self.there) >= self.room:
+        have, line = self.expected
+        requests = sum(not place.queued for place in line)
+        if self.slots.limit and len(have) == self.slots.limit and requests >= self.max_queue:
             assert self.slots.full
             with pytest.raises(NoSlot):
                 held.enter_context(self.slots.place())
         else:
             assert not self.slots.full
             self.there.append((held.enter_context(self.slots.place()), held))
+
+    @rule()
+    def take_a_turn(self) -> None:
+        held = ExitStack()
+        self.there.append((held.enter_context(self.slots.turn()), held))
 
     @precondition(lambda self: self.there)
     @rule(data=st.data())
@@ -40,13 +60,12 @@ class Queue(RuleBasedStateMachine):
     def the_first_have_the_slots_and_the_rest_stand_in_line(self) -> None:
         if not hasattr(self, "slots"):
             return
-        limit = self.slots.limit or len(self.there)
-        positions = [place.position for place, _ in self.there]
-        slots, queue = positions[:limit], positions[limit:]
-        assert slots == [0] * len(slots)
-        assert queue == list(range(1, len(queue) + 1))
-        assert (self.slots.taken, self.slots.waiting) == (len(slots), len(queue))
-        assert self.slots.all_taken == (bool(self.slots.limit) and len(slots) == limit)
+        have, line = self.expected
+        assert [place.position for place in have] == [0] * len(have)
+        assert [place.position for place in line] == list(range(1, len(line) + 1))
+        assert self.slots.taken == len(have)
+        assert self.slots.waiting == sum(not place.queued for place in line)
+        assert self.slots.all_taken == (bool(self.slots.limit) and len(have) == self.slots.limit)
 
 
 TestQueue = Queue.TestCase
@@ -129,3 +148,28 @@ async def test_nobody_is_let_in_when_it_is_closed(queue):
         stacks[0].close()  # The first of the queue has the slot, and has not noticed.
         slots.close()
         assert await asyncio.gather(*followers) == ["closed"] * 3
+
+
+def test_queued_builds_have_their_turn_where_requests_always_wait():
+    """`max_queue` is full of requests all the time, and one tenant has builds without end."""
+    slots = Slots(1, 3)
+    requests: list[tuple[Place, ExitStack]] = []
+
+    def come() -> None:
+        held = ExitStack()
+        requests.append((held.enter_context(slots.place()), held))
+
+    for _ in range(4):
+        come()
+    for _ in range(2):
+        with slots.turn() as turn:
+            assert slots.full
+            served = 0
+            while turn.position:
+                requests.pop(0)[1].close()
+                served += 1
+                if turn.position:
+                    come()
+            assert served == 4
+            assert all(place.position for place, _ in requests)
+        come()
