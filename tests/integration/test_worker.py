@@ -1,0 +1,201 @@
+"""The worker on a real nats-server, with slots as the server has them and no BuildKit."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+
+import pytest
+
+from function_builder.contract.builds import BuildState
+from function_builder.contract.errors import Refusal
+from function_builder.contract.reader import Bytes
+from function_builder.engine import NatsServer
+from function_builder.queue.builds import JetStreamBuilds
+from function_builder.queue.jetstream import Access, JetStream
+from function_builder.queue.worker import Worker
+from function_builder.server.slots import Closed, Place, Slots
+from function_builder.store import Store
+from tests.support.port_behavior import OTHER, TENANT, eventually, submission
+
+pytestmark = pytest.mark.integration
+
+
+class Refusing:
+    """A runner that refuses each build, once the test lets it."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self.go_on = asyncio.Event()
+        self.begun: list[str] = []
+        self.most = 0
+
+    def ready(self) -> bool:
+        return True
+
+    def turn(self, tenant: str):
+        return self.slots.turn(tenant)
+
+    async def until_slot(self, place: Place) -> bool:
+        try:
+            async for _ in place.positions():
+                pass
+        except Closed:
+            return False
+        return True
+
+    async def prepare(self, record, _body):
+        self.begun.append(record.tenant)
+        self.most = max(self.most, self.slots.taken)
+        await self.go_on.wait()
+        raise Refusal(400, "no")
+
+    async def run(self, _build, _place):
+        raise AssertionError
+
+    def release(self, _build):
+        raise AssertionError
+
+
+@pytest.fixture
+async def queue(tmp_path):
+    """Makes builders of one queue: its port, and what runs its builds."""
+    async with AsyncExitStack() as stack:
+        log = tmp_path / "nats.log"
+        server = await stack.enter_async_context(NatsServer(tmp_path / "nats", log=log))
+
+        @asynccontextmanager
+        async def builder(
+            slots: Slots,
+        ) -> AsyncIterator[tuple[JetStreamBuilds, Refusing, Worker[Place]]]:
+            jetstream = JetStream(Access(url=server.url))
+            await jetstream.connect()
+            store = Store((tmp_path / "store").as_uri())
+            builds = JetStreamBuilds(jetstream, store, history=3600, owner=f"b{id(slots)}")
+            await builds.prepare()
+            runner = Refusing(slots)
+            worker = Worker(builds, runner, keep_bodies=False)
+            task = asyncio.create_task(worker.run())
+            try:
+                yield builds, runner, worker
+            finally:
+                runner.go_on.set()
+                async with asyncio.timeout(60):
+                    await worker.drain()
+                task.cancel()
+                await asyncio.wait([task])
+                await jetstream.close()
+                store.close()
+
+        yield lambda slots: stack.enter_async_context(builder(slots))
+
+
+async def submitted(builds, number, tenant=TENANT):
+    sent = [dataclasses.replace(submission(), tenant=tenant) for _ in range(number)]
+    for each in sent:
+        await builds.submit(each, Bytes(b"tar"))
+    return [each.id for each in sent]
+
+
+async def until_ended(builds, ids, tenant=TENANT):
+    async def ended() -> bool:
+        found = await builds.records.of(tenant, ids)
+        return all(each.record.info.state is BuildState.FAILED for each in found.values())
+
+    await eventually(ended)
+
+
+async def test_two_builders_share_the_jobs_and_no_slot_is_exceeded(queue):
+    first, first_runner, _ = await queue(Slots(2))
+    _, second_runner, _ = await queue(Slots(1))
+    ids = await submitted(first, 12)
+
+    async def all_slots_are_taken() -> bool:
+        return len(first_runner.begun) == 2 and len(second_runner.begun) == 1
+
+    await eventually(all_slots_are_taken)
+    first_runner.go_on.set()
+    second_runner.go_on.set()
+    await until_ended(first, ids)
+    assert len(first_runner.begun) + len(second_runner.begun) == 12
+    assert (first_runner.most, second_runner.most) == (2, 1)
+
+
+async def test_without_a_limit_some_queued_builds_run_and_the_others_wait(queue):
+    slots = Slots(0, unlimited=3)
+    builds, runner, _ = await queue(slots)
+    ids = await submitted(builds, 7)
+
+    async def three_run() -> bool:
+        return len(runner.begun) == 3
+
+    await eventually(three_run)
+    with slots.place() as place:
+        assert not place.position
+    assert slots.taken == 3
+    runner.go_on.set()
+    await until_ended(builds, ids)
+    assert runner.most == 3
+
+
+async def test_a_queued_build_has_its_turn_where_requests_always_wait(queue):
+    slots = Slots(1, 2)
+    builds, runner, _ = await queue(slots)
+    runner.go_on.set()
+    requests: list[ExitStack] = []
+
+    def come() -> None:
+        held = ExitStack()
+        held.enter_context(slots.place())
+        requests.append(held)
+
+    for _ in range(3):
+        come()
+    ids = await submitted(builds, 3)
+    async with asyncio.timeout(60):
+        while len(runner.begun) < 3:
+            # The first of the requests ends, and the next one comes.
+            requests.pop(0).close()
+            while not slots.full:
+                come()
+            await asyncio.sleep(0.01)
+    await until_ended(builds, ids)
+    for held in requests:
+        held.close()
+
+
+async def test_a_builder_that_drains_leaves_the_line_and_its_jobs_to_others(queue):
+    slots = Slots(1)
+    builds, runner, worker = await queue(slots)
+    with slots.place():
+        ids = await submitted(builds, 2)
+        async with asyncio.timeout(60):
+            while not worker._in_line:  # noqa: ASYNC110 (nothing tells of it)
+                await asyncio.sleep(0.01)
+            await worker.drain()
+    assert not runner.begun
+    _, other, _ = await queue(Slots(1))
+    other.go_on.set()
+    await until_ended(builds, ids)
+    assert len(other.begun) == 2
+
+
+async def test_a_tenant_with_many_builds_delays_no_other(queue):
+    slots = Slots(1)
+    builds, runner, _ = await queue(slots)
+    many = await submitted(builds, 6)
+
+    async def one_runs() -> bool:
+        return bool(runner.begun)
+
+    await eventually(one_runs)
+    (few,) = await submitted(builds, 1, OTHER)
+
+    async def both_stand_in_line() -> bool:
+        return len(slots._line) == 2
+
+    await eventually(both_stand_in_line)
+    runner.go_on.set()
+    await until_ended(builds, many)
+    await until_ended(builds, [few], OTHER)
+    assert runner.begun.index(OTHER) <= 2
