@@ -13,8 +13,6 @@ from function_builder.engine.tools import find_tool
 MAX_PAYLOAD_BYTES: Final = 1 << 20
 """The largest message, which is also nats-server's default."""
 
-_USER: Final = "function-builder"
-
 
 class NatsServer(SupervisedServer):
     """A supervised nats-server on a free loopback port, for the time of an `async with`.
@@ -36,12 +34,12 @@ class NatsServer(SupervisedServer):
         self._log = log
         self._listen = ""
         # RUN steps on the host's network reach this port too.
-        self._password = secrets.token_urlsafe(32)
+        self._token = secrets.token_urlsafe(32)
 
     @property
     def url(self) -> str:
         """Where it listens, with its credential; a restart does not change it."""
-        return f"nats://{_USER}:{self._password}@{self._listen}"
+        return f"nats://{self._token}@{self._listen}"
 
     async def __aenter__(self) -> Self:
         """Start it and wait until it answers.
@@ -79,7 +77,7 @@ class NatsServer(SupervisedServer):
             jetstream["max_file_store"] = self._max_bytes
         return {
             "listen": self._listen,
-            "authorization": {"user": _USER, "password": self._password},
+            "authorization": {"token": self._token},
             "jetstream": jetstream,
             "max_payload": MAX_PAYLOAD_BYTES,
             # Seconds that a second Ctrl-C would otherwise wait for idle clients.
