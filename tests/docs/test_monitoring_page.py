@@ -7,7 +7,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from function_builder.builds.build import Outcome
 from function_builder.builds.phases import BuildPhase
-from function_builder.queue.webhooks import CallbackOutcome
+from function_builder.queue.port import CallbackOutcome
 from function_builder.server.metrics import REASONS
 from function_builder.server.prometheus import Metrics
 from tests.chart.monitoring.queries import alerts

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from function_builder.buildkits.pool import Chosen
 from function_builder.builds.build import Build, Outcome
 from function_builder.builds.phases import BuildPhase, Step
-from function_builder.queue.webhooks import CallbackOutcome
+from function_builder.queue.port import CallbackOutcome
 from function_builder.server.prometheus import Metrics
 from function_builder.server.service import Service
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from function_builder.queue.webhooks import CallbackKeys, CallbackOutcome
+from function_builder.queue.port import CallbackOutcome
+from function_builder.queue.webhooks import CallbackKeys
 from function_builder.server import keys
 from function_builder.server.service import Service
 
