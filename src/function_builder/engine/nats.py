@@ -1,5 +1,7 @@
 """An embedded NATS: one nats-server of our own with JetStream on disk, kept alive."""
 
+from __future__ import annotations
+
 import json
 import secrets
 import socket

@@ -156,7 +156,7 @@ class JetStream:
                 key = access.key_of_user()
                 if key is not None:
                     # nats-py sends it where there is no JWT, and sets it for `nkeys_seed` alone.
-                    self.client._public_nkey = key.public  # noqa: SLF001
+                    self.client._public_nkey = key.public  # noqa: SLF001 (nats-py has no argument for it)
                 await self.client.connect(
                     servers=access.url.split(","),
                     name="function-builder",

@@ -28,8 +28,8 @@ async def sending_callbacks(service: Service, stream: Deliveries) -> AsyncIterat
         yield
         return
     # Loaded here, because an HTTP client costs every builder some megabytes.
-    from function_builder.queue.callbacks import Callbacks, KeysUnavailable  # noqa: PLC0415
-    from function_builder.queue.outbound import Outbound  # noqa: PLC0415
+    from function_builder.queue.callbacks import Callbacks, KeysUnavailable  # noqa: PLC0415 (only with a queue)
+    from function_builder.queue.outbound import Outbound  # noqa: PLC0415 (as above)
 
     def signing(_tenant: str) -> CallbackKeys:
         try:
