@@ -63,8 +63,8 @@ def read_asked(headers: Headers, settings: Settings, *, has_queue: bool) -> Aske
     callback = None
     if url := headers.get(CALLBACK_HEADER):
         # Loaded here, because most requests, and most builders, have no callbacks.
-        from function_builder.contract.callback_url import check_url  # noqa: PLC0415
-        from function_builder.queue.webhooks import parse_events  # noqa: PLC0415
+        from function_builder.contract.callback_url import check_url  # noqa: PLC0415 (only with callbacks)
+        from function_builder.queue.webhooks import parse_events  # noqa: PLC0415 (as above)
 
         events = parse_events(headers.get(CALLBACK_EVENTS_HEADER))
         checked = check_url(url, settings.callback_hosts)

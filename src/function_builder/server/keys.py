@@ -69,7 +69,7 @@ def callback_keys(settings: Settings) -> CallbackKeys:
         KeyFileError: a file cannot be read, or holds something else.
     """
     # Loaded here, because a builder that sends no callbacks does not need it.
-    from function_builder.queue.webhooks import CallbackKeys  # noqa: PLC0415
+    from function_builder.queue.webhooks import CallbackKeys  # noqa: PLC0415 (only with callbacks)
 
     directory = settings.secret_mount_path
     keys = [_webhook_key(directory / "webhook-secret")]
@@ -80,7 +80,7 @@ def callback_keys(settings: Settings) -> CallbackKeys:
 
 
 def _webhook_key(path: Path) -> bytes:
-    from function_builder.queue.webhooks import parse_secret  # noqa: PLC0415
+    from function_builder.queue.webhooks import parse_secret  # noqa: PLC0415 (as above)
 
     try:
         return parse_secret(path.read_bytes().decode("ascii", "replace").strip())
