@@ -56,6 +56,9 @@ class Refusing:
     def release(self, _build):
         raise AssertionError
 
+    def note_redelivery(self):
+        pass
+
 
 @pytest.fixture
 async def queue(tmp_path):

@@ -151,11 +151,14 @@ def count_build(metrics: Metrics, build: Build) -> None:
 
 def metrics_app(metrics: Metrics) -> Starlette:
     """The application of the metrics' own port."""
+    one_at_a_time = asyncio.Lock()
 
-    def scrape(_: Request) -> Response:
-        return Response(
-            generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+    async def scrape(_: Request) -> Response:
+        async with one_at_a_time:
+            if metrics.refresh is not None:
+                await metrics.refresh()
+            text = await asyncio.to_thread(generate_latest, metrics.registry)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return Starlette(routes=[Route("/metrics", scrape)])
 

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -29,6 +29,7 @@ from function_builder.queue.states import Record
 from function_builder.queue.worker import Worker
 from function_builder.server import keys
 from function_builder.server.outcomes import note_end
+from function_builder.server.queue_metrics import QueueMetrics
 from function_builder.server.sending import sending_callbacks
 from function_builder.server.service import Phase, Service
 from function_builder.server.slots import Closed, Place
@@ -105,6 +106,10 @@ class QueuedBuilds:
         build.release()
         self._spools.pop(build.id).close()
 
+    def note_redelivery(self) -> None:
+        """Count it."""
+        self._service.metrics.redeliveries.inc()
+
     def _vouch(self, domain: str, settings: Settings) -> None:
         secrets = keys.signing_secrets(settings)
         domains = [keys.trust_domain(secret) for secret in secrets] or [keys.OPEN_DOMAIN]
@@ -119,8 +124,11 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
     Raises:
         StartError: it cannot be reached, or its store cannot be used.
     """
-    settings = service.settings
-    async with _store(settings) as store, _jetstream(settings) as jetstream:
+    settings, metrics = service.settings, QueueMetrics(service.metrics)
+    async with (
+        _store(settings, metrics.note_store) as store,
+        _jetstream(settings, metrics.note_nats) as jetstream,
+    ):
         builds = JetStreamBuilds(
             jetstream,
             store,
@@ -140,6 +148,7 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
         for task in tasks:
             task.add_done_callback(_tell_fault)
         service.builds, service.worker = builds, worker
+        metrics.show(jetstream)
         try:
             async with sending_callbacks(service, builds.callbacks):
                 yield
@@ -166,9 +175,9 @@ def _work(
 
 
 @contextlib.asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[Store]:
+async def _store(settings: Settings, failed: Callable[[bool], None]) -> AsyncIterator[Store]:
     try:
-        store = Store(settings.store_url)
+        store = Store(settings.store_url, failed=failed)
         await store.check()
     except StoreError as error:
         raise StartError(f"store_url cannot be used: {error}") from error
@@ -179,7 +188,9 @@ async def _store(settings: Settings) -> AsyncIterator[Store]:
 
 
 @contextlib.asynccontextmanager
-async def _jetstream(settings: Settings) -> AsyncIterator[JetStream]:
+async def _jetstream(
+    settings: Settings, failed: Callable[[bool], None]
+) -> AsyncIterator[JetStream]:
     access = Access(
         url=settings.nats_url,
         credentials=settings.nats_credentials_file,
@@ -188,7 +199,7 @@ async def _jetstream(settings: Settings) -> AsyncIterator[JetStream]:
         cert=settings.nats_cert_file,
         key=settings.nats_key_file,
     )
-    jetstream = JetStream(access)
+    jetstream = JetStream(access, failed=failed)
     try:
         await jetstream.connect()
     except Unavailable as error:
