@@ -1,6 +1,4 @@
-"""`python -m function_builder` is the command `function-builder`."""
-
-from __future__ import annotations
+"""``python -m function_builder`` is the command ``function-builder``."""
 
 from function_builder.cli import main
 

@@ -364,6 +364,13 @@ class Settings:
         """The directory of `payload-secret`, of `webhook-secret` if callbacks are sent, and of
         `payload-secret-previous` and `webhook-secret-previous` during a rotation.""",
     )
+    tenants_file: str = _setting(
+        "tenants_file",
+        _text,
+        "",
+        """The file of the tenants, which is read again when it changes. Empty: all requests are
+        those of one tenant, `default`.""",
+    )
     callback_hosts: CallbackHosts = _setting(
         "callback_hosts",
         CallbackHosts.parse,

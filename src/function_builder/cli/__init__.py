@@ -1,10 +1,8 @@
-"""The command `function-builder`.
+"""The command ``function-builder``.
 
 A command's module is imported when that command is asked for: a server must answer its first probe
 at once and must not pay for a client's imports, nor a client for a server's.
 """
-
-from __future__ import annotations
 
 import gc
 import sys
@@ -24,6 +22,7 @@ _COMMANDS: Final = {
     "retry": "Build again what a build was made of.",
     "serve": "Answer the Function Builder API.",
     "secret": "Make keys, and seal build secrets.",
+    "tenants": "Check and extend the file of a builder's tenants.",
     "certs": "Make certificates for BuildKit.",
     "doctor": "Say what this machine lacks to build.",
 }

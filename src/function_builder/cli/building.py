@@ -1,6 +1,4 @@
-"""What `function-builder build` does, apart from reading its options."""
-
-from __future__ import annotations
+"""What ``function-builder build`` does, apart from reading its options."""
 
 import asyncio
 import os

@@ -1,6 +1,4 @@
-"""The commands about builds that the builder keeps: `builds`, `logs`, `cancel`, `retry`."""
-
-from __future__ import annotations
+"""The commands about builds that the builder keeps: ``builds``, ``logs``, ``cancel``, ``retry``."""
 
 from typing import Annotated
 
@@ -51,8 +49,8 @@ def builds(
       2    the command is wrong
       3    the builder refused, stayed busy or gave no answer
       130  interrupted
-    """
-    from function_builder.cli import keeping
+    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
 
     selection = keeping.Selection(status or (), repository, limit)
     if watch:
@@ -89,8 +87,8 @@ def logs(
       2    the command is wrong
       3    the builder refused, or gave no answer
       130  interrupted; the build goes on
-    """
-    from function_builder.cli import keeping
+    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
 
     if follow:
         keeping.follow(builder, build_id)
@@ -108,8 +106,8 @@ def cancel(builder: BuilderOptions, build_id: _Id) -> None:
       2    the command is wrong
       3    the builder refused, as when the build has ended, or gave no answer
       130  interrupted
-    """
-    from function_builder.cli import keeping
+    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
 
     keeping.cancel(builder, build_id)
 
@@ -126,7 +124,7 @@ def retry(builder: BuilderOptions, build_id: _Id) -> None:
       2    the command is wrong
       3    the builder refused, or gave no answer
       130  interrupted
-    """
-    from function_builder.cli import keeping
+    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
 
     keeping.retry(builder, build_id)

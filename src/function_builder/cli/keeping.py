@@ -1,6 +1,4 @@
-"""What `builds`, `logs`, `cancel` and `retry` do, apart from reading their options."""
-
-from __future__ import annotations
+"""What ``builds``, ``logs``, ``cancel`` and ``retry`` do, apart from reading their options."""
 
 import asyncio
 import time

@@ -1,6 +1,4 @@
-"""The options of `build` that docker buildx has under the same names."""
-
-from __future__ import annotations
+"""The options of ``build`` that docker buildx has under the same names."""
 
 import os
 from collections.abc import Sequence

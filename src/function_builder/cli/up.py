@@ -1,6 +1,4 @@
-"""The command `function-builder up`: the whole stack on this machine, for a first visit."""
-
-from __future__ import annotations
+"""The command ``function-builder up``: the whole stack on this machine, for a first visit."""
 
 import asyncio
 import contextlib

@@ -1,7 +1,5 @@
 """Requests to one builder: signed, repeated while it is busy, and their failures in words."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import ssl

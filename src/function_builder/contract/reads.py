@@ -5,7 +5,8 @@ as sent: `GET /builds?limit=5`. `X-Build-Timestamp` binds it to a time, as for a
 (`contract/timestamp.py`), and is required. No such text is a tar, so no signature of a body can be
 one of these.
 
-A build's token is derived from the payload secret and the build's id. Each replica can check it,
+A build's token names its tenant, unless that is `default`.
+It is derived from the payload secret and the build's id. Each replica can check it,
 and it is stored nowhere. It is valid until the payload secret has rotated out.
 """
 
@@ -15,6 +16,7 @@ import hmac
 from collections.abc import Sequence
 from typing import Final
 
+from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.derived import derived_key
 from function_builder.contract.signature import SIGNATURE_HEADER, Signature, sign
 from function_builder.contract.timestamp import TIMESTAMP_HEADER, stamp
@@ -51,7 +53,15 @@ def read_signer(
 def build_token(secret: bytes, tenant: str, build_id: str) -> str:
     """The bearer token that opens one build for reading and cancelling."""
     key = derived_key(secret, "token of a build")
-    return _TOKEN_PREFIX + derived_key(key, f"{tenant}/{build_id}").hex()
+    named = "" if tenant == DEFAULT_TENANT else f"{tenant}_"
+    return f"{_TOKEN_PREFIX}{named}{derived_key(key, f'{tenant}/{build_id}').hex()}"
+
+
+def token_tenant(token: str) -> str | None:
+    """The tenant that a build's token names; None if it is no build's token."""
+    if not token.startswith(_TOKEN_PREFIX):
+        return None
+    return token[len(_TOKEN_PREFIX) :].rpartition("_")[0] or DEFAULT_TENANT
 
 
 def opens(token: str, secrets: Sequence[bytes], tenant: str, build_id: str) -> bool:

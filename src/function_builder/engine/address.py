@@ -1,7 +1,5 @@
 """Addresses of child programs: whether they are free, and whether a program answers."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import hashlib

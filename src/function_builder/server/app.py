@@ -36,7 +36,11 @@ def create_app(service: Service) -> Starlette:
             return PlainTextResponse(reason, 503)
         # Synchronous builds go on without the queue, so that a Service must go on sending.
         waiting = service.builds.unready_because() if service.builds is not None else ""
-        return PlainTextResponse(f"OK for synchronous builds: {waiting}" if waiting else "OK")
+        answer = f"OK for synchronous builds: {waiting}" if waiting else "OK"
+        if service.tenants is not None and service.tenants.stale:
+            # Not 503: the tenants of before are served.
+            answer += "\ntenants_file has changed and is wrong: the builder's log says where"
+        return PlainTextResponse(answer)
 
     async def public_key(request: Request) -> Response:
         try:
@@ -61,14 +65,11 @@ def create_app(service: Service) -> Starlette:
         Route("/openapi.yaml", openapi),
     ]
     paths = {route.path: route.path_regex for route in routes}
-    app = Starlette(
+    return Starlette(
         routes=routes,
         middleware=[Middleware(CountRequests, metrics=service.metrics, paths=paths)],
         exception_handlers={HTTPException: _http_error, Exception: _crash},
     )
-    # A redirect of GET /builds/ leads to a target that the client did not sign.
-    app.router.redirect_slashes = False
-    return app
 
 
 def _form(request: Request) -> Callable[[Refusal], Response]:

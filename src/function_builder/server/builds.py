@@ -34,26 +34,26 @@ from function_builder.server.problems import problem
 from function_builder.server.reading import Caller, identify
 from function_builder.server.service import Phase, Service
 from function_builder.server.slots import Closed
-from function_builder.settings import Settings
 
 BUILD_ID_HEADER: Final = "X-Build-Id"
 """On every answer of POST /build, so that what a client saw can be found in the builder's log."""
 
 DEFAULT_LIMIT: Final = 50
 
-_MAX_LINE: Final = (1 << 53) - 1
-"""The largest number of a line that a client may name: JavaScript has no larger integers."""
+_MAX_NUMBER_DIGITS: Final = 15
 
 _log = structlog.get_logger(__name__)
 
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
-def accepted(info: BuildInfo, settings: Settings, answer: AnswerSignature | None) -> Response:
+def accepted(
+    info: BuildInfo, service: Service, tenant: str, answer: AnswerSignature | None
+) -> Response:
     """202: the build is queued, and no crash loses it from now on."""
     document = info.to_document()
-    if secrets := keys.signing_secrets(settings):
-        document["token"] = build_token(secrets[0], DEFAULT_TENANT, info.id)
+    if secret := _token_secret(service, tenant):
+        document["token"] = build_token(secret, tenant, info.id)
     headers = {
         "Location": f"/builds/{info.id}",
         "Preference-Applied": RESPOND_ASYNC,
@@ -61,6 +61,13 @@ def accepted(info: BuildInfo, settings: Settings, answer: AnswerSignature | None
         CALL_ID_HEADER: info.id,
     }
     return _document(document, answer, 202, headers)
+
+
+def _token_secret(service: Service, tenant: str) -> bytes | None:
+    """The secret that makes tokens of a tenant's builds; None: it has none."""
+    if service.tenants is not None and tenant != DEFAULT_TENANT:
+        return service.tenants.token_secret(tenant)
+    return next(iter(keys.signing_secrets(service.settings)), None)
 
 
 class BuildsRoutes:
@@ -89,7 +96,7 @@ class BuildsRoutes:
 
     async def _list(self, request: Request) -> Response:
         builds, query = self._builds, request.query_params
-        caller = identify(request, self._service.settings)
+        caller = await identify(request, self._service.settings, self._service.tenants)
         page = await builds.list(
             caller.tenant,
             states=_states(query.getlist("status")),
@@ -103,20 +110,20 @@ class BuildsRoutes:
         return _document(document, caller.answer)
 
     async def _read(self, request: Request) -> Response:
-        caller, build_id = self._identify(request)
+        caller, build_id = await self._identify(request)
         info = _found(await self._builds.get(caller.tenant, build_id))
         return _document(info.to_document(), caller.answer)
 
     async def _log(self, request: Request) -> Response:
         builds = self._builds
-        caller, build_id = self._identify(request)
+        caller, build_id = await self._identify(request)
         info = _found(await builds.get(caller.tenant, build_id))
         after = request.headers.get(LAST_EVENT_ID_HEADER) or request.query_params.get("after", "0")
-        number = _number("after", after, least=0, most=_MAX_LINE)
+        number = _number("after", after, least=0, most=10**_MAX_NUMBER_DIGITS)
         return _LogResponse(self._service, request, caller, info, number)
 
     async def _cancel(self, request: Request) -> Response:
-        caller, build_id = self._identify(request)
+        caller, build_id = await self._identify(request)
         info = _found(await self._builds.cancel(caller.tenant, build_id))
         self._note("build cancelled by request", request, caller, info)
         if info.state.ended and info.state is not BuildState.CANCELLED:
@@ -124,7 +131,7 @@ class BuildsRoutes:
         return _document(info.to_document(), caller.answer)
 
     async def _retry(self, request: Request) -> Response:
-        caller, build_id = self._identify(request)
+        caller, build_id = await self._identify(request)
         settings = self._service.settings
         if caller.has_token:
             raise Refusal(403, "a build's token reads and cancels: sign the request to build again")
@@ -140,7 +147,7 @@ class BuildsRoutes:
             )
         )
         self._note("build retried", request, caller, info)
-        return accepted(info, settings, caller.answer)
+        return accepted(info, self._service, caller.tenant, caller.answer)
 
     @property
     def _builds(self) -> Builds:
@@ -148,7 +155,7 @@ class BuildsRoutes:
             raise no_queue()
         return self._service.builds
 
-    def _identify(self, request: Request) -> tuple[Caller, str]:
+    async def _identify(self, request: Request) -> tuple[Caller, str]:
         """Who asks, for which build.
 
         Raises:
@@ -156,7 +163,8 @@ class BuildsRoutes:
         """
         _ = self._builds
         build_id = request.path_params["id"]
-        caller = identify(request, self._service.settings, build_id)
+        service = self._service
+        caller = await identify(request, service.settings, service.tenants, build_id)
         if not is_id(build_id):
             raise _unknown()
         return caller, build_id
@@ -167,7 +175,7 @@ class BuildsRoutes:
             build=info.id,
             status=info.state.value,
             client=client_address(request, self._service.settings.trusted_proxies),
-            by="token" if caller.has_token else "signature" if caller.answer else "anyone",
+            by=caller.by,
         )
 
 
@@ -242,7 +250,7 @@ def _states(values: list[str]) -> frozenset[BuildState]:
 
 
 def _number(name: str, text: str, *, least: int, most: int) -> int:
-    digits = text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_LINE))
+    digits = text.isascii() and text.isdigit() and len(text) <= _MAX_NUMBER_DIGITS
     if not digits or not least <= int(text) <= most:
         raise Refusal(400, f"{name} must be a number from {least} to {most}")
     return int(text)

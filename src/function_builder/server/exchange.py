@@ -18,10 +18,11 @@ from starlette.types import Message, Send
 from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.phases import BuildPhase, Measures
 from function_builder.contract.answer_signature import AnswerSignature
-from function_builder.contract.builds import DEFAULT_TENANT, BuildInfo
+from function_builder.contract.builds import BuildInfo
 from function_builder.contract.errors import Refusal
 from function_builder.contract.reader import Reader
-from function_builder.contract.signature import Signature
+from function_builder.contract.signature import SIGNATURE_HEADER, Signature
+from function_builder.contract.tenancy import Scope
 from function_builder.contract.timestamp import Timestamp
 from function_builder.policy.checks import checked
 from function_builder.queue.port import Builds, Idempotency, Submission
@@ -30,6 +31,7 @@ from function_builder.server.answering import answer
 from function_builder.server.answers import refused
 from function_builder.server.asking import Asked
 from function_builder.server.builds import BUILD_ID_HEADER, accepted
+from function_builder.server.claims import Claim, read_claim, refuse_callbacks
 from function_builder.server.following import Follower
 from function_builder.server.metrics import GONE
 from function_builder.server.outcomes import describe, note_end, note_refusal
@@ -89,6 +91,7 @@ class Exchange:
         self._held = ExitStack()
         self._held.callback(self.spool.close)
         self._place: Place | None = None
+        self._claim: Claim | None = None
         self._signed: Timestamp | None = None
         self._answer: AnswerSignature | None = None
 
@@ -133,9 +136,9 @@ class Exchange:
         admission.refuse_at_sight(self.request, service)
         if service.slots.full:
             raise NoSlot(service.slots.limit)
-        domain = await self._prove()
+        claim = await self._prove()
         self._place = self._held.enter_context(service.slots.place())
-        request = await self._check(domain)
+        request = await self._check(claim)
         headers = self._trace.headers
         return Build(request, self.accepted, self.build_id, headers, self._measures)
 
@@ -145,7 +148,7 @@ class Exchange:
         task = asyncio.create_task(self._run(build), name=f"build {build.id}")
         gone = asyncio.create_task(until_gone(self.request))
         if service.builds is not None:
-            service.builds.begin(DEFAULT_TENANT, describe(build, self._client))
+            service.builds.begin(self._tenant, describe(build, self._client))
         try:
             # The task takes its first step now, so that it ends its build even if it is cancelled.
             await asyncio.sleep(0)
@@ -167,19 +170,21 @@ class Exchange:
         """
         service = self._service
         admission.refuse_at_sight(self.request, service)
-        domain = await self._prove()
-        config = (await self._check(domain)).config
+        claim = await self._prove()
+        if asked.callback is not None:
+            refuse_callbacks(claim.tenant, service.tenants)
+        config = (await self._check(claim)).config
         key = None
         if asked.key:
             key = Idempotency(asked.key, await asyncio.to_thread(_sha256, self.spool))
         submission = Submission(
             id=self.build_id,
-            tenant=DEFAULT_TENANT,
+            tenant=claim.tenant,
             created=self._measures.accepted / 1e9,
             image=config.image,
             repository=config.repository,
             requester=self._client,
-            trust_domain=domain,
+            trust_domain=claim.domains[0],
             callback=asked.callback,
             idempotency=key,
             headers=self._trace.headers,
@@ -199,14 +204,14 @@ class Exchange:
         self._held.close()
         request = self.request
         if asked.asynchronous:
-            response = accepted(info, self._service.settings, self._answer)
+            response = accepted(info, self._service, self._tenant, self._answer)
             await response(request.scope, request.receive, self.send)
         else:
             follower = Follower(
                 service=self._service,
                 request=request,
                 send=self.send,
-                tenant=DEFAULT_TENANT,
+                tenant=self._tenant,
                 info=info,
                 answer=self._answer,
             )
@@ -222,37 +227,44 @@ class Exchange:
             self._held.close()
             self._note_end(build)
 
-    async def _prove(self) -> str:
-        """Receive the body and prove its signature; returns its trust domain."""
+    async def _prove(self) -> Claim:
+        """Receive the body and prove whose it is."""
         service, request = self._service, self.request
-        secrets = keys.signing_secrets(service.settings)
+        claimed = await read_claim(request, service.settings, service.tenants)
+        claimed.allow(Scope.BUILD)
+        has_token = claimed.scopes is not None
+        # A bearer token is proof enough; a signature beside it must be right all the same.
+        signed = SIGNATURE_HEADER in request.headers or not has_token
+        secrets = claimed.secrets if signed else ()
         signature = Signature(secrets) if secrets else None
-        timestamp = admission.claim_timestamp(request, service, secrets, self._held)
-        if timestamp is not None:
+        timestamp = None
+        if signed:
+            timestamp = admission.claim_timestamp(request, service, secrets, self._held)
+        proof = timestamp.mac if timestamp else self.build_id.encode() if has_token else None
+        if proof is not None:
             service.accept()
-        proof = timestamp and timestamp.mac
         await admission.receive_body(request, service, self.spool, signature, proof)
         self._measures.end(BuildPhase.UPLOAD)
         service.metrics.received_bytes.inc(self.spool.size)
         if signature is not None:
             self._answer = admission.proven(request, signature)
-        self._signed = timestamp
+        self._signed, self._claim = timestamp, claimed
         service.accept()
-        return keys.domain(secrets)
+        return claimed
 
-    async def _check(self, domain: str) -> BuildRequest:
+    async def _check(self, claim: Claim) -> BuildRequest:
         settings = self._service.settings
         key = keys.unsealing_key(settings)
         # A small body may take seconds too: a megabyte of YAML does.
         async with self._service.large_checks if self.spool.size > LARGE_BYTES else nullcontext():
-            request = await asyncio.to_thread(checked, self.spool, settings, key, domain)
+            request = await asyncio.to_thread(checked, self.spool, settings, key, claim.domains[0])
         self._measures.end(BuildPhase.CHECK)
         return request
 
     def _note_end(self, build: Build) -> None:
         builds = self._service.builds
         if builds is not None:
-            builds.finish(DEFAULT_TENANT, describe(build, self._client), build.log.lines)
+            builds.finish(self._tenant, describe(build, self._client), build.log.lines)
         if build.refusal is not None:
             self._note_refusal(build.refusal)
             return
@@ -262,6 +274,11 @@ class Exchange:
 
     def _note_refusal(self, refusal: Refusal) -> None:
         self._trace.outcome = note_refusal(self._service.metrics, refusal, self._client)
+
+    @property
+    def _tenant(self) -> str:
+        assert self._claim is not None
+        return self._claim.tenant
 
     @property
     def _client(self) -> str:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from function_builder.contract import answer_signature
 from function_builder.contract.derived import derived_key
 from function_builder.contract.errors import Refusal
 from function_builder.contract.secrets import ALGORITHM, SecretsKey
 from function_builder.contract.text import dump_json
+from function_builder.queue.webhooks import CallbackKeys, parse_secret
 from function_builder.settings import Settings
-
-if TYPE_CHECKING:
-    from function_builder.queue.webhooks import CallbackKeys
 
 OPEN_DOMAIN: Final = "open"
 """The trust domain of a builder that asks for no signature."""
@@ -35,15 +33,21 @@ class KeyFileError(Exception):
     """A key's file is absent, empty or malformed; the text is for the operator."""
 
 
-def payload_secrets(directory: Path) -> list[bytes]:
+def payload_secrets(
+    directory: Path, read: Callable[[Path], bytes] = Path.read_bytes
+) -> list[bytes]:
     """The payload secrets that are accepted, the one in force first.
+
+    Args:
+        directory: has the files.
+        read: reads one.
 
     Raises:
         KeyFileError: `payload-secret` cannot be read, holds nothing, or is too short.
     """
     path = directory / "payload-secret"
     try:
-        current = path.read_bytes().strip()
+        current = read(path).strip()
     except OSError as error:
         raise KeyFileError(
             f"the payload secret cannot be read: {path}: {error.strerror}"
@@ -56,7 +60,7 @@ def payload_secrets(directory: Path) -> list[bytes]:
             f" 32 are better: {path}"
         )
     try:
-        previous = (directory / "payload-secret-previous").read_bytes().strip()
+        previous = read(directory / "payload-secret-previous").strip()
     except OSError:
         previous = b""
     return [current, previous] if previous else [current]
@@ -68,9 +72,6 @@ def callback_keys(settings: Settings) -> CallbackKeys:
     Raises:
         KeyFileError: a file cannot be read, or holds something else.
     """
-    # Loaded here, because a builder that sends no callbacks does not need it.
-    from function_builder.queue.webhooks import CallbackKeys  # noqa: PLC0415 (only with callbacks)
-
     directory = settings.secret_mount_path
     keys = [_webhook_key(directory / "webhook-secret")]
     previous = directory / "webhook-secret-previous"
@@ -80,8 +81,6 @@ def callback_keys(settings: Settings) -> CallbackKeys:
 
 
 def _webhook_key(path: Path) -> bytes:
-    from function_builder.queue.webhooks import parse_secret  # noqa: PLC0415 (as above)
-
     try:
         return parse_secret(path.read_bytes().decode("ascii", "replace").strip())
     except OSError as error:
@@ -141,9 +140,13 @@ def unsealing_key(settings: Settings) -> SecretsKey | None:
         raise unavailable("its key for build secrets") from error
 
 
-def domain(secrets: Sequence[bytes]) -> str:
-    """The trust domain of requests that these payload secrets may have signed."""
-    return trust_domain(secrets[0]) if secrets else OPEN_DOMAIN
+def tenant_domain(secret: bytes, tenant: str) -> str:
+    """What stands for a tenant inside the builder; a payload secret of the builder's makes it.
+
+    The tenant's own secrets do not, so that it keeps its caches when they rotate. No tenant can
+    compute it.
+    """
+    return derived_key(derived_key(secret, "tenants"), tenant).hex()
 
 
 def public_key_answer(settings: Settings, nonce: str | None) -> bytes:

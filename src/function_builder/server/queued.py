@@ -11,7 +11,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -19,6 +19,7 @@ import structlog
 
 from function_builder.builds.build import Build
 from function_builder.builds.phases import BuildPhase, Measures
+from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
 from function_builder.errors import StartError
 from function_builder.policy.checks import checked
@@ -28,8 +29,8 @@ from function_builder.queue.retention import Retention
 from function_builder.queue.states import Record
 from function_builder.queue.worker import Worker
 from function_builder.server import keys
+from function_builder.server.claims import own_claim
 from function_builder.server.outcomes import note_end
-from function_builder.server.queue_metrics import QueueMetrics
 from function_builder.server.sending import sending_callbacks
 from function_builder.server.service import Phase, Service
 from function_builder.server.slots import Closed, Place
@@ -78,7 +79,7 @@ class QueuedBuilds:
             Refusal: it cannot be built, or its payload secret was replaced.
         """
         settings = self._service.settings
-        self._vouch(record.trust_domain, settings)
+        self._vouch(record)
         measures = Measures(time.time_ns())
         spool = self._spools[record.info.id] = Spool(self._service.space)
         try:
@@ -106,14 +107,16 @@ class QueuedBuilds:
         build.release()
         self._spools.pop(build.id).close()
 
-    def note_redelivery(self) -> None:
-        """Count it."""
-        self._service.metrics.redeliveries.inc()
-
-    def _vouch(self, domain: str, settings: Settings) -> None:
-        secrets = keys.signing_secrets(settings)
-        domains = [keys.trust_domain(secret) for secret in secrets] or [keys.OPEN_DOMAIN]
-        if domain not in domains:
+    def _vouch(self, record: Record) -> None:
+        service = self._service
+        tenants, tenant = service.tenants, record.tenant
+        if tenants is None:
+            claim = own_claim(service.settings) if tenant == DEFAULT_TENANT else None
+        else:
+            claim = tenants.named(tenant)
+        if claim is None:
+            raise Refusal(401, "the tenant that sent the request was removed since")
+        if record.trust_domain not in claim.domains:
             raise Refusal(401, "the payload secret that signed the request was replaced since")
 
 
@@ -124,11 +127,8 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
     Raises:
         StartError: it cannot be reached, or its store cannot be used.
     """
-    settings, metrics = service.settings, QueueMetrics(service.metrics)
-    async with (
-        _store(settings, metrics.note_store) as store,
-        _jetstream(settings, metrics.note_nats) as jetstream,
-    ):
+    settings = service.settings
+    async with _store(settings) as store, _jetstream(settings) as jetstream:
         builds = JetStreamBuilds(
             jetstream,
             store,
@@ -148,7 +148,6 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
         for task in tasks:
             task.add_done_callback(_tell_fault)
         service.builds, service.worker = builds, worker
-        metrics.show(jetstream)
         try:
             async with sending_callbacks(service, builds.callbacks):
                 yield
@@ -175,9 +174,9 @@ def _work(
 
 
 @contextlib.asynccontextmanager
-async def _store(settings: Settings, failed: Callable[[bool], None]) -> AsyncIterator[Store]:
+async def _store(settings: Settings) -> AsyncIterator[Store]:
     try:
-        store = Store(settings.store_url, failed=failed)
+        store = Store(settings.store_url)
         await store.check()
     except StoreError as error:
         raise StartError(f"store_url cannot be used: {error}") from error
@@ -188,9 +187,7 @@ async def _store(settings: Settings, failed: Callable[[bool], None]) -> AsyncIte
 
 
 @contextlib.asynccontextmanager
-async def _jetstream(
-    settings: Settings, failed: Callable[[bool], None]
-) -> AsyncIterator[JetStream]:
+async def _jetstream(settings: Settings) -> AsyncIterator[JetStream]:
     access = Access(
         url=settings.nats_url,
         credentials=settings.nats_credentials_file,
@@ -199,7 +196,7 @@ async def _jetstream(
         cert=settings.nats_cert_file,
         key=settings.nats_key_file,
     )
-    jetstream = JetStream(access, failed=failed)
+    jetstream = JetStream(access)
     try:
         await jetstream.connect()
     except Unavailable as error:

@@ -12,11 +12,11 @@ from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
 from function_builder.contract.reads import opens, read_signer
 from function_builder.contract.signature import SIGNATURE_HEADER
+from function_builder.contract.tenancy import Scope
 from function_builder.contract.timestamp import TIMESTAMP_HEADER, read_timestamp
-from function_builder.server import keys
+from function_builder.server.claims import TenantsInForce, bearer, read_claim
 from function_builder.settings import Settings
 
-_BEARER: Final = "bearer "
 _UNSIGNED: Final = (
     f"the request is not signed: {SIGNATURE_HEADER} must be sha256= and the hex HMAC-SHA256, keyed "
     "by the builder's payload secret, of the method, a space and the target, such as "
@@ -33,33 +33,43 @@ class Caller(NamedTuple):
         answer: signs the answer; None: it is not signed.
         proof: what this signed request has and no other; empty if it is not signed.
         has_token: whether it has a build's token, which reads and cancels that build alone.
+        by: what proved it, in a word for the log.
     """
 
     tenant: str = DEFAULT_TENANT
     answer: AnswerSignature | None = None
     proof: bytes = b""
     has_token: bool = False
+    by: str = "anyone"
 
 
-def identify(request: Request, settings: Settings, build_id: str = "") -> Caller:
+async def identify(
+    request: Request,
+    settings: Settings,
+    tenants: TenantsInForce | None = None,
+    build_id: str = "",
+) -> Caller:
     """Find out who asks.
 
     Args:
         request: without a body.
         settings: say where the payload secrets are, and how old a request may be.
+        tenants: all of them; None: there is one.
         build_id: the build of the route, whose token is accepted; empty: there is none.
 
     Raises:
-        Refusal: 401.
+        Refusal: 400, 401 or 403.
     """
-    secrets = keys.signing_secrets(settings)
+    claimed = await read_claim(request, settings, tenants)
+    tenant, secrets = claimed.tenant, claimed.secrets
+    if claimed.scopes is not None:
+        claimed.allow(Scope.READ if request.method in ("GET", "HEAD") else Scope.BUILD)
+        return Caller(tenant, by="bearer token")
     if not secrets:
         return Caller()
-    authorization = request.headers.get("authorization", "")
-    if build_id and authorization.lower().startswith(_BEARER):
-        token = authorization[len(_BEARER) :].strip()
-        if opens(token, secrets, DEFAULT_TENANT, build_id):
-            return Caller(has_token=True)
+    if build_id and (token := bearer(request)):
+        if opens(token, secrets, tenant, build_id):
+            return Caller(tenant, has_token=True, by="token")
         raise Refusal(401, "the token is not this build's, or the payload secret was replaced")
     stamp, signature = map(request.headers.get, (TIMESTAMP_HEADER, SIGNATURE_HEADER))
     secret = read_signer(secrets, request.method, _target(request), signature)
@@ -73,7 +83,8 @@ def identify(request: Request, settings: Settings, build_id: str = "") -> Caller
             f"{TIMESTAMP_HEADER} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the "
             f"builder's clock, and at most {settings.read_window:g} s are accepted (read_window)",
         )
-    return Caller(answer=build_answer(secret, signature or "", stamp or ""), proof=timestamp.mac)
+    answer = build_answer(secret, signature or "", stamp or "")
+    return Caller(tenant, answer, timestamp.mac, by="signature")
 
 
 def _target(request: Request) -> str:

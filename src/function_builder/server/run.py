@@ -70,6 +70,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
         if settings.otlp_endpoint:
             service.tracing = await stack.enter_async_context(_spans(settings.otlp_endpoint))
         stack.enter_context(stop.caught())
+        if settings.tenants_file:
+            await stack.enter_async_context(_tenants(service))
         if settings.nats_url:
             await stack.enter_async_context(_queue(service))
         for app, address in (
@@ -152,8 +154,17 @@ def _check_secrets(settings: Settings) -> None:
             keys.callback_keys(settings)
     except keys.KeyFileError as error:
         raise StartError(f"{error}: write it there, or set the path") from error
+    if settings.disable_hmac and settings.tenants_file:
+        raise StartError("tenants_file needs signatures: unset it, or disable_hmac")
     if settings.disable_hmac and settings.replay_window:
         raise StartError("replay_window needs signatures: unset it, or disable_hmac")
+
+
+def _tenants(service: Service) -> contextlib.AbstractAsyncContextManager[None]:
+    from function_builder.server import tenancy  # noqa: PLC0415 (few builders have tenants)
+
+    service.tenants = tenants = tenancy.read_tenancy(service.settings)
+    return tenancy.watching(tenants, service.metrics)
 
 
 def _queue(service: Service) -> contextlib.AbstractAsyncContextManager[None]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from function_builder.queue.port import CallbackOutcome
-from function_builder.queue.webhooks import CallbackKeys
+from function_builder.contract.builds import DEFAULT_TENANT
+from function_builder.queue.webhooks import CallbackKeys, CallbackOutcome
 from function_builder.server import keys
 from function_builder.server.service import Service
 
@@ -28,10 +28,15 @@ async def sending_callbacks(service: Service, stream: Deliveries) -> AsyncIterat
         yield
         return
     # Loaded here, because an HTTP client costs every builder some megabytes.
-    from function_builder.queue.callbacks import Callbacks, KeysUnavailable  # noqa: PLC0415 (only with a queue)
-    from function_builder.queue.outbound import Outbound  # noqa: PLC0415 (as above)
+    from function_builder.queue.callbacks import Callbacks, KeysUnavailable  # noqa: PLC0415
+    from function_builder.queue.outbound import Outbound  # noqa: PLC0415
 
-    def signing(_tenant: str) -> CallbackKeys:
+    def signing(tenant: str) -> CallbackKeys:
+        if tenant != DEFAULT_TENANT:
+            found = service.tenants.callback_keys(tenant) if service.tenants else None
+            if found is None:
+                raise KeysUnavailable("its tenant has no webhook secret any more")
+            return found
         try:
             return keys.callback_keys(settings)
         except keys.KeyFileError as error:

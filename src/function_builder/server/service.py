@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -19,8 +20,8 @@ from function_builder.builds.transcript import Transcript
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
 from function_builder.contract.timestamp import Timestamp
-from function_builder.disk import Disk
 from function_builder.queue.port import Builds
+from function_builder.server.claims import TenantsInForce
 from function_builder.server.prometheus import Metrics
 from function_builder.server.replays import Replays
 from function_builder.server.slots import NoSlot, Place, Slots
@@ -31,6 +32,8 @@ from function_builder.server.uploads import Uploads
 from function_builder.settings import Settings
 
 _log = structlog.get_logger(__name__)
+
+_MIN_DISK_FREE = 0.05
 
 
 class Phase(Enum):
@@ -52,6 +55,13 @@ class Drained(Protocol):
         """Start no more builds, and return the running ones to the queue."""
 
 
+class Disk(NamedTuple):
+    """The space of a file system, in bytes."""
+
+    available: int
+    size: int
+
+
 @dataclass(slots=True, eq=False)
 class Service:
     """The state of one builder process.
@@ -64,6 +74,7 @@ class Service:
             for small ones.
         replays: the requests that were accepted; None: a request may be repeated.
         tracing: enters the trace of a request.
+        tenants: whose requests there are; None: there is one tenant.
         builds: builds that outlive their connection; None: there is no queue.
         worker: runs builds from the queue; None: there is no queue.
         running: the task of each build that has a slot.
@@ -82,6 +93,7 @@ class Service:
     space: SpoolSpace
     large_checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     replays: Replays | None = None
+    tenants: TenantsInForce | None = None
     builds: Builds | None = None
     worker: Drained | None = None
     tracing: Tracing = handed_on
@@ -158,7 +170,8 @@ class Service:
             return "every build slot is taken"
         if not self.pool.reachable:
             return "BuildKit cannot be reached"
-        if self.spool_disk().nearly_full:
+        disk = self.spool_disk()
+        if disk.available < disk.size * _MIN_DISK_FREE:
             return "the disk for request bodies is nearly full"
         return ""
 
@@ -171,8 +184,9 @@ class Service:
             task.cancel(reason)
 
     def spool_disk(self) -> Disk:
-        """The disk for request bodies; full if it cannot be read."""
+        """The disk for request bodies; one that cannot be read has no room."""
         try:
-            return Disk.of(self.settings.spool_dir)
+            disk = os.statvfs(self.settings.spool_dir)
         except OSError:
             return Disk(0, 1)
+        return Disk(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)

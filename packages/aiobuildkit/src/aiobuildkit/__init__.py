@@ -7,8 +7,6 @@
         print(result.digest)
 """
 
-from __future__ import annotations
-
 from aiobuildkit.client import Client
 from aiobuildkit.errors import (
     BuildKitError,

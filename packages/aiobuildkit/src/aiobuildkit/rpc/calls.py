@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from aiobuildkit.errors import ProtocolError
-from aiobuildkit.rpc.channel import Channel
-from aiobuildkit.rpc.stream import ClientStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from aiobuildkit.rpc.channel import Channel
+    from aiobuildkit.rpc.stream import ClientStream
 
 __all__ = ["parse", "reply_to", "request", "stream", "unary"]
 

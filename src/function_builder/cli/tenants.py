@@ -1,0 +1,107 @@
+"""The commands ``function-builder tenants``: the file of a builder's tenants."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from function_builder import tenants as package
+from function_builder.server import keys
+from function_builder.tenants.adding import add_tenant
+from function_builder.tenants.document import TenantsError, read_tenants
+from function_builder.tenants.files import Files
+
+FAILED: Final = 1
+
+_DEFAULT_SECRETS: Final = Path("/var/openfaas/secrets")
+
+tenants = typer.Typer(
+    no_args_is_help=True,
+    help="Check and extend tenants_file, the file of a builder's tenants.",
+)
+
+_FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The tenants file.")]
+_SecretsOption = Annotated[
+    Path,
+    typer.Option(
+        envvar="secret_mount_path",
+        metavar="DIR",
+        help="Where the builder's own payload secret is, which no tenant may have.",
+    ),
+]
+
+
+@tenants.command()
+def check(file: _FileArgument, *, secrets: _SecretsOption = _DEFAULT_SECRETS) -> None:
+    """Say what is wrong with a tenants file, with line and column, or which tenants it has.
+
+    \b
+      function-builder tenants check tenants.yaml
+    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    try:
+        own = keys.payload_secrets(secrets) if (secrets / "payload-secret").exists() else []
+        found = read_tenants(file, Files(), own)
+    except (TenantsError, keys.KeyFileError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(FAILED) from None
+    typer.echo(f"{file.name} is right: {', '.join(sorted(found.by_name))}")
+
+
+@tenants.command()
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new tenant.")],
+    *,
+    file: Annotated[
+        Path, typer.Option("--file", "-f", metavar="FILE", help="The tenants file.")
+    ] = Path("tenants.yaml"),
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="A name under which the tenant alone reaches the builder; may be repeated.",
+        ),
+    ] = None,
+    token: Annotated[bool, typer.Option("--token", help="Make a bearer token too.")] = False,
+) -> None:
+    """Make a tenant's secrets, add it to the file, and print what the customer needs.
+
+    \b
+      function-builder tenants add acme --host acme.builder.example.com
+    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    try:
+        added = add_tenant(file, name, hosts=host or (), token=token)
+    except OSError as error:
+        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
+        raise typer.Exit(FAILED) from None
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(FAILED) from None
+    url = f"https://{host[0]}" if host else "https://YOUR-BUILDER"
+    named = "" if host else f" --header 'X-Build-Tenant: {name}'"
+    typer.echo(f"{file} has the tenant {name}. For the customer:")
+    typer.echo(f"  URL             {url}")
+    if not host:
+        typer.echo(f"  header          X-Build-Tenant: {name}")
+    typer.echo(f"  payload secret  {added.secret}")
+    if added.token:
+        typer.echo(f"  bearer token    {added.token}")
+        typer.echo("                  (it is not stored: only its hash is in the file)")
+    if host:
+        typer.echo(
+            f"  faas-cli publish --remote-builder {url} --payload-secret {added.secret.name}"
+        )
+    typer.echo(
+        f"  function-builder build DIR --image IMAGE --url {url}{named}"
+        f" --payload-secret {added.secret.name}"
+    )
+
+
+@tenants.command()
+def schema() -> None:
+    """Print the JSON Schema of the file, for an editor.
+
+    \b
+      function-builder tenants schema > tenants.schema.json
+    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    typer.echo(resources.files(package).joinpath("schema.json").read_text(), nl=False)

@@ -1,0 +1,105 @@
+"""Whose a request claims to be: with which secrets it must prove it, and in which trust domain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from starlette.requests import Request
+
+from function_builder.contract.builds import DEFAULT_TENANT
+from function_builder.contract.errors import Refusal
+from function_builder.contract.tenancy import Scope
+from function_builder.queue.webhooks import CallbackKeys
+from function_builder.server import keys
+from function_builder.settings import Settings
+
+_BEARER: Final = "bearer "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What is known of a request's client by its headers.
+
+    Attributes:
+        tenant: the name that it claims; no secret proves the name of a tenant that does not exist.
+        secrets: the payload secrets that may have signed it; empty: no signature is asked for.
+        domains: the tenant's trust domains, the one in force first.
+        scopes: what its bearer token may do, which has proven the tenant; None: it has none.
+    """
+
+    tenant: str = DEFAULT_TENANT
+    secrets: Sequence[bytes] = field(repr=False)
+    domains: Sequence[str] = field(repr=False)
+    scopes: frozenset[Scope] | None = None
+
+    def allow(self, scope: Scope) -> None:
+        """Check what a bearer token may do; a signature may do all.
+
+        Raises:
+            Refusal: 403.
+        """
+        if self.scopes is not None and scope not in self.scopes:
+            raise Refusal(403, f"the bearer token does not have the scope {scope}")
+
+
+class TenantsInForce(Protocol):
+    """The tenants of a builder that has several."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether their file has changed, and is wrong."""
+
+    async def claim(self, request: Request) -> Claim:
+        """The tenant that a request claims to be.
+
+        Raises:
+            Refusal: 400 or 401.
+        """
+
+    def named(self, tenant: str) -> Claim | None:
+        """The tenant of a build that was accepted before; None if it is there no longer."""
+
+    def callback_keys(self, tenant: str) -> CallbackKeys | None:
+        """What signs the callbacks of a tenant other than `default`; None: it gets none."""
+
+    def token_secret(self, tenant: str) -> bytes | None:
+        """The secret that makes tokens of the tenant's builds; None: it has none."""
+
+
+def own_claim(settings: Settings) -> Claim:
+    """Every request of a builder without other tenants.
+
+    Raises:
+        Refusal: 503.
+    """
+    secrets = keys.signing_secrets(settings)
+    domains = [keys.trust_domain(secret) for secret in secrets] or [keys.OPEN_DOMAIN]
+    return Claim(secrets=secrets, domains=domains)
+
+
+def refuse_callbacks(tenant: str, tenants: TenantsInForce | None) -> None:
+    """Check that a tenant's callbacks can be signed.
+
+    Raises:
+        Refusal: 501.
+    """
+    if tenant != DEFAULT_TENANT and (tenants is None or tenants.callback_keys(tenant) is None):
+        raise Refusal(501, "no callbacks are sent for this tenant: it has no webhook secret")
+
+
+async def read_claim(request: Request, settings: Settings, tenants: TenantsInForce | None) -> Claim:
+    """The tenant that a request claims to be.
+
+    Raises:
+        Refusal: 400, 401 or 503.
+    """
+    return own_claim(settings) if tenants is None else await tenants.claim(request)
+
+
+def bearer(request: Request) -> str:
+    """The bearer token of a request (RFC 6750); empty if it has none."""
+    authorization = request.headers.get("authorization", "")
+    is_bearer = authorization[: len(_BEARER)].lower() == _BEARER
+    return authorization[len(_BEARER) :].strip() if is_bearer else ""

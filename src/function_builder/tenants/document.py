@@ -1,0 +1,199 @@
+"""Read a tenants file, and refuse whatever is unclear in it.
+
+All faults are named at once, each with its line and column. Secrets are in files beside it,
+which are read with it: a builder compares them without touching a disk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+from function_builder.contract.builds import DEFAULT_TENANT
+from function_builder.contract.errors import shown
+from function_builder.contract.tenancy import Scope
+from function_builder.queue.webhooks import parse_secret
+from function_builder.tenants.files import Files
+from function_builder.tenants.items import Fault, Item
+from function_builder.tenants.tenant import ALL_SCOPES, Tenant, Tenants, Token
+
+TOP_KEYS: Final = ("tenants",)
+TENANT_KEYS: Final = ("payload_secret_file", "webhook_secret_file", "hosts", "tokens")
+TOKEN_KEYS: Final = ("sha256", "scopes")
+_PROOFS: Final = ("payload_secret_file", "tokens")
+_OWN_SECRETS: Final = {"payload_secret_file", "webhook_secret_file"}
+
+MIN_SECRET_BYTES: Final = 16
+"""A shorter payload secret could be guessed from one signed request, of which a tenant has many."""
+
+NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_HOST: Final = re.compile(r"(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9-]+)*")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_T = TypeVar("_T")
+
+
+class TenantsError(ValueError):
+    """A tenants file cannot be used.
+
+    Attributes:
+        faults: all that is wrong with it.
+    """
+
+    def __init__(self, path: Path, faults: Sequence[Fault]) -> None:
+        self.faults = sorted(faults)
+        super().__init__("\n".join(f"{path.name}: {fault}" for fault in self.faults))
+
+
+def read_tenants(path: Path, files: Files, own: Sequence[bytes] = ()) -> Tenants:
+    """Read a tenants file with the files that it names.
+
+    Args:
+        path: the file.
+        files: reads them all; names in the file are relative to its directory.
+        own: the builder's own payload secrets, which are those of the tenant `default`.
+
+    Raises:
+        TenantsError: it cannot be read, or something in it is wrong.
+    """
+    faults: list[Fault] = []
+    try:
+        text = files.read(path).decode()
+    except OSError as error:
+        reason = f"the file cannot be read: {error.strerror}"
+        raise TenantsError(path, [Fault(1, 1, reason)]) from error
+    except UnicodeDecodeError as error:
+        raise TenantsError(path, [Fault(1, 1, "the file is not UTF-8")]) from error
+    document = Item.parse(text, faults)
+    tenants = [] if document is None else _Reader(path.parent, files, own).tenants(document)
+    if faults:
+        raise TenantsError(path, faults)
+    return Tenants(tenants)
+
+
+class _Reader:
+    """Reads each tenant, and remembers what another one may not have as well."""
+
+    def __init__(self, directory: Path, files: Files, own: Sequence[bytes]) -> None:
+        self._directory = directory
+        self._files = files
+        self._own = own
+        self._secrets = dict.fromkeys(own, DEFAULT_TENANT)
+        self._webhook_keys: dict[bytes, str] = {}
+        self._hosts: dict[str, str] = {}
+        self._tokens: dict[str, str] = {}
+
+    def tenants(self, document: Item) -> list[Tenant]:
+        top = document.fields(TOP_KEYS, required="tenants")
+        if "tenants" not in top:
+            return []
+        found: list[Tenant] = []
+        for name, key, value in top["tenants"].entries():
+            if not NAME.fullmatch(name):
+                key.fail(
+                    f"{shown(name)} is not a tenant's name: 1 to 40 lower-case letters, digits "
+                    "and dashes, with no dash at either end"
+                )
+                continue
+            found.append(self._tenant(name, key, value))
+        if DEFAULT_TENANT not in {tenant.name for tenant in found}:
+            found.append(Tenant(name=DEFAULT_TENANT, secrets=self._own))
+        return found
+
+    def _tenant(self, name: str, key: Item, value: Item) -> Tenant:
+        fields = value.fields(TENANT_KEYS)
+        for secret in fields.keys() & _OWN_SECRETS if name == DEFAULT_TENANT else ():
+            fields[secret].fail(f"{DEFAULT_TENANT} has the builder's own secrets")
+        can_prove_itself = name == DEFAULT_TENANT or any(proof in fields for proof in _PROOFS)
+        if value.is_mapping and not can_prove_itself:
+            key.fail(f"{name} cannot prove itself: give it {' or '.join(_PROOFS)}")
+        return Tenant(
+            name=name,
+            secrets=self._own if name == DEFAULT_TENANT else self._secrets_of(name, fields),
+            webhook_keys=self._webhook_keys_of(name, fields),
+            hosts=self._hosts_of(name, fields),
+            tokens=self._tokens_of(name, fields),
+        )
+
+    def _secrets_of(self, name: str, fields: Mapping[str, Item]) -> list[bytes]:
+        secrets = []
+        for secret, item in self._contents(fields, "payload_secret_file"):
+            if len(secret) < MIN_SECRET_BYTES:
+                item.fail(
+                    f"the file has {len(secret)} bytes: a payload secret needs at least "
+                    f"{MIN_SECRET_BYTES}"
+                )
+            else:
+                _claim(self._secrets, secret, name, item, "the secret")
+                secrets.append(secret)
+        return secrets
+
+    def _webhook_keys_of(self, name: str, fields: Mapping[str, Item]) -> list[bytes]:
+        found = []
+        for secret, item in self._contents(fields, "webhook_secret_file"):
+            try:
+                key = parse_secret(secret.decode("ascii", "replace"))
+            except ValueError as error:
+                item.fail(f"the webhook secret {error}")
+                continue
+            _claim(self._webhook_keys, key, name, item, "the secret")
+            found.append(key)
+        return found
+
+    def _contents(self, fields: Mapping[str, Item], key: str) -> Iterator[tuple[bytes, Item]]:
+        for name, item in _texts(fields, key):
+            try:
+                yield self._files.read(self._directory / name).strip(), item
+            except OSError as error:
+                item.fail(f"{shown(name)} cannot be read: {error.strerror}")
+
+    def _hosts_of(self, name: str, fields: Mapping[str, Item]) -> list[str]:
+        hosts = []
+        for text, item in _texts(fields, "hosts"):
+            host = text.lower()
+            if not _HOST.fullmatch(host):
+                item.fail(f"{shown(text)} is not a host name: write it without scheme and port")
+                continue
+            _claim(self._hosts, host, name, item, host)
+            hosts.append(host)
+        return hosts
+
+    def _tokens_of(self, name: str, fields: Mapping[str, Item]) -> list[Token]:
+        tokens = []
+        for item in fields["tokens"].items() if "tokens" in fields else ():
+            token = item.fields(TOKEN_KEYS, required="sha256")
+            if "sha256" not in token:
+                continue
+            digest = token["sha256"].text()
+            if not _SHA256.fullmatch(digest):
+                token["sha256"].fail("must be 64 lower-case hex digits: the SHA-256 of the token")
+                continue
+            _claim(self._tokens, digest, name, token["sha256"], "the token")
+            tokens.append(Token(digest, _scopes(token)))
+        return tokens
+
+
+def _texts(fields: Mapping[str, Item], key: str) -> list[tuple[str, Item]]:
+    return fields[key].texts() if key in fields else []
+
+
+def _scopes(token: Mapping[str, Item]) -> frozenset[Scope]:
+    if "scopes" not in token:
+        return ALL_SCOPES
+    scopes = set()
+    for text, item in token["scopes"].texts():
+        if text in set(Scope):
+            scopes.add(Scope(text))
+        else:
+            item.fail(f"{shown(text)} is not a scope: use {' or '.join(Scope)}")
+    return frozenset(scopes)
+
+
+def _claim(owners: dict[_T, str], value: _T, name: str, item: Item, what: str) -> None:
+    """Note whose a value is; it may be no other's, and there once."""
+    if value in owners:
+        owner = owners[value]
+        item.fail(f"{what} is there twice" if owner == name else f"{what} is also that of {owner}")
+    else:
+        owners[value] = name

@@ -1,0 +1,38 @@
+"""Files that are read together, and whether one of them has changed since."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+_Stamp: TypeAlias = tuple[int, int, int, int] | None
+"""What changes with a file: inode, size, time of its content, time of its inode."""
+
+
+class Files:
+    """Reads files, and remembers how they were; also those that were not there."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, _Stamp] = {}
+
+    def read(self, path: Path) -> bytes:
+        """A file's content.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        # Before the content: a change in between is seen at the next look.
+        self._read[path] = _stamp(path)
+        return path.read_bytes()
+
+    def changed(self) -> bool:
+        """Whether one of them is not as it was when it was read."""
+        return any(_stamp(path) != stamp for path, stamp in self._read.items())
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,0 +1,101 @@
+"""What is known of one tenant, and of all of them together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from function_builder.contract.builds import DEFAULT_TENANT
+from function_builder.contract.tenancy import Scope
+
+ALL_SCOPES: Final = frozenset(Scope)
+
+_DECOY_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token, of which the file has the hash alone.
+
+    Attributes:
+        sha256: of the token, in hex.
+        scopes: what it may do.
+    """
+
+    sha256: str
+    scopes: frozenset[Scope] = ALL_SCOPES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """One tenant.
+
+    Attributes:
+        name: 1 to 40 lower-case letters, digits and dashes.
+        secrets: its payload secrets, the one in force first; empty: no signature is its.
+        webhook_keys: what signs its callbacks, in force first; empty: it gets none.
+        hosts: names under which the builder is its, without ports.
+        tokens: its bearer tokens.
+    """
+
+    name: str
+    secrets: Sequence[bytes] = field(default=(), repr=False)
+    webhook_keys: Sequence[bytes] = field(default=(), repr=False)
+    hosts: Sequence[str] = ()
+    tokens: Sequence[Token] = ()
+
+
+class Tenants:
+    """All tenants of one file, which have nothing in common that must be one's own.
+
+    Args:
+        tenants: in the order of the file.
+    """
+
+    def __init__(self, tenants: Sequence[Tenant]) -> None:
+        self.by_name: Mapping[str, Tenant] = {tenant.name: tenant for tenant in tenants}
+        self._by_host = {host: tenant for tenant in tenants for host in tenant.hosts}
+        width = max(1, *(len(tenant.secrets) for tenant in tenants))
+        self._decoys = [os.urandom(_DECOY_BYTES) for _ in range(width)]
+        self._by_token = {
+            token.sha256: (tenant, token) for tenant in tenants for token in tenant.tokens
+        }
+
+    def named(self, name: str) -> Tenant | None:
+        """The tenant of a name."""
+        return self.by_name.get(name)
+
+    def at_host(self, authority: str) -> Tenant | None:
+        """The tenant of a `Host` header; the default one's name is never among them."""
+        return self._by_host.get(_host(authority))
+
+    def of_token(self, token: str) -> tuple[Tenant, Token] | None:
+        """The tenant of a bearer token.
+
+        The search compares hashes. To learn from its time, a stranger would have to choose what a
+        token hashes to.
+        """
+        digest = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+        return self._by_token.get(digest)
+
+    def signers(self, tenant: Tenant | None) -> Sequence[bytes]:
+        """The payload secrets to try for a request.
+
+        There are as many for each tenant, and for one that does not exist: the others are random,
+        so that the time of a wrong signature does not tell which tenants exist.
+        """
+        secrets = () if tenant is None else tenant.secrets
+        return [*secrets, *self._decoys[len(secrets) :]]
+
+    @property
+    def default(self) -> Tenant:
+        """The tenant of requests that name none."""
+        return self.by_name[DEFAULT_TENANT]
+
+
+def _host(authority: str) -> str:
+    host, colon, port = authority.rpartition(":")
+    return (host if colon and port.isdigit() else authority).lower().rstrip(".")
