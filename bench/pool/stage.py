@@ -200,9 +200,7 @@ class Stage:
         sample = f'function_builder_buildkit_daemons{{state="up"}} {float(number)}\n'
         async with asyncio.timeout(_LONGEST_WAIT):
             for front in fronts:
-                while (  # noqa: ASYNC110
-                    sample not in (await self._http.get(f"{front.metrics_url}/metrics")).text
-                ):
+                while sample not in (await self._http.get(f"{front.metrics_url}/metrics")).text:
                     await asyncio.sleep(0.05)
 
     async def build(
@@ -238,7 +236,7 @@ async def stage(root: Path) -> AsyncIterator[Stage]:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what tells nobody when it happens."""
     async with asyncio.timeout(_LONGEST_WAIT):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.05)
 
 

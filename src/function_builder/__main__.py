@@ -1,4 +1,6 @@
-"""``python -m function_builder`` is the command ``function-builder``."""
+"""`python -m function_builder` is the command `function-builder`."""
+
+from __future__ import annotations
 
 from function_builder.cli import main
 

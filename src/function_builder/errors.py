@@ -1,5 +1,7 @@
 """What keeps a builder from starting."""
 
+from __future__ import annotations
+
 
 class StartError(Exception):
     """The builder cannot start; the text says why, and what to do."""

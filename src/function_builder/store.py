@@ -72,13 +72,16 @@ class Store:
     Args:
         url: `file:///directory`, `s3://bucket/prefix`, `gs://…` or `az://…`. Credentials, region
             and endpoint come from the environment, by the names of each cloud's own tools.
+        failed: called when the store did not do what was asked, with whether it has no room. An
+            object that is absent is no failure.
 
     Raises:
         StoreError: the URL names no store.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, failed: Callable[[bool], None] = lambda _full: None) -> None:
         self._url = url
+        self._failed = failed
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
         parts = urlsplit(url)
         if parts.scheme not in _SCHEMES:
@@ -212,7 +215,13 @@ class Store:
             except (BaseError, OSError) as error:
                 raise _translated(error) from error
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        except NotStored:
+            raise
+        except StoreError as error:
+            self._failed(isinstance(error, StoreFull))
+            raise
 
 
 class _File:

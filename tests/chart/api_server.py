@@ -57,7 +57,7 @@ def api_server(stateful_set: Resource) -> Iterator[dict[str, Any]]:
             self.end_headers()
             self.wfile.write(body.encode())
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (its name there)
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

@@ -68,7 +68,7 @@ class Load:
         await self.during(phase)
         count = f"grep -c -x '{phase}' /shared/done || true"
         async with asyncio.timeout(120):
-            while int(await self._openfaas.shell(count)) < _QUIET:  # noqa: ASYNC110
+            while int(await self._openfaas.shell(count)) < _QUIET:
                 await asyncio.sleep(0.5)
 
     def tell(self, tell: Tell, title: str) -> None:

@@ -139,9 +139,7 @@ async def test_a_service_of_full_builders_answers_429(openfaas):
             builds.create_task(build(openfaas, builder, f"pool/full:{number}", waits))
         full = f"function_builder_slots_taken {float(SLOTS)}\n"
         async with asyncio.timeout(60):
-            while not all(  # noqa: ASYNC110
-                full in said for said in await openfaas.client("get", *metrics)
-            ):
+            while not all(full in said for said in await openfaas.client("get", *metrics)):
                 await asyncio.sleep(0.5)
 
         assert await openfaas.client("statuses", secret, *[URL] * 4) == [429] * 4

@@ -107,7 +107,7 @@ async def test_the_payload_secret_rotates_without_a_restart(openfaas, tell):
 
     async def seconds_until(secret: str, status: int) -> str:
         begun = time.monotonic()
-        while set(await openfaas.client("statuses", secret, *urls)) != {status}:  # noqa: ASYNC110
+        while set(await openfaas.client("statuses", secret, *urls)) != {status}:
             await asyncio.sleep(1)
         return f"{time.monotonic() - begun:.0f} s"
 

@@ -7,9 +7,10 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from function_builder.builds.build import Outcome
 from function_builder.builds.phases import BuildPhase
-from function_builder.queue.webhooks import CallbackOutcome
+from function_builder.queue.port import CallbackOutcome
 from function_builder.server.metrics import REASONS
 from function_builder.server.prometheus import Metrics
+from function_builder.server.queue_metrics import Failure, Part, State
 from tests.chart.monitoring.queries import alerts
 
 PAGE = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
@@ -41,6 +42,10 @@ def test_every_value_of_a_label_is_explained():
     assert names("outcome") == {outcome.value for outcome in Outcome}
     assert names("end of a callback's attempt") == set(CallbackOutcome)
     assert names("phase") == {phase.value for phase in BuildPhase}
+    assert names("state of a queued build") == set(State)
+    failures = table("part that failed")
+    assert {row[1].strip("`") for row in failures} == set(Failure)
+    assert {row[0] for row in failures} == {", ".join(f"`{part}`" for part in Part)}
     reasons = {row[0].strip("`"): int(row[1]) for row in table("reason of a refusal")}
     assert reasons == {reason: int(code) for code, reason in REASONS.items()}
 

@@ -72,7 +72,7 @@ def webhook(number: int, **changes) -> Webhook:
 async def delivered(stream: CallbackStream) -> None:
     """Wait until nothing waits."""
     async with asyncio.timeout(60):
-        while await stream.waiting():  # noqa: ASYNC110 (there is no event)
+        while await stream.waiting():
             await asyncio.sleep(0.05)
 
 

@@ -451,7 +451,7 @@ async def test_buildkit_killed_between_the_last_byte_and_the_checksums(
         task = asyncio.create_task(builds.run(tree))
         async with asyncio.timeout(60):
             # Nothing tells when FIN was exchanged.
-            while not made or not sent():  # noqa: ASYNC110
+            while not made or not sent():
                 await asyncio.sleep(0)
         task.cancel()
         os.killpg(daemon.pid, signal.SIGKILL)

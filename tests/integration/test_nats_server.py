@@ -44,7 +44,7 @@ async def test_what_it_acknowledged_outlives_a_kill_and_a_restart(tmp_path):
         await client.close()
 
 
-async def test_a_client_without_its_password_is_refused(tmp_path):
+async def test_a_client_without_its_token_is_refused(tmp_path):
     async with NatsServer(tmp_path, log=tmp_path / "log") as server:
         host, _, port = server.url.rpartition("@")[2].partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -56,6 +56,7 @@ async def test_a_client_without_its_password_is_refused(tmp_path):
         await writer.wait_closed()
         mode = (tmp_path / "nats-server.json").stat().st_mode
         assert stat.S_IMODE(mode) == 0o600
+        assert "Plaintext" not in (tmp_path / "log").read_text()
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ async def on_own_network(
     request, user: OrdinaryUser, host_address: str, engine_root: Path
 ) -> AsyncIterator[Builder]:
     """`serve` whose steps have a network of their own, and a registry that either can reach."""
-    if request.param == "slirp4netns" and not Path("/dev/net/tun").exists():  # noqa: ASYNC240
+    if request.param == "slirp4netns" and not Path("/dev/net/tun").exists():  # noqa: ASYNC240 (it does not block)
         pytest.skip("slirp4netns makes its network of /dev/net/tun")
     who = user if request.param == "slirp4netns" else ourselves(engine_root / "root")
     registry = f"{host_address}:{free_address().partition(':')[2]}"

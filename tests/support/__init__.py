@@ -32,14 +32,14 @@ def free_address() -> str:
     raise AssertionError("all ports of 127.0.0.1 are taken")
 
 
-async def until(condition: Callable[[], object], *, timeout: float = 60) -> None:  # noqa: ASYNC109
+async def until(condition: Callable[[], object], *, timeout: float = 60) -> None:
     """Wait until `condition` holds, for what tells nobody when it happens, such as a process's end.
 
     Raises:
         TimeoutError: it did not within `timeout` seconds.
     """
     async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.05)
 
 

@@ -57,7 +57,7 @@ def submission(key: str = "", fingerprint: bytes = b"", repository: str = "r/f")
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(60):
-        while not await condition():  # noqa: ASYNC110 (the port tells of no record)
+        while not await condition():
             await asyncio.sleep(0.01)
 
 

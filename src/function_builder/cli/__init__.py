@@ -1,8 +1,10 @@
-"""The command ``function-builder``.
+"""The command `function-builder`.
 
 A command's module is imported when that command is asked for: a server must answer its first probe
 at once and must not pay for a client's imports, nor a client for a server's.
 """
+
+from __future__ import annotations
 
 import gc
 import sys

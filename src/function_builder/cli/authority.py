@@ -3,6 +3,8 @@
 Source: RFC 5280 (the extensions that clients check), RFC 9525 (names in certificates).
 """
 
+from __future__ import annotations
+
 import contextlib
 import ipaddress
 import os

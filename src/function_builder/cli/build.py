@@ -1,4 +1,6 @@
-"""The command ``function-builder build``: a client of any builder."""
+"""The command `function-builder build`: a client of any builder."""
+
+from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
@@ -153,10 +155,10 @@ def build(
       2    the command or the directory is wrong; nothing was sent
       3    no build was begun: the builder refused, stayed busy or gave no answer
       130  interrupted; the builder stops the build
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    """
     # Not at the top: `--help` needs no client.
-    from function_builder.cli import building  # noqa: PLC0415
-    from function_builder.client import Attest, BuildOptions  # noqa: PLC0415
+    from function_builder.cli import building
+    from function_builder.client import Attest, BuildOptions
 
     options = BuildOptions(
         image=image,

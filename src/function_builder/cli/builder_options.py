@@ -1,5 +1,7 @@
 """The options of each command that speaks to a builder: where it is, and how it is trusted."""
 
+from __future__ import annotations
+
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -122,8 +124,8 @@ def with_builder(command: Callable[..., None]) -> Callable[..., None]:
             wait=wait,
         )
 
-    common = inspect.signature(options).parameters
-    own = list(inspect.signature(command).parameters.values())[1:]
+    common = inspect.signature(options, eval_str=True).parameters
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
     @functools.wraps(command)
     def run(**given: Any) -> None:

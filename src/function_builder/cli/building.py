@@ -1,4 +1,6 @@
-"""What ``function-builder build`` does, apart from reading its options."""
+"""What `function-builder build` does, apart from reading its options."""
+
+from __future__ import annotations
 
 import asyncio
 import os

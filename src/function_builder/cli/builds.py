@@ -1,4 +1,6 @@
-"""The commands about builds that the builder keeps: ``builds``, ``logs``, ``cancel``, ``retry``."""
+"""The commands about builds that the builder keeps: `builds`, `logs`, `cancel`, `retry`."""
+
+from __future__ import annotations
 
 from typing import Annotated
 
@@ -49,8 +51,8 @@ def builds(
       2    the command is wrong
       3    the builder refused, stayed busy or gave no answer
       130  interrupted
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
-    from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
+    """
+    from function_builder.cli import keeping
 
     selection = keeping.Selection(status or (), repository, limit)
     if watch:
@@ -87,8 +89,8 @@ def logs(
       2    the command is wrong
       3    the builder refused, or gave no answer
       130  interrupted; the build goes on
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
-    from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
+    """
+    from function_builder.cli import keeping
 
     if follow:
         keeping.follow(builder, build_id)
@@ -106,8 +108,8 @@ def cancel(builder: BuilderOptions, build_id: _Id) -> None:
       2    the command is wrong
       3    the builder refused, as when the build has ended, or gave no answer
       130  interrupted
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
-    from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
+    """
+    from function_builder.cli import keeping
 
     keeping.cancel(builder, build_id)
 
@@ -124,7 +126,7 @@ def retry(builder: BuilderOptions, build_id: _Id) -> None:
       2    the command is wrong
       3    the builder refused, or gave no answer
       130  interrupted
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
-    from function_builder.cli import keeping  # noqa: PLC0415 - `--help` needs no client
+    """
+    from function_builder.cli import keeping
 
     keeping.retry(builder, build_id)

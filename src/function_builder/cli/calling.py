@@ -1,5 +1,7 @@
 """What each command that speaks to a builder does: its client, and how its errors end it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus

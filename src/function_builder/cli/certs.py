@@ -1,4 +1,6 @@
-"""The command ``function-builder certs``: certificates for BuildKit over TCP."""
+"""The command `function-builder certs`: certificates for BuildKit over TCP."""
+
+from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Final
@@ -37,7 +39,7 @@ def certs(
       function-builder serve --buildkit-url tcp://buildkitd.openfaas:1234 \\
         --tlscacert certs/client/ca.crt --tlscert certs/client/client.crt \\
         --tlskey certs/client/client.key
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    """
     server, client = directory / "server", directory / "client"
     try:
         authority = _authority(directory / "ca.crt", directory / "ca.key")

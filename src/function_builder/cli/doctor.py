@@ -1,4 +1,6 @@
-"""The command ``function-builder doctor``: what this machine lacks, and the line that mends it."""
+"""The command `function-builder doctor`: what this machine lacks, and the line that mends it."""
+
+from __future__ import annotations
 
 import asyncio
 import getpass
@@ -52,7 +54,7 @@ def doctor(
     \b
       function-builder doctor
       sudo -u builder function-builder doctor
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    """
     configure_logging(json=False)
     try:
         settings = Settings.from_environment(os.environ)
@@ -81,7 +83,7 @@ def _machine() -> Machine:
 
 def _run(command: Sequence[str | Path]) -> str | None:
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(  # noqa: S603 (no shell)
             [find_tool(str(command[0])), *command[1:]],
             check=True,
             capture_output=True,

@@ -1,4 +1,6 @@
-"""What ``builds``, ``logs``, ``cancel`` and ``retry`` do, apart from reading their options."""
+"""What `builds`, `logs`, `cancel` and `retry` do, apart from reading their options."""
+
+from __future__ import annotations
 
 import asyncio
 import time

@@ -1,4 +1,6 @@
-"""The options of ``build`` that docker buildx has under the same names."""
+"""The options of `build` that docker buildx has under the same names."""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Sequence

@@ -1,7 +1,9 @@
-"""The commands ``function-builder secret``: keys for build secrets, and what is sealed to them.
+"""The commands `function-builder secret`: keys for build secrets, and what is sealed to them.
 
-They read and write the files of ``faas-cli secret keygen|seal|unseal``, under the same options.
+They read and write the files of `faas-cli secret keygen|seal|unseal`, under the same options.
 """
+
+from __future__ import annotations
 
 import asyncio
 import json
@@ -46,7 +48,7 @@ def keygen(
     \b
       function-builder secret keygen -o build-secrets.key
       build_secrets_private_key_path=build-secrets.key function-builder serve
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    """
     key = SecretsKey.generate()
     public = Path(f"{output}.pub")
     if output.exists():
@@ -89,7 +91,7 @@ def public_key(
     \b
       function-builder secret public-key --payload-secret payload.txt -o key.pub
       function-builder secret seal key.pub --from-file pip_token=token.txt
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    """
     key = asyncio.run(_public_key(url, _read(payload_secret).strip()))
     if output is None:
         typer.echo(key)
@@ -137,7 +139,7 @@ def seal(
     \b
       function-builder secret public-key --payload-secret payload.txt -o key.pub
       function-builder secret seal key.pub --from-file pip_token=token.txt
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    """
     values = {
         name: value.encode() for name, value in _pairs("--from-literal", from_literal).items()
     }
@@ -173,7 +175,7 @@ def unseal(
 
     \b
       function-builder secret unseal key --key pip_token
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    """
     try:
         key = SecretsKey.parse(_read(private_key))
     except ValueError as error:

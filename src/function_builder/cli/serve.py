@@ -1,4 +1,6 @@
-"""The command ``function-builder serve``: a builder in production."""
+"""The command `function-builder serve`: a builder in production."""
+
+from __future__ import annotations
 
 import contextlib
 import inspect
@@ -29,7 +31,7 @@ from function_builder.logs import configure_logging
 from function_builder.server import StartError
 from function_builder.settings import EMBEDDED, OWN_BUILDKIT, Settings, SettingsError, near_misses
 
-logger = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 def serve(
@@ -87,7 +89,7 @@ def serve(
       echo secret > /var/openfaas/secrets/payload-secret
       function-builder serve
       buildkit_url=tcp://buildkitd:1234 max_inflight=4 function-builder serve
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    """
     flags = {
         "listen": listen,
         "metrics_listen": metrics_listen,
@@ -120,7 +122,7 @@ async def _serve(environment: dict[str, str], state: Path, network: Network) -> 
         # A queue of its own is there too.
         unused = ("run_network",) if settings.nats_url == EMBEDDED else ("state_dir", "run_network")
         for name in filter(environment.get, (*OWN_BUILDKIT, *unused)):
-            logger.warning("a setting has no effect, because buildkit_url is set", name=name)
+            _log.warning("a setting has no effect, because buildkit_url is set", name=name)
         if settings.nats_url == EMBEDDED:
             server.check_start(settings)
         async with own_queue(environment, state) as own:
@@ -129,8 +131,8 @@ async def _serve(environment: dict[str, str], state: Path, network: Network) -> 
     # A BuildKit takes seconds to start, and would hide the reason among its own lines.
     server.check_start(settings)
     if network is Network.HOST:
-        logger.warning("RUN steps use this host's network, its 127.0.0.1 included")
-    logger.info("starting a BuildKit of its own", state=str(state), network=network.value)
+        _log.warning("RUN steps use this host's network, its 127.0.0.1 included")
+    _log.info("starting a BuildKit of its own", state=str(state), network=network.value)
     daemon = BuildKitDaemon(
         state / "buildkit",
         config=own_buildkit(settings),
@@ -207,7 +209,7 @@ def warn_of_near_misses(environment: Mapping[str, str], others: Sequence[str]) -
         others: variables that the command reads beside the settings.
     """
     for name, meant in sorted(near_misses(environment, others).items()):
-        logger.warning("a variable is not a setting, and is ignored", name=name, did_you_mean=meant)
+        _log.warning("a variable is not a setting, and is ignored", name=name, did_you_mean=meant)
 
 
 def default_state() -> Path:

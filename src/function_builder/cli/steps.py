@@ -1,5 +1,7 @@
 """A build's steps as its log tells of them, for a view to show."""
 
+from __future__ import annotations
+
 import re
 import time
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """The commands ``function-builder tenants``: the file of a builder's tenants."""
 
+from __future__ import annotations
+
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Final
@@ -38,7 +40,7 @@ def check(file: _FileArgument, *, secrets: _SecretsOption = _DEFAULT_SECRETS) ->
 
     \b
       function-builder tenants check tenants.yaml
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    """
     try:
         own = keys.payload_secrets(secrets) if (secrets / "payload-secret").exists() else []
         found = read_tenants(file, Files(), own)
@@ -68,7 +70,7 @@ def add(
 
     \b
       function-builder tenants add acme --host acme.builder.example.com
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    """
     try:
         added = add_tenant(file, name, hosts=host or (), token=token)
     except OSError as error:
@@ -103,5 +105,5 @@ def schema() -> None:
 
     \b
       function-builder tenants schema > tenants.schema.json
-    """  # noqa: D301 - what follows a backspace keeps its lines in --help
+    """
     typer.echo(resources.files(package).joinpath("schema.json").read_text(), nl=False)

@@ -1,4 +1,6 @@
-"""The command ``function-builder up``: the whole stack on this machine, for a first visit."""
+"""The command `function-builder up`: the whole stack on this machine, for a first visit."""
+
+from __future__ import annotations
 
 import asyncio
 import contextlib

@@ -4,6 +4,8 @@ Both write to standard error; standard output is for the image's name alone, so 
 take it.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import time
@@ -240,7 +242,7 @@ class LiveView:
 
 
 def _most_telling(steps: list[Step], room: int) -> Iterator[Step]:
-    """Steps for ``room`` lines, in their order: the running ones, then the newest others."""
+    """Steps for `room` lines, in their order: the running ones, then the newest others."""
     by_interest = sorted(enumerate(steps), key=lambda at: (not at[1].running, -at[0]))
     chosen = sorted(islice(by_interest, room))
     return (step for _, step in chosen)

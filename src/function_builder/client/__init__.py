@@ -24,6 +24,8 @@ A build may outlive the client, where the builder has a queue::
         result = build.wait()
 """
 
+from __future__ import annotations
+
 from function_builder.client.address import DEFAULT_URL
 from function_builder.client.builds import BuildHandle
 from function_builder.client.client import AsyncClient

@@ -1,5 +1,7 @@
 """The builder's address as a caller gives it, apart from the credentials that it may hold."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -26,8 +28,8 @@ class Address:
     credentials: tuple[str, str] | None
 
     @classmethod
-    def parse(cls, url: str) -> "Address":
-        """Read a URL; ``/build`` is added when it has no path.
+    def parse(cls, url: str) -> Address:
+        """Read a URL; `/build` is added when it has no path.
 
         Raises:
             ValueError: it is not an http or https address; the text holds no password.

@@ -1,5 +1,7 @@
 """What a builder's answer means: pure reading of statuses, headers and bodies."""
 
+from __future__ import annotations
+
 import json
 import random
 from collections.abc import Callable, Mapping
@@ -69,12 +71,12 @@ def _problem(body: bytes) -> str:
     """
     document = json.loads(body)
     if not isinstance(document, dict):
-        raise ValueError("not a problem: no object")  # noqa: TRY004 - as for any other text
+        raise ValueError("not a problem: no object")  # noqa: TRY004 (as for any other text)
     return str(document.get("detail") or document.get("title") or "")
 
 
 def _not_a_builders(status: int, headers: Mapping[str, str], body: bytes, text: str) -> str:
-    """What an answer means that no builder gave; ``text`` is its own, if it is readable."""
+    """What an answer means that no builder gave; `text` is its own, if it is readable."""
     if any(words in body for words in _TLS_WANTED):
         return "the port speaks TLS: use https://"
     if any(words in body for words in _CERTIFICATE_WANTED):
@@ -99,8 +101,8 @@ def retry_delay(
     """Seconds until a refused request may be sent again; None if waiting would not help.
 
     429 says that nothing was begun and that a slot will be free; 503 says so only when it names a
-    time. Without a time the delay doubles from one second, with each ``attempt`` counted from 0.
-    Up to half as much is added by ``chance``, a number from 0 to 1: clients that were refused
+    time. Without a time the delay doubles from one second, with each `attempt` counted from 0.
+    Up to half as much is added by `chance`, a number from 0 to 1: clients that were refused
     together come back one by one.
     """
     if refused.status not in (BUSY, UNAVAILABLE):
@@ -119,8 +121,8 @@ def lost_delay(
 ) -> float | None:
     """Seconds until a lost connection to a build is made again; None if that would not help.
 
-    The delay doubles with each ``attempt``, counted from 0. Up to half as much is added by
-    ``chance``, a number from 0 to 1.
+    The delay doubles with each `attempt`, counted from 0. Up to half as much is added by
+    `chance`, a number from 0 to 1.
     """
     if isinstance(error, Refused) and error.status not in _MAY_RETURN:
         return None

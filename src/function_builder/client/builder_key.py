@@ -1,5 +1,7 @@
 """A builder's key for build secrets: asked for with a proof, and compared before they are sent."""
 
+from __future__ import annotations
+
 import secrets as randomness
 
 from function_builder.client.errors import ContextError, Refused

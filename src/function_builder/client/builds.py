@@ -1,5 +1,7 @@
 """A build that does not need the client's connection: found by its id, followed, cancelled."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -57,7 +59,7 @@ class BuildHandle:
         self._result: BuildResult | None = None
 
     @classmethod
-    def accepted(cls, transport: Transport, document: Mapping[str, Any]) -> "BuildHandle":
+    def accepted(cls, transport: Transport, document: Mapping[str, Any]) -> BuildHandle:
         """The build of a 202 answer."""
         token = document.get("token")
         info = parse_build_info(document)
@@ -83,7 +85,7 @@ class BuildHandle:
             after: how many lines to skip.
 
         Raises:
-            Unreachable: no answer for ``retry_timeout`` seconds.
+            Unreachable: no answer for `retry_timeout` seconds.
             Refused: the builder does not have the build, or does not accept the proof.
         """
         read, left, attempt = after, self._transport.retry_timeout, 0
@@ -125,7 +127,7 @@ class BuildHandle:
         self.info = await self._ask("DELETE")
         return self.info
 
-    async def retry(self) -> "BuildHandle":
+    async def retry(self) -> BuildHandle:
         """Build the same body again, as a new build.
 
         Raises:
@@ -176,7 +178,7 @@ class BuildHandle:
 async def list_builds(
     transport: Transport, *, status: tuple[BuildState, ...], repository: str, page: int
 ) -> AsyncGenerator[BuildInfo]:
-    """Yield builds, newest first; ``page`` of them are asked for at once."""
+    """Yield builds, newest first; `page` of them are asked for at once."""
     params = {"limit": str(page)}
     if status:
         params["status"] = ",".join(status)

@@ -4,6 +4,8 @@ A stream is the better choice wherever a build may take long: the builder sends 
 seconds, so a connection that died is noticed, and no proxy takes a quiet build for a dead one.
 """
 
+from __future__ import annotations
+
 import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -46,14 +48,14 @@ class AsyncClient:
     """A client of one builder; an asynchronous context manager.
 
     Args:
-        url: where the builder listens; ``/build`` is added when it has no path. A user and a
+        url: where the builder listens; `/build` is added when it has no path. A user and a
             password in it are sent as basic authentication, and never shown.
         payload_secret: what signs requests, without surrounding white space; None for a builder
             that checks no signature.
         headers: sent with each request, for a proxy before the builder.
         ssl_context: for https, such as `tls_context` makes; None trusts what the system trusts.
         retry_timeout: seconds, over all attempts, to spend waiting for a busy builder (429, or 503
-            with ``Retry-After``) before its refusal is raised.
+            with `Retry-After`) before its refusal is raised.
         on_retry: called before each such wait with the refusal and the seconds.
         connect_timeout: seconds for a connection to be made.
         read_timeout: seconds without a byte after which a stream counts as lost; builders send
@@ -67,7 +69,7 @@ class AsyncClient:
 
     Raises:
         ValueError: the URL, or the environment's proxy, is not an http or https address, a header
-            cannot be sent, or what ``SSL_CERT_FILE`` names cannot be read.
+            cannot be sent, or what `SSL_CERT_FILE` names cannot be read.
     """
 
     def __init__(
@@ -140,11 +142,11 @@ class AsyncClient:
 
         Args:
             directory: the build context, sent without the files that its ignore file excludes.
-            config: what to make of it; or give its fields as ``options``: ``image=…``,
-                ``build_args=…``.
+            config: what to make of it; or give its fields as `options`: `image=…`,
+                `build_args=…`.
             files: the build context in the place of a directory: contents by name.
             secrets: sealed build secrets, as `seal_secrets` makes them.
-            options: the fields of `BuildConfig`. In ``contexts`` a `Path` is a directory to send.
+            options: the fields of `BuildConfig`. In `contexts` a `Path` is a directory to send.
 
         Raises:
             ContextError: the context cannot be sent.
@@ -210,8 +212,8 @@ class AsyncClient:
             idempotency_key: two requests with one key and one body are one build, for 24 hours.
                 None: a new key for each call.
             callback_url: where the builder sends the build's end, if its operator allows the host.
-            callback_events: the events to send, such as ``build.started``; none:
-                ``build.finished``.
+            callback_events: the events to send, such as `build.started`; none:
+                `build.finished`.
             options: as for `build`.
 
         Raises:

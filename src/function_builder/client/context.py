@@ -1,7 +1,7 @@
 """What of a directory is sent: everything that its ignore file does not leave out.
 
 BuildKit applies the ignore file to what arrives, so a client need not. But what is left out can be
-most of a directory (``node_modules``), or something that cannot be sent at all: a file without
+most of a directory (`node_modules`), or something that cannot be sent at all: a file without
 permission, a fifo, a name that is not UTF-8. The patterns mean here what they mean to BuildKit
 because the matcher is the one that serves BuildKit, `aiobuildkit.fsutil.patternmatcher`.
 
@@ -59,7 +59,7 @@ class FoundEntry:
 def find_entries(directory: Path, dockerfile: str | None = "") -> Iterator[FoundEntry]:
     """Find what to send: parents first, the names of each directory sorted.
 
-    A directory that is left out is not looked into unless an exception (``!``) can match in it.
+    A directory that is left out is not looked into unless an exception (`!`) can match in it.
 
     Args:
         directory: a context.
@@ -130,8 +130,8 @@ def _read_patterns(file: Path) -> PatternMatcher | None:
     if not content:
         return None
     # Half of the client's other imports together: paid for where there is an ignore file.
-    from aiobuildkit.fsutil.filepath import BadPattern  # noqa: PLC0415
-    from aiobuildkit.fsutil.ignorefile import ignore_matcher  # noqa: PLC0415
+    from aiobuildkit.fsutil.filepath import BadPattern  # noqa: PLC0415 (only with an ignore file)
+    from aiobuildkit.fsutil.ignorefile import ignore_matcher  # noqa: PLC0415 (as above)
 
     try:
         return ignore_matcher(content)
@@ -156,7 +156,7 @@ def _followed(directory: Path, name: str) -> Iterator[str]:
             path = "/".join(at)
             yield path
             if (directory / path).is_symlink() and (links := links + 1) <= _MAX_LINKS:
-                target = os.readlink(directory / path)  # noqa: PTH115 - keeps "./"
+                target = os.readlink(directory / path)  # noqa: PTH115 (keeps "./")
                 at = [] if target.startswith("/") else at[:-1]
                 parts += target.split("/")[::-1]
 
@@ -202,7 +202,7 @@ class _Walk:
         self._matcher = matcher
         self._below: Below | None = None
         if matcher is not None:
-            from aiobuildkit.fsutil.patternmatcher import Below  # noqa: PLC0415
+            from aiobuildkit.fsutil.patternmatcher import Below  # noqa: PLC0415 (as above)
 
             self._below = Below(matcher, exceptions=True)
 
@@ -218,7 +218,7 @@ class _Walk:
             kept = name in self._always or not self._is_ignored(name, parent)
             if not kept and not (child.is_directory and self._may_keep_below(name)):
                 continue
-            path = os.path.join(self._root, name)  # noqa: PTH118 - once for each file
+            path = os.path.join(self._root, name)  # noqa: PTH118 (once for each file)
             found = FoundEntry(name, path, os.lstat(path))
             if kept:
                 yield from _give(parent)

@@ -11,9 +11,11 @@
 these because that build was started.
 """
 
+from __future__ import annotations
+
 
 class ClientError(Exception):
-    """The build was not started; ``str()`` is one line that says whose fault it is."""
+    """The build was not started; `str()` is one line that says whose fault it is."""
 
 
 class ContextError(ClientError):

@@ -1,5 +1,7 @@
 """Why no answer came: the HTTP library's errors as what happened to the connection."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import socket

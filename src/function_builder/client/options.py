@@ -1,5 +1,7 @@
 """What a build may be asked for in keywords: the fields of a `BuildConfig`."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path

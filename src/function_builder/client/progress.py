@@ -4,6 +4,8 @@ A stream of ours has the step of each line beside it (`BuildResult.steps`); the 
 are pro-builder's, leave open which step wrote a line, and whether a step was cached.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ _MOVES = (StepState.MOVING, StepState.MOVED)
 
 @dataclass(frozen=True, slots=True)
 class StepLine:
-    """A step has started, perhaps again (``seconds`` is None), or has ended after ``seconds``.
+    """A step has started, perhaps again (`seconds` is None), or has ended after `seconds`.
 
     Attributes:
         name: as the Dockerfile has it, with its number.
@@ -55,7 +57,7 @@ class StatusLine:
 
 @dataclass(frozen=True, slots=True)
 class OutputLine:
-    """A line that a RUN step wrote; also any that cannot be told from one (``log_prefixes``).
+    """A line that a RUN step wrote; also any that cannot be told from one (`log_prefixes`).
 
     Attributes:
         text: the line.
@@ -77,10 +79,10 @@ def log_lines(event: BuildResult) -> Iterator[LogLine]:
 
 
 def parse_log_line(line: str, step: str = "") -> LogLine:
-    """Read one element of a reply's ``log``, and of its ``steps`` if there is one.
+    """Read one element of a reply's `log`, and of its `steps` if there is one.
 
     Without a step the format has one ambiguity, which is pro-builder's: a step whose own name ends
-    like a time (``RUN sleep 1.50s``) reads as ended when it begins.
+    like a time (`RUN sleep 1.50s`) reads as ended when it begins.
     """
     tagged = _STEP.fullmatch(step)
     number = int(tagged[1]) if tagged else 0

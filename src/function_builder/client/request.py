@@ -8,6 +8,8 @@ What `function_builder.client.context` finds in the directory is sent: all that 
 not leave out.
 """
 
+from __future__ import annotations
+
 import os
 import stat
 import tarfile
@@ -46,7 +48,7 @@ class SignedBody:
     Attributes:
         file: the tar; read from offset 0.
         size: its length in bytes.
-        signature: the value of ``X-Build-Signature``; None for a builder that checks none.
+        signature: the value of `X-Build-Signature`; None for a builder that checks none.
     """
 
     file: IO[bytes]
@@ -69,10 +71,10 @@ def pack(
     secrets: bytes | None = None,
     abandoned: Event | None = None,
 ) -> SignedBody:
-    """Pack a context, ``config``, the folders that it names and secrets into a signed body.
+    """Pack a context, `config`, the folders that it names and secrets into a signed body.
 
     It blocks; run it in a thread. The same context gives the same bytes: entries are sorted, owners
-    are 0:0, times are whole seconds. Setting ``abandoned`` ends it early, since a thread cannot be
+    are 0:0, times are whole seconds. Setting `abandoned` ends it early, since a thread cannot be
     cancelled.
 
     Raises:
@@ -100,7 +102,7 @@ class _Spool:
     """The unlinked file being written, and the signature of what is in it."""
 
     def __init__(self, payload_secret: bytes | None, abandoned: Event) -> None:
-        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - outlives this call
+        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (outlives this call)
         self._size = 0
         self._abandoned = abandoned
         self._signature = Signature([payload_secret]) if payload_secret is not None else None
@@ -150,7 +152,7 @@ def _write_files(spool: _Spool, files: Files, dockerfile: str) -> None:
 
 
 def _write_directory(spool: _Spool, directory: Path, root: str, dockerfile: str | None) -> None:
-    if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises where it may not look
+    if not os.path.isdir(directory):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         raise ContextError(f"{directory} is not a directory")
     first_names: dict[tuple[int, int], str] = {}
     for entry in find_entries(directory, dockerfile):
@@ -171,7 +173,7 @@ def _write_entry(
     if stat.S_ISDIR(status.st_mode):
         info.type = tarfile.DIRTYPE
     elif stat.S_ISLNK(status.st_mode):
-        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(entry.path)  # noqa: PTH115 - "./"
+        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(entry.path)  # noqa: PTH115 ("./")
     elif not stat.S_ISREG(status.st_mode):
         raise ContextError(
             f"{entry.path} is a device or a fifo, which no build can take: remove it, or leave it"

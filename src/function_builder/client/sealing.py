@@ -1,5 +1,7 @@
 """Build secrets, sealed so that only the builder can open them."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 
@@ -9,12 +11,12 @@ from function_builder.contract.secrets import seal
 def seal_secrets(
     secrets: Mapping[str, str | bytes], public_key: str | bytes | Mapping[str, str]
 ) -> bytes:
-    """Seal build secrets for ``secrets=`` of `Client.build`, or for version control.
+    """Seal build secrets for `secrets=` of `Client.build`, or for version control.
 
     Args:
         secrets: values by the names that the Dockerfile mounts
-            (``RUN --mount=type=secret,id=NAME``); text is sealed as UTF-8.
-        public_key: what ``GET /publickey`` answers, as bytes, text or the parsed object, or the
+            (`RUN --mount=type=secret,id=NAME`); text is sealed as UTF-8.
+        public_key: what `GET /publickey` answers, as bytes, text or the parsed object, or the
             key alone in base64.
 
     Raises:
@@ -42,5 +44,5 @@ def read_public_key(given: str | bytes | Mapping[str, str]) -> str:
         given = answer if isinstance(answer, dict) else {}
     key = given.get("public_key")
     if not isinstance(key, str):
-        raise ValueError("it holds no public_key: is it the answer of GET /publickey?")  # noqa: TRY004
+        raise ValueError("it holds no public_key: is it the answer of GET /publickey?")  # noqa: TRY004 (the text is wrong)
     return key.strip()

@@ -1,5 +1,7 @@
 """A build being followed: the reply's objects as they come, then its result."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncGenerator, AsyncIterator
 from http import HTTPStatus
 from typing import Final
@@ -20,7 +22,7 @@ _LONGEST_LINE: Final = 1024 * 1024
 class BuildStream:
     """An asynchronous iterator over a build's progress; made by `AsyncClient.stream`.
 
-    It yields the reply's objects with ``status`` ``in_progress``, each with the log's next lines
+    It yields the reply's objects with `status` `in_progress`, each with the log's next lines
     (none in a heartbeat). `result` gives the last object, which has no log.
     """
 

@@ -4,6 +4,8 @@ One event loop, in a thread of its own, serves all threads that share a client: 
 would need locks around the connections, and a loop for each thread could not be closed by another.
 """
 
+from __future__ import annotations
+
 import asyncio
 import concurrent.futures
 import functools
@@ -38,7 +40,7 @@ class Client:
     Threads may share it. `close` ends the builds that run: their calls raise RuntimeError. A
     process that was forked needs a client of its own once this one has been used.
 
-    The arguments are those of `AsyncClient`; ``on_retry`` is called in the client's own thread.
+    The arguments are those of `AsyncClient`; `on_retry` is called in the client's own thread.
     """
 
     def __init__(
@@ -115,7 +117,7 @@ class Client:
         files: Files | None = None,
         secrets: bytes | None = None,
         **options: Unpack[BuildOptions],
-    ) -> Iterator["Stream"]:
+    ) -> Iterator[Stream]:
         """Build, and follow the build, as `AsyncClient.stream` does.
 
         Raises:
@@ -140,7 +142,7 @@ class Client:
         callback_url: str | None = None,
         callback_events: Sequence[str] = (),
         **options: Unpack[BuildOptions],
-    ) -> "Handle":
+    ) -> Handle:
         """Queue a build, as `AsyncClient.submit` does.
 
         Raises:
@@ -159,7 +161,7 @@ class Client:
         )
         return Handle(build, self._loop)
 
-    def handle(self, build_id: str, *, token: str | None = None) -> "Handle":
+    def handle(self, build_id: str, *, token: str | None = None) -> Handle:
         """The build of an id, as `AsyncClient.handle` gives it."""
         return Handle(self._client.handle(build_id, token=token), self._loop)
 
@@ -183,7 +185,7 @@ class Handle:
         token: as `BuildHandle.token`.
     """
 
-    def __init__(self, build: BuildHandle, loop: "_LoopThread") -> None:
+    def __init__(self, build: BuildHandle, loop: _LoopThread) -> None:
         self.id = build.id
         self.token = build.token
         self._build = build
@@ -205,12 +207,12 @@ class Handle:
         """Stop the build, as `BuildHandle.cancel` does."""
         return self._loop.run(self._build.cancel)
 
-    def retry(self) -> "Handle":
+    def retry(self) -> Handle:
         """Build the same body again, as `BuildHandle.retry` does."""
         return Handle(self._loop.run(self._build.retry), self._loop)
 
 
-def _iterate(items: AsyncGenerator[_T], loop: "_LoopThread") -> Iterator[_T]:
+def _iterate(items: AsyncGenerator[_T], loop: _LoopThread) -> Iterator[_T]:
     """Yield what an asynchronous generator yields in the loop; leaving ends it there too."""
     end = object()
 
@@ -228,7 +230,7 @@ def _iterate(items: AsyncGenerator[_T], loop: "_LoopThread") -> Iterator[_T]:
 class Stream:
     """A `BuildStream` for code without asyncio: an iterator, then `result`."""
 
-    def __init__(self, stream: BuildStream, loop: "_LoopThread") -> None:
+    def __init__(self, stream: BuildStream, loop: _LoopThread) -> None:
         self._stream = stream
         self._loop = loop
 

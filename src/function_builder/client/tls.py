@@ -1,5 +1,7 @@
 """TLS with the builder: whom to trust, what to show, and what its errors mean."""
 
+from __future__ import annotations
+
 import os
 import ssl
 from pathlib import Path
@@ -31,7 +33,7 @@ def tls_context(
     Args:
         cacert: a PEM file of the authorities to trust, in the place of the system's.
         cert: a PEM file of a client certificate and what it was signed with.
-        key: its private key; None if ``cert`` holds it too.
+        key: its private key; None if `cert` holds it too.
 
     Raises:
         ValueError: a file cannot be read, or does not hold what it should.

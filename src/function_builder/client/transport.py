@@ -1,5 +1,7 @@
 """Requests to one builder: signed, repeated while it is busy, and their failures in words."""
 
+from __future__ import annotations
+
 import asyncio
 import re
 import ssl

@@ -1,5 +1,7 @@
 """Whether a builder that has the payload secret gave an answer."""
 
+from __future__ import annotations
+
 from typing import Final
 
 from function_builder.client.answers import cut_short

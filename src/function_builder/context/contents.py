@@ -3,6 +3,8 @@
 `mtimes.py`, which keeps this between builds, has the reasons.
 """
 
+from __future__ import annotations
+
 import marshal
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -62,7 +64,7 @@ class Contents:
     newest: int = 0
 
     @classmethod
-    def unpack(cls, packed: bytes) -> "Contents":
+    def unpack(cls, packed: bytes) -> Contents:
         """Undo `pack`; b"" is an empty record."""
         return cls(*marshal.loads(packed)) if packed else cls()  # noqa: S302 (our own data, which did not leave the process)
 

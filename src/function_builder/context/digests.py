@@ -1,5 +1,7 @@
 """Digests of the contents of a build context's entries."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import stat

@@ -36,6 +36,8 @@ A key with its announcements is a generation. It is leased to one build at a tim
 build of the same function gets another generation, so that one build cannot affect the other.
 """
 
+from __future__ import annotations
+
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -81,7 +83,7 @@ class ContentRecords:
         digests: Sequence[bytes],
         *,
         view: bytes = b"",
-    ) -> "Lease":
+    ) -> Lease:
         """Lease a generation for a build, with its announcement, until the build ends.
 
         Args:
@@ -119,7 +121,7 @@ class ContentRecords:
             self._last.clear()
             self._paths = 0
 
-    def give_back(self, cache_scope: str, generation: "_Generation", *, intact: bool) -> None:
+    def give_back(self, cache_scope: str, generation: _Generation, *, intact: bool) -> None:
         """End a lease; keep its generation for the function's next build if intact."""
         with self._lock:
             if generation.era is not self._era:
@@ -138,7 +140,7 @@ class ContentRecords:
                     del self._idle[oldest]
                     self._last.pop(oldest, None)
 
-    def _acquire(self, cache_scope: str | None) -> "tuple[_Generation | None, bool]":
+    def _acquire(self, cache_scope: str | None) -> tuple[_Generation | None, bool]:
         """A generation of the function, if there is one, and whether its last build used it."""
         with self._lock:
             if cache_scope is None or cache_scope not in self._idle:
@@ -164,7 +166,7 @@ class Lease:
         self,
         records: ContentRecords,
         cache_scope: str | None,
-        generation: "_Generation",
+        generation: _Generation,
         announced: Announced,
     ) -> None:
         self.shared_key = generation.shared_key

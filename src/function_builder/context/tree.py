@@ -1,5 +1,7 @@
 """The build context of a request, served to BuildKit from the request's archive."""
 
+from __future__ import annotations
+
 import stat
 from bisect import bisect
 from collections.abc import Container, Mapping, Sequence

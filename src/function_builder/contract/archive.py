@@ -7,6 +7,8 @@ An entry is refused if an extraction would fail, or would follow a symbolic link
 may come before its target.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final

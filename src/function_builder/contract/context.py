@@ -4,6 +4,8 @@ The context is the folder `context/`; a named context is another top-level folde
 names. All other entries of the archive are ignored.
 """
 
+from __future__ import annotations
+
 import stat
 import time
 from collections import Counter

@@ -1,5 +1,7 @@
 """The ignore file of a build context: its limits, and its patterns."""
 
+from __future__ import annotations
+
 import re
 from codecs import BOM_UTF8
 from typing import Final

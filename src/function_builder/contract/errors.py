@@ -4,6 +4,8 @@ Refusal has the HTTP status of the API's table, and a text for the client: the f
 how to correct it. It contains no path of the server.
 """
 
+from __future__ import annotations
+
 from typing import Final
 
 BUSY: Final = "Concurrent request limit exceeded."

@@ -1,5 +1,7 @@
 """An archive's bytes with its sparse files expanded."""
 
+from __future__ import annotations
+
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator

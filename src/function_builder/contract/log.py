@@ -1,5 +1,7 @@
 """The forms of a log line in a reply."""
 
+from __future__ import annotations
+
 from enum import StrEnum
 from typing import Self
 

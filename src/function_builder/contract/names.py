@@ -1,5 +1,7 @@
 """Names in a request's archive, and their limits."""
 
+from __future__ import annotations
+
 import re
 from typing import Final
 

@@ -1,5 +1,7 @@
 """Readers of a body at any offset."""
 
+from __future__ import annotations
+
 from typing import Final, Protocol
 
 _AHEAD: Final = 64 * 1024

@@ -158,7 +158,7 @@ class BuildResult:
 
 
 class BuildFailed(Exception):
-    """A build that ended as failed; ``str()`` is its error.
+    """A build that ended as failed; `str()` is its error.
 
     Attributes:
         result: the whole reply.

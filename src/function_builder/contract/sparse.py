@@ -8,6 +8,8 @@ follow one another. The rest of the file is zeros. The maps are checked as in Go
 pieces are in order, do not overlap, end inside the file, and use all of the entry's data.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 

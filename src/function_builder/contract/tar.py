@@ -7,6 +7,8 @@ archive, it is refused. A size in a header is compared with the existing bytes b
 memory is proportional to the headers read, and does not depend on a number in one.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 from enum import Enum, auto

@@ -1,5 +1,7 @@
 """The fields of a tar's header block: text, and numbers in both forms."""
 
+from __future__ import annotations
+
 import re
 from functools import lru_cache
 from typing import Final

@@ -5,6 +5,8 @@ This package starts, supervises and stops them; `aiobuildkit` uses BuildKit's AP
 server's start.
 """
 
+from __future__ import annotations
+
 from function_builder.engine.address import ensure_free, listeners
 from function_builder.engine.buildkit import (
     BuildKitConfig,

@@ -1,5 +1,7 @@
 """Addresses of child programs: whether they are free, and whether a program answers."""
 
+from __future__ import annotations
+
 import asyncio
 import errno
 import hashlib

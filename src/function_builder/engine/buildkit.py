@@ -1,5 +1,7 @@
 """An embedded BuildKit: one supervised buildkitd, as root or rootless."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -20,7 +22,7 @@ from function_builder.engine.process import Program, SupervisedServer
 from function_builder.engine.toml import Table, dumps, merged
 from function_builder.engine.tools import find_plugins, find_tool
 
-logger = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 _SOCKET = "buildkitd.sock"
 _TRACES_SOCKET = "traces.sock"
@@ -255,7 +257,7 @@ class BuildKitDaemon(SupervisedServer):
             self._steps.make(memory=self._limits.memory, tasks=self._limits.tasks)
         except OSError as error:
             reason = f"{error.strerror}: {error.filename}"
-            logger.warning("RUN steps have no limit of memory and processes", reason=reason)
+            _log.warning("RUN steps have no limit of memory and processes", reason=reason)
             return ""
         return self._steps.name
 
@@ -267,7 +269,7 @@ class BuildKitDaemon(SupervisedServer):
             self._own.make(memory=self._memory)
         except OSError as error:
             reason = f"{error.strerror}: {error.filename}"
-            logger.warning("BuildKit has no memory limit", reason=reason)
+            _log.warning("BuildKit has no memory limit", reason=reason)
             return ()
         enter = 'echo $$ > "$0" && exec "$@"'
         return (str(find_tool("sh")), "-c", enter, str(self._own.processes))

@@ -11,6 +11,8 @@ Dockerfile. Without a limit, the kernel might kill any process of the machine.
 Sources: the kernel's admin-guide/cgroup-v1 (memory.rst, pids.rst) and admin-guide/cgroup-v2.rst.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 from collections.abc import Iterator, Mapping

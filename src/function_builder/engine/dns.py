@@ -16,7 +16,7 @@ import structlog
 
 from function_builder.engine.namespaces import Network
 
-logger = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 _RESOLV_CONF: Final = "etc/resolv.conf"
 _SYSTEMD: Final = "run/systemd/resolve/resolv.conf"
@@ -45,7 +45,7 @@ def step_nameservers(network: Network, root: Path = Path("/")) -> Sequence[str]:
     upstream = [each for each in _nameservers(root / _SYSTEMD) if not _is_loopback(each)]
     if servers and upstream:
         return upstream
-    logger.warning(
+    _log.warning(
         "RUN steps ask public DNS servers (8.8.8.8), because they cannot reach this host's: "
         "set run_dns",
         resolv_conf=servers,

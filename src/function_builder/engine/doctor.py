@@ -5,6 +5,8 @@ another root, and programs with given answers. Only a build shows whether builds
 say why it does not run, and what would run better.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import shlex
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from function_builder.disk import Disk
 from function_builder.engine.address import ensure_free
 from function_builder.engine.errors import EngineError, ToolMissing
 from function_builder.engine.tools import PLUGIN_DIRECTORIES
@@ -25,8 +28,7 @@ _USERNS_OVERLAY = (5, 11)
 """The first Linux that lets root of a user namespace mount overlay."""
 
 _LITTLE_DISK = 2 * 10**9
-_FULL_DISK = 0.05
-"""The free part of the disk below which `/ready` answers 503."""
+"""Fewer free bytes are reported, even if they are a large share of the disk."""
 
 
 class Level(StrEnum):
@@ -282,11 +284,10 @@ def disk(subject: str, directory: Path, remedy: str) -> Finding:
     """The free space in `directory`, or in its nearest existing parent."""
     while not directory.exists():
         directory = directory.parent
-    room = os.statvfs(directory)
-    free, size = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
-    found = f"{free / 1e9:.1f} GB free in {directory}"
+    space = Disk.of(directory)
+    found = f"{space.available / 1e9:.1f} GB free in {directory}"
     if not os.access(directory, os.W_OK):
         return Finding(subject, Level.LACK, f"{directory} cannot be written to", remedy)
-    if free < max(_LITTLE_DISK, size * _FULL_DISK):
+    if space.nearly_full or space.available < _LITTLE_DISK:
         return Finding(subject, Level.NOTE, f"only {found}", remedy)
     return Finding(subject, Level.OK, found)

@@ -9,6 +9,8 @@ EngineError
 Each text is a single line that says what to do, and can be the last line of a command.
 """
 
+from __future__ import annotations
+
 
 class EngineError(Exception):
     """A program of the engine cannot run; the text says why, and what to do."""

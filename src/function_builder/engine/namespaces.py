@@ -4,6 +4,8 @@ With its own PID namespace, all its processes, including containers, end with it
 even if the builder is killed. RUN steps can neither see nor signal buildkitd.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from function_builder.engine.errors import RootlessRefused
 from function_builder.engine.process import child_environment
 from function_builder.engine.tools import find_tool
 
-logger = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class Network(StrEnum):
@@ -92,7 +94,7 @@ async def for_ordinary_user(state: Path, network: Network = Network.HOST) -> Nam
             f" {complaint}"
         )
     else:
-        logger.warning("RUN steps see BuildKit's processes: no /proc can be mounted here")
+        _log.warning("RUN steps see BuildKit's processes: no /proc can be mounted here")
     argv = (rootlesskit, "--state-dir", str(state), *enter)
     return Namespaces(argv, own_processes=own_processes, passes_signals=True)
 

@@ -1,5 +1,7 @@
 """An embedded NATS: one nats-server of our own with JetStream on disk, kept alive."""
 
+from __future__ import annotations
+
 import json
 import secrets
 import socket
@@ -12,8 +14,6 @@ from function_builder.engine.tools import find_tool
 
 MAX_PAYLOAD_BYTES: Final = 1 << 20
 """The largest message, which is also nats-server's default."""
-
-_USER: Final = "function-builder"
 
 
 class NatsServer(SupervisedServer):
@@ -36,12 +36,12 @@ class NatsServer(SupervisedServer):
         self._log = log
         self._listen = ""
         # RUN steps on the host's network reach this port too.
-        self._password = secrets.token_urlsafe(32)
+        self._token = secrets.token_urlsafe(32)
 
     @property
     def url(self) -> str:
         """Where it listens, with its credential; a restart does not change it."""
-        return f"nats://{_USER}:{self._password}@{self._listen}"
+        return f"nats://{self._token}@{self._listen}"
 
     async def __aenter__(self) -> Self:
         """Start it and wait until it answers.
@@ -79,7 +79,7 @@ class NatsServer(SupervisedServer):
             jetstream["max_file_store"] = self._max_bytes
         return {
             "listen": self._listen,
-            "authorization": {"user": _USER, "password": self._password},
+            "authorization": {"token": self._token},
             "jetstream": jetstream,
             "max_payload": MAX_PAYLOAD_BYTES,
             # Seconds that a second Ctrl-C would otherwise wait for idle clients.

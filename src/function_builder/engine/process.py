@@ -5,6 +5,8 @@ signal, set by `setpriv`). If it has its own PID namespace, the kernel then also
 that it started.
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import os
@@ -20,7 +22,7 @@ from function_builder.engine.errors import EngineError, StartFailed
 from function_builder.engine.relay import Relay
 from function_builder.engine.tools import find_tool, search_path
 
-logger = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 # The environment variables for children; others may contain secrets.
 _PASSED_ON = (
@@ -169,7 +171,7 @@ class SupervisedProcess:
             how = _describe(status)
             if reason := self._program.why_died():
                 how = f"{how}: {reason}"
-            logger.error("program died", program=self._program.name, how=how)
+            _log.error("program died", program=self._program.name, how=how)
             if loop.time() - begun > _LONGEST_BACK_OFF:
                 back_off = _FIRST_BACK_OFF
             process, back_off = await self._start_again(back_off)
@@ -182,9 +184,9 @@ class SupervisedProcess:
                 process = await self._launch()
             except (EngineError, OSError) as error:
                 reason = str(error)
-                logger.error("program did not start", program=self._program.name, reason=reason)  # noqa: TRY400
+                _log.error("program did not start", program=self._program.name, reason=reason)
             else:
-                logger.info("program restarted", program=self._program.name)
+                _log.info("program restarted", program=self._program.name)
                 return process, back_off
 
     async def _end(self) -> None:
@@ -195,7 +197,7 @@ class SupervisedProcess:
             async with asyncio.timeout(self._program.stop_timeout):
                 await self._process.wait()
         except TimeoutError:
-            logger.warning("program was killed", program=self._program.name)
+            _log.warning("program was killed", program=self._program.name)
         finally:
             self._signal(signal.SIGKILL, group=True)
         await self._process.wait()

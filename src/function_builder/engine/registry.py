@@ -1,5 +1,7 @@
 """An embedded registry: one process of distribution, with its blobs in a directory."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Self
 

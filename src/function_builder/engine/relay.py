@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections import deque
 from typing import Any, Final
 
@@ -24,13 +25,26 @@ _LEVELS: Final = {
 }
 """logrus's levels."""
 
+_NATS_LEVELS: Final = {
+    "TRC": "debug",
+    "DBG": "debug",
+    "INF": "info",
+    "WRN": "warning",
+    "ERR": "error",
+    "FTL": "critical",
+}
+"""nats-server's levels (its logger/log.go)."""
+
+_NATS: Final = re.compile(r"\[\d+\] \[([A-Z]{3})\] (.*)", re.DOTALL)
+
 _OURS: Final = frozenset({"event", "level", "timestamp", "program", "msg", "time"})
 
 
 class Relay:
     """Writes each line of a program's output as a line of our log.
 
-    A JSON object in logrus's form keeps its level and its fields; other lines are text.
+    A JSON object in logrus's form keeps its level and its fields, a line of nats-server's its
+    level. Other lines are text.
 
     Args:
         program: its name, for each line.
@@ -60,9 +74,11 @@ class Relay:
         if not text:
             return
         said = _logrus(text)
-        event = str(said["msg"]) if said else text
-        self.last.append(event)
         level = _LEVELS.get(str(said.get("level")), "info")
+        event = str(said["msg"]) if said else text
+        if (nats := _NATS.fullmatch(text)) and nats[1] in _NATS_LEVELS:
+            level, event = _NATS_LEVELS[nats[1]], nats[2].strip()
+        self.last.append(event)
         fields = {key: value for key, value in said.items() if key not in _OURS}
         getattr(self._log, level)(event, **fields)
 

@@ -4,6 +4,8 @@ The order is PATH, then the directories of system programs (which are not on a u
 Debian), then the cache that `scripts/tools` fills for every clone on this machine.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 from pathlib import Path

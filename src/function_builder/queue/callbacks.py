@@ -26,7 +26,8 @@ import structlog
 
 from function_builder.contract.callback_url import CallbackHosts, CallbackURL
 from function_builder.queue.outbound import Answer, DeliveryError, Outbound
-from function_builder.queue.webhooks import CallbackKeys, CallbackOutcome, Webhook
+from function_builder.queue.port import CallbackOutcome
+from function_builder.queue.webhooks import CallbackKeys, Webhook
 
 _log = structlog.get_logger(__name__)
 

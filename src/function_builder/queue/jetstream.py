@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -58,6 +58,18 @@ class Full(Unavailable):
 
 class Changed(Exception):
     """A subject's last message is not the one that was expected."""
+
+
+class Progress(NamedTuple):
+    """How far a consumer is.
+
+    Attributes:
+        handed_out: the number of the last message that it has handed out for the first time.
+        unacknowledged: how many messages it has handed out that are not acknowledged.
+    """
+
+    handed_out: int
+    unacknowledged: int
 
 
 class Stored(NamedTuple):
@@ -135,10 +147,17 @@ class JetStream:
         client: the connection.
         reconnected: set, and replaced by a new event, each time that a connection was lost and is
             there again.
+
+    Args:
+        access: how to reach it.
+        failed: called when JetStream did not do what was asked, with whether it has no room.
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(
+        self, access: Access, *, failed: Callable[[bool], None] = lambda _full: None
+    ) -> None:
         self.client = Client()
+        self._failed = failed
         self.reconnected = asyncio.Event()
         self._access = access
         self._context: JetStreamContext = self.client.jetstream(timeout=REQUEST_SECONDS)
@@ -156,7 +175,7 @@ class JetStream:
                 key = access.key_of_user()
                 if key is not None:
                     # nats-py sends it where there is no JWT, and sets it for `nkeys_seed` alone.
-                    self.client._public_nkey = key.public  # noqa: SLF001
+                    self.client._public_nkey = key.public  # noqa: SLF001 (nats-py has no argument for it)
                 await self.client.connect(
                     servers=access.url.split(","),
                     name="function-builder",
@@ -341,9 +360,22 @@ class JetStream:
         return info.state.subjects or {}
 
     async def count(self, stream: str) -> int:
-        """How many messages a stream has."""
+        """How many messages a stream has; 0 without such a stream."""
         async with self._asking():
-            return int((await self._context.stream_info(stream)).state.messages)
+            try:
+                return int((await self._context.stream_info(stream)).state.messages)
+            except NotFoundError:
+                return 0
+
+    async def progress(self, stream: str, consumer: str) -> Progress:
+        """How far a consumer is; one that is not there has handed out nothing."""
+        async with self._asking():
+            try:
+                info = await self._context.consumer_info(stream, consumer)
+            except NotFoundError:
+                return Progress(0, 0)
+        handed_out = info.delivered.stream_seq if info.delivered else 0
+        return Progress(handed_out, info.num_ack_pending or 0)
 
     async def purge(self, stream: str, subject: str) -> None:
         """Remove the messages of a subject."""
@@ -369,10 +401,13 @@ class JetStream:
         except APIError as error:
             if error.err_code in _WRONG_LAST_SEQUENCE:
                 raise Changed from error
-            if error.err_code in _NO_ROOM:
+            full = error.err_code in _NO_ROOM
+            self._failed(full)
+            if full:
                 raise Full(error.description or "no room") from error
             raise Unavailable(error.description or str(error)) from error
         except (NATSError, OSError, TimeoutError) as error:
+            self._failed(False)
             raise Unavailable(str(error) or "no answer") from error
 
     async def _on_error(self, error: Exception) -> None:

@@ -261,7 +261,7 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
         self._stream = stream
         self._left = left
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 (httpcore's)
         """Read some bytes."""
         if self._left[0] <= 0:
             raise httpcore2.ReadError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
@@ -269,7 +269,7 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
         self._left[0] -= len(data)
         return data
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 (httpcore's)
         """Write all bytes."""
         await self._stream.write(buffer, timeout)
 
@@ -281,7 +281,7 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
         self,
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,  # noqa: ASYNC109 (httpcore's)
     ) -> httpcore2.AsyncNetworkStream:
         """Begin TLS."""
         stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)

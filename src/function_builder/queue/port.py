@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from function_builder.contract.builds import BuildInfo, BuildState
@@ -24,6 +25,16 @@ class Callback(NamedTuple):
 
     url: str
     events: Sequence[str]
+
+
+class CallbackOutcome(StrEnum):
+    """How an attempt to send a callback ended, a label of the metrics."""
+
+    DELIVERED = "delivered"
+    RETRIED = "retried"
+    GONE = "gone"
+    EXPIRED = "expired"
+    FORBIDDEN = "forbidden"
 
 
 class Idempotency(NamedTuple):

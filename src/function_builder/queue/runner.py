@@ -36,3 +36,6 @@ class Runner(Protocol[Place]):
 
     def release(self, build: Build) -> None:
         """Note the end of a build, and give back what it held."""
+
+    def note_redelivery(self) -> None:
+        """A job was handed to this builder that another one, or this one, was handed before."""

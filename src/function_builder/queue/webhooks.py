@@ -59,16 +59,6 @@ class EventType(StrEnum):
     FINISHED = "build.finished"
 
 
-class CallbackOutcome(StrEnum):
-    """How an attempt to send a callback ended, a label of the metrics."""
-
-    DELIVERED = "delivered"
-    RETRIED = "retried"
-    GONE = "gone"
-    EXPIRED = "expired"
-    FORBIDDEN = "forbidden"
-
-
 def parse_events(header: str | None) -> tuple[EventType, ...]:
     """Read `X-Callback-Events`; absent or empty: `build.finished`.
 

@@ -58,7 +58,6 @@ class Worker(Generic[Place]):
         self._in_line: set[str] = set()
         self._look_again: set[str] = set()
         self._purges: set[asyncio.Task[None]] = set()
-        self.redelivered = 0
 
     async def run(self) -> None:
         """Take jobs until it is canceled."""
@@ -200,7 +199,7 @@ class Worker(Generic[Place]):
                 running.message = message
                 return
             if message.metadata.num_delivered > 1:
-                self.redelivered += 1
+                self._runner.note_redelivery()
             record = dataclasses.replace(record, job=message.metadata.sequence.stream)
             job = Job(self._builds, self._runner, message, record, keep_body=self._keep_bodies)
             self._jobs[job.id] = job

@@ -65,11 +65,14 @@ def create_app(service: Service) -> Starlette:
         Route("/openapi.yaml", openapi),
     ]
     paths = {route.path: route.path_regex for route in routes}
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[Middleware(CountRequests, metrics=service.metrics, paths=paths)],
         exception_handlers={HTTPException: _http_error, Exception: _crash},
     )
+    # A redirect of GET /builds/ leads to a target that the client did not sign.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _form(request: Request) -> Callable[[Refusal], Response]:

@@ -13,10 +13,8 @@ from function_builder.contract.builds import (
     IDEMPOTENCY_HEADER,
     RESPOND_ASYNC,
 )
-from function_builder.contract.callback_url import check_url
 from function_builder.contract.errors import Refusal
 from function_builder.queue.port import Callback
-from function_builder.queue.webhooks import parse_events
 from function_builder.settings import Settings
 
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -64,6 +62,10 @@ def read_asked(headers: Headers, settings: Settings, *, has_queue: bool) -> Aske
         raise no_queue()
     callback = None
     if url := headers.get(CALLBACK_HEADER):
+        # Loaded here, because most requests, and most builders, have no callbacks.
+        from function_builder.contract.callback_url import check_url  # noqa: PLC0415 (only with callbacks)
+        from function_builder.queue.webhooks import parse_events  # noqa: PLC0415 (as above)
+
         events = parse_events(headers.get(CALLBACK_EVENTS_HEADER))
         checked = check_url(url, settings.callback_hosts)
         callback = Callback(str(checked), tuple(event.value for event in events))

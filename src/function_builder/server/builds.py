@@ -40,7 +40,8 @@ BUILD_ID_HEADER: Final = "X-Build-Id"
 
 DEFAULT_LIMIT: Final = 50
 
-_MAX_NUMBER_DIGITS: Final = 15
+_MAX_LINE: Final = (1 << 53) - 1
+"""The largest number of a line that a client may name: JavaScript has no larger integers."""
 
 _log = structlog.get_logger(__name__)
 
@@ -119,7 +120,7 @@ class BuildsRoutes:
         caller, build_id = await self._identify(request)
         info = _found(await builds.get(caller.tenant, build_id))
         after = request.headers.get(LAST_EVENT_ID_HEADER) or request.query_params.get("after", "0")
-        number = _number("after", after, least=0, most=10**_MAX_NUMBER_DIGITS)
+        number = _number("after", after, least=0, most=_MAX_LINE)
         return _LogResponse(self._service, request, caller, info, number)
 
     async def _cancel(self, request: Request) -> Response:
@@ -250,7 +251,7 @@ def _states(values: list[str]) -> frozenset[BuildState]:
 
 
 def _number(name: str, text: str, *, least: int, most: int) -> int:
-    digits = text.isascii() and text.isdigit() and len(text) <= _MAX_NUMBER_DIGITS
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_LINE))
     if not digits or not least <= int(text) <= most:
         raise Refusal(400, f"{name} must be a number from {least} to {most}")
     return int(text)

@@ -5,6 +5,8 @@ h2c`). A server may ignore that (RFC 9110, 7.8), as Go's does; but httptools the
 to end with its headers, and its body for another request.
 """
 
+from __future__ import annotations
+
 import re
 from typing import Final
 

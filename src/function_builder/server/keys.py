@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from function_builder.contract import answer_signature
 from function_builder.contract.derived import derived_key
 from function_builder.contract.errors import Refusal
 from function_builder.contract.secrets import ALGORITHM, SecretsKey
 from function_builder.contract.text import dump_json
-from function_builder.queue.webhooks import CallbackKeys, parse_secret
 from function_builder.settings import Settings
+
+if TYPE_CHECKING:
+    from function_builder.queue.webhooks import CallbackKeys
 
 OPEN_DOMAIN: Final = "open"
 """The trust domain of a builder that asks for no signature."""
@@ -72,6 +74,9 @@ def callback_keys(settings: Settings) -> CallbackKeys:
     Raises:
         KeyFileError: a file cannot be read, or holds something else.
     """
+    # Loaded here, because a builder that sends no callbacks does not need it.
+    from function_builder.queue.webhooks import CallbackKeys  # noqa: PLC0415 (only with callbacks)
+
     directory = settings.secret_mount_path
     keys = [_webhook_key(directory / "webhook-secret")]
     previous = directory / "webhook-secret-previous"
@@ -81,6 +86,8 @@ def callback_keys(settings: Settings) -> CallbackKeys:
 
 
 def _webhook_key(path: Path) -> bytes:
+    from function_builder.queue.webhooks import parse_secret  # noqa: PLC0415 (as above)
+
     try:
         return parse_secret(path.read_bytes().decode("ascii", "replace").strip())
     except OSError as error:

@@ -1,5 +1,7 @@
 """The C library's heap, told what a server of large bodies does with it."""
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 from typing import Final

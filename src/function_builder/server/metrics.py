@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from function_builder.buildkits.pool import Chosen
 from function_builder.builds.build import Build, Outcome
 from function_builder.builds.phases import BuildPhase, Step
-from function_builder.queue.webhooks import CallbackOutcome
+from function_builder.queue.port import CallbackOutcome
 from function_builder.server.prometheus import Metrics
 from function_builder.server.service import Service
 
@@ -152,11 +152,14 @@ def count_build(metrics: Metrics, build: Build) -> None:
 
 def metrics_app(metrics: Metrics) -> Starlette:
     """The application of the metrics' own port."""
+    one_at_a_time = asyncio.Lock()
 
-    def scrape(_: Request) -> Response:
-        return Response(
-            generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+    async def scrape(_: Request) -> Response:
+        async with one_at_a_time:
+            if metrics.refresh is not None:
+                await metrics.refresh()
+            text = await asyncio.to_thread(generate_latest, metrics.registry)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return Starlette(routes=[Route("/metrics", scrape)])
 

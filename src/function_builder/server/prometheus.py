@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -16,15 +17,20 @@ class Metrics:
 
     Names and units follow Prometheus's conventions. No label takes a value from a request but out
     of a fixed set, so that their number is bounded whatever is sent. docs/monitoring.md lists them.
+
+    Attributes:
+        refresh: asks for what a scrape cannot read in this process; None: there is nothing.
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.refresh: Callable[[], Awaitable[None]] | None = None
         ProcessCollector(registry=self.registry)
         self._gauge("info", "The builder's version.", ["version"]).labels(__version__).set(1)
         self._declare_requests()
         self._declare_builds()
         self._declare_state()
+        self._declare_queue()
 
     def _declare_requests(self) -> None:
         """The first three are those of pro-builder's dashboard."""
@@ -119,6 +125,49 @@ class Metrics:
         self.tenants_stale = self._gauge(
             "tenants_file_stale", "Whether tenants_file has changed, and is wrong."
         )
+
+    def _declare_queue(self) -> None:
+        """Not registered: a builder without a queue says nothing of one (`register_queue`)."""
+        self.queue_up = Gauge("function_builder_queue_up", "Whether NATS answers.", registry=None)
+        self.queue_builds = Gauge(
+            "function_builder_queue_builds",
+            "Builds in the queue, of all builders, by whether they were begun.",
+            ["tenant", "state"],
+            registry=None,
+        )
+        self.queue_oldest = Gauge(
+            "function_builder_queue_oldest_waiting_seconds",
+            "How long the first of the builds that were not begun has waited.",
+            registry=None,
+        )
+        self.redeliveries = Counter(
+            "function_builder_queue_redeliveries",
+            "Queued builds that this builder was handed after they had been handed out before.",
+            registry=None,
+        )
+        self.queue_failures = Counter(
+            "function_builder_queue_failures",
+            "Requests of this builder to NATS or to the store that failed.",
+            ["part", "reason"],
+            registry=None,
+        )
+        self.callbacks_waiting = Gauge(
+            "function_builder_callbacks_waiting",
+            "Callbacks that are not delivered yet, of all builders.",
+            registry=None,
+        )
+
+    def register_queue(self) -> None:
+        """Show what is known of the queue from now on."""
+        for metric in (
+            self.queue_up,
+            self.queue_builds,
+            self.queue_oldest,
+            self.redeliveries,
+            self.queue_failures,
+            self.callbacks_waiting,
+        ):
+            self.registry.register(metric)
 
     def _counter(self, name: str, text: str, labels: list[str] | None = None) -> Counter:
         return Counter(f"function_builder_{name}", text, labels or [], registry=self.registry)

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -31,6 +31,7 @@ from function_builder.queue.worker import Worker
 from function_builder.server import keys
 from function_builder.server.claims import own_claim
 from function_builder.server.outcomes import note_end
+from function_builder.server.queue_metrics import QueueMetrics
 from function_builder.server.sending import sending_callbacks
 from function_builder.server.service import Phase, Service
 from function_builder.server.slots import Closed, Place
@@ -107,6 +108,10 @@ class QueuedBuilds:
         build.release()
         self._spools.pop(build.id).close()
 
+    def note_redelivery(self) -> None:
+        """Count it."""
+        self._service.metrics.redeliveries.inc()
+
     def _vouch(self, record: Record) -> None:
         service = self._service
         tenants, tenant = service.tenants, record.tenant
@@ -127,8 +132,11 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
     Raises:
         StartError: it cannot be reached, or its store cannot be used.
     """
-    settings = service.settings
-    async with _store(settings) as store, _jetstream(settings) as jetstream:
+    settings, metrics = service.settings, QueueMetrics(service.metrics)
+    async with (
+        _store(settings, metrics.note_store) as store,
+        _jetstream(settings, metrics.note_nats) as jetstream,
+    ):
         builds = JetStreamBuilds(
             jetstream,
             store,
@@ -148,6 +156,7 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
         for task in tasks:
             task.add_done_callback(_tell_fault)
         service.builds, service.worker = builds, worker
+        metrics.show(jetstream)
         try:
             async with sending_callbacks(service, builds.callbacks):
                 yield
@@ -174,9 +183,9 @@ def _work(
 
 
 @contextlib.asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[Store]:
+async def _store(settings: Settings, failed: Callable[[bool], None]) -> AsyncIterator[Store]:
     try:
-        store = Store(settings.store_url)
+        store = Store(settings.store_url, failed=failed)
         await store.check()
     except StoreError as error:
         raise StartError(f"store_url cannot be used: {error}") from error
@@ -187,7 +196,9 @@ async def _store(settings: Settings) -> AsyncIterator[Store]:
 
 
 @contextlib.asynccontextmanager
-async def _jetstream(settings: Settings) -> AsyncIterator[JetStream]:
+async def _jetstream(
+    settings: Settings, failed: Callable[[bool], None]
+) -> AsyncIterator[JetStream]:
     access = Access(
         url=settings.nats_url,
         credentials=settings.nats_credentials_file,
@@ -196,7 +207,7 @@ async def _jetstream(settings: Settings) -> AsyncIterator[JetStream]:
         cert=settings.nats_cert_file,
         key=settings.nats_key_file,
     )
-    jetstream = JetStream(access)
+    jetstream = JetStream(access, failed=failed)
     try:
         await jetstream.connect()
     except Unavailable as error:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from function_builder.contract.builds import DEFAULT_TENANT
-from function_builder.queue.webhooks import CallbackKeys, CallbackOutcome
+from function_builder.queue.port import CallbackOutcome
+from function_builder.queue.webhooks import CallbackKeys
 from function_builder.server import keys
 from function_builder.server.service import Service
 
@@ -28,8 +29,8 @@ async def sending_callbacks(service: Service, stream: Deliveries) -> AsyncIterat
         yield
         return
     # Loaded here, because an HTTP client costs every builder some megabytes.
-    from function_builder.queue.callbacks import Callbacks, KeysUnavailable  # noqa: PLC0415
-    from function_builder.queue.outbound import Outbound  # noqa: PLC0415
+    from function_builder.queue.callbacks import Callbacks, KeysUnavailable  # noqa: PLC0415 (only with a queue)
+    from function_builder.queue.outbound import Outbound  # noqa: PLC0415 (as above)
 
     def signing(tenant: str) -> CallbackKeys:
         if tenant != DEFAULT_TENANT:

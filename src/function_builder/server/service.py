@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -20,6 +19,7 @@ from function_builder.builds.transcript import Transcript
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
 from function_builder.contract.timestamp import Timestamp
+from function_builder.disk import Disk
 from function_builder.queue.port import Builds
 from function_builder.server.claims import TenantsInForce
 from function_builder.server.prometheus import Metrics
@@ -32,8 +32,6 @@ from function_builder.server.uploads import Uploads
 from function_builder.settings import Settings
 
 _log = structlog.get_logger(__name__)
-
-_MIN_DISK_FREE = 0.05
 
 
 class Phase(Enum):
@@ -53,13 +51,6 @@ class Drained(Protocol):
 
     async def drain(self) -> None:
         """Start no more builds, and return the running ones to the queue."""
-
-
-class Disk(NamedTuple):
-    """The space of a file system, in bytes."""
-
-    available: int
-    size: int
 
 
 @dataclass(slots=True, eq=False)
@@ -170,8 +161,7 @@ class Service:
             return "every build slot is taken"
         if not self.pool.reachable:
             return "BuildKit cannot be reached"
-        disk = self.spool_disk()
-        if disk.available < disk.size * _MIN_DISK_FREE:
+        if self.spool_disk().nearly_full:
             return "the disk for request bodies is nearly full"
         return ""
 
@@ -184,9 +174,8 @@ class Service:
             task.cancel(reason)
 
     def spool_disk(self) -> Disk:
-        """The disk for request bodies; one that cannot be read has no room."""
+        """The disk for request bodies; full if it cannot be read."""
         try:
-            disk = os.statvfs(self.settings.spool_dir)
+            return Disk.of(self.settings.spool_dir)
         except OSError:
             return Disk(0, 1)
-        return Disk(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)

@@ -161,7 +161,7 @@ def fill_up(ballast: Path, left: int) -> None:
             while True:
                 file.write(bytes(1 << 16))
         except OSError as error:
-            assert error.errno == errno.ENOSPC  # noqa: PT017
+            assert error.errno == errno.ENOSPC
         file.truncate(max(file.tell() - left, 0))
 
 

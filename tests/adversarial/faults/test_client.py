@@ -38,7 +38,7 @@ async def gone(writer: asyncio.StreamWriter) -> None:
 
 async def until_metric(http, builder: RunningBuilder, name: str, value: float) -> None:
     async with asyncio.timeout(60):
-        while await metric(http, builder, name) != value:  # noqa: ASYNC110
+        while await metric(http, builder, name) != value:
             await asyncio.sleep(0.02)
 
 

@@ -108,6 +108,6 @@ def _is_no_directory(path: Path) -> bool:
     return path.is_symlink() or not path.is_dir()
 
 
-def _run(command: Sequence[str | Path], *, input: bytes | None = None) -> None:  # noqa: A002
+def _run(command: Sequence[str | Path], *, input: bytes | None = None) -> None:  # noqa: A002 (subprocess's name)
     done = subprocess.run(command, input=input, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace")

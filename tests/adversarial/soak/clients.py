@@ -87,7 +87,7 @@ class Clients:
         limits = httpx2.Limits(max_keepalive_connections=0)
         async with httpx2.AsyncClient(trust_env=False, timeout=_PATIENCE, limits=limits) as http:
             for ask in asks:
-                while await self._once(http, ask) == "busy":  # noqa: ASYNC110 (as clients do)
+                while await self._once(http, ask) == "busy":
                     await asyncio.sleep(_AFTER_BUSY)
 
     async def _once(self, http: httpx2.AsyncClient, ask: Ask) -> str:

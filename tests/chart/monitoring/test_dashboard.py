@@ -7,7 +7,9 @@ from pathlib import Path
 import jsonschema_rs
 import pytest
 
+from function_builder.queue.jetstream import Access, JetStream
 from function_builder.server.metrics import read_state
+from function_builder.server.queue_metrics import QueueMetrics
 from tests.chart.monitoring.queries import alerts, dashboard, dashboard_queries, selectors
 from tests.support.services import idle_service
 
@@ -60,6 +62,7 @@ def test_pro_builders_three_panels_come_first():
 def test_every_query_asks_for_metrics_that_there_are(tmp_path):
     service = idle_service(tmp_path)
     read_state(service)
+    QueueMetrics(service.metrics).show(JetStream(Access(url="nats://127.0.0.1:9")))
     known = {
         sample.name for family in service.metrics.registry.collect() for sample in family.samples
     }

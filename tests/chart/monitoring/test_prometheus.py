@@ -14,6 +14,7 @@ import httpx2
 import pytest
 import yaml
 
+from function_builder.engine import NatsServer
 from tests.chart.monitoring.queries import (
     RULE_TESTS,
     RULES,
@@ -111,8 +112,12 @@ def build(builder: RunningBuilder, registry: str, step: str, *, name: str = "m")
 @pytest.mark.integration
 @pytest.mark.timeout(180)
 async def test_every_query_and_every_alert_has_its_data(tmp_path, buildkitd, registry):
+    store = (tmp_path / "store").as_uri()
     async with (
-        running_builder(tmp_path / "builder", buildkitd) as builder,
+        NatsServer(tmp_path / "nats", log=tmp_path / "nats.log") as nats,
+        running_builder(
+            tmp_path / "builder", buildkitd, nats_url=nats.url, store_url=store
+        ) as builder,
         running_prometheus(tmp_path, builder) as prometheus,
     ):
         await until(lambda: prometheus.values("function_builder_ready") == [1])
@@ -141,7 +146,15 @@ async def test_every_query_and_every_alert_has_its_data(tmp_path, buildkitd, reg
 @needs_promtool
 @pytest.mark.integration
 async def test_promtool_finds_nothing_wrong_with_the_metrics(tmp_path, buildkitd, registry):
-    async with running_builder(tmp_path, buildkitd) as builder:
+    async with (
+        NatsServer(tmp_path / "nats", log=tmp_path / "nats.log") as nats,
+        running_builder(
+            tmp_path / "builder",
+            buildkitd,
+            nats_url=nats.url,
+            store_url=(tmp_path / "store").as_uri(),
+        ) as builder,
+    ):
         assert build(builder, registry, "echo lint") == 200
         metrics = builder.metrics().encode()
     lint = ["promtool", "check", "metrics"]

@@ -1,12 +1,14 @@
 """The core of what is tested with the newest BuildKit holds with the oldest: the same tests."""
 
+# ruff: noqa: F401 (pytest collects what is imported)
+
 from pathlib import Path
 
 import pytest
 
 from function_builder.engine import find_tool
 from tests.integration.old_buildkit.conftest import OLD
-from tests.integration.test_aiobuildkit import (  # noqa: F401
+from tests.integration.test_aiobuildkit import (
     test_a_cancelled_step_is_killed,
     test_a_failing_step_has_its_message_place_vertex_and_exit_code,
     test_a_failure_of_a_huge_dockerfile_arrives_whole,
@@ -16,7 +18,7 @@ from tests.integration.test_aiobuildkit import (  # noqa: F401
     test_secrets_reach_a_step,
     test_usage_is_told_and_pruned,
 )
-from tests.integration.test_build import (  # noqa: F401
+from tests.integration.test_build import (
     recorded_builder,
     test_a_base_image_that_cannot_be_had_is_a_failure,
     test_a_build_that_takes_too_long_fails,
@@ -30,7 +32,7 @@ from tests.integration.test_build import (  # noqa: F401
     test_the_recorded_secrets_open_and_their_steps_run,
     test_without_a_push_nothing_is_in_the_registry,
 )
-from tests.integration.test_content import (  # noqa: F401
+from tests.integration.test_content import (
     builds,
     test_a_builder_that_has_built_before_makes_the_image_of_one_that_has_not,
     test_a_buildkit_killed_in_mid_transfer_builds_right_afterwards,
@@ -41,7 +43,7 @@ from tests.integration.test_content import (  # noqa: F401
     test_other_bytes_alone_make_another_image,
     test_the_image_is_the_tar_after,
 )
-from tests.integration.test_platforms import (  # noqa: F401
+from tests.integration.test_platforms import (
     arm64_builder,
     base,
     repository,

@@ -1,1 +1,1 @@
-../../examples/clients/go/callback/main.go
+../../../examples/clients/go/callback/main.go

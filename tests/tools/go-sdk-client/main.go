@@ -1,1 +1,1 @@
-../../examples/clients/go/main.go
+../../../examples/clients/go/main.go

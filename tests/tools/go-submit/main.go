@@ -1,1 +1,1 @@
-../../examples/clients/go/submit/main.go
+../../../examples/clients/go/submit/main.go

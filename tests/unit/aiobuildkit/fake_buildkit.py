@@ -198,7 +198,7 @@ class Wire:
 
 
 class FakeBuildKit:
-    """Serves a unix socket; ``scripts`` says what each method does, by its short name.
+    """Serves a unix socket; `scripts` says what each method does, by its short name.
 
     Attributes:
         wires: the connections so far.

@@ -129,7 +129,9 @@ async def test_a_push_without_a_name_is_refused_before_anything_is_sent(tmp_path
 
 
 def test_the_version_is_the_distributions():
-    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    project = tomllib.loads(
+        (Path(__file__).parents[3] / "packages" / "aiobuildkit" / "pyproject.toml").read_text()
+    )
     assert aiobuildkit.__version__ == project["project"]["version"]
 
 

@@ -7,6 +7,8 @@
         print(result.digest)
 """
 
+from __future__ import annotations
+
 from aiobuildkit.client import Client
 from aiobuildkit.errors import (
     BuildKitError,

@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from os import PathLike
+from ssl import SSLContext
+from types import TracebackType
+from typing import Self, Unpack
 from uuid import uuid4
 
 from aiobuildkit.convert import usage_record, version, worker_info
 from aiobuildkit.errors import ConnectionLost
 from aiobuildkit.llb import image_source
-from aiobuildkit.model import Exporter, Timeouts
+from aiobuildkit.model import (
+    BuildKitVersion,
+    CacheEntry,
+    Exporter,
+    PruneOptions,
+    SolveResult,
+    StatusEvent,
+    Timeouts,
+    UsageRecord,
+    WorkerInfo,
+)
 from aiobuildkit.protos import control_pb2 as pb
 from aiobuildkit.rpc import calls
 from aiobuildkit.rpc.connection import Address, Connection, TLSConfig, connect
-from aiobuildkit.session.auth import Auth
+from aiobuildkit.session.auth import Auth, Lookup
 from aiobuildkit.session.directory import LocalDirectory
 from aiobuildkit.session.filesync import FileSync
 from aiobuildkit.session.health import Health
 from aiobuildkit.session.secrets import Secrets
-from aiobuildkit.session.session import Session
+from aiobuildkit.session.session import Attachable, Session
 from aiobuildkit.solve import CONTROL, Solve, solve_request
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-    from os import PathLike
-    from ssl import SSLContext
-    from types import TracebackType
-    from typing import Self, Unpack
-
-    from aiobuildkit.model import (
-        BuildKitVersion,
-        CacheEntry,
-        PruneOptions,
-        SolveResult,
-        StatusEvent,
-        UsageRecord,
-        WorkerInfo,
-    )
-    from aiobuildkit.session.auth import Lookup
-    from aiobuildkit.session.session import Attachable
 
 __all__ = ["Client", "TLSConfig"]
 
@@ -50,12 +45,12 @@ class Client:
     with its connection, the next request uses new certificates, and it finds a restarted daemon.
     Leaving the client's block closes open connections.
 
-    ``timeouts`` limits the waits for a lost daemon; use ``asyncio.timeout`` for others.
+    `timeouts` limits the waits for a lost daemon; use `asyncio.timeout` for others.
 
     Args:
-        address: ``unix:///path/to/buildkitd.sock`` or ``tcp://host:port``.
-        tls: for a daemon with TLS, on TCP. An ``ssl.SSLContext`` is used unchanged, with
-            ``h2`` as its only ALPN protocol; the daemon's certificate must name the address's host.
+        address: `unix:///path/to/buildkitd.sock` or `tcp://host:port`.
+        tls: for a daemon with TLS, on TCP. An `ssl.SSLContext` is used unchanged, with
+            `h2` as its only ALPN protocol; the daemon's certificate must name the address's host.
         timeouts: how many seconds the client waits.
 
     Raises:
@@ -103,13 +98,13 @@ class Client:
         ref: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Solve:
-        """Prepare a solve; ``async with`` starts it.
+        """Prepare a solve; `async with` starts it.
 
         Args:
             frontend: the program that reads the build's description.
-            frontend_attrs: for the Dockerfile frontend ``filename``, ``target``,
-                ``platform`` (several with commas), ``build-arg:NAME``, ``label:NAME``,
-                ``no-cache`` and so on (BuildKit's ``frontend/dockerui/config.go``).
+            frontend_attrs: for the Dockerfile frontend `filename`, `target`,
+                `platform` (several with commas), `build-arg:NAME`, `label:NAME`,
+                `no-cache` and so on (BuildKit's `frontend/dockerui/config.go`).
             exporters: where the result goes; without one it stays in the cache.
             cache_imports: caches to read.
             cache_exports: caches to write.
@@ -119,10 +114,10 @@ class Client:
                 the same key, BuildKit only asks for files whose metadata differ from those
                 announced before.
             denied_sources: regular expressions (RE2) of the sources that BuildKit must not read,
-                such as ``^https?://127[.]`` (BuildKit's ``sourcepolicy``).
+                such as `^https?://127[.]` (BuildKit's `sourcepolicy`).
             internal: keep the solve out of BuildKit's history.
             ref: BuildKit's name for the solve; default: a random one.
-            metadata: of the Solve call; with ``traceparent`` (W3C Trace Context) BuildKit's
+            metadata: of the Solve call; with `traceparent` (W3C Trace Context) BuildKit's
                 spans join that trace.
 
         Raises:
@@ -158,32 +153,32 @@ class Client:
         credentials: Lookup | None = None,
         on_event: Callable[[StatusEvent], object] | None = None,
     ) -> SolveResult:
-        """Build a directory with its Dockerfile. For everything else there is ``solve``.
+        """Build a directory with its Dockerfile. For everything else there is `solve`.
 
         BuildKit receives the whole context each time, so the image always has the directory's
-        content. For incremental transfers, use ``solve`` with ``shared_key``.
+        content. For incremental transfers, use `solve` with `shared_key`.
 
         Args:
             path: the build context.
-            name: of the image, as ``registry.example/app:1``; several with commas. Empty: the
+            name: of the image, as `registry.example/app:1`; several with commas. Empty: the
                 result stays in the build cache.
             push: the image to its registry.
             insecure: the registry may speak plain HTTP, or have a certificate of an unknown
                 authority.
             dockerfile: its path in the context.
             target: the stage to build; empty: the last.
-            platforms: such as ``linux/arm64``; several make an image index; none: the daemon's.
+            platforms: such as `linux/arm64`; several make an image index; none: the daemon's.
             build_args: values of ARG.
             no_cache: run every step again.
-            secrets: for ``RUN --mount=type=secret,id=…``, by id.
-            credentials: of registries, by host; see ``Auth``. None: anonymous.
+            secrets: for `RUN --mount=type=secret,id=…`, by id.
+            credentials: of registries, by host; see `Auth`. None: anonymous.
             on_event: called with each status event, in the event loop.
 
         Raises:
             SolveError: the build failed.
             ConnectionFailed: the daemon cannot be reached.
             ConnectionLost: the connection to the daemon was lost.
-            ValueError: ``push`` without a name.
+            ValueError: `push` without a name.
         """
         if push and not name:
             raise ValueError("push=True needs the image's name")
@@ -214,7 +209,7 @@ class Client:
         """Make BuildKit ask a registry for an image, without fetching its layers.
 
         Args:
-            reference: the full name with a tag: ``docker.io/library/busybox:latest``.
+            reference: the full name with a tag: `docker.io/library/busybox:latest`.
             attachables: such as Auth.
 
         Raises:
@@ -240,7 +235,7 @@ class Client:
 
         Args:
             answer_timeout: seconds from the connection to the daemon's first frame, in addition to
-                ``Timeouts.connect``; None: ``Timeouts.connect`` includes them.
+                `Timeouts.connect`; None: `Timeouts.connect` includes them.
 
         Raises:
             BuildKitError: no daemon answers, as for every request here.
@@ -263,7 +258,7 @@ class Client:
         return [worker_info(record) for record in reply.record]
 
     async def disk_usage(self, *, filters: Iterable[str] = ()) -> list[UsageRecord]:
-        """The records of the build cache; filters such as ``type==source.local``."""
+        """The records of the build cache; filters such as `type==source.local`."""
         async with self._connect() as connection:
             reply = await calls.unary(
                 connection.channel,

@@ -5,23 +5,19 @@ No other module knows both.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from aiobuildkit import model
 from aiobuildkit.errors import SourceLocation, SourceRange
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from google.protobuf.timestamp_pb2 import Timestamp
-
-    from aiobuildkit.protos import control_pb2 as pb
+from aiobuildkit.protos import control_pb2 as pb
 
 __all__ = ["solve_result", "status_event", "usage_record", "version", "worker_info"]
 
 
 def status_event(message: pb.StatusResponse) -> model.StatusEvent:
-    """One message of ``Control/Status``."""
+    """One message of `Control/Status`."""
     return model.StatusEvent(
         vertexes=tuple(map(_vertex, message.vertexes)),
         statuses=tuple(map(_vertex_status, message.statuses)),
@@ -83,14 +79,14 @@ def _vertex_warning(message: pb.VertexWarning) -> model.VertexWarning:
 
 
 def solve_result(message: pb.SolveResponse) -> model.SolveResult:
-    """The reply of ``Control/Solve``."""
+    """The reply of `Control/Solve`."""
     return model.SolveResult(
         {_text(entry.key): _text(entry.value) for entry in message.exporter_response}
     )
 
 
 def usage_record(message: pb.UsageRecord) -> model.UsageRecord:
-    """One record of ``Control/DiskUsage`` or ``Control/Prune``."""
+    """One record of `Control/DiskUsage` or `Control/Prune`."""
     return model.UsageRecord(
         id=message.id,
         size=message.size,
@@ -107,7 +103,7 @@ def usage_record(message: pb.UsageRecord) -> model.UsageRecord:
 
 
 def worker_info(message: pb.WorkerRecord) -> model.WorkerInfo:
-    """One record of ``Control/ListWorkers``."""
+    """One record of `Control/ListWorkers`."""
     return model.WorkerInfo(
         id=message.id,
         labels=dict(message.labels),
@@ -120,7 +116,7 @@ def worker_info(message: pb.WorkerRecord) -> model.WorkerInfo:
 
 
 def version(message: pb.BuildKitVersion) -> model.BuildKitVersion:
-    """The reply of ``Control/Info``."""
+    """The reply of `Control/Info`."""
     return model.BuildKitVersion(message.package, message.version, message.revision)
 
 

@@ -1,19 +1,16 @@
 """The details that BuildKit adds to a failed solve's status: JSON instead of protobuf.
 
-Sources: BuildKit's ``solver/errdefs`` (Source, Vertex, Frontend) and
-``frontend/gateway/pb/exit.go`` (ExitMessage), encoded by ``util/grpcerrors/grpcerrors.go``.
+Sources: BuildKit's `solver/errdefs` (Source, Vertex, Frontend) and
+`frontend/gateway/pb/exit.go` (ExitMessage), encoded by `util/grpcerrors/grpcerrors.go`.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from aiobuildkit.errors import RPCError, SolveError, SourceLocation, SourceRange
-
-if TYPE_CHECKING:
-    from aiobuildkit.errors import ErrorDetail
+from aiobuildkit.errors import ErrorDetail, RPCError, SolveError, SourceLocation, SourceRange
 
 __all__ = ["solve_error"]
 

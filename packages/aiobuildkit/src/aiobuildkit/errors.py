@@ -9,17 +9,14 @@
     └── RPCError            the daemon answered with a gRPC status other than OK
         └── SolveError      the same for a solve: the build failed
 
-``__cause__`` is the error that caused this one.
+`__cause__` is the error that caused this one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = [
     "BuildKitError",
@@ -36,7 +33,7 @@ __all__ = [
 
 
 class StatusCode(IntEnum):
-    """The status codes of gRPC (grpc/grpc, ``doc/statuscodes.md``)."""
+    """The status codes of gRPC (grpc/grpc, `doc/statuscodes.md`)."""
 
     OK = 0
     CANCELLED = 1
@@ -73,7 +70,7 @@ class ConnectionFailed(BuildKitError):
     """The daemon cannot be reached, or the TLS handshake failed.
 
     Attributes:
-        address: where the client tried, such as ``unix:///run/buildkit/buildkitd.sock``.
+        address: where the client tried, such as `unix:///run/buildkit/buildkitd.sock`.
     """
 
     def __init__(self, address: str, reason: str) -> None:
@@ -92,9 +89,9 @@ class ProtocolError(BuildKitError):
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:
-    """One ``google.protobuf.Any`` of a ``google.rpc.Status``.
+    """One `google.protobuf.Any` of a `google.rpc.Status`.
 
-    BuildKit's own details hold JSON, not protobuf (``util/grpcerrors/grpcerrors.go``).
+    BuildKit's own details hold JSON, not protobuf (`util/grpcerrors/grpcerrors.go`).
     """
 
     type_url: str
@@ -134,7 +131,7 @@ class SourceLocation:
 
 
 class SolveError(RPCError):
-    """A build failed; ``str()`` is BuildKit's message without any prefix.
+    """A build failed; `str()` is BuildKit's message without any prefix.
 
     Attributes:
         source: the instruction that failed, if BuildKit named one.

@@ -13,10 +13,10 @@ def image_source(reference: str) -> pb.Definition:
     """A graph whose result is an image that BuildKit looks up in its registry, even if it has it.
 
     Args:
-        reference: the full name, such as ``docker.io/library/busybox:latest``. For a name with a
+        reference: the full name, such as `docker.io/library/busybox:latest`. For a name with a
             digest, BuildKit would use its own copy.
 
-    Sources: BuildKit's ``client/llb/source.go`` (Image), ``solver/pb/attr.go``.
+    Sources: BuildKit's `client/llb/source.go` (Image), `solver/pb/attr.go`.
     """
     source = pb.Op(
         source=pb.SourceOp(

@@ -1,21 +1,19 @@
 """The values of the client's API, without protobuf.
 
-The names are BuildKit's (``client/graph.go``, ``client/diskusage.go``,
-``client/workers.go``). Instants are nanoseconds since the Unix epoch, UTC, or None where
-BuildKit sent none; sizes are bytes; digests read ``sha256:<hex>``.
+The names are BuildKit's (`client/graph.go`, `client/diskusage.go`,
+`client/workers.go`). Instants are nanoseconds since the Unix epoch, UTC, or None where
+BuildKit sent none; sizes are bytes; digests read `sha256:<hex>`.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from aiobuildkit.errors import SourceLocation
+from aiobuildkit.errors import SourceLocation
 
 __all__ = [
     "BuildKitVersion",
@@ -57,10 +55,10 @@ class Timeouts:
 
 
 class PruneOptions(TypedDict, total=False):
-    """What ``Client.prune`` removes: everything that is not in use, unless limited here.
+    """What `Client.prune` removes: everything that is not in use, unless limited here.
 
     Attributes:
-        filters: only records that match, such as ``type==source.local``.
+        filters: only records that match, such as `type==source.local`.
         all: also internal records, such as frontends' images.
         keep_duration: seconds for which unused records are kept.
         reserved_space: bytes that are always kept.
@@ -78,7 +76,7 @@ class PruneOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """An exporter of the result: ``Exporter("image", {"name": "r/a:b", "push": "true"})``."""
+    """An exporter of the result: `Exporter("image", {"name": "r/a:b", "push": "true"})`."""
 
     type: str
     attrs: Mapping[str, str] = field(default_factory=dict)
@@ -86,7 +84,7 @@ class Exporter:
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """A cache to import or export: ``CacheEntry("registry", {"ref": "r/a:cache"})``."""
+    """A cache to import or export: `CacheEntry("registry", {"ref": "r/a:cache"})`."""
 
     type: str
     attrs: Mapping[str, str] = field(default_factory=dict)
@@ -96,7 +94,7 @@ class CacheEntry:
 class Vertex:
     """One step of the build graph, in its state when the event was sent.
 
-    Each vertex has several events: announced, started, completed. ``error`` is empty unless
+    Each vertex has several events: announced, started, completed. `error` is empty unless
     it failed; a vertex that was cancelled with its build fails too.
     """
 
@@ -113,7 +111,7 @@ class Vertex:
 class VertexStatus:
     """Progress of a part of a vertex, such as one layer's download.
 
-    ``current`` and ``total`` are bytes (or items, as the vertex defines); total is 0 when
+    `current` and `total` are bytes (or items, as the vertex defines); total is 0 when
     unknown.
     """
 
@@ -202,7 +200,7 @@ class UsageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """A platform, printed as ``linux/arm64`` or ``linux/arm/v7``."""
+    """A platform, printed as `linux/arm64` or `linux/arm/v7`."""
 
     os: str
     architecture: str
@@ -214,7 +212,7 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class BuildKitVersion:
-    """The daemon's version: ``package`` is its Go module, ``revision`` its commit."""
+    """The daemon's version: `package` is its Go module, `revision` its commit."""
 
     package: str
     version: str

@@ -9,40 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Self
 
 from aiobuildkit.convert import solve_result, status_event
 from aiobuildkit.error_details import solve_error
 from aiobuildkit.errors import ConnectionLost, RPCError, SolveError, StatusCode
+from aiobuildkit.model import CacheEntry, Exporter, SolveResult, StatusEvent, Timeouts
 from aiobuildkit.protos import control_pb2 as pb
 from aiobuildkit.rpc import calls
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
-    from types import TracebackType
-    from typing import Self
-
-    from aiobuildkit.model import CacheEntry, Exporter, SolveResult, StatusEvent, Timeouts
-    from aiobuildkit.rpc.channel import Channel
-    from aiobuildkit.rpc.connection import Connection
-    from aiobuildkit.rpc.stream import ClientStream
-    from aiobuildkit.session.session import Session
+from aiobuildkit.rpc.channel import Channel
+from aiobuildkit.rpc.connection import Connection
+from aiobuildkit.rpc.stream import ClientStream
+from aiobuildkit.session.session import Session
 
 __all__ = ["CONTROL", "Solve", "solve_request"]
 
 CONTROL = "/moby.buildkit.v1.Control"
 
 _SILENT_SPANS = 3
-"""Parts of ``Timeouts.silence``, each measured separately, so that a pause of our own process does
+"""Parts of `Timeouts.silence`, each measured separately, so that a pause of our own process does
 not count as silence of the daemon."""
 
 
 class Solve:
-    """A running solve, made by ``Client.solve``.
+    """A running solve, made by `Client.solve`.
 
     An asynchronous context manager: entering starts the solve, and leaving early cancels it.
-    Iteration yields the status events, and ends with the solve and its status stream. ``result``
+    Iteration yields the status events, and ends with the solve and its status stream. `result`
     returns the result, or raises the solve's error.
 
     Attributes:
@@ -205,7 +201,7 @@ def solve_request(
     denied_sources: Iterable[str] = (),
     definition: pb.Definition | None = None,
 ) -> pb.SolveRequest:
-    """The request of a solve, as BuildKit's ``client/solve.go`` makes it."""
+    """The request of a solve, as BuildKit's `client/solve.go` makes it."""
     attrs = dict(frontend_attrs)
     if cache_imports:
         # Frontends read the caches from this attribute, and the solver from the request's field.

@@ -1,4 +1,4 @@
-"""HTTP2 against itself, and against plain ``h2`` as a peer with a mind of its own."""
+"""HTTP2 against itself, and against plain `h2` as a peer with a mind of its own."""
 
 import itertools
 

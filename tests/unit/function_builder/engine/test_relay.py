@@ -41,6 +41,23 @@ async def test_a_line_of_logrus_keeps_its_level_and_its_fields(log):
     assert list(relay.last) == ["slow"]
 
 
+@pytest.mark.parametrize(
+    ("line", "level", "event"),
+    [
+        (b"[7] [WRN] slow consumer", "warning", "slow consumer"),
+        (b"[7] [ERR] no space", "error", "no space"),
+        (b"[7] [FTL] port is taken", "critical", "port is taken"),
+        (b"[7] [INF]   Version:  2.15.2", "info", "Version:  2.15.2"),
+        (b"[7] [TRC] <<- [PING]", "debug", "<<- [PING]"),
+        (b"[7] [XYZ] new", "info", "[7] [XYZ] new"),
+    ],
+)
+async def test_a_line_of_nats_server_keeps_its_level(log, line, level, event):
+    await relayed(line + b"\n")
+    (said,) = log()
+    assert (said["level"], said["event"]) == (level, event)
+
+
 async def test_lines_below_our_own_level_are_told(log):
     await relayed(b'{"level":"trace","msg":"a"}\n{"level":"debug","msg":"b"}\n')
     assert [line["level"] for line in log()] == ["debug", "debug"]

@@ -18,7 +18,8 @@ from function_builder.contract.callback_url import CallbackHosts
 from function_builder.queue import callbacks
 from function_builder.queue.callbacks import Callbacks, KeysUnavailable, Unavailable, next_attempt
 from function_builder.queue.outbound import Answer, DeliveryError, Outbound
-from function_builder.queue.webhooks import CallbackKeys, CallbackOutcome, Webhook
+from function_builder.queue.port import CallbackOutcome
+from function_builder.queue.webhooks import CallbackKeys, Webhook
 from tests.support import until
 from tests.support.receivers import answering, receiver
 

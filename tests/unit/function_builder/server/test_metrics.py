@@ -23,6 +23,9 @@ COUNTS = {"ready", "builds_in_progress", "slots_taken", "slots_limit", "uploads_
     "content_record_paths",
     "uploads_limit",
     "tasks",
+    "queue_up",
+    "queue_builds",
+    "callbacks_waiting",
     "tenants",
     "tenants_file_stale",
 }
@@ -46,6 +49,7 @@ def series(metrics: Metrics) -> set[str]:
 
 
 async def test_names_follow_prometheus_conventions(service):
+    service.metrics.register_queue()
     for family in service.metrics.registry.collect():
         assert family.documentation.endswith((".", "information.")) or "process" in family.name
         name = family.name + ("_total" if family.type == "counter" else "")

@@ -3,7 +3,7 @@
 Python's expressions backtrack over one star only. All other stars are in atomic groups. This is
 correct because the next star can match the text that an earlier match would have left. So matching
 takes at most the length of the path times that of the pattern. The two may differ for a name with a
-line feed between two ``**``, because Go's stop there.
+line feed between two `**`, because Go's stop there.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _TOKEN: Final = re.compile(
 def python_expression(pattern: str) -> str | None:
     """Translate a pattern to Python's syntax.
 
-    None for a pattern with characters that Go reads differently, or with a ``**`` inside a name.
+    None for a pattern with characters that Go reads differently, or with a `**` inside a name.
     """
     # The pattern in blocks that ** separates.
     blocks: list[list[str]] = [[]]

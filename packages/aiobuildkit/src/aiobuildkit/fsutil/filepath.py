@@ -1,4 +1,4 @@
-"""Paths and globs as BuildKit reads them: Go's ``path/filepath`` on unix."""
+"""Paths and globs as BuildKit reads them: Go's `path/filepath` on unix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class BadPattern(ValueError):
     """A pattern is malformed, or too costly.
 
     Attributes:
-        reason: why; ``str()`` also contains the beginning of the pattern.
+        reason: why; `str()` also contains the beginning of the pattern.
         pattern: the whole pattern.
     """
 
@@ -28,7 +28,7 @@ class BadPattern(ValueError):
 
 
 def clean(path: str) -> str:
-    """The shortest equivalent path: ``filepath.Clean``."""
+    """The shortest equivalent path: `filepath.Clean`."""
     cleaned = posixpath.normpath(path)
     # In POSIX two leading slashes have a meaning; in Go they do not.
     return cleaned[1:] if cleaned.startswith("//") else cleaned
@@ -46,7 +46,7 @@ class _Class:
 
 
 class _Any:
-    """``?``: any character of a name."""
+    """`?`: any character of a name."""
 
     def __contains__(self, char: str) -> bool:
         return char != "/"
@@ -66,7 +66,7 @@ class _Chunk:
 
 
 class Glob:
-    """A pattern of ``filepath.Match``, for single names.
+    """A pattern of `filepath.Match`, for single names.
 
     Matching takes at most time proportional to the product of both lengths. A star uses the first
     place where the text after it matches, because the next star can match all text before a later

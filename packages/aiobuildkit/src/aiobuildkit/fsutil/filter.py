@@ -1,7 +1,7 @@
 """The entries of a tree that a FileSync call gets.
 
-The call's metadata have patterns and paths. Sources: BuildKit's ``session/filesync/filesync.go``
-(their form) and fsutil's ``filter.go`` (their effect).
+The call's metadata have patterns and paths. Sources: BuildKit's `session/filesync/filesync.go`
+(their form) and fsutil's `filter.go` (their effect).
 
 Patterns come from the sender of the context. `fsutil.patternmatcher` limits the time for one path,
 but a tree has many paths, so a selection also has a budget of CPU time. A limit on characters to
@@ -11,18 +11,16 @@ compare would either refuse long lists of plain patterns, or be too high to limi
 from __future__ import annotations
 
 import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import unquote_plus
 
 from aiobuildkit.fsutil.filepath import BadPattern
 from aiobuildkit.fsutil.followlinks import Links, outermost
 from aiobuildkit.fsutil.patternmatcher import Below, PatternMatcher, Results
 from aiobuildkit.fsutil.sender import DIRECTORY, Entry
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
 
 __all__ = ["BUDGET", "Wanted", "pieces", "select"]
 

@@ -1,7 +1,7 @@
 """The paths that a COPY can read: its sources, and the targets of symbolic links in them.
 
-BuildKit sends the sources of COPYs (``followpaths``), and the side with the files resolves them.
-Source: fsutil's ``followlinks.go``. As there, wildcards are only matched to find links, and a link
+BuildKit sends the sources of COPYs (`followpaths`), and the side with the files resolves them.
+Source: fsutil's `followlinks.go`. As there, wildcards are only matched to find links, and a link
 is only followed for the first path through it.
 """
 
@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from collections.abc import Generator, Iterable, Sequence
+from typing import Final
 
 from aiobuildkit.fsutil.filepath import BadPattern, Glob, clean
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
-
-    from aiobuildkit.fsutil.sender import Entry
+from aiobuildkit.fsutil.sender import Entry
 
 __all__ = ["Links", "outermost"]
 

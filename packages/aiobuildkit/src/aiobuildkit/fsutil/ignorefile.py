@@ -1,6 +1,6 @@
 """The lines of a .dockerignore as patterns.
 
-Source: ``ignorefile.go`` of moby/patternmatcher, which BuildKit uses.
+Source: `ignorefile.go` of moby/patternmatcher, which BuildKit uses.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Match the patterns of a .dockerignore exactly as moby/patternmatcher does.
 
-Source: ``patternmatcher.go`` of moby/patternmatcher. It has four kinds of pattern: exact paths,
-prefixes (``a/**``), suffixes (``**/a``) and regular expressions.
+Source: `patternmatcher.go` of moby/patternmatcher. It has four kinds of pattern: exact paths,
+prefixes (`a/**`), suffixes (`**/a`) and regular expressions.
 
 Patterns come from the sender of the context, so the time for matching is limited:
 
 - Consecutive patterns of one sign are tested together: exact paths in one set, prefixes and
   suffixes in one call each, and most others in a few regular expressions with little backtracking
   (`python_expression`). Each is short, because other threads wait while it is matched.
-- All others (``[^a]``, ``a**b``, ``{2}``, …) use `Regexp`, which is slower and exact.
+- All others (`[^a]`, `a**b`, `{2}`, …) use `Regexp`, which is slower and exact.
 - The length of all patterns is limited, with lower limits for the two costly kinds. The number of
   sign changes is limited too, because each change is a separate test.
 """
@@ -17,17 +17,15 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from aiobuildkit.fsutil.expressions import go_expression, python_expression
 from aiobuildkit.fsutil.filepath import BadPattern, Glob, clean
 from aiobuildkit.fsutil.regexp import MAX_INSTRUCTIONS, Regexp
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = [
     "MAX_GLOB",
@@ -85,7 +83,7 @@ class Pattern:
 
     @property
     def literal_prefix(self) -> str | None:
-        """The directory that contains all matching paths, if it is known: ``a/`` of ``a/**``."""
+        """The directory that contains all matching paths, if it is known: `a/` of `a/**`."""
         text = self.text.removesuffix("/**").removesuffix("/*")
         return None if _WILD.search(text) or "^" in text else f"{text}/"
 
@@ -148,7 +146,7 @@ class PatternMatcher:
         """The results of a directory, for the paths in it.
 
         Patterns that could not change the directory's own outcome are not tested, and paths in it
-        inherit this, as in moby (``MatchesUsingParentResults``).
+        inherit this, as in moby (`MatchesUsingParentResults`).
         """
         matched = False
         results = []
@@ -178,7 +176,7 @@ class Below:
         self._prefixes = sorted(known) if len(known) == len(prefixes) else None
 
     def may_match(self, prefix: str) -> bool:
-        """Whether a path in a directory may match; ``prefix`` is its path with a trailing slash."""
+        """Whether a path in a directory may match; `prefix` is its path with a trailing slash."""
         if self._prefixes is None:
             return True
         place = bisect_left(self._prefixes, prefix)

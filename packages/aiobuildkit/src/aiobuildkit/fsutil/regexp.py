@@ -1,8 +1,8 @@
 r"""Go's regular expressions, as far as patterns of an ignore file can use them.
 
 moby/patternmatcher turns a pattern into a regular expression, and does not escape all special
-characters. So ``|``, ``{2}``, ``[^a]`` or ``\d`` in a .dockerignore have Go's (RE2's) meaning.
-Python's ``re`` differs in details, and it backtracks.
+characters. So `|`, `{2}`, `[^a]` or `\d` in a .dockerignore have Go's (RE2's) meaning.
+Python's `re` differs in details, and it backtracks.
 
 Matching follows all possibilities at once (Thompson's construction), one step for each character.
 So the time for a path is at most its length times that of the program. Steps are cached, so most
@@ -73,7 +73,7 @@ class Regexp:
         return len(self._program)
 
     def search(self, text: str) -> bool:
-        """Whether the expression matches anywhere in a text (Go's ``MatchString``)."""
+        """Whether the expression matches anywhere in a text (Go's `MatchString`)."""
         start = frozenset({self._start})
         current = start
         before = ""

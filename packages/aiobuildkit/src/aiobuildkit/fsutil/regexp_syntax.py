@@ -1,7 +1,7 @@
 r"""The syntax of Go's regular expressions, as far as patterns of an ignore file can use it.
 
-Source: Go's ``regexp/syntax/parse.go`` with its Perl flags. Flags and named groups are not
-supported, because moby escapes their parentheses. Unicode classes (``\p{Greek}``) are refused.
+Source: Go's `regexp/syntax/parse.go` with its Perl flags. Flags and named groups are not
+supported, because moby escapes their parentheses. Unicode classes (`\p{Greek}`) are refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from aiobuildkit.fsutil.filepath import BadPattern
 __all__ = ["Anchor", "Characters", "Choice", "Node", "Repeat", "Sequence", "parse"]
 
 _GREATEST_REPEAT: Final = 1000
-"""Go's limit for the numbers in ``x{n,m}``."""
+"""Go's limit for the numbers in `x{n,m}`."""
 
 _LAST: Final = 0x10FFFF
 _DIGITS: Final = ((0x30, 0x39),)
@@ -205,7 +205,7 @@ class _Parser:
         return [Characters(((code, code),))]
 
     def _perl_class(self) -> _Ranges | None:
-        r"""A class such as ``\d``, after its backslash."""
+        r"""A class such as `\d`, after its backslash."""
         char = self._peek()
         if (ranges := _PERL.get(char.lower())) is None:
             return None

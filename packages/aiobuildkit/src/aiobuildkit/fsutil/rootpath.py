@@ -1,7 +1,7 @@
 """Find the file of a tree that BuildKit reads for a path, such as the Dockerfile, through links.
 
-BuildKit reads from the files that it received, by continuity's ``fs.RootPath`` (``fs/path.go``):
-the tree is the root, at most 255 links are followed, and a ``..`` in a link's target is resolved
+BuildKit reads from the files that it received, by continuity's `fs.RootPath` (`fs/path.go`):
+the tree is the root, at most 255 links are followed, and a `..` in a link's target is resolved
 lexically in some places and by the file system in others. This module does the same steps.
 
 Some steps ask the kernel of BuildKit's machine about a path with a link in the middle. The kernel
@@ -10,15 +10,12 @@ follows it on that machine, out of the tree. Such a path cannot be resolved here
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from aiobuildkit.fsutil.filepath import clean
 from aiobuildkit.fsutil.filter import Wanted, pieces
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from aiobuildkit.fsutil.sender import Entry
+from aiobuildkit.fsutil.sender import Entry
 
 __all__ = ["UnclearPath", "file_read"]
 
@@ -59,7 +56,7 @@ def file_read(entries: Sequence[Entry], follow: Iterable[str], path: str) -> Ent
 
 
 class _RootPath:
-    """The steps of ``fs.RootPath``."""
+    """The steps of `fs.RootPath`."""
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
         self._entries = entries
@@ -77,7 +74,7 @@ class _RootPath:
                 path = rooted
 
     def _walk(self, path: str) -> str:
-        """Follow a link at each place of a path, once (``walkLinks``)."""
+        """Follow a link at each place of a path, once (`walkLinks`)."""
         current = "/" if path.startswith("/") else ""
         for name in filter(None, path.split("/")):
             found, is_link = self._step(clean(f"{current}/{name}") if current else name)
@@ -87,7 +84,7 @@ class _RootPath:
         return current
 
     def _step(self, path: str) -> tuple[str, bool]:
-        """The target of a link, or the path itself (``walkLink``)."""
+        """The target of a link, or the path itself (`walkLink`)."""
         if self._links > _MAX_LINKS:
             raise _Fails
         path = clean(f"/{path}")

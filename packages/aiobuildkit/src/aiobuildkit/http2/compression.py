@@ -1,6 +1,6 @@
 """Decode HPACK (RFC 7541) in header blocks that a build's author may make large.
 
-``hpack``'s decoder takes 19 µs for each header, and BuildKit sends one header for each source of a
+`hpack`'s decoder takes 19 µs for each header, and BuildKit sends one header for each source of a
 COPY. It also decodes long values at once, and the trailers of a failed build have megabytes of
 them. Here long values stay Huffman-coded, so that the caller can decode them in a thread.
 """

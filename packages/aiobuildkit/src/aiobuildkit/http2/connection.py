@@ -17,8 +17,9 @@ stream are dropped too, because they may have been sent before the reset arrived
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from aiobuildkit.errors import ProtocolError
 from aiobuildkit.http2.compression import Decoder, MalformedHeaders
@@ -51,9 +52,6 @@ from aiobuildkit.http2.streams import (
     StreamState,
     increased,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 __all__ = [
     "HTTP2",

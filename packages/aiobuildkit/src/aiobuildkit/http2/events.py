@@ -27,7 +27,7 @@ class SettingsReceived:
 
 @dataclass(frozen=True, slots=True)
 class HeadersReceived:
-    """Headers or trailers of a stream; ``opened`` if they opened it.
+    """Headers or trailers of a stream; `opened` if they opened it.
 
     A long value may be `compression.Coded`.
     """
@@ -39,7 +39,7 @@ class HeadersReceived:
 
 @dataclass(frozen=True, slots=True)
 class DataReceived:
-    """A piece of a stream's body. ``size`` is its share of the flow-control windows, in bytes."""
+    """A piece of a stream's body. `size` is its share of the flow-control windows, in bytes."""
 
     stream_id: int
     data: bytes
@@ -63,7 +63,7 @@ class StreamReset:
 
 @dataclass(frozen=True, slots=True)
 class GoAwayReceived:
-    """The peer accepts no new streams; ``graceful`` if open streams may finish."""
+    """The peer accepts no new streams; `graceful` if open streams may finish."""
 
     code: int
     reason: str

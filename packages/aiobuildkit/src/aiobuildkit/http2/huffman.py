@@ -2,7 +2,7 @@
 
 The decoder is a state machine. A state is a node of the code's tree. For each byte it has the
 symbols that the byte completes, and the next state. Steps are computed when they are first used.
-The code itself is from ``hpack``, whose decoder takes a nibble at a time, and nearly twice as long.
+The code itself is from `hpack`, whose decoder takes a nibble at a time, and nearly twice as long.
 """
 
 from __future__ import annotations

@@ -8,10 +8,11 @@ data.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from hpack import Encoder
 
+from aiobuildkit.http2.events import Headers
 from aiobuildkit.http2.frames import (
     END_HEADERS,
     END_STREAM,
@@ -20,11 +21,7 @@ from aiobuildkit.http2.frames import (
     encode,
     encode_header,
 )
-from aiobuildkit.http2.streams import INITIAL_WINDOW, increased
-
-if TYPE_CHECKING:
-    from aiobuildkit.http2.events import Headers
-    from aiobuildkit.http2.streams import StreamState
+from aiobuildkit.http2.streams import INITIAL_WINDOW, StreamState, increased
 
 __all__ = ["Sending"]
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from aiobuildkit.http2.events import Headers
 from aiobuildkit.http2.frames import Broken, ErrorCode
-
-if TYPE_CHECKING:
-    from aiobuildkit.http2.events import Headers
 
 __all__ = ["INITIAL_WINDOW", "MAX_WINDOW", "RECEIVE_WINDOW", "StreamState", "increased"]
 

@@ -1,1 +1,1 @@
-"""Our subset of BuildKit's messages; ``scripts/protos`` generates the modules."""
+"""Our subset of BuildKit's messages; `scripts/protos` generates the modules."""

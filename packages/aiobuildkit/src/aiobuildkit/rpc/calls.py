@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncIterator, Iterable
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from aiobuildkit.errors import ProtocolError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
-
-    from aiobuildkit.rpc.channel import Channel
-    from aiobuildkit.rpc.stream import ClientStream
+from aiobuildkit.rpc.channel import Channel
+from aiobuildkit.rpc.stream import ClientStream
 
 __all__ = ["parse", "reply_to", "request", "stream", "unary"]
 

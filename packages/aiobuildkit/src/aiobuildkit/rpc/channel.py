@@ -9,15 +9,12 @@ tasks send during one turn of the event loop are returned in one piece.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
 
 from aiobuildkit.errors import BuildKitError, ConnectionLost, ProtocolError
 from aiobuildkit.http2 import connection as http2
 from aiobuildkit.rpc import framing
 from aiobuildkit.rpc.stream import HIGH_WATER, ClientStream, ServedStream
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["Channel"]
 

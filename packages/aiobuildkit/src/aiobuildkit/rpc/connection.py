@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from os import PathLike
+from typing import cast
 
 from aiobuildkit.errors import BuildKitError, ConnectionFailed, ConnectionLost
 from aiobuildkit.hostport import HostPort
 from aiobuildkit.http2.connection import HTTP2
 from aiobuildkit.rpc.channel import Channel
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from os import PathLike
-
 __all__ = ["Address", "Connection", "TLSConfig", "connect"]
 
 
 @dataclass(frozen=True, slots=True)
 class TLSConfig:
-    """TLS to a daemon on TCP; with ``cert`` and ``key``, mutual.
+    """TLS to a daemon on TCP; with `cert` and `key`, mutual.
 
     The files are read for each connection, so a rotation needs no restart.
 
@@ -77,7 +75,7 @@ class Address:
 
     @classmethod
     def parse(cls, address: str) -> Address:
-        """Read ``unix:///run/buildkit/buildkitd.sock`` or ``tcp://host:1234``.
+        """Read `unix:///run/buildkit/buildkitd.sock` or `tcp://host:1234`.
 
         Raises:
             ValueError: it has another form.
@@ -158,7 +156,7 @@ class Connection(asyncio.Protocol):
     async def close(self) -> None:
         """Send what the peer's windows allow, such as cancellations, and close.
 
-        Sending them may take ``close_timeout`` seconds.
+        Sending them may take `close_timeout` seconds.
         """
         self._writer.cancel()
         if not self._transport.is_closing():
@@ -199,10 +197,10 @@ async def connect(
     answer_timeout: float | None = None,
     close_timeout: float = 1,
 ) -> AsyncIterator[Connection]:
-    """Connect, and receive the daemon's first HTTP/2 frame, within ``connect_timeout`` seconds.
+    """Connect, and receive the daemon's first HTTP/2 frame, within `connect_timeout` seconds.
 
     The frame shows that the daemon works and accepts our certificate. With TLS 1.3 a refusal only
-    comes after the handshake. With ``answer_timeout``, the frame may take so many additional
+    comes after the handshake. With `answer_timeout`, the frame may take so many additional
     seconds after the connection and the TLS handshake.
 
     Raises:

@@ -1,6 +1,6 @@
 """gRPC over HTTP/2, without I/O: messages in DATA, statuses in trailers, metadata in headers.
 
-Source: grpc/grpc ``doc/PROTOCOL-HTTP2.md``. This side does not offer compression, so a compressed
+Source: grpc/grpc `doc/PROTOCOL-HTTP2.md`. This side does not offer compression, so a compressed
 message is a protocol error of the peer.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
 from google.protobuf.message import DecodeError
@@ -18,10 +18,7 @@ from aiobuildkit.errors import ErrorDetail, ProtocolError, RPCError, StatusCode
 from aiobuildkit.http2.compression import MalformedHeaders, plain
 from aiobuildkit.protos.control_pb2 import RPCStatus
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    Headers = Sequence[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 __all__ = [
     "MAX_MESSAGE",
@@ -38,7 +35,7 @@ __all__ = [
 ]
 
 MAX_MESSAGE = 16 * 1024 * 1024
-"""Bytes; BuildKit's own limit in both directions (containerd's ``defaults``)."""
+"""Bytes; BuildKit's own limit in both directions (containerd's `defaults`)."""
 
 _PREFIX = struct.Struct(">BI")
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from aiobuildkit.errors import BuildKitError, ConnectionLost, ProtocolError, StatusCode
 from aiobuildkit.rpc import framing
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 __all__ = ["HIGH_WATER", "ClientStream", "ServedStream", "Stream", "StreamTransport"]
 

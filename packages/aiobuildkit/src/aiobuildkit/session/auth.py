@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from aiobuildkit.errors import RPCError, StatusCode
 from aiobuildkit.protos import session_pb2 as pb
-from aiobuildkit.session.session import unary
+from aiobuildkit.session.session import Handler, unary
 from aiobuildkit.session.tokens import Credentials, TokenRequest, Tokens
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from aiobuildkit.session.session import Handler
 
 __all__ = ["Auth", "Credentials", "Lookup", "ScopedLookup"]
 
 Lookup: TypeAlias = Callable[[str], "Credentials | Awaitable[Credentials | None] | None"]
-"""Credentials for a registry's host, such as ``ghcr.io`` or ``registry:5000``; None: none.
+"""Credentials for a registry's host, such as `ghcr.io` or `registry:5000`; None: none.
 
-Docker Hub's host is ``registry-1.docker.io``.
+Docker Hub's host is `registry-1.docker.io`.
 """
 
 ScopedLookup: TypeAlias = Callable[
     [str, Sequence[str]], "Credentials | Awaitable[Credentials | None] | None"
 ]
-"""The same for a token's scopes, such as ``repository:a/b:pull,push``."""
+"""The same for a token's scopes, such as `repository:a/b:pull,push`."""
 
 
 class Auth:
-    """Serves BuildKit's ``Auth``: tokens instead of passwords, or credentials.
+    """Serves BuildKit's `Auth`: tokens instead of passwords, or credentials.
 
     With `tokens`, BuildKit only gets a registry's password if the registry itself asks for one
     (HTTP Basic), or if its token service cannot be reached from here.
@@ -41,9 +36,9 @@ class Auth:
             block the event loop. An RPCError from it fails the pull or push.
         tokens: fetches tokens, and remembers token services that earlier sessions could not reach;
             None: BuildKit fetches its tokens itself.
-        scoped_lookup: the credentials for a token's scopes; None: ``lookup``.
+        scoped_lookup: the credentials for a token's scopes; None: `lookup`.
         describe: the beginning of the error if no token can be fetched for a push to these scopes,
-            such as ``failed to push a/b:1``, because BuildKit drops its own text for an error from
+            such as `failed to push a/b:1`, because BuildKit drops its own text for an error from
             a session.
 
     Attributes:

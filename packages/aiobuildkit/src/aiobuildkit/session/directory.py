@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from aiobuildkit.fsutil.sender import Entry, file_mode, order
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 __all__ = ["LocalDirectory"]
 
@@ -60,7 +58,7 @@ class LocalDirectory:
             status = found.stat(follow_symlinks=False)
             kind = stat.S_IFMT(status.st_mode)
             # Path.readlink would normalize the target.
-            target = os.readlink(found.path) if kind == stat.S_IFLNK else ""  # noqa: PTH115
+            target = os.readlink(found.path) if kind == stat.S_IFLNK else ""  # noqa: PTH115 (keeps "./")
         except FileNotFoundError:
             return None  # it went while we looked
         if kind not in _KINDS:

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from aiobuildkit.errors import BuildKitError, ConnectionLost, ProtocolError, RPCError, StatusCode
 from aiobuildkit.fsutil.filter import Wanted, pieces
 from aiobuildkit.fsutil.sender import CHUNK, Entry, Request, Sender, State, error_packet
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from aiobuildkit.session.session import Handler, ServerStream
+from aiobuildkit.session.session import Handler, ServerStream
 
 __all__ = ["Entry", "FileSync", "FileTree", "Transfer"]
 
@@ -85,7 +82,7 @@ class Transfer:
 class FileSync:
     """The attachable that serves directories by name.
 
-    BuildKit's Dockerfile frontend asks for ``dockerfile`` and ``context``.
+    BuildKit's Dockerfile frontend asks for `dockerfile` and `context`.
 
     Attributes:
         transfers: one for each call, in the order in which they began.

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from aiobuildkit.protos.session_pb2 import HealthCheckRequest, HealthCheckResponse
-from aiobuildkit.session.session import unary
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from aiobuildkit.session.session import Handler
+from aiobuildkit.session.session import Handler, unary
 
 __all__ = ["Health"]
 
 
 class Health:
-    """Serves ``grpc.health.v1.Health``. It always answers SERVING."""
+    """Serves `grpc.health.v1.Health`. It always answers SERVING."""
 
     def handlers(self) -> Mapping[str, Handler]:
         """The one method that BuildKit calls."""

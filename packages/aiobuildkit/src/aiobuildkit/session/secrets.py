@@ -1,34 +1,29 @@
-"""Build secrets, which BuildKit requests from the session for ``RUN --mount=type=secret``."""
+"""Build secrets, which BuildKit requests from the session for `RUN --mount=type=secret`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from aiobuildkit.errors import RPCError, StatusCode
 from aiobuildkit.protos.session_pb2 import GetSecretRequest, GetSecretResponse
-from aiobuildkit.session.session import unary
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from aiobuildkit.session.session import Handler
+from aiobuildkit.session.session import Handler, unary
 
 __all__ = ["Secrets"]
 
 
 class Secrets:
-    """Serves BuildKit's ``Secrets``.
+    """Serves BuildKit's `Secrets`.
 
     Args:
         values: secrets by ID. For an unknown ID, BuildKit leaves out the mount, or fails the step
-            if the mount is ``required``.
+            if the mount is `required`.
     """
 
     def __init__(self, values: Mapping[str, bytes]) -> None:
         self._values = dict(values)
 
     def handlers(self) -> Mapping[str, Handler]:
-        """``GetSecret``."""
+        """`GetSecret`."""
         return {"/moby.buildkit.secrets.v1.Secrets/GetSecret": unary(GetSecretRequest, self._get)}
 
     async def _get(self, request: GetSecretRequest) -> GetSecretResponse:

@@ -1,6 +1,6 @@
 """The session: BuildKit calls services of this client.
 
-The call ``Control/Session`` carries a second HTTP/2 connection. BuildKit is its client, and the
+The call `Control/Session` carries a second HTTP/2 connection. BuildKit is its client, and the
 attachables are the server. An attachable offers gRPC methods, each with a handler for one call.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Protocol, TypeAlias, TypeVar
 from uuid import uuid4
 
 from google.protobuf.message import DecodeError, Message
@@ -18,11 +18,7 @@ from aiobuildkit.errors import BuildKitError, ConnectionLost, ProtocolError, RPC
 from aiobuildkit.http2.connection import HTTP2
 from aiobuildkit.protos.control_pb2 import BytesMessage
 from aiobuildkit.rpc.channel import Channel
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from aiobuildkit.rpc.stream import ClientStream, ServedStream
+from aiobuildkit.rpc.stream import ClientStream, ServedStream
 
 __all__ = ["Attachable", "Handler", "ServerStream", "Session", "unary"]
 
@@ -65,7 +61,7 @@ class Attachable(Protocol):
     """A service that a session offers BuildKit."""
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The methods served, such as ``/moby.filesync.v1.FileSync/DiffCopy``."""
+        """The methods served, such as `/moby.filesync.v1.FileSync/DiffCopy`."""
         ...
 
 
@@ -90,7 +86,7 @@ class Session:
     """The services for one build, under an ID that the build names.
 
     Args:
-        attachables: the services; ``Health`` must be among them.
+        attachables: the services; `Health` must be among them.
         shared_key: BuildKit compares a build context with the files of earlier sessions with the
             same key. Different contexts must not share a key.
 
@@ -110,7 +106,7 @@ class Session:
         self._calls: set[asyncio.Task[None]] = set()
 
     def metadata(self) -> list[tuple[str, str]]:
-        """Headers that announce the session (BuildKit's ``session/session.go``)."""
+        """Headers that announce the session (BuildKit's `session/session.go`)."""
         return [
             ("x-docker-expose-session-uuid", self.id),
             ("x-docker-expose-session-sharedkey", self._shared_key),

@@ -1,8 +1,8 @@
 """Registry tokens: requests to token services, and their answers.
 
-The caller provides the HTTP client: ``Send`` makes one HTTP request. Sources: distribution,
-``docs/content/spec/auth/`` (token, oauth, scope); BuildKit, ``session/auth/authprovider``, which
-does the same for ``buildctl``.
+The caller provides the HTTP client: `Send` makes one HTTP request. Sources: distribution,
+`docs/content/spec/auth/` (token, oauth, scope); BuildKit, `session/auth/authprovider`, which
+does the same for `buildctl`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit, urlunsplit
 
-from aiobuildkit.errors import RPCError, StatusCode
+from nacl.signing import SigningKey
 
-if TYPE_CHECKING:
-    from nacl.signing import SigningKey
+from aiobuildkit.errors import RPCError, StatusCode
 
 __all__ = ["Credentials", "HTTPRequest", "HTTPResponse", "Send", "TokenRequest", "Tokens"]
 
@@ -49,7 +48,7 @@ class Credentials:
     """A user of a registry.
 
     Attributes:
-        username: with an empty one, ``secret`` is an identity token (OAuth's refresh token).
+        username: with an empty one, `secret` is an identity token (OAuth's refresh token).
         secret: the password.
         registry_token: a bearer token for the registry itself; it replaces the other two.
     """
@@ -61,7 +60,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """A registry's challenge, with ``scopes`` such as ``repository:a/b:pull,push``."""
+    """A registry's challenge, with `scopes` such as `repository:a/b:pull,push`."""
 
     host: str
     realm: str
@@ -110,7 +109,7 @@ class Tokens:
     Args:
         send: makes an HTTP request; None: only registry tokens are used.
         fetch_timeout: seconds for one token, all requests together. BuildKit waits 60 s for it
-            (``session/auth/auth.go``).
+            (`session/auth/auth.go`).
     """
 
     def __init__(self, send: Send | None = None, *, fetch_timeout: float = 40) -> None:
@@ -287,8 +286,8 @@ def _read(body: bytes) -> Token | None:
 def _lifetime(expires_in: object, issued_at: object) -> int:
     """Seconds for which BuildKit may keep a token.
 
-    BuildKit gets no ``issued_at``, because it keeps a token forever if the token has already
-    expired, which can happen if clocks differ (``util/resolver/authorizer.go``).
+    BuildKit gets no `issued_at`, because it keeps a token forever if the token has already
+    expired, which can happen if clocks differ (`util/resolver/authorizer.go`).
     """
     try:
         seconds = int(expires_in)  # type: ignore[call-overload]
