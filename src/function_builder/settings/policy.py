@@ -1,0 +1,51 @@
+"""What a request may name: frontends, sources, caches, images and attestations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from function_builder.settings import values
+from function_builder.settings.values import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySettings:
+    """A part of `Settings`."""
+
+    allowed_frontends: tuple[str, ...] = setting(
+        "allowed_frontends",
+        values.frontends,
+        ("docker/dockerfile", "docker/dockerfile-upstream"),
+        """Images that a `# syntax=` line or BUILDKIT_SYNTAX may name, comma separated, without
+        tags. With `NAME@sha256:…`, that image is used for every tag. With `NAME=built-in`,
+        BuildKit's own frontend is used instead. Empty: no image is allowed.""",
+    )
+    local_sources: bool = setting(
+        "local_sources",
+        values.flag,
+        False,
+        """Whether ADD, which BuildKit fetches itself, may name BuildKit's own 127.0.0.1,
+        link-local addresses, and metadata services.""",
+    )
+    allowed_caches: tuple[str, ...] = setting(
+        "allowed_caches",
+        values.words,
+        (),
+        """Repositories that a request's `cacheFrom` and `cacheTo` may name, including those below
+        them, comma separated; `*` allows all. BuildKit trusts what is in a cache, and a shared
+        BuildKit uses it for other builds too. Empty: none.""",
+    )
+    allowed_context_images: tuple[str, ...] = setting(
+        "allowed_context_images",
+        values.words,
+        (),
+        """Repositories of images that a request's named contexts may be, including those below
+        them, comma separated; `*` allows all. Empty: only folders of the request.""",
+    )
+    sbom_generator: str = setting(
+        "sbom_generator",
+        values.text,
+        "",
+        """The image that makes the SBOM if a request asks for one with `attest`, such as
+        `docker.io/docker/buildkit-syft-scanner:stable-1`. Empty: such requests are refused.""",
+    )
