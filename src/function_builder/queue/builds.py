@@ -29,6 +29,7 @@ from function_builder.queue.callback_stream import CallbackStream
 from function_builder.queue.claims import Claims
 from function_builder.queue.events import Events
 from function_builder.queue.jetstream import Changed, Full, JetStream, Unavailable
+from function_builder.queue.listing import Listing, Wanted
 from function_builder.queue.logs import Logs
 from function_builder.queue.port import Idempotency, LogBatch, Page, Submission
 from function_builder.queue.records import Found, Records
@@ -82,6 +83,7 @@ class JetStreamBuilds:
         self.logs = Logs(jetstream, store)
         self.callbacks = CallbackStream(jetstream.context, replicas=replicas)
         self.events = Events(self.callbacks)
+        self._listing = Listing(jetstream, self.records, history)
         self._claims = Claims(jetstream, self._find)
         self.owner = owner
         self._replicas = replicas
@@ -180,9 +182,7 @@ class JetStreamBuilds:
     ) -> Page:
         """Builds, newest first."""
         with _refusals():
-            page = await self.records.list(
-                tenant, states=states, repository=repository, limit=limit, cursor=cursor
-            )
+            page = await self._listing.page(tenant, Wanted(states, repository, limit), cursor)
             settled = [await self._settled(found) for found in page.records]
             return Page([found.record.info for found in settled], page.cursor)
 

@@ -377,6 +377,12 @@ class JetStream:
         handed_out = info.delivered.stream_seq if info.delivered else 0
         return Progress(handed_out, info.num_ack_pending or 0)
 
+    async def bounds(self, stream: str) -> tuple[int, int]:
+        """The numbers of the oldest and of the newest message of a stream."""
+        async with self._asking():
+            state = (await self._context.stream_info(stream)).state
+        return state.first_seq, state.last_seq
+
     async def purge(self, stream: str, subject: str) -> None:
         """Remove the messages of a subject."""
         async with self._asking():

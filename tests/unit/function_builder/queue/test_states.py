@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from function_builder.contract.builds import BuildState, is_id, new_id
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
+from function_builder.queue.listing import periods, read_cursor
 from function_builder.queue.port import Callback, Submission
-from function_builder.queue.records import periods, read_cursor
 from function_builder.queue.states import MAX_LOSSES, Record, Step, next_step
 
 NOW = 1_800_000_000.0
