@@ -124,3 +124,15 @@ def test_two_thousand_sources_are_copied(builder):
         builder, {"Dockerfile": f"FROM scratch\nCOPY {' '.join(files)} /d/\n", **files}
     )
     assert reply["code"] == 200
+
+
+def test_an_error_that_is_too_large_for_its_headers_is_the_steps_own(builder):
+    # In the headers each of these characters takes six bytes, and the Dockerfile 1.8 times its own.
+    comments = ("# " + "x" * 1000 + "\n") * 600
+    text = "\\\n".join(["é" * 30_000] * 4)
+    reply = reply_to(builder, {"Dockerfile": f"{comments}FROM busybox\nRUN false {text}\n"})
+    assert reply["code"] == 500
+    assert reply["error"].startswith('failed to solve: process "/bin/sh -c false éé')
+    assert reply["error"].endswith('é" did not complete successfully: exit code: 1')
+    assert reply["reason"] == "step"
+    assert reply["step"].startswith("[2/2] RUN false éé")

@@ -31,6 +31,7 @@ from function_builder.builds.failures import (
     classify,
     find_remedy,
     is_denied,
+    is_too_large,
     near_miss,
     shortened,
     with_meaning,
@@ -350,6 +351,8 @@ def _failed(
         case UnsupportedPlatform():
             return Outcome.UNSUPPORTED, Failure(error=str(error), reason=Reason.PLATFORM)
         case RPCError():
+            if is_too_large(error):
+                error = findings.reported(error)
             step = findings.failed_step(error)
             reason, retryable = classify(error, step)
             text = shortened(findings.mask.text(with_meaning(without_host_paths(error.message))))

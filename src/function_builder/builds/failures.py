@@ -71,6 +71,10 @@ _NO_HEADER: Final = 'header key "followpaths" contains value with non-printable'
 _HEADERS_TOO_LARGE: Final = "header list size to send violates the maximum size"
 """grpc-go's `internal/transport/http2_client.go`, if there are too many of these headers."""
 
+_ERROR_TOO_LARGE: Final = "the call was reset by the peer with HTTP/2 error code 2"
+"""`aiobuildkit/rpc/framing.py`. grpc-go's `internal/transport/http2_server.go` resets a call with
+INTERNAL_ERROR if its error exceeds our limit of headers. The error quotes the Dockerfile."""
+
 _MESSAGE_TOO_LARGE: Final = re.compile(
     r"(?:trying to send|received) message larger than max \(\d+ vs\. \d+\)"
 )
@@ -84,6 +88,10 @@ _MEANINGS: Final = {
     _HEADERS_TOO_LARGE: (
         "the COPY and ADD instructions of the Dockerfile have too many sources, "
         "or too long ones: copy whole folders"
+    ),
+    _ERROR_TOO_LARGE: (
+        "BuildKit's error is too large, because it quotes the Dockerfile: "
+        "make the Dockerfile shorter to see the error"
     ),
 }
 
@@ -226,6 +234,11 @@ def with_meaning(text: str) -> str:
     return f"{text}: {meaning}" if meaning else text
 
 
+def is_too_large(error: RPCError) -> bool:
+    """Whether BuildKit did not send its error because of its size."""
+    return error.message == _ERROR_TOO_LARGE
+
+
 def shortened(text: str) -> str:
     """Cut the middle of a long error: it begins with the command, and ends with its result."""
     left_out = len(text) - _MAX_ERROR_CHARS
@@ -256,7 +269,8 @@ def _reason(error: RPCError, step: str) -> Reason:
     frontend = isinstance(error, SolveError) and error.in_frontend
     if is_denied(message):
         return Reason.POLICY
-    if _HEADERS_TOO_LARGE in message or _MESSAGE_TOO_LARGE.search(message):
+    too_large = _HEADERS_TOO_LARGE in message or _MESSAGE_TOO_LARGE.search(message)
+    if too_large or is_too_large(error):
         # In a step's error it may be in the step's own text.
         return Reason.STEP if isinstance(error, SolveError) and error.vertex else Reason.DOCKERFILE
     if message.startswith(_PUSH):

@@ -28,6 +28,14 @@ _PLACE: Final = re.compile(r" \(line \d+\)\Z")
 """`frontend/dockerfile/linter/linter.go` adds both to the message of a rule."""
 
 
+_FRONTENDS_VERTEX: Final = "[internal] "
+
+
+def is_cancellation(error: str) -> bool:
+    """Whether a vertex was cancelled, because of the failure of another one."""
+    return error.endswith("context canceled")
+
+
 class Findings:
     """Collects warnings and the names of steps from a build's status.
 
@@ -71,6 +79,14 @@ class Findings:
         told = (digest for text, digest in self._failed.items() if text in error.message)
         digest = next(told, None)
         return self._shown(self._names[digest]) if digest else ""
+
+    def reported(self, error: RPCError) -> RPCError:
+        """The error of the vertex that failed, in place of one that BuildKit could not send."""
+        for text, digest in self._failed.items():
+            if not is_cancellation(text):
+                in_frontend = self._names[digest].startswith(_FRONTENDS_VERTEX)
+                return SolveError(error.code, text, vertex=digest, in_frontend=in_frontend)
+        return error
 
     def running_step(self) -> str:
         """The name of the vertex that has run longest; empty if none runs."""

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from aiobuildkit import StatusEvent, Vertex, VertexLog, VertexStatus
-from function_builder.builds.findings import Findings
+from function_builder.builds.findings import Findings, is_cancellation
 from function_builder.builds.masking import Mask
 from function_builder.contract.log import LogPrefixes, StepState, StepText
 
@@ -133,8 +133,7 @@ class Transcript:
 
 def _state(vertex: Vertex) -> StepState:
     if vertex.error:
-        cancelled = vertex.error.endswith("context canceled")
-        return StepState.CANCELLED if cancelled else StepState.FAILED
+        return StepState.CANCELLED if is_cancellation(vertex.error) else StepState.FAILED
     if vertex.completed is not None:
         return StepState.CACHED if vertex.cached else StepState.COMPLETED
     return StepState.ANNOUNCED if vertex.started is None else StepState.STARTED

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiobuildkit.http2 import huffman
-from aiobuildkit.http2.compression import Coded, Decoder, MalformedHeaders, plain
+from aiobuildkit.http2.compression import (
+    STEP_BYTES,
+    Coded,
+    Decoder,
+    MalformedHeaders,
+    plain,
+    plain_steps,
+)
 
 MANY = 1 << 30
 
@@ -96,6 +103,16 @@ def test_a_long_value_is_left_coded_and_the_table_is_as_if_it_had_been_read(adde
     assert plain(header[1]) == value
     after = [(b"a", b"1"), (b"long", b"short"), (b"b", b"2")]
     assert decoder.decode(encoder.encode(after, huffman=True)) == after
+
+
+@pytest.mark.parametrize("size", [0, 1, STEP_BYTES, 3 * STEP_BYTES])
+def test_a_step_decodes_a_bounded_number_of_bytes(size: int):
+    text = b"!" * size  # ten bits
+    value = Coded(huffman_coded(text))
+    parts = list(plain_steps(value))
+    assert b"".join(parts) == plain(value) == text
+    assert len(parts) == -(-len(value) // STEP_BYTES)
+    assert max(map(len, parts), default=0) <= STEP_BYTES * 8 // 5  # no symbol has less than 5 bits
 
 
 def test_a_long_value_that_is_no_code_is_an_error_once_it_is_read():

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from typing import Self
 
 import pytest
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiobuildkit import ConnectionLost, RPCError, StatusCode
+from aiobuildkit import ConnectionLost, ProtocolError, RPCError, StatusCode
+from aiobuildkit.http2.compression import STEP_BYTES, Coded
 from aiobuildkit.http2.connection import HTTP2
 from aiobuildkit.rpc import framing
 from aiobuildkit.rpc.channel import Channel
@@ -127,6 +130,37 @@ async def test_an_error_of_megabytes_is_raised_again_and_again():
             with pytest.raises(RPCError) as caught:
                 await call.receive()
             assert caught.value.message == pair.reason
+
+
+async def test_the_event_loop_goes_on_while_a_long_error_is_decoded():
+    # «!» has ten bits, so grpc-go would not code it; but a peer may.
+    coded = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(b"!" * 50_000)
+    channel = Channel(HTTP2(client=True))
+    call = channel.open("/fail")
+    call.headers_received([(b"grpc-status", b"2"), (b"grpc-message", Coded(coded))])
+    call.ended()
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(count())
+    with pytest.raises(RPCError, match="!!!"):
+        await call.receive()
+    other.cancel()
+    assert turns >= len(coded) // STEP_BYTES
+
+
+async def test_a_long_error_that_cannot_be_decoded_is_the_peers_fault():
+    channel = Channel(HTTP2(client=True))
+    call = channel.open("/fail")
+    call.headers_received([(b"grpc-status", b"2"), (b"grpc-message", Coded(b"\xff" * 50_000))])
+    call.ended()
+    with pytest.raises(ProtocolError, match="invalid headers"):
+        await call.receive()
 
 
 async def test_a_call_that_ended_well_takes_no_more():

@@ -1,5 +1,6 @@
 import base64
 import itertools
+from urllib.parse import quote
 
 import pytest
 from google.protobuf.any_pb2 import Any
@@ -79,6 +80,14 @@ def test_a_status_survives_its_trailers(message, code):
 def test_grpc_message_is_printable_ascii(message):
     value = dict(framing.trailers(StatusCode.UNKNOWN, message)).get(b"grpc-message", b"")
     assert all(0x20 <= byte < 0x7F for byte in value)
+
+
+@given(st.binary())
+def test_a_message_of_any_bytes_is_read_as_urllib_reads_it(message):
+    value = quote(message).encode()
+    error = framing.error_of_trailers([(b"grpc-status", b"2"), (b"grpc-message", value)])
+    assert isinstance(error, RPCError)
+    assert error.message == message.decode("utf-8", "replace")
 
 
 def test_status_zero_is_success():

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiobuildkit import RPCError, SolveError, StatusCode
+from aiobuildkit.rpc.framing import error_of_reset
 from function_builder.builds.failures import (
     Doubt,
     Remedy,
@@ -93,6 +94,7 @@ METADATA = "[internal] load metadata for r/a/base:1"
         (in_frontend(f"{BASE}{BROKEN_CONFIG}: it is empty"), METADATA, Reason.CREDENTIAL, False),
         (failed("failed to load LLB: security.insecure is not allowed"), "", Reason.POLICY, False),
         (failed(TOO_LARGE), "", Reason.DOCKERFILE, False),
+        (error_of_reset(2), "", Reason.DOCKERFILE, False),
         (in_step(TOO_MANY_SOURCES), "[2/2] COPY", Reason.STEP, False),
         (failed("write /x: no space left on device"), "", Reason.SERVICE, True),
         (RPCError(StatusCode.UNAVAILABLE, "shutting down"), "", Reason.SERVICE, True),
@@ -130,7 +132,11 @@ def test_a_frontends_image_that_cannot_be_had():
 
 @pytest.mark.parametrize(
     ("said", "meaning"),
-    [(TOO_LARGE, "make the instructions"), (TOO_MANY_SOURCES, "copy whole folders")],
+    [
+        (TOO_LARGE, "make the instructions"),
+        (TOO_MANY_SOURCES, "copy whole folders"),
+        (error_of_reset(2).message, "make the Dockerfile shorter"),
+    ],
 )
 def test_what_is_too_large_for_buildkits_messages_is_told_in_words(said: str, meaning: str):
     assert meaning in with_meaning(said)

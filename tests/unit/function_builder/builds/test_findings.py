@@ -3,6 +3,7 @@
 import pytest
 
 from aiobuildkit import (
+    RPCError,
     SolveError,
     SourceLocation,
     SourceRange,
@@ -11,10 +12,11 @@ from aiobuildkit import (
     Vertex,
     VertexWarning,
 )
+from function_builder.builds.failures import classify
 from function_builder.builds.findings import MAX_NAME_CHARS, Findings
 from function_builder.builds.masking import Mask
 from function_builder.builds.transcript import Transcript
-from function_builder.contract.findings import MAX_WARNINGS, BuildWarning
+from function_builder.contract.findings import MAX_WARNINGS, BuildWarning, Reason
 from function_builder.contract.log import LogPrefixes
 
 URL = "https://docs.docker.com/go/dockerfile/rule/workdir-relative-path/"
@@ -69,6 +71,30 @@ def test_the_vertex_that_buildkit_names_is_the_step_at_fault():
     findings.observe(StatusEvent(vertexes=vertexes))
     error = SolveError(StatusCode.UNKNOWN, "x", vertex="sha256:b")
     assert findings.failed_step(error) == "[lint 2/2] RUN ***"
+
+
+def test_the_error_of_a_vertex_stands_for_one_that_was_not_transferred():
+    findings = Findings(Mask({}))
+    reset = RPCError(StatusCode.INTERNAL, "the call was reset")
+    assert findings.reported(reset) is reset
+    vertexes = (
+        Vertex("sha256:a", "[2/3] RUN other", error="x: context canceled"),
+        Vertex("sha256:b", "[2/2] RUN false", error="exit code: 1"),
+    )
+    findings.observe(StatusEvent(vertexes=vertexes))
+    error = findings.reported(reset)
+    assert error.message == "exit code: 1"
+    assert findings.failed_step(error) == "[2/2] RUN false"
+    assert classify(error, "[2/2] RUN false") == (Reason.STEP, False)
+
+
+def test_an_error_of_metadata_that_was_not_transferred_is_the_base_images():
+    findings = Findings(Mask({}))
+    name = "[internal] load metadata for r/a:1"
+    text = "r/a:1: failed to resolve source metadata for r/a:1: r/a:1: not found"
+    findings.observe(StatusEvent(vertexes=(Vertex("sha256:a", name, error=text),)))
+    error = findings.reported(RPCError(StatusCode.INTERNAL, "the call was reset"))
+    assert classify(error, name) == (Reason.BASE_IMAGE, False)
 
 
 def test_a_vertex_whose_error_is_quoted_is_the_step_at_fault():

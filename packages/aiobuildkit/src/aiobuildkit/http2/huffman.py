@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
-__all__ = ["MalformedHuffman", "decode"]
+__all__ = ["Decoder", "MalformedHuffman", "decode"]
 
 _EOS: Final = 256
 _MAX_PADDING: Final = 7
@@ -85,17 +85,43 @@ _ROOT: Final = _tree()
 _STATES: Final = _states()
 
 
+class Decoder:
+    """Decodes one string, whose coded bytes may be fed in pieces."""
+
+    def __init__(self) -> None:
+        self._state = _STATES[id(_ROOT)]
+
+    def feed(self, data: bytes) -> bytes:
+        """The symbols that these bytes complete.
+
+        Raises:
+            MalformedHuffman: the code contains the end-of-string symbol.
+        """
+        state = self._state
+        parts = []
+        for byte in data:
+            symbols, state = state[byte]
+            parts.append(symbols)
+        self._state = state
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Handle the end of the string.
+
+        Raises:
+            MalformedHuffman: the code ends inside a symbol.
+        """
+        if not self._state.may_end:
+            raise MalformedHuffman("it ends inside a symbol")
+
+
 def decode(data: bytes) -> bytes:
     """The text of Huffman-coded bytes.
 
     Raises:
         MalformedHuffman: the code is invalid.
     """
-    state = _STATES[id(_ROOT)]
-    parts = []
-    for byte in data:
-        symbols, state = state[byte]
-        parts.append(symbols)
-    if not state.may_end:
-        raise MalformedHuffman("it ends inside a symbol")
-    return b"".join(parts)
+    decoder = Decoder()
+    text = decoder.feed(data)
+    decoder.close()
+    return text

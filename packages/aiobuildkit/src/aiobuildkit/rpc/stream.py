@@ -9,25 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Final, Protocol
+from typing import Protocol
 
 from aiobuildkit.errors import BuildKitError, ConnectionLost, ProtocolError, StatusCode
+from aiobuildkit.http2.compression import STEP_BYTES, MalformedHeaders, plain_steps
 from aiobuildkit.rpc import framing
 
 __all__ = ["HIGH_WATER", "ClientStream", "ServedStream", "Stream", "StreamTransport"]
 
 HIGH_WATER = 256 * 1024
 """Bytes."""
-
-_LARGE_TRAILERS = 64 * 1024
-"""Last headers of at least so many bytes are decoded in a thread, because it takes milliseconds. A
-failed build's contain its Dockerfile and the failed command, in several encodings."""
-
-_DECODING: Final = ThreadPoolExecutor(1, "aiobuildkit-trailers")
-"""One thread for all calls. More would gain nothing, because only one at a time can compute, and
-the event loop would wait for each of them before its turn."""
 
 
 class StreamTransport(Protocol):
@@ -157,8 +149,10 @@ class ClientStream(Stream):
         """
         message = await super().receive()
         if message is None and self._status_due:
-            loop = asyncio.get_running_loop()
-            error = await loop.run_in_executor(_DECODING, framing.error_of_trailers, self._headers)
+            try:
+                error = framing.error_of_trailers(await _plain(self._headers))
+            except MalformedHeaders as malformed:
+                error = framing.error_of_malformed(malformed)
             self._status_due = False
             if error is not None:
                 self.fail(error)
@@ -186,7 +180,7 @@ class ClientStream(Stream):
 
     def ended(self) -> None:
         """Handle the end of the call, with its status."""
-        self._status_due = sum(len(value) for _, value in self._headers) > _LARGE_TRAILERS
+        self._status_due = sum(len(value) for _, value in self._headers) > STEP_BYTES
         self.cancel(None if self._status_due else framing.error_of_trailers(self._headers))
         super().ended()
 
@@ -198,6 +192,21 @@ class ClientStream(Stream):
         if self._ended:
             raise ConnectionLost("the call has ended")
         super()._put(*data)
+
+
+async def _plain(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Decode large headers, with the event loop's other work between the steps.
+
+    A failed build's contain its Dockerfile and the failed command, in several encodings.
+    """
+    decoded = []
+    for key, value in headers:
+        parts = []
+        for part in plain_steps(value):
+            parts.append(part)
+            await asyncio.sleep(0)
+        decoded.append((key, b"".join(parts)))
+    return decoded
 
 
 class ServedStream(Stream):
