@@ -25,6 +25,30 @@ COPY . /app/
 """
 
 
+async def test_an_image_that_is_named_by_digest_has_to_know_cache_namespaces(
+    buildkitd, registry, http, tmp_path
+):
+    """Its labels say so: those before 1.1.6 have none, as this one has none."""
+    async with running_builder(tmp_path / "b", buildkitd, insecure="true") as builder:
+
+        async def build(files, image):
+            body = make_tar(files, {"image": image} if image else {"skipPush": True})
+            answer = await http.post(f"{builder.url}/build", content=body, headers=headers(body))
+            return answer.json()
+
+        program = find_tool("dockerfile-frontend-1.2").read_bytes()
+        caps = 'LABEL moby.buildkit.frontend.caps="moby.buildkit.frontend.inputs"\n'
+        replies = []
+        for number, label in enumerate(("", caps)):
+            frontend = {"Dockerfile": FRONTEND + label, "dockerfile-frontend": program}
+            made = await build(frontend, f"{registry}/docker/dockerfile:{number}")
+            syntax = f"# syntax=docker/dockerfile:1@{made['digest']}\n"
+            replies.append(await build({"Dockerfile": f"{syntax}FROM busybox\nRUN :\n"}, ""))
+        assert "too old for this builder" in replies[0]["error"]
+        assert replies[0]["reason"] == "dockerfile"
+        assert replies[1]["status"] == "success", replies[1]
+
+
 @pytest.mark.parametrize("ignore_file", [".dockerignore", "Dockerfile.dockerignore"])
 async def test_an_old_frontend_reads_the_ignore_file_of_this_build(
     buildkitd, registry, http, tmp_path, ignore_file

@@ -14,6 +14,8 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from function_builder.builds import cache_mounts
+from function_builder.server.keys import trust_domain
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.images import blob, manifest, pull
 from tests.support.requests import headers
@@ -283,6 +285,36 @@ async def test_provenance_does_not_name_what_opens_cache_mounts(
         assert (refused.status_code, "proxy-password" in refused.text) == (400, False)
         await asyncio.to_thread(build, builder, files, image=image, attest={"provenance": "min"})
     assert "proxy-password" not in json.dumps(statements(registry, name, "3"))
+
+
+def test_an_image_does_not_name_what_opens_cache_mounts(builder, registry, name):
+    """Its history has the arguments that a Dockerfile or a base image declares."""
+
+    def pushed(tag: str, dockerfile: str) -> str:
+        files = {"context/Dockerfile": f"# {uuid4()}\n{dockerfile}"}
+        build(builder, files, image=f"{registry}/{name}:{tag}", attest={"provenance": "min"})
+        index = manifest(registry, name, tag)
+        image = pull(registry, name, index["manifests"][0]["digest"])
+        return json.dumps([image.config, statements(registry, name, tag)])
+
+    mount = f"RUN --mount=type=cache,id={name},target=/c echo made >> /c/f\n"
+    domain = trust_domain((builder.secrets / "payload-secret").read_bytes())
+    kept = cache_mounts.namespace(domain, kept=True)
+    pushed("base", "FROM busybox\nONBUILD ARG BUILDKIT_CACHE_MOUNT_NS\n")
+    published = set()
+    for number, dockerfile in enumerate(
+        [
+            f"FROM busybox\nARG BUILDKIT_CACHE_MOUNT_NS\n{mount}",
+            f"FROM busybox\nARG BUILDKIT_CACHE_MOUNT_NS\n{mount}",
+            f"FROM {registry}/{name}:base\nRUN : > /f\n",
+            f"FROM {registry}/{name}:base\nRUN : > /f\n",
+        ]
+    ):
+        said = pushed(str(number), dockerfile)
+        assert kept not in said
+        published |= set(re.findall(r"ARG BUILDKIT_CACHE_MOUNT_NS=(\w+)", said))
+    assert len(published) == 4
+    assert kept not in pushed("mount", f"FROM busybox\n{mount}")
 
 
 def test_an_sbom_is_made_by_the_operators_generator(builder, registry, name):

@@ -58,6 +58,7 @@ class BuildRequest:
         secrets: decrypted build secrets.
         sbom_generator: the image that makes an SBOM, if the request asks for one.
         trust_domain: derived from the payload secret; only requests with the same one share caches.
+        keeps_cache_mounts: whether its cache mounts are the same as in earlier builds.
         names_epoch: whether the Dockerfile has SOURCE_DATE_EPOCH, which BuildKit uses as a default.
     """
 
@@ -70,6 +71,7 @@ class BuildRequest:
     trust_domain: str
     folders: Mapping[str, Sequence[ContextEntry]] = field(default_factory=dict)
     sbom_generator: str = ""
+    keeps_cache_mounts: bool = True
     names_epoch: bool = False
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from function_builder.builds import cache_mounts
 from function_builder.builds.build import BuildRequest
 
 EPOCH: Final = "SOURCE_DATE_EPOCH"
 _ATTR: Final = f"build-arg:{EPOCH}"
-_IGNORED: Final = frozenset({_ATTR, "build-arg:BUILDKIT_CACHE_MOUNT_NS"})
+_IGNORED: Final = frozenset({_ATTR, cache_mounts.ATTR})
 
 
 def view(request: BuildRequest, attrs: Mapping[str, str]) -> bytes:

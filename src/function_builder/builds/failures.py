@@ -71,6 +71,9 @@ _NO_HEADER: Final = 'header key "followpaths" contains value with non-printable'
 _HEADERS_TOO_LARGE: Final = "header list size to send violates the maximum size"
 """grpc-go's `internal/transport/http2_client.go`, if there are too many of these headers."""
 
+_OLD_FRONTEND: Final = "unsupported frontend capability moby.buildkit.frontend.inputs"
+"""`solver/errdefs/frontendcap.go`, about an image that a `# syntax=` line names by digest."""
+
 _ERROR_TOO_LARGE: Final = "the call was reset by the peer with HTTP/2 error code 2"
 """`aiobuildkit/rpc/framing.py`. grpc-go's `internal/transport/http2_server.go` resets a call with
 INTERNAL_ERROR if its error exceeds our limit of headers. The error quotes the Dockerfile."""
@@ -88,6 +91,10 @@ _MEANINGS: Final = {
     _HEADERS_TOO_LARGE: (
         "the COPY and ADD instructions of the Dockerfile have too many sources, "
         "or too long ones: copy whole folders"
+    ),
+    _OLD_FRONTEND: (
+        "the image of the syntax line is too old for this builder: name a newer one, "
+        "such as docker/dockerfile:1"
     ),
     _ERROR_TOO_LARGE: (
         "BuildKit's error is too large, because it quotes the Dockerfile: "

@@ -39,6 +39,13 @@ _WITHOUT_CACHE_NAMESPACES = re.compile(r"(?:0(?:\.\d+)*|1\.0(?:\.\d+)?|1\.1\.[01
 Source: BuildKit's commit 26d5ebd1 of July 2019, and its tags `dockerfile/…`.
 """
 
+_NEWER_THAN_CACHE_NAMESPACES: Final = {"frontend.caps": "moby.buildkit.frontend.inputs"}
+"""BuildKit refuses a frontend's image whose labels do not have this capability. docker/dockerfile
+has it since 1.1.6. An image that is named by digest may have any version.
+
+Source: BuildKit, `frontend/gateway/gateway.go` (`addCapsForKnownFrontends`).
+"""
+
 _DIRECTIVES = frozenset({"syntax", "escape", "check"})
 _DIRECTIVE = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)")
 
@@ -107,7 +114,8 @@ def frontend_attrs(
             f"the syntax {shown(image)} is too old for this builder: it does not separate the "
             "cache mounts of different clients: use docker/dockerfile:1, or leave it out",
         )
-    return {f"build-arg:{SYNTAX_ARG}": named}
+    chosen = {f"build-arg:{SYNTAX_ARG}": named}
+    return chosen | _NEWER_THAN_CACHE_NAMESPACES if "@" in image else chosen
 
 
 def repositories(allowed: Sequence[str]) -> list[str]:

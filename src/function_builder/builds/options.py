@@ -5,10 +5,10 @@ Source: BuildKit, `frontend/dockerui/config.go`, `exporter/containerimage/exptyp
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Mapping
 
 from aiobuildkit import CacheEntry, Exporter
+from function_builder.builds import cache_mounts
 from function_builder.builds.build import BuildRequest
 from function_builder.context.transfers import CONTEXT_TREE
 from function_builder.contract.config import ATTEST_ARG, BuildConfig
@@ -35,14 +35,17 @@ def frontend_attrs(request: BuildRequest, environment: Mapping[str, str]) -> dic
     attrs |= _step_attrs(config)
     attrs |= _attestations(config, request.sbom_generator)
     attrs |= {f"label:{name}": value for name, value in config.labels.items()}
+    # After the client's arguments, so that these override them.
+    attrs |= request.frontend
+    attrs[cache_mounts.ATTR] = cache_mounts.namespace(
+        request.trust_domain,
+        kept=request.keeps_cache_mounts and not publishes_arguments(config),
+    )
     if config.contexts:
         attrs |= {f"context:{name}": at for name, at in config.contexts.items()}
         attrs |= {f"context:{name}": f"local:{at}" for name, at in folder_trees(config).items()}
         # A frontend without support for named contexts must not ignore them.
         attrs["frontend.caps"] = "moby.buildkit.frontend.contexts+forward"
-    # After the client's arguments, so that these override them.
-    attrs |= request.frontend
-    attrs["build-arg:BUILDKIT_CACHE_MOUNT_NS"] = _cache_namespace(request)
     return attrs
 
 
@@ -69,17 +72,6 @@ def _is_min(value: str) -> bool:
     """Whether an attestation's attributes, in CSV, can only be read as `mode=min`."""
     modes = [field for field in value.split(",") if "mode" in field]
     return modes == ["mode=min"] and '"' not in value
-
-
-def _cache_namespace(request: BuildRequest) -> str:
-    """The namespace that separates the cache mounts of one payload secret from others.
-
-    A client that knows it can reach them, with a frontend without namespaces. So a build that
-    publishes its arguments gets a new one, and its cache mounts are empty at the start.
-    """
-    if publishes_arguments(request.config):
-        return secrets.token_hex(16)
-    return derived_key(request.trust_domain.encode(), "cache mounts").hex()[:32]
 
 
 def _step_attrs(config: BuildConfig) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from function_builder.builds import cache_mounts
 from function_builder.builds.build import BuildRequest
 from function_builder.builds.epoch import EPOCH
 from function_builder.builds.frontends import (
@@ -84,6 +85,7 @@ def checked(
         secrets={} if archive.secrets is None else unseal(archive.secrets, key),
         trust_domain=domain,
         sbom_generator=policy.sbom_generator,
+        keeps_cache_mounts=cache_mounts.are_kept(dockerfile),
         names_epoch=EPOCH.encode() in dockerfile,
     )
 

@@ -139,15 +139,14 @@ async def test_a_build_pulls_and_pushes_with_its_own_builders_credentials_alone(
 
 
 async def test_cache_mounts_are_a_tenants_own(together: Tenants):
-    """By the payload secret, whatever the Dockerfile or the request calls its namespace."""
+    """By the payload secret; a Dockerfile that names the namespace has a new one each time."""
     ann, bob = together.ann, together.bob
     name = uuid.uuid4().hex
 
-    async def seen(tenant: Tenant, word: str) -> list[str]:
+    async def seen(tenant: Tenant, word: str, before: str = "") -> list[str]:
         """Who has been in the mount, this tenant included."""
         dockerfile = (
-            "FROM busybox\n"
-            "ARG BUILDKIT_CACHE_MOUNT_NS=one\n"
+            f"FROM busybox\n{before}"
             f"RUN --mount=type=cache,id={name},target=/c : {uuid.uuid4()}; "
             f"echo {word} >> /c/words; cat /c/words\n"
         )
@@ -158,6 +157,8 @@ async def test_cache_mounts_are_a_tenants_own(together: Tenants):
     assert await seen(ann, "ann") == ["ann"]
     assert await seen(bob, "bob") == ["bob"]
     assert await seen(ann, "again") == ["ann", "again"]
+    for word in ("one", "two"):
+        assert await seen(ann, word, "ARG BUILDKIT_CACHE_MOUNT_NS=one\n") == [word]
     # With another payload secret it is another circle of people.
     secret = ann.builder.secrets / "payload-secret"
     before = secret.read_text()

@@ -49,7 +49,6 @@ def test_the_directive_is_found_where_buildkit_finds_it(dockerfile, named):
         "docker/dockerfile:1.7-labs",
         "docker.io/docker/dockerfile:1",
         "index.docker.io/docker/dockerfile:1",
-        "docker/dockerfile:1@sha256:" + "0" * 64,
         "docker/dockerfile-upstream:master",
     ],
 )
@@ -94,6 +93,14 @@ def test_newer_frontends_are_not(tag):
     named = f"docker/dockerfile:{tag}"
     assert frontend_attrs(f"# syntax={named}\n".encode(), {}, ALLOWED) == {
         "build-arg:BUILDKIT_SYNTAX": named
+    }
+
+
+def test_the_age_of_a_digest_is_left_to_buildkit():
+    named = "docker/dockerfile:1.0@sha256:" + "0" * 64
+    assert frontend_attrs(f"# syntax={named}\n".encode(), {}, ALLOWED) == {
+        "build-arg:BUILDKIT_SYNTAX": named,
+        "frontend.caps": "moby.buildkit.frontend.inputs",
     }
 
 

@@ -12,7 +12,7 @@ from function_builder.server.keys import trust_domain
 FUNCTION = "r:5000/victim/fn"
 
 
-def namespace(secret: bytes, provenance: str = "") -> str:
+def namespace(secret: bytes, provenance: str = "", *, kept: bool = True) -> str:
     request = BuildRequest(
         config=BuildConfig(attest=Attest(provenance)),
         reader=SimpleNamespace(size=0, read=lambda *_: b""),
@@ -21,6 +21,7 @@ def namespace(secret: bytes, provenance: str = "") -> str:
         frontend={},
         secrets={},
         trust_domain=trust_domain(secret),
+        keeps_cache_mounts=kept,
     )
     return frontend_attrs(request, {})["build-arg:BUILDKIT_CACHE_MOUNT_NS"]
 
@@ -49,4 +50,5 @@ def test_labels_are_those_of_a_payload_secret() -> None:
 
 def test_a_namespace_that_is_published_is_used_once() -> None:
     published = {namespace(b"a payload secret", "max") for _ in range(3)}
-    assert len(published | {namespace(b"a payload secret")}) == 4
+    published |= {namespace(b"a payload secret", kept=False) for _ in range(3)}
+    assert len(published | {namespace(b"a payload secret")}) == 7
