@@ -18,6 +18,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from typing import Final
 
 import structlog
 
@@ -35,7 +36,6 @@ from function_builder.queue.port import Idempotency, LogBatch, Page, Submission
 from function_builder.queue.records import Found, Records
 from function_builder.queue.states import Record
 from function_builder.queue.streams import (
-    ALIVE_SECONDS,
     BUILDER_SUBJECTS,
     BUILDERS,
     CANCEL,
@@ -46,6 +46,9 @@ from function_builder.queue.streams import (
 )
 from function_builder.queue.writer import RecordWriter
 from function_builder.store import NotStored, Store, StoreError, StoreFull
+
+_SYNCHRONOUS_FACTOR: Final = 4
+"""A synchronous build is lost after so many times `lost_after` at the earliest."""
 
 _log = structlog.get_logger(__name__)
 
@@ -65,6 +68,7 @@ class JetStreamBuilds:
         owner: this builder's name among all.
         replicas: on how many servers of the cluster each message is kept.
         max_queued: how many builds may be in the queue; 0: no limit.
+        lost_after: seconds of silence after which another builder begins the queued builds of one.
     """
 
     def __init__(
@@ -76,18 +80,21 @@ class JetStreamBuilds:
         owner: str,
         replicas: int = 1,
         max_queued: int = 0,
+        lost_after: float = 30.0,
     ) -> None:
         self.jetstream = jetstream
         self.store = store
         self.records = Records(jetstream, history)
         self.logs = Logs(jetstream, store)
-        self.callbacks = CallbackStream(jetstream.context, replicas=replicas)
+        self.callbacks = CallbackStream(jetstream.context, replicas=replicas, held=lost_after)
         self.events = Events(self.callbacks)
         self._listing = Listing(jetstream, self.records, history)
         self._claims = Claims(jetstream, self._find)
         self.owner = owner
+        self.lost_after = lost_after
         self._replicas = replicas
         self._max_queued = max_queued
+        self._prepared = False
         self.writer = RecordWriter(self)
 
     async def prepare(self) -> None:
@@ -96,12 +103,15 @@ class JetStreamBuilds:
         Raises:
             Unavailable: JetStream did not.
         """
-        for config in (*streams(self._replicas), self.records.config(self._replicas)):
+        own = self.records.config(self._replicas)
+        for config in (*streams(self._replicas, self.lost_after), own):
             await self.jetstream.ensure_stream(config)
+        self._prepared = True
 
     def unready_because(self) -> str:
         """Why no build can be queued now; empty if one can."""
-        return "" if self.jetstream.connected else "the queue cannot be reached"
+        usable = self.jetstream.connected and self._prepared
+        return "" if usable else "the queue cannot be reached"
 
     async def submit(self, submission: Submission, body: Reader) -> BuildInfo:
         """Keep a body and queue its build."""
@@ -319,7 +329,8 @@ class JetStreamBuilds:
         info = record.info
         if info.asynchronous or info.state is not BuildState.RUNNING:
             return False
-        if now - (info.started or info.created) < 2 * ALIVE_SECONDS or record.owner == self.owner:
+        age = now - (info.started or info.created)
+        if age < _SYNCHRONOUS_FACTOR * self.lost_after or record.owner == self.owner:
             return False
         return await self.jetstream.last(BUILDERS, f"{BUILDER_SUBJECTS}.{record.owner}") is None
 

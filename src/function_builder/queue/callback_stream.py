@@ -1,8 +1,8 @@
 """The stream of callbacks on NATS JetStream.
 
 One message is one attempt to come. Each of a tenant's has the subject `builds.callbacks.<tenant>`.
-Work-queue retention removes a message that is acknowledged. A message that is not acknowledged
-within `_HELD_SECONDS`, because its builder was lost, is handed out again.
+Work-queue retention removes a message that is acknowledged. A message whose builder is silent for
+too long, because it was lost, is handed out again.
 
 The consumer has no bound on messages that are not acknowledged: one that waits for its time is
 among them, and a receiver that is away for a day must not stop the callbacks of others.
@@ -10,6 +10,7 @@ among them, and a receiver that is away for a day must not stop the callbacks of
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from typing import Final
@@ -36,8 +37,10 @@ STREAM: Final = "builds_callbacks"
 _SUBJECT: Final = "builds.callbacks"
 _CONSUMER: Final = "deliver"
 
-_HELD_SECONDS: Final = 40.0
-"""More than an attempt takes (`outbound.ANSWER_SECONDS` and `BODY_SECONDS`)."""
+_LEAVE_SECONDS: Final = 5.0
+
+_TURNS: Final = 20
+"""More turns of the event loop than nats-py needs to give its caller a message that has arrived."""
 
 _NEXT_SECONDS: Final = 5.0
 """A request that a restart of NATS has lost is repeated after this time."""
@@ -58,12 +61,15 @@ class CallbackStream:
     Args:
         context: JetStream, on a connection that is open.
         replicas: on how many servers of a cluster each message is stored.
+        held: seconds of silence after which a message is handed out again.
     """
 
-    def __init__(self, context: JetStreamContext, *, replicas: int = 1) -> None:
+    def __init__(self, context: JetStreamContext, *, replicas: int = 1, held: float = 30.0) -> None:
         self._context = context
         self._replicas = replicas
+        self._held = held
         self._messages: JetStreamContext.PullSubscription | None = None
+        self._asking: asyncio.Task[list[Msg]] | None = None
 
     async def publish(self, webhook: Webhook) -> None:
         """Store a callback, once for its id and attempt.
@@ -83,23 +89,41 @@ class CallbackStream:
         """Wait for a callback that is due; None: none came within some seconds."""
         with _translated():
             messages = await self._subscription()
-            try:
+            if self._asking is None:
                 # One by one: nats-py holds back what it has of a batch until the batch is full.
-                (message,) = await messages.fetch(1, timeout=_NEXT_SECONDS)
+                fetching = messages.fetch(1, timeout=_NEXT_SECONDS)
+                self._asking = asyncio.create_task(fetching, name="next callback")
+            # A caller that is canceled must not lose what comes.
+            await asyncio.wait([self._asking])
+            asked, self._asking = self._asking, None
+            try:
+                (message,) = asked.result()
             except NATSTimeoutError:
                 return None
-        return CallbackMessage(message)
+        return CallbackMessage(message, self._held)
 
     async def leave(self) -> None:
-        """Take no more callbacks.
+        """Take no more callbacks, and give back those that are on their way here.
 
-        The server reads this before all that is sent later on the connection. It sends a callback
-        that has just been on its way here to another builder after `_HELD_SECONDS`.
+        The server reads this before all that is sent later on the connection.
         """
         messages, self._messages = self._messages, None
-        if messages is not None:
+        if messages is None:
+            return
+        asked, self._asking = self._asking, None
+        subscription = messages._sub  # noqa: SLF001 (its own end discards what has just arrived)
+        try:
             with _translated():
-                await messages.unsubscribe()
+                async with asyncio.timeout(_LEAVE_SECONDS):
+                    await subscription.drain()  # type: ignore[no-untyped-call]
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
+                if asked is not None and asked.done() and not asked.exception():
+                    (message,) = asked.result()
+                    await message.nak()
+        finally:
+            if asked is not None:
+                asked.cancel()
 
     async def waiting(self) -> int:
         """How many callbacks are not delivered yet."""
@@ -117,7 +141,7 @@ class CallbackStream:
                 ConsumerConfig(
                     durable_name=_CONSUMER,
                     ack_policy=AckPolicy.EXPLICIT,
-                    ack_wait=_HELD_SECONDS,
+                    ack_wait=self._held,
                     max_deliver=-1,
                     max_ack_pending=-1,
                 ),
@@ -144,8 +168,16 @@ class CallbackStream:
 class CallbackMessage:
     """Implements `Delivery`."""
 
-    def __init__(self, message: Msg) -> None:
+    def __init__(self, message: Msg, held: float) -> None:
         self._message = message
+        self._held = held
+
+    async def hold(self) -> None:
+        """Keep it from others until it is canceled."""
+        while True:
+            await asyncio.sleep(self._held / 4)
+            with contextlib.suppress(NATSError):
+                await self._message.in_progress()
 
     @property
     def data(self) -> bytes:

@@ -65,11 +65,14 @@ class KeysUnavailable(Exception):
 
 
 class Delivery(Protocol):
-    """A callback that the stream has handed out, to this process alone for 40 seconds."""
+    """A callback that the stream has handed out, to this process alone while it is held."""
 
     @property
     def data(self) -> bytes:
         """What `Webhook.to_message` wrote."""
+
+    async def hold(self) -> None:
+        """Keep it from other processes until it is canceled."""
 
     async def done(self) -> None:
         """Remove it from the stream."""
@@ -183,7 +186,7 @@ class Callbacks:
                     _log.debug("callbacks wait: their stream is away", reason=str(error))
                     await asyncio.sleep(_UNAVAILABLE_SECONDS)
         finally:
-            # First, or those that are given back would come back here, and wait for 40 s.
+            # First, or those that are given back would come back here, and wait.
             with contextlib.suppress(Unavailable):
                 await self._deliveries.leave()
             for task in self._tasks:
@@ -196,6 +199,7 @@ class Callbacks:
         task.add_done_callback(self._tasks.discard)
 
     async def _handle(self, delivery: Delivery) -> None:
+        holding = asyncio.create_task(delivery.hold())
         try:
             await self._place(delivery)
         except Unavailable as error:
@@ -208,6 +212,8 @@ class Callbacks:
             raise
         except Exception:  # noqa: BLE001 (a fault in one callback must not end the others)
             _log.exception("a callback failed in the builder; it is tried again")
+        finally:
+            holding.cancel()
 
     async def _place(self, delivery: Delivery) -> None:
         """Attempt it, if it is due and its host has a place."""

@@ -35,8 +35,10 @@ MAX_BATCH: Final = 1000
 
 _BATCH_BYTES: Final = 512 * 1024
 
-_CONNECT_SECONDS: Final = 5.0
 _RECONNECT_SECONDS: Final = 1
+
+_REFUSED: Final = "authorization violation"
+"""What nats-server says to a user that it does not know."""
 
 _WRONG_LAST_SEQUENCE: Final = (10071, 10164)
 """JetStream's codes for a message that may only follow another one."""
@@ -50,6 +52,10 @@ _NO_ROOM: Final = (10023, 10047, 10077)
 
 class Unavailable(Exception):
     """JetStream did not do what was asked: it is away, or it has no room."""
+
+
+class Rejected(Unavailable):
+    """NATS refuses this builder's credentials or its certificate: to wait does not help."""
 
 
 class Full(Unavailable):
@@ -162,40 +168,52 @@ class JetStream:
         self._access = access
         self._context: JetStreamContext = self.client.jetstream(timeout=REQUEST_SECONDS)
         self._lost = ""
+        self._rejected = asyncio.Event()
+        self._up = asyncio.Event()
 
     async def connect(self) -> None:
-        """Connect for the first time.
+        """Connect for the first time, as long as it takes.
 
         Raises:
-            Unavailable: NATS does not answer, or refuses the credentials.
+            Rejected: NATS refuses the credentials, or a file does not hold what it should.
         """
-        access = self._access
+        connecting = asyncio.create_task(self._connect())
+        rejected = asyncio.create_task(self._rejected.wait())
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                key = access.key_of_user()
-                if key is not None:
-                    # nats-py sends it where there is no JWT, and sets it for `nkeys_seed` alone.
-                    self.client._public_nkey = key.public  # noqa: SLF001 (nats-py has no argument for it)
-                await self.client.connect(
-                    servers=access.url.split(","),
-                    name="function-builder",
-                    signature_cb=key.sign if key else None,
-                    user_jwt_cb=key.jwt if key and access.credentials else None,
-                    tls=access.tls(),
-                    allow_reconnect=True,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=_RECONNECT_SECONDS,
-                    connect_timeout=2,
-                    ping_interval=10,
-                    max_outstanding_pings=2,
-                    error_cb=self._on_error,
-                    disconnected_cb=self._on_disconnected,
-                    reconnected_cb=self._on_reconnected,
-                )
-        except (NATSError, OSError, TimeoutError, ValueError) as error:
-            with contextlib.suppress(Exception):
-                await self.client.close()
-            raise Unavailable(self._lost or str(error) or "it does not answer") from error
+            await asyncio.wait((connecting, rejected), return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                raise Rejected(self._lost)
+            connecting.result()
+        except (NATSError, OSError, ValueError) as error:
+            raise Rejected(str(error) or self._lost) from error
+        finally:
+            connecting.cancel()
+            rejected.cancel()
+        self._up.set()
+
+    async def _connect(self) -> None:
+        access = self._access
+        key = access.key_of_user()
+        if key is not None:
+            # nats-py sends it where there is no JWT, and sets it for `nkeys_seed` alone.
+            self.client._public_nkey = key.public  # noqa: SLF001 (nats-py has no argument for it)
+        await self.client.connect(
+            servers=access.url.split(","),
+            name="function-builder",
+            signature_cb=key.sign if key else None,
+            user_jwt_cb=key.jwt if key and access.credentials else None,
+            tls=access.tls(),
+            # Also of the first connection.
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=_RECONNECT_SECONDS,
+            connect_timeout=2,
+            ping_interval=10,
+            max_outstanding_pings=2,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+        )
 
     async def close(self) -> None:
         """Send what is written, and disconnect."""
@@ -401,8 +419,14 @@ class JetStream:
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
-        """Tell JetStream's refusals and nats-py's errors apart."""
+        """Tell JetStream's refusals and nats-py's errors apart.
+
+        Without a connection it waits for one first: nats-py would keep what is published, and send
+        it after its sender has given up.
+        """
         try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                await self._up.wait()
             yield
         except APIError as error:
             if error.err_code in _WRONG_LAST_SEQUENCE:
@@ -418,13 +442,17 @@ class JetStream:
 
     async def _on_error(self, error: Exception) -> None:
         self._lost = str(error) or type(error).__name__
+        if isinstance(error, ssl.SSLCertVerificationError) or _REFUSED in self._lost.lower():
+            self._rejected.set()
         _log.debug("NATS", error=self._lost)
 
     async def _on_disconnected(self) -> None:
+        self._up.clear()
         if not self.client.is_closed:
             _log.warning("NATS is away: queued builds wait", reason=self._lost)
 
     async def _on_reconnected(self) -> None:
         _log.info("NATS is there again")
+        self._up.set()
         self.reconnected.set()
         self.reconnected = asyncio.Event()

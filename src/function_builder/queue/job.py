@@ -32,8 +32,8 @@ from function_builder.queue.states import MAX_LOSSES, Record, Step, next_step
 from function_builder.queue.streams import WAKE
 from function_builder.store import NotStored, StoreError
 
-ALIVE_EVERY: Final = 8.0
-"""How often JetStream hears that a job is alive, and an idle log has a heartbeat."""
+_HEARTBEAT_SECONDS: Final = 8.0
+"""How often an idle log wakes what publishes it."""
 
 RETRY_SECONDS: Final = 1.0
 _LAST_LINES_SECONDS: Final = 5.0
@@ -104,9 +104,11 @@ class Job(Generic[Place]):
             try:
                 await self._handle(slot, place)
             except (Unavailable, StoreError, Changed) as error:
+                slot.close()
                 _log.warning("a queued build waits", reason=str(error))
                 await self._hand_back(RETRY_SECONDS)
             except Exception:  # noqa: BLE001 (a fault in one build must not end the others)
+                slot.close()
                 _log.exception("a queued build failed in the builder; it is tried again")
                 await self._hand_back(_BUILDKIT_SECONDS)
 
@@ -132,13 +134,16 @@ class Job(Generic[Place]):
         tenant, build_id = self.found.record.tenant, self.id
         # The submission was cut off before it made the record, or it is about to.
         self.found = await records.get(tenant, build_id) or self.found
-        was_running = self.found.record.info.state is BuildState.RUNNING
-        step, record = next_step(self.found.record, time.time())
+        losses = self.found.record.losses
+        step, record = next_step(self.found.record, self._builds.owner, time.time())
+        if step is Step.RUN and self._giving_back:
+            await self._hand_back(0)
+            return
         if step is Step.RUN:
             self.found = await records.update(
                 self.found._replace(record=record.begin(self._builds.owner, time.time()))
             )
-            if await self._run(slot, place, lost=was_running):
+            if await self._run(slot, place, lost=record.losses > losses):
                 await self._settle()
             return
         if step is not Step.SETTLE:
@@ -162,7 +167,7 @@ class Job(Generic[Place]):
             why = "the builder that ran this build was lost" if lost else "it was given back"
             build.log.append([f"Attempt {record.info.attempt}: {why}."])
         publishing = asyncio.create_task(
-            builds.logs.publish(self.id, first, build.log.follow(ALIVE_EVERY))
+            builds.logs.publish(self.id, first, build.log.follow(_HEARTBEAT_SECONDS))
         )
         try:
             await self._build(build, place)
@@ -221,6 +226,9 @@ class Job(Generic[Place]):
         builds = self._builds
         while True:
             try:
+                # The log of another builder's attempt must stay.
+                if await self._is_changed():
+                    raise Changed  # noqa: TRY301 (the same answer)
                 count = await builds.logs.store_whole(record.tenant, self.id, first, lines)
                 ended = dataclasses.replace(record, lines=count)
                 self.found = await builds.records.update(self.found._replace(record=ended))
@@ -240,6 +248,10 @@ class Job(Generic[Place]):
             else:
                 return True
 
+    async def _is_changed(self) -> bool:
+        current = await self._builds.records.get(self.found.record.tenant, self.id)
+        return current is not None and current.revision > self.found.revision
+
     async def _settle(self) -> None:
         """What follows an end, then the acknowledgment of the job."""
         builds, record = self._builds, self.found.record
@@ -255,12 +267,27 @@ class Job(Generic[Place]):
         self.settled = True
 
     async def _hand_back(self, delay: float, *, lost: bool = False) -> None:
-        """Let another builder begin the build, unless it has ended."""
+        """Let another builder begin the build, or do what follows its end.
+
+        Until the record says so, the job is kept from others: they would take this builder for
+        lost, and count that. A builder that ends waits for NATS no longer than a request takes.
+        """
         record = self.found.record
-        with contextlib.suppress(Unavailable, Changed, NATSError, OSError, TimeoutError):
-            if record.info.state is BuildState.RUNNING:
-                back = record.lose() if lost else record.give_back()
+        back = record.lose() if lost else record.give_back()
+        while record.info.state is BuildState.RUNNING:
+            try:
                 self.found = await self._builds.records.update(self.found._replace(record=back))
+            except Changed:
+                # It was canceled, another builder has begun it, or it is stored already.
+                break
+            except Unavailable as error:
+                if self._giving_back:
+                    return
+                _log.warning("a build cannot be given back yet", reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                break
+        with contextlib.suppress(NATSError, OSError, TimeoutError):
             await self.message.nak(delay=delay or None)
             self.returns_in = delay
             await self._builds.tell(f"{WAKE}.{record.tenant}")

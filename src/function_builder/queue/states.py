@@ -162,16 +162,17 @@ class Step(Enum):
     """It has ended: what follows an end may not have been done."""
 
 
-def next_step(record: Record, now: float) -> tuple[Step, Record]:
-    """Decide about a job that was handed out.
+def next_step(record: Record, owner: str, now: float) -> tuple[Step, Record]:
+    """Decide about a job that was handed out to a builder that does not run it.
 
     A record that says `running` is of an attempt whose builder did not end it: JetStream hands a
-    job out again only if its builder was silent for `ack_wait`.
+    job out again only if its builder was silent for `ack_wait`. This builder's own is of an attempt
+    that it gave up, because the answer that the record was stored did not come.
     """
     if record.info.state.ended:
         return Step.SETTLE, record
     if record.info.state is BuildState.RUNNING:
-        record = record.lose()
+        record = record.give_back() if record.owner == owner else record.lose()
     if record.losses >= MAX_LOSSES:
         error = f"the builder was lost {record.losses} times while it ran this build"
         return Step.GIVE_UP, record.fail(error, Reason.SERVICE, now)

@@ -27,8 +27,8 @@ _LOG_SECONDS: Final = 24 * 3600.0
 
 BUILDERS: Final = "KV_builders"
 BUILDER_SUBJECTS: Final = "$KV.builders"
-ALIVE_SECONDS: Final = 60.0
-"""A builder that has not been heard of for so long is lost, with its synchronous builds."""
+_ALIVE_FACTOR: Final = 2
+"""A builder's word that it is alive is kept for so many times `lost_after`."""
 
 WAKE: Final = "builds.wake"
 """A message that no stream keeps: a tenant has a new job."""
@@ -37,12 +37,14 @@ CANCEL: Final = "builds.cancel"
 """A message that no stream keeps: a build was canceled."""
 
 
-def streams(replicas: int) -> Sequence[StreamConfig]:
+def streams(replicas: int, lost_after: float) -> Sequence[StreamConfig]:
     """The streams but that of the records, whose messages are kept for `history`.
 
     Args:
         replicas: on how many servers of the cluster each message is kept.
+        lost_after: seconds of silence after which a builder is lost.
     """
+    alive = _ALIVE_FACTOR * lost_after
     return (
         StreamConfig(
             name=JOBS,
@@ -67,8 +69,8 @@ def streams(replicas: int) -> Sequence[StreamConfig]:
         StreamConfig(
             name=BUILDERS,
             subjects=[f"{BUILDER_SUBJECTS}.*"],
-            max_age=ALIVE_SECONDS,
-            duplicate_window=ALIVE_SECONDS,
+            max_age=alive,
+            duplicate_window=alive,
             max_msgs_per_subject=1,
             num_replicas=replicas,
         ),

@@ -20,16 +20,13 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from function_builder.queue.builds import JetStreamBuilds
 from function_builder.queue.jetstream import Unavailable
-from function_builder.queue.job import ALIVE_EVERY, RETRY_SECONDS, Job
+from function_builder.queue.job import RETRY_SECONDS, Job
 from function_builder.queue.runner import Place, Runner
 from function_builder.queue.states import Record
 from function_builder.queue.streams import BUILDER_SUBJECTS, CANCEL, JOB_SUBJECTS, JOBS, WAKE
 
-ACK_SECONDS: Final = 30.0
-"""A job whose builder is silent for so long is handed to another one."""
-
 _LOOK_EVERY: Final = 10.0
-"""How often a worker looks without being told: a killed builder tells of no job."""
+"""How often a worker looks at most without being told: a killed builder tells of no job."""
 
 _log = structlog.get_logger(__name__)
 
@@ -76,7 +73,8 @@ class Worker(Generic[Place]):
             self._turns[tenant].cancel()
         for job in self._jobs.values():
             job.give_back()
-        if tasks := self._running | set(self._turns.values()):
+        # A job that is on its way here is started, and given back.
+        while tasks := self._running | set(self._turns.values()):
             await asyncio.wait(tasks)
 
     async def _on_wake(self, _: Msg) -> None:
@@ -89,6 +87,7 @@ class Worker(Generic[Place]):
 
     async def _take_jobs(self) -> None:
         """See to it that each tenant with jobs stands in line for a slot."""
+        look_every = min(_LOOK_EVERY, self._builds.lost_after)
         while not self._draining:
             self._wake.clear()
             ready = self._can_take
@@ -100,7 +99,7 @@ class Worker(Generic[Place]):
                     _log.debug("no job can be taken", reason=str(error))
             with contextlib.suppress(TimeoutError):
                 # Nothing tells that BuildKit answers again.
-                async with asyncio.timeout(_LOOK_EVERY if ready else RETRY_SECONDS):
+                async with asyncio.timeout(look_every if ready else RETRY_SECONDS):
                     await self._wake.wait()
 
     @property
@@ -168,7 +167,7 @@ class Worker(Generic[Place]):
                 durable_name=tenant,
                 filter_subject=f"{JOB_SUBJECTS}.{tenant}",
                 ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=ACK_SECONDS,
+                ack_wait=self._builds.lost_after,
                 # The record counts: a builder that drains gives its jobs back.
                 max_deliver=-1,
                 max_ack_pending=-1,
@@ -232,7 +231,8 @@ class Worker(Generic[Place]):
                 await builds.jetstream.publish(subject, b"")
             for job in list(self._jobs.values()):
                 await job.keep_alive()
-            await asyncio.sleep(ALIVE_EVERY)
+            # Two words may be lost.
+            await asyncio.sleep(builds.lost_after / 4)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

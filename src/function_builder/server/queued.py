@@ -11,7 +11,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -40,6 +40,10 @@ from function_builder.settings import Settings
 from function_builder.store import Store, StoreError
 
 _LAST_RECORDS_SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 1.0
+
+_START_SECONDS: Final = 5.0
+"""How long the start waits for NATS: what refuses this builder then ends it with one line."""
 
 _log = structlog.get_logger(__name__)
 
@@ -129,8 +133,10 @@ class QueuedBuilds:
 async def queue_of(service: Service) -> AsyncIterator[None]:
     """Have the queue that `nats_url` names: `service.builds`, and what works on it.
 
+    NATS may start later than this builder, as pods do: until then no build can be queued.
+
     Raises:
-        StartError: it cannot be reached, or its store cannot be used.
+        StartError: NATS refuses this builder, or its store cannot be used.
     """
     settings, metrics = service.settings, QueueMetrics(service.metrics)
     async with (
@@ -144,20 +150,19 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
             owner=_name(),
             replicas=settings.nats_replicas,
             max_queued=settings.max_queued,
+            lost_after=settings.lost_after,
         )
-        try:
-            await builds.prepare()
-        except Unavailable as error:
-            raise StartError(f"nats_url cannot be used: {error}") from error
         worker = Worker(builds, QueuedBuilds(service), keep_bodies=bool(settings.keep_bodies))
-        tasks = [
-            asyncio.create_task(work, name=name) for name, work in _work(service, builds, worker)
-        ]
-        for task in tasks:
-            task.add_done_callback(_tell_fault)
-        service.builds, service.worker = builds, worker
-        metrics.show(jetstream)
+        opening = asyncio.create_task(_open(builds), name="connection to NATS")
+        tasks = [opening]
         try:
+            await _wait_for(opening)
+            for name, work in _work(service, builds, worker):
+                tasks.append(asyncio.create_task(_after(opening, work), name=name))
+            for task in tasks:
+                task.add_done_callback(_tell_fault)
+            service.builds, service.worker = builds, worker
+            metrics.show(jetstream)
             async with sending_callbacks(service, builds.callbacks):
                 yield
         finally:
@@ -168,18 +173,57 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
             await builds.writer.close(_LAST_RECORDS_SECONDS)
 
 
+_Work = Callable[[], Awaitable[None]]
+
+
 def _work(
     service: Service, builds: JetStreamBuilds, worker: Worker[Place]
-) -> Iterator[tuple[str, Coroutine[None, None, None]]]:
+) -> Iterator[tuple[str, _Work]]:
     settings = service.settings
-    yield "queued builds", worker.run()
+    yield "queued builds", worker.run
     retention = Retention(
         builds,
         history=settings.history,
         keep_bodies=settings.keep_bodies,
         max_bytes=settings.max_store_bytes,
     )
-    yield "retention", retention.run()
+    yield "retention", retention.run
+
+
+async def _open(builds: JetStreamBuilds) -> None:
+    """Connect and make the streams, as long as it takes.
+
+    Raises:
+        Rejected: NATS refuses this builder.
+    """
+    await builds.jetstream.connect()
+    while True:
+        try:
+            await builds.prepare()
+        except Unavailable as error:
+            _log.warning("the streams of the queue cannot be made yet", reason=str(error))
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            return
+
+
+async def _wait_for(opening: asyncio.Task[None]) -> None:
+    """Wait some seconds for the queue to open; without it, the builder starts too.
+
+    Raises:
+        StartError: NATS refuses this builder.
+    """
+    await asyncio.wait([opening], timeout=_START_SECONDS)
+    if not opening.done():
+        _log.warning("NATS does not answer yet: no build can be queued until it does")
+    elif error := opening.exception():
+        raise StartError(f"nats_url cannot be used: {error}") from error
+
+
+async def _after(opening: asyncio.Task[None], work: _Work) -> None:
+    await asyncio.wait([opening])
+    if opening.exception() is None:
+        await work()
 
 
 @contextlib.asynccontextmanager
@@ -208,10 +252,6 @@ async def _jetstream(
         key=settings.nats_key_file,
     )
     jetstream = JetStream(access, failed=failed)
-    try:
-        await jetstream.connect()
-    except Unavailable as error:
-        raise StartError(f"nats_url cannot be used: {error}") from error
     try:
         yield jetstream
     finally:

@@ -65,6 +65,14 @@ class QueueSettings:
         `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`. All builders of one
         queue need the same. Empty: beside the embedded queue.""",
     )
+    lost_after: float = setting(
+        "lost_after",
+        values.silence,
+        30.0,
+        """How long a builder may be silent before another one begins its queued builds again. A
+        synchronous build has failed if its builder was silent for four times as long. All builders
+        of one queue need the same; at least 1s.""",
+    )
     history: float = setting(
         "history",
         values.seconds,

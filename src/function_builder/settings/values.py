@@ -93,6 +93,14 @@ def seconds(value: str) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
+def silence(value: str) -> float:
+    """A duration of 1s or more: a busy event loop is silent for some tenths of a second."""
+    duration = seconds(value)
+    if duration < 1:
+        raise ValueError("must be 1s or more")
+    return duration
+
+
 def size(value: str) -> int:
     """Bytes, with or without a unit."""
     match = re.fullmatch(r"([0-9]+)\s*([A-Za-z]*)", value.strip())

@@ -6,7 +6,9 @@ import signal
 import pytest
 
 from function_builder.engine import NatsServer
+from tests.support import free_address, until
 from tests.support.builders import running_builder
+from tests.support.holding import nats_proxy
 from tests.support.object_stores import s3_server
 from tests.support.queued import ENDS, QueueClient, slow, tiny
 from tests.support.requests import headers
@@ -69,6 +71,38 @@ async def test_while_nats_is_silent_synchronous_builds_go_on_and_asynchronous_on
         assert (await client.until(after, *ENDS))["status"] == "success"
         found = await client.until(answer.headers["X-Build-Id"], *ENDS)
         assert found["status"] == "success"
+
+
+async def test_a_builder_may_start_before_nats(tmp_path, buildkitd, http):
+    server = NatsServer(tmp_path / "nats", log=tmp_path / "nats.log")
+    async with nats_proxy(free_address()) as proxy:
+        settings = {
+            "nats_url": f"{server.url}{proxy.address}",
+            "store_url": (tmp_path / "store").as_uri(),
+        }
+        async with running_builder(tmp_path / "a", buildkitd, **settings) as builder:
+            assert "the queue cannot be reached" in builder.get("/ready").text
+            client = QueueClient(http, builder.url)
+            assert (await client.submit(tiny("refused"))).status_code == 503
+            body = tiny("synchronous")
+            answer = await http.post(f"{builder.url}/build", content=body, headers=headers(body))
+            assert answer.status_code == 200
+            async with server:
+                proxy.server = server.url.rpartition("@")[2]
+                await until(lambda: "cannot" not in builder.get("/ready").text)
+                build_id = await client.submitted(tiny("accepted"))
+                assert (await client.until(build_id, *ENDS))["status"] == "success"
+                # Its record waited.
+                await client.until(answer.headers["X-Build-Id"], "success")
+
+
+async def test_a_builder_that_nats_refuses_does_not_start(nats, settings, tmp_path, buildkitd):
+    address = nats.url.rpartition("@")[2]
+    wrong = settings | {"nats_url": f"nats://wrong@{address}"}
+    root = tmp_path / "a"
+    with pytest.raises(AssertionError, match=r"nats_url cannot be used: .*Authorization Violation"):
+        async with running_builder(root, buildkitd, **wrong):
+            pass
 
 
 async def test_a_killed_nats_server_loses_no_build(nats, settings, tmp_path, buildkitd, http):

@@ -45,6 +45,15 @@ class Message:
         self.data = waiting if isinstance(waiting, bytes) else waiting.to_message()
         self.ended = False
         self.postponed: list[float] = []
+        self.held = asyncio.Event()
+        self.let_go = asyncio.Event()
+
+    async def hold(self) -> None:
+        self.held.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.let_go.set()
 
     async def done(self) -> None:
         self.ended = True
@@ -247,6 +256,17 @@ async def test_a_receiver_that_hangs_does_not_delay_others():
         assert receivers.most["dead.example.com"] == 1
     # What was under way at the end is given back at once.
     assert sum(message.postponed == [0] for message in more) == 1
+
+
+async def test_one_under_way_is_kept_from_other_builders_until_its_attempt_ends():
+    stream = Stream(webhook(host="hang.example.com"))
+    receivers = Receivers(hang="hang")
+    async with asyncio.timeout(60), running(stream, receivers):
+        (message,) = stream.messages
+        await message.held.wait()
+        assert not message.let_go.is_set()
+        receivers.release.set()
+        await message.let_go.wait()
 
 
 def test_those_without_a_place_have_times_one_after_the_other():

@@ -53,7 +53,7 @@ def test_a_job_is_run_until_its_build_ends_and_never_after(happenings):
     record = Record.of(Submission(id=new_id(NOW), tenant="default", created=NOW))
     ended, losses, attempts = False, 0, 0
     for happened in happenings:
-        step, record = next_step(record, NOW)
+        step, record = next_step(record, "other", NOW)
         if ended:
             assert step is Step.SETTLE
             return
@@ -80,14 +80,14 @@ def test_a_job_is_run_until_its_build_ends_and_never_after(happenings):
 def test_a_build_that_waited_too_long_is_not_begun():
     sent = Submission(id=new_id(NOW), tenant="default", created=NOW, queue_timeout=10)
     record = Record.of(sent)
-    assert next_step(record, NOW + 9)[0] is Step.RUN
-    step, failed = next_step(record, NOW + 11)
+    assert next_step(record, "other", NOW + 9)[0] is Step.RUN
+    step, failed = next_step(record, "other", NOW + 11)
     assert step is Step.EXPIRE
     assert failed.info.result is not None
     assert (failed.info.state, failed.info.result.reason) == (BuildState.FAILED, "busy")
     # What has begun once is not ended for its wait.
     again = record.begin("here", NOW + 5).give_back()
-    assert next_step(again, NOW + 11)[0] is Step.RUN
+    assert next_step(again, "other", NOW + 11)[0] is Step.RUN
 
 
 tenants = st.dictionaries(st.sampled_from("abcde"), st.integers(0, 5))
