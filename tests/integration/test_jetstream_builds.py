@@ -12,8 +12,9 @@ from function_builder.contract.reader import Bytes
 from function_builder.contract.result import BuildResult, BuildStatus
 from function_builder.engine import NatsServer
 from function_builder.queue import claims
+from function_builder.queue.access import Access
 from function_builder.queue.builds import JetStreamBuilds, body_key
-from function_builder.queue.jetstream import Access, JetStream, Unavailable
+from function_builder.queue.jetstream import JetStream, Unavailable
 from function_builder.queue.retention import Retention
 from function_builder.queue.states import Record
 from function_builder.queue.streams import JOB_SUBJECTS, JOBS

@@ -9,7 +9,8 @@ import pytest
 from function_builder.contract.builds import BuildInfo, BuildState, new_id
 from function_builder.engine import NatsServer
 from function_builder.queue import listing
-from function_builder.queue.jetstream import Access, JetStream
+from function_builder.queue.access import Access
+from function_builder.queue.jetstream import JetStream
 from function_builder.queue.listing import Listing, Wanted
 from function_builder.queue.records import STREAM, Found, Records
 from function_builder.queue.states import Record

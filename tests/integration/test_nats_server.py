@@ -4,15 +4,24 @@ import asyncio
 import base64
 import binascii
 import os
+import re
 import signal
 import stat
+from pathlib import Path
 
 import nats
 import pytest
+import trustme
 
 from function_builder.engine import NatsServer
-from function_builder.queue.jetstream import Access, JetStream, Unavailable
+from function_builder.errors import StartError
+from function_builder.queue.access import Access
+from function_builder.queue.jetstream import JetStream, Rejected, Unavailable
 from function_builder.queue.nkeys import NKey
+from function_builder.queue.streams import streams
+from function_builder.server.run import serve
+from function_builder.settings import Settings
+from tests.support.nats_users import Operator
 
 pytestmark = pytest.mark.integration
 
@@ -70,19 +79,104 @@ def seed():
 async def test_a_user_proves_itself_with_an_nkey(tmp_path, seed, monkeypatch):
     path = tmp_path / "user.nk"
     path.write_text(seed + "\n")
-    server = NatsServer(tmp_path / "nats", log=tmp_path / "log")
-    config = server._config
+    users = {"users": [{"nkey": NKey(str(path)).public}]}
+    async with configured(monkeypatch, tmp_path, authorization=users) as server:
+        await use(url="nats://" + server.url.rpartition("@")[2], nkey_seed=str(path))
 
-    def with_user():
-        return config() | {"authorization": {"users": [{"nkey": NKey(str(path)).public}]}}
 
-    monkeypatch.setattr(server, "_config", with_user)
-    async with server:
-        address = "nats://" + server.url.rpartition("@")[2]
-        jetstream = JetStream(Access(url=address, nkey_seed=str(path)))
-        await jetstream.connect()
-        assert jetstream.connected
+def configured(monkeypatch, root: Path, **more: object) -> NatsServer:
+    """A nats-server with this in place of parts of its configuration; None removes one."""
+    server = NatsServer(root / "nats", log=root / "log")
+    own = server._config
+
+    def config() -> dict[str, object]:
+        return {name: value for name, value in (own() | more).items() if value is not None}
+
+    monkeypatch.setattr(server, "_config", config)
+    return server
+
+
+async def use(**access: str) -> None:
+    """Connect, and create the streams."""
+    jetstream = JetStream(Access(**access))
+    await jetstream.connect()
+    try:
+        for config in streams(1, 60):
+            await jetstream.ensure_stream(config)
+    finally:
         await jetstream.close()
+
+
+async def refused(**access: str) -> str:
+    """Why the connection fails; a server that answers is not asked again."""
+    with pytest.raises(Rejected) as error:
+        async with asyncio.timeout(60):
+            await use(**access)
+    (line,) = str(error.value).splitlines()
+    return line
+
+
+async def test_a_user_proves_itself_with_credentials(tmp_path, monkeypatch):
+    operator, other = Operator(), Operator()
+    async with configured(monkeypatch, tmp_path, authorization=None, **operator.config()) as server:
+        url = "nats://" + server.url.rpartition("@")[2]
+        await use(url=url, credentials=str(operator.credentials(tmp_path / "ours.creds")))
+        for credentials in ("", str(other.credentials(tmp_path / "theirs.creds"))):
+            assert "refuses the user" in await refused(url=url, credentials=credentials)
+        (tmp_path / "empty.creds").touch()
+        for name in ("empty.creds", "absent.creds"):
+            line = await refused(url=url, credentials=str(tmp_path / name))
+            assert line.startswith("nats_credentials_file cannot be used: ")
+
+
+async def test_tls_is_verified_and_never_left_out(tmp_path, monkeypatch):
+    authority = trustme.CA()
+    names = {name: str(tmp_path / name) for name in ("ca", "other", "server", "builder")}
+    authority.cert_pem.write_to_path(names["ca"])
+    trustme.CA().cert_pem.write_to_path(names["other"])
+    for name, subject in (("server", "127.0.0.1"), ("builder", "builder.internal")):
+        issued = authority.issue_cert(subject)
+        issued.private_key_and_cert_chain_pem.write_to_path(names[name])
+    tls = {
+        "cert_file": names["server"],
+        "key_file": names["server"],
+        "ca_file": names["ca"],
+        "verify": True,
+    }
+    async with configured(monkeypatch, tmp_path, tls=tls) as server:
+        url = server.url
+        for scheme in ("nats", "tls"):
+            asked = url.replace("nats", scheme)
+            await use(url=asked, ca=names["ca"], cert=names["builder"])
+            assert "cannot be verified" in await refused(url=asked)
+        assert "check nats_ca_file" in await refused(url=url, ca=names["other"])
+        for given in ({"ca": "/absent"}, {"ca": names["ca"], "cert": names["ca"]}):
+            line = await refused(url=url, **given)
+            assert re.match("nats_(ca|cert)_file .*cannot be used: ", line)
+    async with NatsServer(tmp_path / "plain", log=tmp_path / "log") as server:
+        for given in (
+            {"url": server.url, "ca": names["ca"]},
+            {"url": server.url.replace("nats", "tls")},
+        ):
+            assert "no TLS" in await refused(**given)
+
+
+async def test_a_builder_says_in_one_line_why_it_does_not_start(tmp_path, monkeypatch):
+    async with configured(monkeypatch, tmp_path) as server:
+        address = server.url.rpartition("@")[2]
+        environment = {
+            "disable_hmac": "true",
+            "buildkit_url": "tcp://127.0.0.1:9",
+            "listen": "127.0.0.1:0",
+            "nats_url": f"nats://wrong@{address}",
+            "store_url": (tmp_path / "store").as_uri(),
+        }
+        with pytest.raises(StartError) as error:
+            await serve(Settings.from_environment(environment))
+    assert str(error.value) == (
+        "nats_url cannot be used: "
+        "it refuses the user: check the password, the NKey or the credentials"
+    )
 
 
 async def test_a_key_that_is_none_or_a_server_that_is_away_is_one_line(tmp_path, seed):

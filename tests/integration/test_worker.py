@@ -11,8 +11,9 @@ from function_builder.contract.builds import BuildState
 from function_builder.contract.errors import Refusal
 from function_builder.contract.reader import Bytes
 from function_builder.engine import NatsServer
+from function_builder.queue.access import Access
 from function_builder.queue.builds import JetStreamBuilds
-from function_builder.queue.jetstream import Access, JetStream
+from function_builder.queue.jetstream import JetStream
 from function_builder.queue.worker import Worker
 from function_builder.server.slots import Closed, Place, Slots
 from function_builder.store import Store

@@ -9,13 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NATSError
 from nats.errors import NoRespondersError
@@ -23,7 +20,7 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
-from function_builder.queue.nkeys import NKey
+from function_builder.queue.access import Access, NATSClient, reason, refusal
 
 _log = structlog.get_logger(__name__)
 
@@ -36,9 +33,7 @@ MAX_BATCH: Final = 1000
 _BATCH_BYTES: Final = 512 * 1024
 
 _RECONNECT_SECONDS: Final = 1
-
-_REFUSED: Final = "authorization violation"
-"""What nats-server says to a user that it does not know."""
+_CLOSE_SECONDS: Final = 0.5
 
 _WRONG_LAST_SEQUENCE: Final = (10071, 10164)
 """JetStream's codes for a message that may only follow another one."""
@@ -92,50 +87,6 @@ class Stored(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """How to reach NATS.
-
-    Attributes:
-        url: one or several `nats://host:port` or `tls://…`, separated by commas.
-        credentials: a file of a JWT and its NKey seed, as `nsc` writes it; empty: none.
-        nkey_seed: a file of an NKey seed; empty: none.
-        ca: a PEM file of the authority that signed the server's certificate; empty: the system's.
-        cert: our certificate for the server; empty: none.
-        key: that certificate's key.
-    """
-
-    url: str
-    credentials: str = ""
-    nkey_seed: str = ""
-    ca: str = ""
-    cert: str = ""
-    key: str = ""
-
-    def key_of_user(self) -> NKey | None:
-        """The key that a file names.
-
-        Raises:
-            OSError: it cannot be read.
-            ValueError: it holds no key.
-        """
-        path = self.credentials or self.nkey_seed
-        return NKey(path) if path else None
-
-    def tls(self) -> ssl.SSLContext | None:
-        """The context for TLS, where the URL or a file asks for it.
-
-        Raises:
-            OSError: a file cannot be read, or does not hold what it should.
-        """
-        if not (self.ca or self.cert or self.url.startswith("tls://")):
-            return None
-        context = ssl.create_default_context(cafile=self.ca or None)
-        if self.cert:
-            context.load_cert_chain(self.cert, self.key or None)
-        return context
-
-
 async def put_stream(context: JetStreamContext, config: StreamConfig) -> None:
     """Create a stream, or adapt the one that is there; raises nats-py's errors."""
     try:
@@ -162,13 +113,13 @@ class JetStream:
     def __init__(
         self, access: Access, *, failed: Callable[[bool], None] = lambda _full: None
     ) -> None:
-        self.client = Client()
+        self.client = NATSClient()
         self._failed = failed
         self.reconnected = asyncio.Event()
         self._access = access
         self._context: JetStreamContext = self.client.jetstream(timeout=REQUEST_SECONDS)
         self._lost = ""
-        self._rejected = asyncio.Event()
+        self._was_connected = False
         self._up = asyncio.Event()
 
     async def connect(self) -> None:
@@ -177,43 +128,36 @@ class JetStream:
         Raises:
             Rejected: NATS refuses the credentials, or a file does not hold what it should.
         """
-        connecting = asyncio.create_task(self._connect())
-        rejected = asyncio.create_task(self._rejected.wait())
-        try:
-            await asyncio.wait((connecting, rejected), return_when=asyncio.FIRST_COMPLETED)
-            if not connecting.done():
-                raise Rejected(self._lost)
-            connecting.result()
-        except (NATSError, OSError, ValueError) as error:
-            raise Rejected(str(error) or self._lost) from error
-        finally:
-            connecting.cancel()
-            rejected.cancel()
-        self._up.set()
-
-    async def _connect(self) -> None:
         access = self._access
-        key = access.key_of_user()
-        if key is not None:
-            # nats-py sends it where there is no JWT, and sets it for `nkeys_seed` alone.
-            self.client._public_nkey = key.public  # noqa: SLF001 (nats-py has no argument for it)
-        await self.client.connect(
-            servers=access.url.split(","),
-            name="function-builder",
-            signature_cb=key.sign if key else None,
-            user_jwt_cb=key.jwt if key and access.credentials else None,
-            tls=access.tls(),
-            # Also of the first connection.
-            allow_reconnect=True,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=_RECONNECT_SECONDS,
-            connect_timeout=2,
-            ping_interval=10,
-            max_outstanding_pings=2,
-            error_cb=self._on_error,
-            disconnected_cb=self._on_disconnected,
-            reconnected_cb=self._on_reconnected,
-        )
+        try:
+            self.client.key = key = access.key_of_user()
+            tls = access.tls()
+            self.client.needs_tls = tls is not None
+            await self.client.connect(
+                servers=access.url.split(","),
+                name="function-builder",
+                signature_cb=key.sign if key else None,
+                user_jwt_cb=key.jwt if key and access.credentials else None,
+                tls=tls,
+                # Also of the first connection.
+                allow_reconnect=True,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=_RECONNECT_SECONDS,
+                connect_timeout=2,
+                ping_interval=10,
+                max_outstanding_pings=2,
+                error_cb=self._on_error,
+                disconnected_cb=self._on_disconnected,
+                reconnected_cb=self._on_reconnected,
+            )
+        except (NATSError, OSError, ValueError, Rejected) as error:
+            # After a failed handshake nats-py waits for an end of the connection that never comes.
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self.client.close()
+            raise Rejected(reason(error)) from error
+        self._was_connected = True
+        self._up.set()
 
     async def close(self) -> None:
         """Send what is written, and disconnect."""
@@ -441,9 +385,10 @@ class JetStream:
             raise Unavailable(str(error) or "no answer") from error
 
     async def _on_error(self, error: Exception) -> None:
-        self._lost = str(error) or type(error).__name__
-        if isinstance(error, ssl.SSLCertVerificationError) or _REFUSED in self._lost.lower():
-            self._rejected.set()
+        self._lost = reason(error)
+        if not self._was_connected and (refused := refusal(error)):
+            # nats-py would try again without end; this ends its `connect`.
+            raise Rejected(refused)
         _log.debug("NATS", error=self._lost)
 
     async def _on_disconnected(self) -> None:

@@ -23,8 +23,9 @@ from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
 from function_builder.errors import StartError
 from function_builder.policy.checks import checked
+from function_builder.queue.access import Access
 from function_builder.queue.builds import JetStreamBuilds
-from function_builder.queue.jetstream import Access, JetStream, Unavailable
+from function_builder.queue.jetstream import JetStream, Unavailable
 from function_builder.queue.retention import Retention
 from function_builder.queue.states import Record
 from function_builder.queue.worker import Worker

@@ -7,7 +7,8 @@ from pathlib import Path
 import jsonschema_rs
 import pytest
 
-from function_builder.queue.jetstream import Access, JetStream
+from function_builder.queue.access import Access
+from function_builder.queue.jetstream import JetStream
 from function_builder.server.metrics import read_state
 from function_builder.server.queue_metrics import QueueMetrics
 from tests.chart.monitoring.queries import alerts, dashboard, dashboard_queries, selectors
