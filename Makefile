@@ -1,5 +1,5 @@
 # Every target sets up what it needs first. ARGS is passed on: make test ARGS="-k engine".
-.PHONY: help up test test-pythons cluster-test tenants soak fuzz check audit bench bench-pool setup
+.PHONY: help up test test-pythons cluster-test tenants soak fuzz check screenshots audit bench bench-pool setup
 
 help: ## list the targets
 	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ soak: ## builds of all kinds at full slots while things break (TIME=30m)
 
 fuzz: ## fuzz what reads strangers' bytes (TIME=60s for each, TARGET= one of them)
 	@scripts/fuzz $(if $(TIME),--time=$(TIME)) $(if $(TARGET),--target=$(TARGET)) $(ARGS)
+
+screenshots: ## take the pictures of the web pages that the documents show
+	@scripts/screenshots
 
 check: ## lint, types, import contracts, locks
 	@scripts/check

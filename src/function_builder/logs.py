@@ -12,8 +12,16 @@ MAX_LOGGED_CHARS: Final = 4096
 """A text in a log line is not longer, a traceback included; its beginning and end are kept."""
 
 
-def configure_logging(*, json: bool, file: TextIO | None = None) -> None:
-    """Write log lines to `file`, or standard error: JSON for machines, columns for people."""
+def configure_logging(
+    *, json: bool, file: TextIO | None = None, observe: structlog.typing.Processor | None = None
+) -> None:
+    """Write log lines to `file`, or standard error: JSON for machines, columns for people.
+
+    Args:
+        json: the form.
+        file: where to.
+        observe: sees each line of this program before it is written, with all its values.
+    """
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if json
@@ -27,7 +35,7 @@ def configure_logging(*, json: bool, file: TextIO | None = None) -> None:
         cut_values,
     ]
     structlog.configure(
-        processors=[*processors, renderer],
+        processors=[*processors, *([observe] if observe else []), renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(file or sys.stderr),
         cache_logger_on_first_use=True,

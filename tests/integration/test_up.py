@@ -99,7 +99,8 @@ async def test_it_builds_its_example_teaches_how_to_build_another_and_ends_by_ct
         stderr=asyncio.subprocess.PIPE,
     )
     output, shown = await lesson.communicate()
-    *_, last, sealed, image = output.decode().splitlines()
+    own, *_, last, sealed, image = output.decode().splitlines()
+    assert own.startswith(f"{first.registry}/own:latest@sha256:")
     result = json.loads(last)
     assert (result["status"], result["image"]) == ("success", f"{first.registry}/mine:latest")
     assert sealed.startswith("Sealed 1 secret(s)")
@@ -108,9 +109,21 @@ async def test_it_builds_its_example_teaches_how_to_build_another_and_ends_by_ct
     assert (first.state / "build-secrets.key").stat().st_mode & 0o777 == 0o600
     assert manifest(first.registry, "mine").status_code == 200
 
+    link = re.search(r"^http://\S+/web/sign-in\?token=\S+$", first.printed, re.MULTILINE)
+    assert link is not None
+    with httpx2.Client(trust_env=False, follow_redirects=True) as browser:
+        page = browser.get(link[0])
+    assert page.text.count('<span class="state success">') == 4
+
     first.process.send_signal(signal.SIGINT)
     assert await first.ended() == 0
     assert first.printed.endswith("all stopped\n")
+    shown_builds = re.findall(r"^[0-9:]{8}  (\w+) +\S+/(\S+) ", first.printed, re.MULTILINE)
+    assert shown_builds == [
+        (event, image)
+        for image in ("own:latest", "mine:latest", "mine:sealed")
+        for event in ("started", "success")
+    ]
     assert running(str(first.state)) == []
 
     second = await up()

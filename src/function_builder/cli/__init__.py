@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "logs": "Show a build's log, and follow it.",
     "cancel": "Stop a build.",
     "retry": "Build again what a build was made of.",
+    "web": "Print the link that opens a builder's web pages.",
     "serve": "Answer the Function Builder API.",
     "secret": "Make keys, and seal build secrets.",
     "tenants": "Check and extend the file of a builder's tenants.",

@@ -8,6 +8,7 @@ import fcntl
 import os
 import secrets
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import typer
 from rich.console import Console
 
 from aiobuildkit.hostport import HostPort
+from function_builder.cli.life import Life
 from function_builder.cli.serve import (
     own_buildkit,
     own_queue,
@@ -24,6 +26,7 @@ from function_builder.cli.serve import (
     warn_of_near_misses,
 )
 from function_builder.cli.view import choose_view
+from function_builder.cli.web import link
 from function_builder.client import AsyncClient, BuildConfig, BuildStatus
 from function_builder.contract.secrets import SecretsKey
 from function_builder.engine import (
@@ -46,6 +49,9 @@ MIRRORED: Final = ("docker.io", "ghcr.io")
 
 Their images lie below these names, apart from those that builds push.
 """
+
+WEB_SECONDS: Final = 30 * 24 * 3600
+"""How long the link opens the web pages."""
 
 _FRONTENDS: Final = "docker/dockerfile=built-in,docker/dockerfile-upstream=built-in"
 """Any RUN step may push to `up`'s registry, so that no image there is to read Dockerfiles."""
@@ -137,7 +143,8 @@ class Stack:
 
 async def _up(stack: Stack) -> None:
     with _only_one_in(stack.state), (stack.state / "builder.log").open("w", buffering=1) as log:
-        configure_logging(json=False, file=log)
+        life = Life(stack.url, _say)
+        configure_logging(json=False, file=log, observe=life)
         warn_of_near_misses(os.environ, ("state_dir", "registry_listen"))
         _make_secret(stack.secret_file)
         _make_webhook_secret(stack.state / "webhook-secret")
@@ -166,17 +173,18 @@ async def _up(stack: Stack) -> None:
             environment = {"nats_url": EMBEDDED, **os.environ}
             nats_log = stack.state / "nats-server.log"
             async with daemon, own_queue(environment, stack.state, nats_log) as own:
-                await _serve_and_show(stack, {**own, "buildkit_url": daemon.address})
+                await _serve_and_show(stack, life, {**own, "buildkit_url": daemon.address})
     _say("all stopped")
 
 
-async def _serve_and_show(stack: Stack, environment: Mapping[str, str]) -> None:
+async def _serve_and_show(stack: Stack, life: Life, environment: Mapping[str, str]) -> None:
     settings = Settings.from_environment(
         {
             "build_secrets_private_key_path": str(stack.secrets_key_file),
             "allowed_frontends": _FRONTENDS,
             # `up` listens on this machine only, and so do the receivers of a trial.
             "callback_hosts": "localhost:*,127.0.0.0/8:*,[::1]:*",
+            "web": "true",
             **environment,
             "listen": stack.listen,
             "metrics_listen": stack.metrics_listen,
@@ -193,7 +201,7 @@ async def _serve_and_show(stack: Stack, environment: Mapping[str, str]) -> None:
     _say(f"builder    {stack.url}, its metrics http://{metrics}/metrics")
     ready = asyncio.Event()
     serving = asyncio.create_task(serve(settings, on_ready=ready.set))
-    showing = asyncio.create_task(_show(stack, ready))
+    showing = asyncio.create_task(_show(stack, life, ready))
     try:
         # Ctrl-C in the middle of the example ends `serving` first.
         await asyncio.wait((serving, showing), return_when=asyncio.FIRST_COMPLETED)
@@ -207,8 +215,8 @@ async def _serve_and_show(stack: Stack, environment: Mapping[str, str]) -> None:
     serving.result()
 
 
-async def _show(stack: Stack, ready: asyncio.Event) -> None:
-    """Build the example as any client would, then say how to build another."""
+async def _show(stack: Stack, life: Life, ready: asyncio.Event) -> None:
+    """Build the example as any client would, say how to build another, and show what is built."""
     await ready.wait()
     view = choose_view(Console(stderr=True, highlight=False), f"Building {stack.example}")
     secret = stack.secret_file.read_bytes().strip()
@@ -223,15 +231,23 @@ async def _show(stack: Stack, ready: asyncio.Event) -> None:
         view.finish(result)
     if result.status is not BuildStatus.SUCCESS:
         raise EngineError(f"the example was not built; logs are in {stack.state}")
-    _say(f"\nimage  {result.image}@{result.digest}\n{_lesson(stack)}")
+    page = link(stack.url, secret, WEB_SECONDS)
+    _say(f"\nimage  {result.image}@{result.digest}\n\nSee the builds:\n\n{page}\n{_lesson(stack)}")
+    life.begin()
 
 
 def _lesson(stack: Stack) -> str:
-    """How to build another with nothing but tar, Python and curl; then how to send a secret."""
+    """How to build another by our command, then with tar, Python and curl, then with a secret."""
+    command = _command()
     example, secret = shlex.quote(str(stack.example)), shlex.quote(str(stack.secret_file))
-    key = shlex.quote(str(stack.secrets_key_file))
+    key, state = shlex.quote(str(stack.secrets_key_file)), shlex.quote(str(stack.state))
     return f"""
 Build your own, from another terminal:
+
+  {command} build {example} --image {stack.registry}/own:latest \\
+    --url {stack.url} --payload-secret {secret}
+
+The same without our command:
 
   mkdir -p request/context && cp -r {example}/. request/context
   echo '{{"image":"{stack.registry}/mine:latest"}}' > request/com.openfaas.docker.config
@@ -245,12 +261,18 @@ The same with a build secret, sealed so that only this builder can open it:
 
   echo 'RUN --mount=type=secret,id=token,mode=0444 wc -c /run/secrets/token' \\
     >> request/context/Dockerfile
-  function-builder secret seal {key}.pub --from-literal token=s3cr3t -o request/sealed
-  function-builder build request/context --image {stack.registry_listen}/mine:sealed \\
+  {command} secret seal {key}.pub --from-literal token=s3cr3t -o request/sealed
+  {command} build request/context --image {stack.registry_listen}/mine:sealed \\
     --secrets request/sealed --url {stack.url} --payload-secret {secret}
 
-Ctrl-C ends it all; {shlex.quote(str(stack.state))} keeps caches, images and logs.
+Builds are shown here as they come. Ctrl-C ends it all; {state} keeps caches, images and logs.
 """
+
+
+def _command() -> str:
+    """The program as another terminal finds it: there PATH has no virtual environment of ours."""
+    program = Path(sys.executable).parent / "function-builder"
+    return shlex.quote(str(program)) if program.exists() else "function-builder"
 
 
 @contextlib.contextmanager

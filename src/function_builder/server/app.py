@@ -64,6 +64,11 @@ def create_app(service: Service) -> Starlette:
         Route("/ready", ready),
         Route("/openapi.yaml", openapi),
     ]
+    if service.settings.web:
+        # Loaded here, because a template engine costs every builder some megabytes.
+        from function_builder.server.web import web_routes  # noqa: PLC0415
+
+        routes += web_routes(service)
     paths = {route.path: route.path_regex for route in routes}
     app = Starlette(
         routes=routes,

@@ -13,6 +13,7 @@ from function_builder.builds.phases import Measures
 from function_builder.contract.builds import new_id
 from function_builder.server.asking import read_asked
 from function_builder.server.exchange import Exchange
+from function_builder.server.peers import client_address
 from function_builder.server.service import Service
 
 BUILD_ID: Final = "function_builder.build_id"
@@ -31,7 +32,9 @@ class BuildEndpoint:
         measures = Measures(time.time_ns())
         build_id = scope[BUILD_ID] = new_id()
         with self._service.tracing(request.headers, measures) as trace:
-            names = {"build": build_id} | ({"trace_id": trace.id} if trace.id else {})
+            client = client_address(request, self._service.settings.trusted_proxies)
+            names = {"build": build_id, "client": client}
+            names |= {"trace_id": trace.id} if trace.id else {}
             with bound_contextvars(**names):
                 exchange = Exchange(
                     self._service,

@@ -26,6 +26,7 @@ from function_builder.server.peers import until_gone
 from function_builder.server.service import Service
 
 NDJSON: Final = "application/x-ndjson"
+PLAIN: Final = "text/plain; charset=utf-8"
 
 STREAM_HEADERS: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 """Keep caches and proxies from holding a stream back."""
@@ -84,6 +85,11 @@ class Follower:
         await self._begin(EVENT_STREAM)
         await self._attend(self._events())
 
+    async def send_text(self) -> None:
+        """Send the log as plain text, as a browser shows it."""
+        await self._begin(PLAIN)
+        await self._attend(self._text())
+
     async def answer_build(self) -> None:
         """Answer POST /build in the form of a synchronous build."""
         if NDJSON in self.request.headers.get("accept", ""):
@@ -136,6 +142,13 @@ class Follower:
         await self._end()
         end = Event(dump_json(self.info.to_document()).decode(), END)
         await self._piece(end.to_bytes(), more=False)
+
+    async def _text(self) -> None:
+        async with aclosing(self._follow(self.after)) as batches:
+            async for batch in batches:
+                text = "".join(f"{line}\n" for line in batch.lines)
+                await self._piece(text.encode("utf-8", "replace"))
+        await self._piece(b"", more=False)
 
     async def _whole(self) -> None:
         async with aclosing(self._follow(_BEHIND_ALL)) as batches:

@@ -57,6 +57,7 @@ def note_end(metrics: Metrics, build: Build) -> str:
     _log.info(
         "build ended",
         outcome=build.outcome.value,
+        image=build.request.config.image,
         seconds=round(result.duration, 3),
         phases={phase: round(took, 3) for phase, took in build.measures.seconds().items()},
         digest=result.digest,

@@ -93,3 +93,10 @@ class QueueSettings:
         """What bodies of ended builds and logs may take in the store together; beyond it the oldest
         are deleted. 0: no limit.""",
     )
+    web: bool = setting(
+        "web",
+        values.flag,
+        False,
+        """Whether browsers get pages of the builds, at `/`. They show what `nats_url` keeps. A link
+        of `function-builder web` signs a browser in.""",
+    )

@@ -1,0 +1,268 @@
+"""The routes below `/web`: the list of builds, one build, its log, and what a form may change.
+
+The pages see what the API's clients see: they read the same port, `queue.port.Builds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
+from importlib import resources
+from typing import Final
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from function_builder.contract.builds import BuildInfo, BuildState, is_id
+from function_builder.contract.errors import Refusal
+from function_builder.queue.port import Builds
+from function_builder.server.following import Follower
+from function_builder.server.peers import client_address
+from function_builder.server.service import Phase, Service
+from function_builder.server.slots import Closed
+from function_builder.server.web import session
+from function_builder.server.web.views import Pages
+
+PAGE_BUILDS: Final = 50
+"""The builds of one page of the list."""
+
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    # Nothing of another origin, no inline script or style: what a build wrote stays text.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_STATIC: Final = {
+    "style.css": "text/css",
+    "list.js": "text/javascript",
+    "build.js": "text/javascript",
+    "log.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+
+_log = structlog.get_logger(__name__)
+
+_Handler = Callable[[Request, str], Awaitable[Response]]
+"""Answers a request about a tenant's builds."""
+
+
+def web_routes(service: Service) -> list[Route]:
+    """The routes of the web pages."""
+    web = _Web(service)
+    return [
+        Route("/", web.home),
+        Route("/web", web.home),
+        Route("/web/sign-in", web.sign_in),
+        Route("/web/sign-out", web.page(web.sign_out), methods=["POST"]),
+        Route("/web/static/{name}", web.static),
+        # Browsers ask for it beside a log that is text.
+        Route("/favicon.ico", web.icon),
+        Route("/web/builds", web.page(web.list)),
+        Route("/web/builds/{id}", web.page(web.build)),
+        Route("/web/builds/{id}/log", web.page(web.log)),
+        Route("/web/builds/{id}/log.txt", web.page(web.text)),
+        Route("/web/builds/{id}/cancel", web.page(web.cancel), methods=["POST"]),
+        Route("/web/builds/{id}/retry", web.page(web.retry), methods=["POST"]),
+    ]
+
+
+class _Web:
+    """The handlers.
+
+    Args:
+        service: what the endpoints share.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._pages = Pages(signed=not service.settings.disable_hmac)
+        folder = resources.files(__package__) / "static"
+        self._files = {name: (folder / name).read_bytes() for name in _STATIC}
+
+    def page(self, handler: _Handler) -> Callable[[Request], Awaitable[Response]]:
+        """A handler for browsers that are signed in; its refusals are pages."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                tenant = session.require(request, self._service)
+                response = await handler(request, tenant)
+            except session.SignedOut:
+                return self._sign_in_page(request, "", HTTPStatus.UNAUTHORIZED)
+            except Refusal as refusal:
+                title = HTTPStatus(refusal.status).phrase
+                page = self._pages.error(_base(request), title=title, text=refusal.reason)
+                return _html(page, refusal.status)
+            for name, value in _HEADERS.items():
+                response.headers.setdefault(name, value)
+            return response
+
+        return answer
+
+    async def home(self, _: Request) -> Response:
+        """The list is the first page."""
+        return RedirectResponse("web/builds", HTTPStatus.SEE_OTHER)
+
+    async def sign_in(self, request: Request) -> Response:
+        """Set the cookie of the link's token, or ask for a token."""
+        token = request.query_params.get("token", "").strip()
+        response = RedirectResponse("builds", HTTPStatus.SEE_OTHER, _HEADERS)
+        try:
+            if session.sign_in(response, request, self._service, token):
+                return response
+        except Refusal as refusal:
+            return self._sign_in_page(request, refusal.reason, refusal.status)
+        if not token:
+            return self._sign_in_page(request, "", HTTPStatus.OK)
+        fault = "This token is not valid, or it has expired."
+        return self._sign_in_page(request, fault, HTTPStatus.FORBIDDEN)
+
+    async def sign_out(self, _: Request, _tenant: str) -> Response:
+        """Remove the cookie."""
+        response = RedirectResponse("sign-in", HTTPStatus.SEE_OTHER)
+        session.sign_out(response)
+        return response
+
+    async def static(self, request: Request) -> Response:
+        """A file of these pages, which holds nothing of any build."""
+        name = request.path_params["name"]
+        if name not in self._files:
+            return _html(self._pages.error(_base(request), title="Not Found", text=""), 404)
+        return self._file(name)
+
+    async def icon(self, _: Request) -> Response:
+        """The icon of all pages."""
+        return self._file("icon.svg")
+
+    def _file(self, name: str) -> Response:
+        headers = _HEADERS | {"Cache-Control": "no-cache"}
+        return Response(self._files[name], 200, headers, _STATIC[name])
+
+    async def list(self, request: Request, tenant: str) -> Response:
+        """One page of builds, the newest first."""
+        query = request.query_params
+        status, repository = query.get("status", ""), query.get("repository", "").strip()
+        if status and status not in set(BuildState):
+            raise Refusal(400, f"status must be one of {', '.join(BuildState)}")
+        found = await self._builds.list(
+            tenant,
+            states=frozenset({BuildState(status)}) if status else frozenset(),
+            repository=repository,
+            limit=PAGE_BUILDS,
+            cursor=query.get("cursor", ""),
+        )
+        page = self._pages.list(
+            _base(request),
+            builds=found.builds,
+            cursor=found.cursor,
+            status=status,
+            repository=repository,
+            first=not query.get("cursor"),
+            unready=self._builds.unready_because(),
+        )
+        return _html(page)
+
+    async def build(self, request: Request, tenant: str) -> Response:
+        """One build."""
+        info = await self._find(request, tenant)
+        return _html(self._pages.build(_base(request), info))
+
+    async def log(self, request: Request, tenant: str) -> Response:
+        """The log as NDJSON, for the page's script; it follows the build to its end."""
+        info = await self._find(request, tenant)
+        after = request.query_params.get("after", "0")
+        if not (after.isascii() and after.isdigit() and len(after) <= 15):
+            raise Refusal(400, "after must be the number of a line")
+        follower = partial(self._follower, request, tenant, info, int(after))
+        return _LogResponse(lambda send: follower(send).send_lines())
+
+    async def text(self, request: Request, tenant: str) -> Response:
+        """The log as plain text, for a browser without scripts; it follows the build too."""
+        info = await self._find(request, tenant)
+        follower = partial(self._follower, request, tenant, info, 0)
+        return _LogResponse(lambda send: follower(send).send_text())
+
+    def _follower(
+        self, request: Request, tenant: str, info: BuildInfo, after: int, send: Send
+    ) -> Follower:
+        return Follower(
+            service=self._service,
+            request=request,
+            send=send,
+            tenant=tenant,
+            info=info,
+            after=after,
+        )
+
+    async def cancel(self, request: Request, tenant: str) -> Response:
+        """End a build; the page shows how it stands after that."""
+        info = await self._builds.cancel(tenant, (await self._find(request, tenant)).id)
+        self._note("build cancelled by request", request, info)
+        return RedirectResponse(f"../{request.path_params['id']}", HTTPStatus.SEE_OTHER)
+
+    async def retry(self, request: Request, tenant: str) -> Response:
+        """Build the same body again, and show the new build."""
+        if self._service.phase in (Phase.DRAINING, Phase.ENDING):
+            raise Closed
+        requester = client_address(request, self._service.settings.trusted_proxies)
+        old = await self._find(request, tenant)
+        info = await self._builds.retry(tenant, old.id, requester=requester)
+        self._note("build retried", request, info)
+        new = old.id if info is None else info.id
+        return RedirectResponse(f"../{new}", HTTPStatus.SEE_OTHER)
+
+    @property
+    def _builds(self) -> Builds:
+        if self._service.builds is None:
+            raise Refusal(501, "this builder keeps no builds: its setting nats_url is empty")
+        return self._service.builds
+
+    async def _find(self, request: Request, tenant: str) -> BuildInfo:
+        build_id = request.path_params["id"]
+        info = await self._builds.get(tenant, build_id) if is_id(build_id) else None
+        if info is None:
+            raise Refusal(404, "there is no such build, or it is kept no longer")
+        return info
+
+    def _sign_in_page(self, request: Request, fault: str, status: int) -> Response:
+        return _html(self._pages.sign_in(_base(request), fault), status)
+
+    def _note(self, event: str, request: Request, info: BuildInfo | None) -> None:
+        if info is not None:
+            client = client_address(request, self._service.settings.trusted_proxies)
+            _log.info(event, build=info.id, status=info.state.value, client=client, by="web")
+
+
+class _LogResponse(Response):
+    """A log that is sent as it grows.
+
+    Args:
+        sending: sends the whole answer on an ASGI channel.
+    """
+
+    def __init__(self, sending: Callable[[Send], Awaitable[None]]) -> None:
+        super().__init__()
+        self._sending = sending
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it to the build's end."""
+        del scope, receive
+        await self._sending(send)
+
+
+def _base(request: Request) -> str:
+    """The relative path from a page to `/web/`, so that a proxy may add a prefix."""
+    path: str = request.scope["path"]
+    return "../" * path.removeprefix("/web").strip("/").count("/")
+
+
+def _html(page: str, status: int = 200) -> Response:
+    return Response(page, status, _HEADERS, "text/html")

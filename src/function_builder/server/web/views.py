@@ -1,0 +1,139 @@
+"""The HTML of the web pages.
+
+Jinja escapes each value, and no template marks one as safe: every text of a build is a tenant's.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from function_builder.contract.builds import BuildInfo, BuildState, rfc3339
+
+_FUNCTION_PORT: Final = 8080
+"""The port of OpenFaaS' functions."""
+
+
+class Pages:
+    """Renders the pages.
+
+    Each method returns a whole document. `base` is the relative path from the page to `/web/`.
+
+    Args:
+        signed: whether a browser has to sign in.
+    """
+
+    def __init__(self, *, signed: bool) -> None:
+        self._environment = Environment(
+            loader=PackageLoader(__package__),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {
+            "clock": _clock,
+            "rfc3339": rfc3339,
+            "seconds": _seconds,
+            "took": _took,
+        }
+        self._environment.globals |= {
+            "signed": signed,
+            "states": [state.value for state in BuildState],
+            "version": version("function-builder"),
+        }
+
+    def list(
+        self,
+        base: str,
+        *,
+        builds: Sequence[BuildInfo],
+        cursor: str,
+        status: str,
+        repository: str,
+        first: bool,
+        unready: str,
+    ) -> str:
+        """The list of builds.
+
+        Args:
+            base: see above.
+            builds: of this page.
+            cursor: of the next page; empty on the last one.
+            status: the filter's word; empty without one.
+            repository: the filter's name; empty without one.
+            first: whether it is the first page, which shows new builds.
+            unready: why no build can be queued now; empty if one can.
+        """
+        return self._render(
+            "builds.html",
+            base,
+            builds=builds,
+            cursor=cursor,
+            status=status,
+            repository=repository,
+            first=first,
+            unready=unready,
+        )
+
+    def build(self, base: str, info: BuildInfo) -> str:
+        """One build; its script reads the log."""
+        pinned = _pinned(info)
+        name = info.repository.rpartition("/")[2]
+        commands = (
+            [
+                f"docker run --rm -p {_FUNCTION_PORT}:{_FUNCTION_PORT} {pinned}",
+                f"faas-cli deploy --name {name} --image {pinned}",
+            ]
+            if pinned
+            else []
+        )
+        return self._render("build.html", base, build=info, pinned=pinned, commands=commands)
+
+    def sign_in(self, base: str, fault: str) -> str:
+        """The page that asks for a token."""
+        return self._render("sign-in.html", base, fault=fault)
+
+    def error(self, base: str, *, title: str, text: str) -> str:
+        """A refusal."""
+        return self._render("error.html", base, title=title, text=text)
+
+    def _render(self, name: str, base: str, **values: object) -> str:
+        return self._environment.get_template(name).render(base=base, **values)
+
+
+def _pinned(info: BuildInfo) -> str:
+    """The image with its digest; empty if the build pushed none."""
+    if info.state is not BuildState.SUCCESS or info.result is None or not info.image:
+        return ""
+    return f"{info.image}@{info.result.digest}" if info.result.digest else info.image
+
+
+def _clock(seconds: float) -> str:
+    """A time for people, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _took(info: BuildInfo) -> str:
+    """How long a build has run; empty before its start."""
+    if info.started is None:
+        return ""
+    until = time.time() if info.ended is None else info.ended
+    return _seconds(max(0.0, until - info.started))
+
+
+def _seconds(seconds: float) -> str:
+    """A duration for people: 0.42 s, 12.3 s, 2 min 05 s, 1 h 02 min."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(math.floor(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min"
