@@ -66,7 +66,7 @@ def create_app(service: Service) -> Starlette:
     ]
     if service.settings.web:
         # Loaded here, because a template engine costs every builder some megabytes.
-        from function_builder.server.web import web_routes  # noqa: PLC0415
+        from function_builder.server.web import web_routes  # noqa: PLC0415 (Jinja)
 
         routes += web_routes(service)
     paths = {route.path: route.path_regex for route in routes}
