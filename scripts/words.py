@@ -48,7 +48,7 @@ def paragraphs(page: str) -> Iterator[tuple[int, str]]:
     first, lines, fenced = 0, list[str](), False
     page = re.sub(r"<!--.*?-->", lambda found: "\n" * found[0].count("\n"), page, flags=re.DOTALL)
     for number, line in enumerate([*page.splitlines(), ""], 1):
-        fence = line.lstrip().startswith("``")
+        fence = line.lstrip().startswith("```")
         item = _BLOCK.match(line)
         if fence or fenced or item or not line.strip() or line.lstrip().startswith(("#", "|")):
             if lines:

@@ -19,7 +19,7 @@ from tests.support.services import idle_service
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 SECTION = PAGE.partition("## Builds that outlive their connection\n")[2].partition("\n## ")[0]
-FUNCTIONS, SUBMIT, *BLOCKS = re.findall(r"``sh\n(.*?)``", SECTION, re.DOTALL)
+FUNCTIONS, SUBMIT, *BLOCKS = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
 READS = [line for block in BLOCKS for line in block.splitlines()]
 
 

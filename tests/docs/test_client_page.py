@@ -10,7 +10,7 @@ from function_builder.cli import _COMMANDS
 from tests.unit.function_builder.client.fake_builds import SECRET, serving_builds
 
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
-PYTHON = re.findall(r"``python\n(.*?)``", PAGE, re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_the_example_of_a_submitted_build_runs(

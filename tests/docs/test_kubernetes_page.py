@@ -23,7 +23,7 @@ VALUES = jsonschema_rs.Draft7Validator(SCHEMA)
 EXAMPLES = [
     yaml.safe_load(block)
     for page in PAGES
-    for block in re.findall(r"^``yaml\n(.*?)^``", page.read_text(), re.MULTILINE | re.DOTALL)
+    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 ]
 
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -20,7 +20,7 @@ SHORT = "word " * (MAX_WORDS - 1) + "end."
         pytest.param(f"- {SHORT[:-1]}\n- {SHORT[:-1]}\n", id="list items without a stop"),
         pytest.param(f"# {LONG}\n", id="a heading"),
         pytest.param(f"| {LONG} |\n", id="a table"),
-        pytest.param(f"``sh\n{LONG}\n\n{LONG}\n``\n", id="code"),
+        pytest.param(f"```sh\n{LONG}\n\n{LONG}\n```\n", id="code"),
         pytest.param(f"<!-- {LONG}\n{LONG} -->\n", id="a comment"),
         pytest.param(f"[{SHORT[:-1]}](a.md 'b c d')", id="a link's address"),
         pytest.param("word · — → " * MAX_WORDS, id="signs are not words"),
@@ -41,7 +41,7 @@ def test_short_sentences(page: str) -> None:
         pytest.param(LONG.replace("word word", "word: word", 1), 1, id="with a colon"),
         pytest.param(LONG.replace("word word", "word; word", 1), 1, id="with a semicolon"),
         pytest.param(LONG.replace("word word", "word 0.5 e.g. word", 1), 1, id="with other dots"),
-        pytest.param(f"``\ncode\n``\n{LONG}", 4, id="after code"),
+        pytest.param(f"```\ncode\n```\n{LONG}", 4, id="after code"),
         pytest.param(f"> {LONG}", 1, id="in a quote"),
     ],
 )

@@ -107,7 +107,7 @@ async def test_an_image_is_built_and_pushed(buildkitd, registry, tmp_path):
 @pytest.mark.parametrize("number", [1, 2], ids=["build", "solve"])
 async def test_the_documents_example_works(buildkitd, registry, tmp_path, number):
     document = Path(__file__).parents[2] / "docs" / "aiobuildkit.md"
-    example = document.read_text().split("``python\n")[number].split("``")[0]
+    example = document.read_text().split("```python\n")[number].split("```")[0]
     example = example.replace("unix:///run/buildkit/buildkitd.sock", buildkitd)
     example = example.replace("registry.example/hello", f"{registry}/hello-{uuid4().hex}")
     (tmp_path / "Dockerfile").write_text(f"FROM busybox\nARG VERSION\nRUN echo {uuid4().hex}\n")

@@ -21,7 +21,7 @@ def block(builder, registry, tmp_path):
     """The README's code block that holds these words, for this test's addresses and places."""
 
     def find(words: str) -> str:
-        blocks = re.findall(r"``\w+\n(.*?)``", README.read_text(), re.DOTALL)
+        blocks = re.findall(r"```\w+\n(.*?)```", README.read_text(), re.DOTALL)
         found: str
         (found,) = (block for block in blocks if words in block)
         for theirs, ours in (

@@ -120,7 +120,7 @@ async def test_our_client_stamps_each_request(guarded, tmp_path):
 
 async def test_the_pages_lines_of_shell_make_a_request(guarded, tmp_path):
     section = PAGE.read_text().partition("### When it was signed\n")[2].partition("\n### ")[0]
-    (lines,) = re.findall(r"``sh\n(.*?)``", section, re.DOTALL)
+    (lines,) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
     (tmp_path / "req.tar").write_bytes(BODY)
     (tmp_path / "payload-secret").write_text(SECRET)
     script = lines.replace("http://127.0.0.1:8080", guarded.url)

@@ -45,9 +45,9 @@ def proven(
 
 def test_the_docs_check_it_in_python() -> None:
     text = (VECTORS.parents[1] / "docs" / "api.md").read_text("utf-8")
-    (snippet,) = (code for code in text.split("``python\n")[1:] if "is_signed" in code)
+    (snippet,) = (code for code in text.split("```python\n")[1:] if "is_signed" in code)
     names: dict[str, Any] = {}
-    exec(snippet.partition("``")[0], names)
+    exec(snippet.partition("```")[0], names)
     whole = b"".join(LINES) + signed()
     assert names["is_signed"](whole, SECRET, *REQUEST) is True
     assert names["is_signed"](whole, b"another secret", *REQUEST) is False
