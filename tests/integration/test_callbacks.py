@@ -1,5 +1,6 @@
 """Callbacks from outside: a build is submitted, and its receiver is told how it ended."""
 
+import asyncio
 import hmac
 import json
 from typing import Any
@@ -67,6 +68,7 @@ async def test_a_receiver_is_told_of_each_end_and_of_what_it_asked_for(builder, 
         (end,) = [event["data"] for event in told if event["type"] == "build.finished"]
         build = await client.until(good, *ENDS)
         del build["signature"]  # of the answer that has it
+        assert build.pop("callback")["status"] in ("pending", "delivered")
         assert end == build
 
         body = make_tar({"Dockerfile": "FROM busybox\nRUN exit 7\n"}, {"skipPush": True})
@@ -74,6 +76,15 @@ async def test_a_receiver_is_told_of_each_end_and_of_what_it_asked_for(builder, 
         (told_bad,) = await events(listening, bad, 1)
         assert told_bad["data"]["status"] == "failed"
         assert "exit code: 7" in told_bad["data"]["error"]
+
+        async def shown() -> dict[str, Any]:
+            callback: dict[str, Any] = (await client.get(bad))["callback"]
+            return callback
+
+        async with asyncio.timeout(60):
+            while (await shown())["status"] == "pending":
+                await asyncio.sleep(0.05)
+        assert await shown() == {"status": "delivered", "attempts": 1, "lastStatus": 204}
 
         long = await client.submitted(slow(60, "callback"), X_Callback_Url=url)
         queued = await client.submitted(tiny("queued"), X_Callback_Url=url)

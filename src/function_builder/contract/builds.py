@@ -53,6 +53,43 @@ class BuildState(StrEnum):
 _ENDS: Final = frozenset({BuildState.SUCCESS, BuildState.FAILED, BuildState.CANCELLED})
 
 
+class CallbackState(StrEnum):
+    """Where the callback of a build's end stands."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackInfo:
+    """How the callback of a build's end goes on.
+
+    Attributes:
+        state: where it stands.
+        attempts: how many there were.
+        status: the receiver's last answer; 0 if it had none.
+        error: why the last attempt had no answer, or why there is no other one; empty otherwise.
+        next_attempt: when it is sent again, in seconds since the epoch; None: it is not planned.
+    """
+
+    state: CallbackState = CallbackState.PENDING
+    attempts: int = 0
+    status: int = 0
+    error: str = ""
+    next_attempt: float | None = None
+
+    def to_document(self) -> dict[str, object]:
+        """The JSON document, without what is empty."""
+        fields: dict[str, object] = {
+            "lastStatus": self.status,
+            "lastError": self.error,
+            "nextAttempt": None if self.next_attempt is None else rfc3339(self.next_attempt),
+        }
+        known = {name: value for name, value in fields.items() if value}
+        return {"status": self.state.value, "attempts": self.attempts, **known}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildInfo:
     """A build, without its log.
@@ -71,6 +108,7 @@ class BuildInfo:
         requester: who asked: an address, or the id of a credential.
         phases: seconds of each phase that has ended, by the words of the builder's metrics.
         retry_of: the id of the build whose body it builds again; empty if it has one of its own.
+        callback: how the callback of its end goes on; None: none was asked for.
         result: its end, without the log; None until it has ended. Its status is `failed` for a
             cancelled build.
     """
@@ -88,6 +126,7 @@ class BuildInfo:
     requester: str = ""
     phases: Mapping[str, float] = field(default_factory=dict)
     retry_of: str = ""
+    callback: CallbackInfo | None = None
     result: BuildResult | None = None
 
     def end(self, state: BuildState, result: BuildResult, ended: float) -> BuildInfo:
@@ -108,6 +147,7 @@ class BuildInfo:
             "requester": self.requester,
             "phases": {name: round(took, 3) for name, took in self.phases.items()},
             "retryOf": self.retry_of,
+            "callback": None if self.callback is None else self.callback.to_document(),
         }
         return {
             "buildId": self.id,
@@ -146,6 +186,7 @@ def parse_build_info(data: bytes | str | Mapping[str, Any]) -> BuildInfo:
         requester=_text(fields, "requester"),
         phases=_numbers(phases),
         retry_of=_text(fields, "retryOf"),
+        callback=_callback(fields.get("callback")),
         result=result_of({**fields, "status": status}) if state.ended else None,
     )
 
@@ -180,6 +221,19 @@ def parse_rfc3339(text: str) -> float:
     if moment.tzinfo is None:
         raise ValueError("the time has no zone")
     return moment.timestamp()
+
+
+def _callback(fields: object) -> CallbackInfo | None:
+    if not isinstance(fields, Mapping):
+        return None
+    attempts, status = map(fields.get, ("attempts", "lastStatus"))
+    return CallbackInfo(
+        state=CallbackState(str(fields.get("status"))),
+        attempts=attempts if isinstance(attempts, int) else 0,
+        status=status if isinstance(status, int) else 0,
+        error=_text(fields, "lastError"),
+        next_attempt=_moment(fields, "nextAttempt"),
+    )
 
 
 def _object(data: bytes | str) -> Mapping[str, Any]:

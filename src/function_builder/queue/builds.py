@@ -87,7 +87,7 @@ class JetStreamBuilds:
         self.records = Records(jetstream, history)
         self.logs = Logs(jetstream, store)
         self.callbacks = CallbackStream(jetstream.context, replicas=replicas, held=lost_after)
-        self.events = Events(self.callbacks)
+        self.events = Events(self.callbacks, self.records)
         self._listing = Listing(jetstream, self.records, history)
         self._claims = Claims(jetstream, self._find)
         self.owner = owner

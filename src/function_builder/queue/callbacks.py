@@ -18,12 +18,13 @@ import dataclasses
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 
+from function_builder.contract.builds import CallbackInfo, CallbackState
 from function_builder.contract.callback_url import CallbackHosts, CallbackURL
 from function_builder.queue.outbound import Answer, DeliveryError, Outbound
 from function_builder.queue.port import CallbackOutcome
@@ -54,6 +55,10 @@ _UNSIGNED_SECONDS: Final = 60.0
 _UNAVAILABLE_SECONDS: Final = 1.0
 _LONGEST_PLACE_SECONDS: Final = 600.0
 _MAX_LANES: Final = 1024
+
+
+Report: TypeAlias = Callable[[str, str, CallbackInfo], Awaitable[None]]
+"""Called with a tenant, a build's id and how its callback goes on; it raises nothing."""
 
 
 class Unavailable(Exception):
@@ -151,6 +156,7 @@ class Callbacks:
         hosts: where callbacks may be sent to now; the setting may have changed since the request.
         keys: what signs a tenant's; it raises `KeysUnavailable`.
         count: called with each attempt's outcome.
+        report: receives how the callback of a build's end goes on, after each attempt.
     """
 
     def __init__(
@@ -160,12 +166,15 @@ class Callbacks:
         hosts: CallbackHosts,
         keys: Callable[[str], CallbackKeys],
         count: Callable[[CallbackOutcome], object],
+        *,
+        report: Report | None = None,
     ) -> None:
         self._deliveries = deliveries
         self._outbound = outbound
         self._hosts = hosts
         self._keys = keys
         self._count = count
+        self._report = report
         self._lanes: OrderedDict[str, _Lane] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -229,9 +238,9 @@ class Callbacks:
         if webhook.not_before > now:
             await delivery.postpone(webhook.not_before - now)
         elif not self._hosts.allows(url):
-            self._note(
-                CallbackOutcome.FORBIDDEN, webhook, url, reason="not in callback_hosts any more"
-            )
+            reason = "not in callback_hosts any more"
+            self._note(CallbackOutcome.FORBIDDEN, webhook, url, reason=reason)
+            await self._tell(webhook, CallbackState.FAILED, error=reason)
             await delivery.done()
         elif lane.running >= lane.limit:
             await delivery.postpone(lane.book(now))
@@ -283,7 +292,9 @@ class Callbacks:
         """Store what follows from an attempt."""
         status = 0 if answer is None else answer.status
         details: dict[str, str | int] = {"status": status} if status else {"reason": failure}
+        state, due = CallbackState.FAILED, None
         if 200 <= status < 300:
+            state = CallbackState.DELIVERED
             self._note(CallbackOutcome.DELIVERED, webhook, url, **details)
         elif status == _GONE:
             self._note(CallbackOutcome.GONE, webhook, url, **details)
@@ -294,10 +305,31 @@ class Callbacks:
             if due is None:
                 self._note(CallbackOutcome.EXPIRED, webhook, url, **details)
             else:
+                state = CallbackState.PENDING
                 await self._deliveries.publish(dataclasses.replace(webhook, not_before=due))
                 details["next_seconds"] = round(due - now)
                 self._note(CallbackOutcome.RETRIED, webhook, url, **details)
+        await self._tell(webhook, state, status=status, error=failure, next_attempt=due)
         await delivery.done()
+
+    async def _tell(
+        self,
+        webhook: Webhook,
+        state: CallbackState,
+        *,
+        status: int = 0,
+        error: str = "",
+        next_attempt: float | None = None,
+    ) -> None:
+        if self._report is not None and webhook.is_end:
+            info = CallbackInfo(
+                state=state,
+                attempts=webhook.attempt,
+                status=status,
+                error=error,
+                next_attempt=next_attempt,
+            )
+            await self._report(webhook.tenant, webhook.build_id, info)
 
     def _note(
         self, outcome: CallbackOutcome, webhook: Webhook, url: CallbackURL, **details: str | int

@@ -1,12 +1,24 @@
-"""The events of builds that their callbacks asked for."""
+"""The events of builds that their callbacks asked for, and what became of them."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from typing import Final
+
+import structlog
+
+from function_builder.contract.builds import CallbackInfo
 from function_builder.queue import callbacks
 from function_builder.queue.callback_stream import CallbackStream
-from function_builder.queue.jetstream import Unavailable
+from function_builder.queue.jetstream import Changed, Unavailable
+from function_builder.queue.records import Records
 from function_builder.queue.states import Record
 from function_builder.queue.webhooks import EventType, make_webhook
+
+_TRIES: Final = 3
+
+_log = structlog.get_logger(__name__)
 
 
 class Events:
@@ -14,10 +26,12 @@ class Events:
 
     Args:
         stream: keeps them until they are delivered.
+        records: say what became of them.
     """
 
-    def __init__(self, stream: CallbackStream) -> None:
+    def __init__(self, stream: CallbackStream, records: Records) -> None:
         self._stream = stream
+        self._records = records
 
     async def queued(self, record: Record) -> None:
         """The build is queued."""
@@ -30,6 +44,21 @@ class Events:
     async def finished(self, record: Record) -> None:
         """The build has ended."""
         await self._store(EventType.FINISHED, record)
+
+    async def reported(self, tenant: str, build_id: str, callback: CallbackInfo) -> None:
+        """Note in a build's record how its callback goes on; where that fails, it is left out."""
+        try:
+            for _ in range(_TRIES):
+                found = await self._records.get(tenant, build_id)
+                if found is None:
+                    return
+                info = dataclasses.replace(found.record.info, callback=callback)
+                record = dataclasses.replace(found.record, info=info)
+                with contextlib.suppress(Changed):
+                    await self._records.update(found._replace(record=record))
+                    return
+        except Unavailable as error:
+            _log.warning("a build does not show its callback", build=build_id, reason=str(error))
 
     async def _store(self, event: EventType, record: Record) -> None:
         """Store an event, if it was asked for.

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from function_builder.contract.builds import BuildInfo, BuildState
 from function_builder.contract.reader import Reader
+
+EVENT_OF_END: Final = "build.finished"
+"""The event whose callback a build's document shows."""
 
 
 class Callback(NamedTuple):

@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-from function_builder.contract.builds import BuildInfo, BuildState, parse_build_info
+from function_builder.contract.builds import BuildInfo, BuildState, CallbackInfo, parse_build_info
 from function_builder.contract.findings import Reason
 from function_builder.contract.result import BuildResult, BuildStatus
 from function_builder.contract.text import dump_json
-from function_builder.queue.port import Callback, Submission
+from function_builder.queue.port import EVENT_OF_END, Callback, Submission
 
 MAX_LOSSES: Final = 3
 """How many builders, or BuildKits, one build may lose before it has failed."""
@@ -65,6 +65,8 @@ class Record:
     def of(cls, submission: Submission, retry_of: str = "") -> Record:
         """The record of a build that is queued."""
         timeout = submission.queue_timeout
+        callback = submission.callback
+        told = callback is not None and EVENT_OF_END in callback.events
         return cls(
             info=BuildInfo(
                 id=submission.id,
@@ -74,10 +76,11 @@ class Record:
                 repository=submission.repository,
                 requester=submission.requester,
                 retry_of=retry_of,
+                callback=CallbackInfo() if told else None,
             ),
             tenant=submission.tenant,
             trust_domain=submission.trust_domain,
-            callback=submission.callback,
+            callback=callback,
             headers=submission.headers,
             deadline=None if timeout is None else submission.created + timeout,
         )

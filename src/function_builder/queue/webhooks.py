@@ -32,6 +32,7 @@ from function_builder.contract.builds import (
 from function_builder.contract.errors import Refusal, shown
 from function_builder.contract.signature import SIGNATURE_HEADER, sign
 from function_builder.contract.text import dump_json
+from function_builder.queue.port import EVENT_OF_END
 
 MAX_BODY_BYTES: Final = 20_000
 """A body is smaller, as the specification advises."""
@@ -39,7 +40,7 @@ MAX_BODY_BYTES: Final = 20_000
 _PREFIX: Final = "whsec_"
 _SECRET_BYTES: Final = range(24, 65)
 _LONG_TEXTS: Final = (4096, 512, 64)
-_LEFT_OUT: Final = frozenset({"log", "steps"})
+_LEFT_OUT: Final = frozenset({"log", "steps", "callback"})
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _STATUSES: Final = {
@@ -56,7 +57,7 @@ class EventType(StrEnum):
 
     QUEUED = "build.queued"
     STARTED = "build.started"
-    FINISHED = "build.finished"
+    FINISHED = EVENT_OF_END
 
 
 def parse_events(header: str | None) -> tuple[EventType, ...]:
@@ -140,6 +141,11 @@ class Webhook:
     created: float = 0.0
     attempt: int = 0
     not_before: float = 0.0
+
+    @property
+    def is_end(self) -> bool:
+        """Whether the event is the build's end."""
+        return bool(self.status)
 
     def to_message(self) -> bytes:
         """The form in which it waits in the queue."""

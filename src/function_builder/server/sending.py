@@ -16,14 +16,22 @@ from function_builder.server import keys
 from function_builder.server.service import Service
 
 if TYPE_CHECKING:
-    from function_builder.queue.callbacks import Deliveries
+    from function_builder.queue.callbacks import Deliveries, Report
 
 _log = structlog.get_logger(__name__)
 
 
 @contextlib.asynccontextmanager
-async def sending_callbacks(service: Service, stream: Deliveries) -> AsyncIterator[None]:
-    """Send the callbacks of a stream, if `callback_hosts` allows any."""
+async def sending_callbacks(
+    service: Service, stream: Deliveries, report: Report
+) -> AsyncIterator[None]:
+    """Send the callbacks of a stream, if `callback_hosts` allows any.
+
+    Args:
+        service: has the settings, the secrets and the metrics.
+        stream: keeps the callbacks.
+        report: receives how the callback of a build's end goes on.
+    """
     settings = service.settings
     if not settings.callback_hosts:
         yield
@@ -47,7 +55,7 @@ async def sending_callbacks(service: Service, stream: Deliveries) -> AsyncIterat
         service.metrics.callbacks.labels(outcome.value).inc()
 
     hosts = settings.callback_hosts
-    callbacks = Callbacks(stream, Outbound(hosts), hosts, signing, count)
+    callbacks = Callbacks(stream, Outbound(hosts), hosts, signing, count, report=report)
     task = asyncio.create_task(callbacks.run(), name="callbacks")
     task.add_done_callback(_tell_fault)
     try:

@@ -61,9 +61,9 @@ class QueueSettings:
         "store_url",
         values.text,
         "",
-        """Where bodies of queued builds and logs of ended ones are kept: `file:///DIRECTORY`,
-        `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`. All builders of one
-        queue need the same. Empty: beside the embedded queue.""",
+        """Where bodies of queued builds and logs of ended ones are kept: `file:///DIRECTORY` or
+        `s3://BUCKET/PREFIX`. All builders of one queue need the same. Empty: beside the embedded
+        queue.""",
     )
     lost_after: float = setting(
         "lost_after",

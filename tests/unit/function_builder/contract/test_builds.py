@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from function_builder.contract.builds import (
     BuildInfo,
     BuildState,
+    CallbackInfo,
+    CallbackState,
     is_id,
     new_id,
     parse_build_info,
@@ -20,6 +22,16 @@ from function_builder.contract.result import BuildResult, BuildStatus
 
 times = st.integers(0, 4_000_000_000_000).map(lambda milliseconds: milliseconds / 1000)
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+callbacks = st.builds(
+    CallbackInfo,
+    state=st.sampled_from(list(CallbackState)),
+    attempts=st.integers(0, 20),
+    status=st.integers(0, 599),
+    error=words,
+    next_attempt=st.none() | times,
+)
 
 
 @st.composite
@@ -37,6 +49,7 @@ def builds(draw: st.DrawFn) -> BuildInfo:
         requester=draw(words),
         phases=draw(st.dictionaries(words, st.integers(0, 10_000).map(float), max_size=3)),
         retry_of=draw(words),
+        callback=draw(st.none() | callbacks),
     )
     end = draw(st.none() | st.sampled_from([state for state in BuildState if state.ended]))
     if end is None:

@@ -14,6 +14,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from function_builder.contract.builds import CallbackInfo, CallbackState
 from function_builder.contract.callback_url import CallbackHosts
 from function_builder.queue import callbacks
 from function_builder.queue.callbacks import Callbacks, KeysUnavailable, Unavailable, next_attempt
@@ -34,6 +35,7 @@ def webhook(number: int = 1, *, host: str = "hooks.example.com", **changes) -> W
         tenant="default",
         build_id=str(number),
         body=b"{}",
+        status=200,
         created=time.time(),
     )
     return dataclasses.replace(made, **changes)
@@ -72,6 +74,7 @@ class Stream:
         self.removed = 0
         self.failing = 0
         self.storing = True
+        self.reports: list[CallbackInfo] = []
         self._queue: asyncio.Queue[Message] = asyncio.Queue()
         for message in self.messages:
             self._queue.put_nowait(message)
@@ -89,6 +92,10 @@ class Stream:
         if not self.storing:
             raise Unavailable("away")
         self.published.append(made)
+
+    async def report(self, tenant: str, build_id: str, info: CallbackInfo) -> None:
+        assert (tenant, build_id.isdigit()) == ("default", True)
+        self.reports.append(info)
 
     def put(self, one: Webhook) -> Message:
         message = Message(self, one)
@@ -127,7 +134,8 @@ class Receivers:
 @contextlib.asynccontextmanager
 async def running(stream: Stream, outbound, *, hosts: str = "*", keys=lambda _tenant: KEYS):
     outcomes: list[CallbackOutcome] = []
-    sending = Callbacks(stream, outbound, CallbackHosts.parse(hosts), keys, outcomes.append)
+    allowed = CallbackHosts.parse(hosts)
+    sending = Callbacks(stream, outbound, allowed, keys, outcomes.append, report=stream.report)
     task = asyncio.create_task(sending.run())
     try:
         yield outcomes
@@ -141,6 +149,8 @@ async def test_a_delivered_callback_is_removed():
     stream, receivers = Stream(webhook()), Receivers()
     async with running(stream, receivers) as outcomes:
         await until(lambda: stream.removed == 1)
+    (report,) = stream.reports
+    assert (report.state, report.attempts, report.status) == (CallbackState.DELIVERED, 1, 200)
     assert outcomes == ["delivered"]
     assert not stream.published
     assert receivers.sent[0][1]["webhook-id"] == "msg_1_finished"
@@ -159,6 +169,13 @@ async def test_a_failed_attempt_is_stored_as_the_next_one_before_it_is_removed(a
     (again,) = stream.published
     assert (again.id, again.attempt) == ("msg_1_finished", 2)
     assert again.not_before == pytest.approx(time.time() + 300, abs=60)
+    (report,) = stream.reports
+    assert (report.state, report.attempts) == (CallbackState.PENDING, 2)
+    assert report.next_attempt == again.not_before
+    if isinstance(answer, DeliveryError):
+        assert (report.status, report.error) == (0, "refused")
+    else:
+        assert (report.status, report.error) == (answer.status, "")
 
 
 async def test_the_end_of_an_attempt_that_cannot_be_stored_leaves_the_callback():
@@ -175,6 +192,7 @@ async def test_gone_ends_it():
     async with running(stream, Receivers(hooks=Answer(410, 5.0))) as outcomes:
         await until(lambda: stream.removed == 1)
     assert outcomes == ["gone"]
+    assert [(each.state, each.status) for each in stream.reports] == [(CallbackState.FAILED, 410)]
     assert not stream.published
 
 
@@ -184,6 +202,7 @@ async def test_after_75_hours_it_is_given_up_but_never_without_an_attempt():
     async with running(stream, receivers := Receivers(hooks=Answer(500, None))) as outcomes:
         await until(lambda: stream.removed == 1)
     assert outcomes == ["expired"]
+    assert [(each.state, each.status) for each in stream.reports] == [(CallbackState.FAILED, 500)]
     assert len(receivers.sent) == 1
     assert not stream.published
 
