@@ -31,8 +31,11 @@ from function_builder.cli.options import (
     MediaTypesOption,
     NoCacheFilterOption,
     NoCacheOption,
+    Progress,
+    ProgressOption,
     ProvenanceOption,
     PullOption,
+    QuietOption,
     RewriteOption,
     SbomOption,
     ShmOption,
@@ -102,6 +105,8 @@ def build(
     skip_push: Annotated[
         bool, typer.Option("--skip-push", help="Build only; --image may be left out then.")
     ] = False,
+    progress: ProgressOption = Progress.AUTO,
+    quiet: QuietOption = False,
     file: DockerfileOption = None,
     target: TargetOption = "",
     tag: TagsOption = None,
@@ -131,8 +136,8 @@ def build(
     """Build a directory into an image on a builder, and push it.
 
     All of the directory is sent but what its .dockerignore leaves out. A terminal shows the steps
-    as they run; pipes, CI and NO_COLOR get plain lines. All of that goes to standard error:
-    standard output has the image with its digest, and nothing else.
+    as they run; pipes and CI get plain lines. All of that goes to standard error: standard output
+    has the image with its digest, and nothing else.
 
     \b
     With the builder that `function-builder up` or `make up` started:
@@ -196,4 +201,5 @@ def build(
     if detach:
         building.submit(directory, options, builder, secrets=secrets)
     else:
-        building.run(directory, options, builder, secrets=secrets, stream=stream)
+        shown = Progress.QUIET if quiet else progress
+        building.run(directory, options, builder, secrets=secrets, stream=stream, progress=shown)

@@ -18,6 +18,7 @@ from function_builder.cli.calling import (
     print_image,
     read_file,
 )
+from function_builder.cli.options import Progress
 from function_builder.cli.view import View, choose_view
 from function_builder.client import AsyncClient, BuildHandle, BuildOptions, BuildResult, BuildStatus
 from function_builder.client.options import build_config
@@ -33,13 +34,14 @@ def run(
     *,
     secrets: Path | None,
     stream: bool,
+    progress: Progress,
 ) -> None:
     """Build, show the build, and print the image; or exit with the code of what went wrong."""
     console = Console(stderr=True, highlight=False)
     config = _config(options)
     sealed = read_file(secrets, "--secrets") if secrets else None
-    view = choose_view(console, f"Building {config.image or directory}")
-    client = client_of(builder, view.note)
+    view = choose_view(console, f"Building {config.image or directory}", progress)
+    client = client_of(builder, view.note, view.upload)
     with exits(console, builder, interrupted="interrupted; the builder stops the build"):
         result = asyncio.run(
             _build(client, view, directory, config, options, secrets=sealed, stream=stream)

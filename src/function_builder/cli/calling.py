@@ -31,8 +31,17 @@ REFUSED: Final = 3
 INTERRUPTED: Final = 130
 
 
-def client_of(options: BuilderOptions, note: Callable[[str], None]) -> AsyncClient:
-    """Make the client that the options describe; `note` shows that a request is repeated.
+def client_of(
+    options: BuilderOptions,
+    note: Callable[[str], None],
+    upload: Callable[[int, int], None] | None = None,
+) -> AsyncClient:
+    """Make the client that the options describe.
+
+    Args:
+        options: of the command.
+        note: shows that a request is repeated.
+        upload: shows how many bytes of how many are sent.
 
     Raises:
         typer.BadParameter: an option is wrong.
@@ -50,6 +59,7 @@ def client_of(options: BuilderOptions, note: Callable[[str], None]) -> AsyncClie
             ssl_context=_ssl_context(options),
             retry_timeout=options.wait,
             on_retry=on_retry,
+            on_upload=upload,
             require_signed_answers=options.signed_answers,
             builder_public_key=read_file(key, "--builder-public-key") if key else None,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -11,6 +12,27 @@ import typer
 
 _Texts: TypeAlias = list[str] | None
 
+
+class Progress(StrEnum):
+    """The values of `--progress`, as `docker buildx build` has them."""
+
+    AUTO = "auto"
+    """`tty` on a terminal, `plain` everywhere else."""
+    PLAIN = "plain"
+    TTY = "tty"
+    QUIET = "quiet"
+    JSON = "json"
+
+
+ProgressOption = Annotated[
+    Progress,
+    typer.Option(
+        help="How the build is shown, on standard error: tty (steps redrawn in place), plain "
+        "lines, json (the answer's objects, one a line) or quiet (a failed build's error alone). "
+        "auto: tty on a terminal, else plain."
+    ),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="The same as --progress quiet.")]
 DockerfileOption = Annotated[
     Path | None,
     typer.Option(

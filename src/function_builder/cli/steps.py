@@ -101,12 +101,18 @@ class Steps:
             step.seconds = max(step.seconds, line.seconds or 0)
         return step
 
-    def failing(self, error: str) -> Step | None:
-        """The step that failed, or whose command a build's error quotes; None if none is known."""
+    def failing(self, error: str, name: str = "") -> Step | None:
+        """The step that failed; None if it is not known.
+
+        Args:
+            error: of the build, which may quote the step's command.
+            name: of the step, if the builder says it.
+        """
         steps = list(reversed(self.begun.values()))
+        named = (step for step in steps if name and step.name == name)
         known = (step for step in steps if step.outcome is StepState.FAILED)
         quoted = (step for step in steps if step.command and step.command in error)
-        return next(known, None) or next(quoted, None)
+        return next(named, None) or next(known, None) or next(quoted, None)
 
 
 def printable(text: str) -> str:

@@ -57,6 +57,7 @@ class AsyncClient:
         retry_timeout: seconds, over all attempts, to spend waiting for a busy builder (429, or 503
             with `Retry-After`) before its refusal is raised.
         on_retry: called before each such wait with the refusal and the seconds.
+        on_upload: called while a build's request is sent, with the bytes sent and all bytes.
         connect_timeout: seconds for a connection to be made.
         read_timeout: seconds without a byte after which a stream counts as lost; builders send
             something every 15.
@@ -81,6 +82,7 @@ class AsyncClient:
         ssl_context: ssl.SSLContext | None = None,
         retry_timeout: float = 300,
         on_retry: Callable[[ClientError, float], None] | None = None,
+        on_upload: Callable[[int, int], None] | None = None,
         connect_timeout: float = 10,
         read_timeout: float = 60,
         require_signed_answers: bool | None = None,
@@ -94,6 +96,7 @@ class AsyncClient:
             ssl_context=ssl_context,
             retry_timeout=retry_timeout,
             on_retry=on_retry,
+            on_upload=on_upload,
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
             require_signed_answers=require_signed_answers,

@@ -40,7 +40,8 @@ class Client:
     Threads may share it. `close` ends the builds that run: their calls raise RuntimeError. A
     process that was forked needs a client of its own once this one has been used.
 
-    The arguments are those of `AsyncClient`; `on_retry` is called in the client's own thread.
+    The arguments are those of `AsyncClient`; `on_retry` and `on_upload` are called in the client's
+    own thread.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Client:
         ssl_context: ssl.SSLContext | None = None,
         retry_timeout: float = 300,
         on_retry: Callable[[ClientError, float], None] | None = None,
+        on_upload: Callable[[int, int], None] | None = None,
         connect_timeout: float = 10,
         read_timeout: float = 60,
         require_signed_answers: bool | None = None,
@@ -64,6 +66,7 @@ class Client:
             ssl_context=ssl_context,
             retry_timeout=retry_timeout,
             on_retry=on_retry,
+            on_upload=on_upload,
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
             require_signed_answers=require_signed_answers,

@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Mapping
 from contextlib import asynccontextmanager
-from typing import IO, Final
+from typing import Final
 
 import httpx2
 
@@ -40,6 +40,7 @@ class Transport:
         signing_required: whether an answer without a signature is refused.
         retry_timeout: seconds, over all attempts, to spend waiting for the builder.
         on_retry: called before each wait.
+        on_upload: called while a body is sent, with the bytes that are sent and all bytes.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Transport:
         ssl_context: ssl.SSLContext | None,
         retry_timeout: float,
         on_retry: Callable[[ClientError, float], None] | None,
+        on_upload: Callable[[int, int], None] | None,
         connect_timeout: float,
         read_timeout: float,
         require_signed_answers: bool | None,
@@ -59,6 +61,7 @@ class Transport:
         self.payload_secret = payload_secret
         self.retry_timeout = retry_timeout
         self.on_retry = on_retry
+        self._on_upload = on_upload
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         extra = _checked(headers)
@@ -142,7 +145,7 @@ class Transport:
             return self._http.build_request(
                 "POST",
                 self.address.url,
-                content=_chunks(body.file),
+                content=self._chunks(body),
                 headers={**sent, **proof},
                 timeout=self._timeouts(limited=limited),
             )
@@ -191,6 +194,16 @@ class Transport:
         credentials = None if bearer else self.address.credentials
         async with self._answered(request, range(200, 300), credentials) as response:
             yield response
+
+    async def _chunks(self, body: SignedBody) -> AsyncGenerator[bytes]:
+        """The whole body, from its start at every attempt."""
+        await asyncio.to_thread(body.file.seek, 0)
+        sent = 0
+        while chunk := await asyncio.to_thread(body.file.read, _CHUNK):
+            yield chunk
+            sent += len(chunk)
+            if self._on_upload is not None:
+                self._on_upload(sent, body.size)
 
     async def read(self, response: httpx2.Response) -> bytes:
         """The answer's body.
@@ -288,10 +301,3 @@ async def _body_if_any(response: httpx2.Response) -> bytes:
         return await response.aread()
     except BROKEN:
         return b""
-
-
-async def _chunks(file: IO[bytes]) -> AsyncGenerator[bytes]:
-    """The whole file, from its start at every attempt."""
-    await asyncio.to_thread(file.seek, 0)
-    while chunk := await asyncio.to_thread(file.read, _CHUNK):
-        yield chunk

@@ -1,12 +1,17 @@
 import dataclasses
 import io
+import json
 from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
-from function_builder.cli.view import LiveView, PlainView, choose_view
+from function_builder.cli.live_view import LiveView
+from function_builder.cli.options import Progress
+from function_builder.cli.plain_view import PlainView
+from function_builder.cli.view import JsonView, QuietView, choose_view
 from function_builder.client import BuildResult, BuildStatus
+from function_builder.contract.findings import SourceExcerpt
 
 TIME = "2025-06-13T20:16:16Z"
 RUN = "[2/3] RUN npm i"
@@ -300,7 +305,7 @@ def test_a_long_push_is_told_as_it_begins_and_once_it_has_ended() -> None:
         ({}, terminal(), LiveView),
         ({}, Console(file=io.StringIO()), PlainView),
         ({"CI": "true"}, terminal(), PlainView),
-        ({"NO_COLOR": "1"}, terminal(), PlainView),
+        ({"NO_COLOR": "1"}, terminal(), LiveView),
         ({"TERM": "dumb"}, terminal(), PlainView),
     ],
 )
@@ -317,3 +322,92 @@ def test_who_sees_which(
         monkeypatch.setitem(console._environ, name, value)
         monkeypatch.setenv(name, value)
     assert isinstance(choose_view(console, "Building"), expected)
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [
+        (Progress.TTY, LiveView),
+        (Progress.PLAIN, PlainView),
+        (Progress.QUIET, QuietView),
+        (Progress.JSON, JsonView),
+    ],
+)
+def test_a_view_can_be_chosen(progress: Progress, expected: type) -> None:
+    assert isinstance(choose_view(terminal(), "Building", progress), expected)
+
+
+def test_a_failure_shows_its_place_in_the_dockerfile_and_the_id_of_the_build() -> None:
+    excerpt = "Dockerfile:2\n-----\n   2 | >>> RUN exit 3\x1b[2J\n-----"
+    result = dataclasses.replace(
+        failed("exit code: 3"),
+        source=SourceExcerpt("Dockerfile", 2, 2, excerpt),
+        build_id="0123456789abcdef01234567",
+    )
+    for progress in (Progress.PLAIN, Progress.TTY, Progress.QUIET):
+        console = terminal()
+        choose_view(console, "Building", progress).finish(result)
+        assert console.file.getvalue().splitlines()[-6:] == [  # type: ignore[attr-defined]
+            "Dockerfile:2",
+            "-----",
+            "   2 | >>> RUN exit 3",
+            "-----",
+            "Build failed after 4.2s: exit code: 3",
+            "Build id: 0123456789abcdef01234567",
+        ]
+
+
+def test_quiet_says_nothing_of_a_build_that_succeeds() -> None:
+    console = terminal()
+    with choose_view(console, "Building", Progress.QUIET) as view:
+        view.note("trying again")
+        view.upload(1, 10_000_000)
+        view.progress(event(*BEGIN))
+        view.finish(SUCCEEDED)
+    assert console.file.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_json_is_the_answers_objects_and_the_last_without_the_log() -> None:
+    console = terminal(width=20)
+    with choose_view(console, "Building", Progress.JSON) as view:
+        view.note("trying again")
+        view.progress(dataclasses.replace(event(f"l: {'x' * 100}"), steps=("1",)))
+        view.finish(dataclasses.replace(SUCCEEDED, image="r/f:1", log=("l: x",)))
+    note, line, last = map(json.loads, console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+    assert note == {"note": "trying again"}
+    assert (line["status"], line["steps"]) == ("in_progress", ["1"])
+    assert line["log"] == [f"l: {TIME} {'x' * 100}"]
+    assert (last["status"], last["image"], last["log"]) == ("success", "r/f:1", [])
+
+
+def test_the_step_that_the_builder_names_is_the_one_that_failed() -> None:
+    console = terminal()
+    quoted = '[1/1] RUN echo "a" && false'
+    view = live(console, Clock())
+    view.progress(event(f"v: {quoted}", f"v: {quoted}", "v: [2/2] COPY . ."))
+    view.finish(dataclasses.replace(failed("it failed"), step=quoted))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert [line[0] for line in shown.splitlines() if "RUN" in line] == ["✗"]
+
+
+def test_a_large_request_shows_how_much_of_it_is_sent() -> None:
+    console, clock = terminal(), Clock()
+    view = live(console, clock)
+    clock.now = 2.0
+    view.upload(6_000_000, 46_000_000)
+    assert "sending 6.0 MB of 46.0 MB, 3.0 MB/s" in rows(console, view._picture)[0]
+    view.upload(46_000_000, 46_000_000)
+    assert "sending" not in rows(console, view._picture)[0]
+
+
+def test_plain_lines_say_how_large_a_request_is_and_how_long_it_took() -> None:
+    console, clock = terminal(), Clock()
+    view = PlainView(console, clock=clock)
+    view.upload(900, 900)
+    view.upload(1_000_000, 46_000_000)
+    clock.now = 11.5
+    view.upload(46_000_000, 46_000_000)
+    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "Sending 46.0 MB",
+        "Sent 46.0 MB in 11.5s, 4.0 MB/s",
+    ]

@@ -218,6 +218,20 @@ async def test_a_busy_builder_is_tried_again_when_it_says(
     assert builder.bodies[0] == builder.bodies[1]
 
 
+async def test_each_attempt_says_how_much_of_the_request_is_sent(
+    builder_that: BuilderThat,
+) -> None:
+    builder = builder_that(busy("0"), streamed(last("success", image="i")))
+    told: list[tuple[int, int]] = []
+    files = {"Dockerfile": b"FROM scratch\n", "large": bytes(3 << 20)}
+    async with AsyncClient(
+        builder.url, payload_secret=SECRET, on_upload=lambda *sent: told.append(sent)
+    ) as client:
+        await client.build(files=files, image="i")
+    size = len(builder.bodies[0])
+    assert told == 2 * [(sent, size) for sent in (1 << 20, 2 << 20, 3 << 20, size)]
+
+
 async def test_a_wait_for_a_slot_that_came_to_nothing_is_a_refusal(
     builder_that: BuilderThat, hello: Path
 ) -> None:

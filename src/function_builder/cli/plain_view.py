@@ -1,0 +1,142 @@
+"""A build as plain lines, for pipes and CI."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Final, Self
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.text import Text
+
+from function_builder.cli.ending import ending
+from function_builder.cli.steps import Step, Steps, printable
+from function_builder.client import BuildResult, OutputLine, StatusLine, StepState, log_lines
+
+_LARGE_BYTES: Final = 1_000_000
+"""A smaller body is sent in a moment, and not worth a line."""
+
+_ENDINGS: Final = {
+    StepState.COMPLETED: "DONE SECONDS",
+    StepState.CACHED: "CACHED",
+    StepState.FAILED: "FAILED after SECONDS",
+    StepState.CANCELLED: "CANCELLED",
+}
+
+_ENDS_ONCE: Final = re.compile(r"\[[^]]*\d+/\d+\] (?!FROM )")
+"""Steps of the Dockerfile that run a command or copy. Loads and exports end several times."""
+
+_TRANSFER: Final = "transferring "
+_BLOB: Final = "sha256:"
+
+
+class PlainView:
+    """Lines for pipes and CI: each step's name once, then how it ended, with output between.
+
+    A stream of ours says which step a line belongs to, so lines have its number, as `docker build`
+    prints them: steps that run at once can be told apart. Other builders' lines have none.
+    """
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._steps = Steps()
+        self._named: set[int | str] = set()
+        self._held: dict[int | str, Step] = {}
+        self._activities: dict[tuple[int, str], float] = {}
+        self._sending: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        """Say something that is not the build's own."""
+        self._line(printable(text))
+
+    def upload(self, sent: int, total: int) -> None:
+        """Say how large a request is, and how long it took to send."""
+        if total < _LARGE_BYTES:
+            return
+        if self._sending is None:
+            self._sending = self._clock()
+            self._line(f"Sending {decimal(total)}")
+        if sent == total:
+            took = self._clock() - self._sending
+            self._sending = None
+            if took >= 1:
+                self._line(f"Sent {decimal(total)} in {took:.1f}s, {decimal(int(total / took))}/s")
+
+    def progress(self, event: BuildResult) -> None:
+        """Show the log's next lines."""
+        for line in log_lines(event):
+            step = self._steps.observe(line)
+            if step is not None:
+                self._step(step)
+            elif isinstance(line, OutputLine):
+                self._line(f"{_number(line.step)}{printable(line.text)}")
+            elif isinstance(line, StatusLine):
+                self._activity(line)
+
+    def finish(self, result: BuildResult) -> None:
+        """Say how the build ended."""
+        self._tell_held()
+        self._console.print(ending(result), soft_wrap=True)
+
+    def _step(self, step: Step) -> None:
+        key = step.number or step.name
+        if key not in self._named:
+            self._tell_held()
+            if step.number or step.running:
+                self._named.add(key)
+                number = f"#{step.number} " if step.number else ""
+                self._line(f"{number}{printable(step.name)}")
+        if step.running:
+            self._held.pop(key, None)
+        elif step.outcome is StepState.COMPLETED or step.outcome is None:
+            self._held[key] = step
+            if _ENDS_ONCE.match(step.name):
+                self._tell_held()
+        else:
+            self._held.pop(key, None)
+            self._tell(step)
+
+    def _tell_held(self) -> None:
+        """Tell the ends that may not have been the last of their steps, now that others begin."""
+        for step in self._held.values():
+            self._tell(step)
+        self._held = {}
+
+    def _tell(self, step: Step) -> None:
+        took = f"{step.seconds:.2f}s"
+        if step.number and step.outcome is not None:
+            ending = _ENDINGS[step.outcome]
+            self._line(f"#{step.number} {ending}".replace("SECONDS", took))
+        elif step.took or step.name not in self._named:
+            self._named.add(step.name)
+            self._line(f"{printable(step.name)}  {step.took}".rstrip())
+
+    def _activity(self, line: StatusLine) -> None:
+        """Tell what a step does at length, such as a push, as it begins and once it has ended."""
+        if not line.step or line.name.startswith(_TRANSFER):
+            return
+        key = line.step, line.name
+        name = f"#{line.step} {printable(line.name)}"
+        if key not in self._activities:
+            self._activities[key] = self._clock()
+            if not line.ended and not line.name.startswith(_BLOB):
+                self._line(name)
+        elif line.ended and (took := self._clock() - self._activities[key]) >= 1:
+            moved = f" {decimal(line.current)}" if line.current else ""
+            self._line(f"{name}{moved} {took:.1f}s")
+
+    def _line(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True)
+
+
+def _number(step: int) -> str:
+    return f"#{step} " if step else "  "
