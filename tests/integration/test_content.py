@@ -162,11 +162,10 @@ class Builds:
             pool.daemons[self.client.address].records = records
         self._builder = Builder(
             pool,
-            credentials=RegistryCredentials(Path("/nowhere")),
+            credentials=lambda _: RegistryCredentials(None),
             cache=RegistryCache("", insecure=True),
             insecure=True,
             confirm_pushes=True,
-            build_timeout=100,
             log_prefixes=LogPrefixes.FULL,
         )
 
@@ -205,6 +204,7 @@ class Builds:
         context = read_context(open_archive(spool, max_entries=20_000)).entries
         image = f"{self.registry}/content/{self.name}/{function}:{uuid.uuid4().hex}"
         request = BuildRequest(
+            build_timeout=100,
             config=BuildConfig(image=image, build_args=tree.build_args),
             reader=spool,
             context=context,

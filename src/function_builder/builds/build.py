@@ -16,7 +16,7 @@ from function_builder.builds.failures import Failure
 from function_builder.builds.log import BuildLog
 from function_builder.builds.phases import Measures
 from function_builder.builds.platforms import PlatformReport
-from function_builder.contract.builds import new_id
+from function_builder.contract.builds import DEFAULT_TENANT, new_id
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.context import ContextEntry
 from function_builder.contract.errors import Refusal
@@ -59,6 +59,8 @@ class BuildRequest:
         sbom_generator: the image that makes an SBOM, if the request asks for one.
         trust_domain: derived from the payload secret; only requests with the same one share caches.
         keeps_cache_mounts: whether its cache mounts are the same as in earlier builds.
+        build_timeout: seconds that the build may take.
+        tenant: whose it is.
         names_epoch: whether the Dockerfile has SOURCE_DATE_EPOCH, which BuildKit uses as a default.
     """
 
@@ -69,6 +71,8 @@ class BuildRequest:
     frontend: Mapping[str, str]
     secrets: Mapping[str, bytes]
     trust_domain: str
+    build_timeout: float
+    tenant: str = DEFAULT_TENANT
     folders: Mapping[str, Sequence[ContextEntry]] = field(default_factory=dict)
     sbom_generator: str = ""
     keeps_cache_mounts: bool = True

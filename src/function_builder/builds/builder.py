@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 import structlog
@@ -81,11 +81,10 @@ class Builder:
 
     Args:
         pool: the BuildKits to use.
-        credentials: for the registries that BuildKit asks for.
+        credentials: a tenant's, for the registries that BuildKit asks for.
         cache: the build caches in a registry, for BuildKits that do not have a function.
         insecure: push without verifying TLS, or over plain HTTP.
         confirm_pushes: ask the registry for each image after its push.
-        build_timeout: seconds that a build may take.
         log_prefixes: the beginning of each log line.
         denied_sources: regular expressions of the sources that BuildKit must not read.
     """
@@ -94,11 +93,10 @@ class Builder:
         self,
         pool: Pool,
         *,
-        credentials: RegistryCredentials,
+        credentials: Callable[[str], RegistryCredentials],
         cache: RegistryCache,
         insecure: bool,
         confirm_pushes: bool,
-        build_timeout: float,
         log_prefixes: LogPrefixes,
         denied_sources: Sequence[str] = (),
     ) -> None:
@@ -108,7 +106,6 @@ class Builder:
         self._cache = cache
         self._insecure = insecure
         self._pushes = Pushes() if confirm_pushes else None
-        self._build_timeout = build_timeout
         self._log_prefixes = log_prefixes
         self._denied_sources = denied_sources
 
@@ -121,7 +118,7 @@ class Builder:
         transcript = Transcript(Mask({}), prefixes=self._log_prefixes)
         outcome, failure = Outcome.CRASHED, _CRASH
         try:
-            async with asyncio.timeout(self._build_timeout):
+            async with asyncio.timeout(build.request.build_timeout):
                 # For a megabyte of secrets, making the mask takes a third of a second.
                 mask = await asyncio.to_thread(self._mask, build.request)
                 transcript = Transcript(mask, prefixes=self._log_prefixes)
@@ -135,7 +132,7 @@ class Builder:
                 else:
                     build.succeed(result, transcript.findings.warnings)
         except TimeoutError:
-            outcome, failure = Outcome.TIMEOUT, self._timed_out(transcript.findings)
+            outcome, failure = Outcome.TIMEOUT, _timed_out(build.request, transcript.findings)
         except asyncio.CancelledError as cancellation:
             outcome, failure = Outcome.CANCELLED, _cancelled(cancellation)
             raise
@@ -150,15 +147,6 @@ class Builder:
         """A mask for secrets and the cache's name; a client that knows it could replace it."""
         cache = self._cache.name(_cache_scope(request))
         return Mask(request.secrets, names=[cache.encode()])
-
-    def _timed_out(self, findings: Findings) -> Failure:
-        return Failure(
-            error=(
-                f"the build took longer than the {self._build_timeout:g} s allowed (build_timeout)"
-            ),
-            reason=Reason.TIMEOUT,
-            step=findings.running_step(),
-        )
 
     async def _placed(self, build: Build, transcript: Transcript) -> SolveResult:
         """Build where the function's cache is; if that BuildKit is lost, retry once on another.
@@ -218,7 +206,7 @@ class Builder:
     def _auth(self, request: BuildRequest) -> Auth:
         config = request.config
         images = [config.image, *config.tags] if config.image else []
-        credentials = self._credentials.for_build(images)
+        credentials = self._credentials(request.tenant).for_build(images)
         return Auth(
             credentials.lookup,
             tokens=self._tokens,
@@ -301,6 +289,15 @@ class Builder:
             build.log.append(transcript.rest())
             build.transfers += files.transfers
             lease.release(intact=ended and loads.all_stored(files.transfers))
+
+
+def _timed_out(request: BuildRequest, findings: Findings) -> Failure:
+    limit = f"{request.build_timeout:g} s allowed (build_timeout)"
+    return Failure(
+        error=f"the build took longer than the {limit}",
+        reason=Reason.TIMEOUT,
+        step=findings.running_step(),
+    )
 
 
 def _suspect(build: Build, failure: BuildKitError) -> bool:

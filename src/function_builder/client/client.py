@@ -127,9 +127,7 @@ class AsyncClient:
         """
         transport = self._transport
         question = KeyQuestion(transport.payload_secret, required=transport.signing_required)
-        async with transport.asked(
-            "GET", question.path, params=question.params, signed=False
-        ) as response:
+        async with transport.asked("GET", question.path, params=question.params) as response:
             return question.key(response.status_code, await transport.read(response))
 
     async def build(

@@ -162,7 +162,6 @@ class Transport:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         token: str | None = None,
-        signed: bool = True,
     ) -> AsyncIterator[httpx2.Response]:
         """Send a request without a body; its answer has a status from 200 to 299.
 
@@ -172,7 +171,6 @@ class Transport:
             params: the query.
             headers: of this request.
             token: proves the request where there is no payload secret.
-            signed: whether the request is proven.
 
         Raises:
             Unreachable: no answer.
@@ -181,11 +179,11 @@ class Transport:
         url = self.url(path, params)
         # A proxy that offers the builder under a prefix strips it: the builder sees the rest.
         target = url.raw_path.decode("ascii").removeprefix(self._prefix)
-        bearer = token if signed and self.payload_secret is None else None
+        bearer = token if self.payload_secret is None else None
 
         def request() -> httpx2.Request:
             proof = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-            if signed and self.payload_secret is not None:
+            if self.payload_secret is not None:
                 proof = sign_read(self.payload_secret, method, target, time.time())
             return self._http.build_request(
                 method, url, headers={**(headers or {}), **proof}, timeout=self._timeouts()

@@ -17,6 +17,7 @@ from function_builder.builds.frontends import (
 from function_builder.context.digests import content_digests
 from function_builder.context.tree import recorded_entries
 from function_builder.contract.archive import open_archive
+from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.config import BuildConfig, parse_config
 from function_builder.contract.context import (
     DOCKERFILE,
@@ -36,18 +37,23 @@ from function_builder.settings import Settings
 
 
 def checked(
-    reader: Reader, settings: Settings, key: SecretsKey | None, domain: str
+    reader: Reader,
+    settings: Settings,
+    key: SecretsKey | None,
+    domain: str,
+    tenant: str = DEFAULT_TENANT,
 ) -> BuildRequest:
     """Read a request's archive; may take seconds, so call it in a thread.
 
     Args:
         reader: the tar, whose signature was verified.
-        settings: the operator's settings.
+        settings: the operator's settings for the tenant.
         key: decrypts build secrets; None: the builder has no key.
         domain: the trust domain of the payload secret that signed the tar.
+        tenant: whose it is.
 
     Raises:
-        Refusal: 400, 413 or 415.
+        Refusal: 400, 403, 413 or 415.
     """
     archive = open_archive(
         reader, max_entries=settings.max_context_entries, max_bytes=settings.largest_body
@@ -55,7 +61,7 @@ def checked(
     config = parse_config(archive.config)
     policy = _policy(settings)
     policy.check(config)
-    _check_mirrors(config, settings)
+    _check_pushes(config, settings)
     path = config.dockerfile or DOCKERFILE
     context = read_context(archive, path)
     folders = {
@@ -84,16 +90,19 @@ def checked(
         frontend=frontend,
         secrets={} if archive.secrets is None else unseal(archive.secrets, key),
         trust_domain=domain,
+        tenant=tenant,
+        build_timeout=settings.build_timeout,
         sbom_generator=policy.sbom_generator,
         keeps_cache_mounts=cache_mounts.are_kept(dockerfile),
         names_epoch=EPOCH.encode() in dockerfile,
     )
 
 
-def _check_mirrors(config: BuildConfig, settings: Settings) -> None:
+def _check_pushes(config: BuildConfig, settings: Settings) -> None:
     pushed = () if config.skip_push else (config.image, *config.tags)
     frontends = repositories(settings.allowed_frontends)
     for image in (*pushed, *(cache_attrs(cache)["ref"] for cache in config.cache_to)):
+        settings.allowed_pushes.check(image)
         refuse_mirror(image, settings.registry_mirrors, frontends)
 
 

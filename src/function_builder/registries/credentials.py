@@ -43,13 +43,20 @@ class RegistryCredentials:
     """Answers BuildKit's requests for a registry's credentials.
 
     Args:
-        directory: of `config.json` or a mounted Secret; it may be absent.
+        place: the directory of `config.json` or a mounted Secret, which may be absent, or a file;
+            None: there are no credentials.
         variable: the value of `DOCKER_AUTH_CONFIG`; docker ignores a broken one, and so does this.
+        helpers: runs credential helpers, with others who share its bound.
     """
 
-    def __init__(self, directory: Path, variable: str = "") -> None:
-        self._directory = directory
-        self._helpers = CredentialHelpers()
+    def __init__(
+        self,
+        place: Path | None,
+        variable: str = "",
+        helpers: CredentialHelpers | None = None,
+    ) -> None:
+        self._place = place
+        self._helpers = helpers or CredentialHelpers()
         self._variable: DockerConfig | None = None
         if variable.strip():
             try:
@@ -93,15 +100,18 @@ class RegistryCredentials:
         return config.entry(host, repositories)
 
     def _read(self) -> DockerConfig | None:
-        for name in FILES:
+        place = self._place
+        if place is None:
+            return None
+        for path in [place] if place.is_file() else [place / name for name in FILES]:
             try:
-                data = (self._directory / name).read_bytes()
+                data = path.read_bytes()
             except FileNotFoundError:
                 continue
             except OSError as error:
                 _log.warning("a registry configuration cannot be read", reason=str(error))
-                raise ConfigError("it cannot be read", name) from error
-            return DockerConfig(data, name)
+                raise ConfigError("it cannot be read", path.name) from error
+            return DockerConfig(data, path.name)
         return None
 
 

@@ -78,6 +78,11 @@ class DockerConfig:
                 return found
         return None
 
+    @property
+    def hosts(self) -> set[str]:
+        """The registries that have an entry, as `host[:port]`."""
+        return {_plain(key).partition("/")[0] for key in (*self._auths, *self._helpers)}
+
     def helper(self, host: str) -> str:
         """The name of a registry's credential helper; empty without one.
 

@@ -71,8 +71,10 @@ async def receive_body(
     request: Request,
     service: Service,
     spool: Spool,
+    *,
     signature: Signature | None,
     proof: bytes | None,
+    limit: int,
 ) -> None:
     """Receive a body into a spool, within the bounds of uploads.
 
@@ -82,6 +84,7 @@ async def receive_body(
         spool: stores the body.
         signature: hashes the body; None: no signature is checked.
         proof: what has proven the client at the headers; None: nothing has.
+        limit: the most bytes.
 
     Raises:
         Refusal: 408, 413, 429, 503 or 507.
@@ -90,7 +93,7 @@ async def receive_body(
     intake = Intake(
         request.receive,
         signature=signature,
-        max_bytes=service.settings.largest_body,
+        max_bytes=limit,
         timeout=service.settings.upload_timeout,
     )
     source = source_of(client_address(request, service.settings.trusted_proxies))

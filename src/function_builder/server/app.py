@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 
 import structlog
@@ -13,13 +14,16 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
 from function_builder.server import keys
 from function_builder.server.answers import refused
 from function_builder.server.build import BUILD_ID, BuildEndpoint
 from function_builder.server.builds import BUILD_ID_HEADER, BuildsRoutes
+from function_builder.server.claims import current_secret
 from function_builder.server.metrics import CountRequests
 from function_builder.server.problems import problem
+from function_builder.server.reading import key_claim
 from function_builder.server.service import Service
 
 _log = structlog.get_logger(__name__)
@@ -44,7 +48,12 @@ def create_app(service: Service) -> Starlette:
 
     async def public_key(request: Request) -> Response:
         try:
-            answer = keys.public_key_answer(service.settings, request.query_params.get("nonce"))
+            settings, tenants, tenant = service.settings, service.tenants, DEFAULT_TENANT
+            if tenants is not None:
+                claim = await key_claim(request, settings, tenants)
+                settings, tenant = claim.settings, claim.tenant
+            secret = partial(current_secret, service.settings, tenants, tenant)
+            answer = keys.public_key_answer(settings, request.query_params.get("nonce"), secret)
         except Refusal as refusal:
             return refused(refusal)
         return Response(answer, media_type="application/json")

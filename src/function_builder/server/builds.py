@@ -14,7 +14,6 @@ from starlette.types import Receive, Scope, Send
 from function_builder.contract.answer_signature import AnswerSignature
 from function_builder.contract.builds import (
     CALL_ID_HEADER,
-    DEFAULT_TENANT,
     MAX_LIMIT,
     RESPOND_ASYNC,
     BuildInfo,
@@ -26,8 +25,8 @@ from function_builder.contract.reads import build_token
 from function_builder.contract.sse import EVENT_STREAM, LAST_EVENT_ID_HEADER
 from function_builder.contract.text import dump_json
 from function_builder.queue.port import Builds, Idempotency
-from function_builder.server import keys
 from function_builder.server.asking import no_queue, read_key
+from function_builder.server.claims import current_secret
 from function_builder.server.following import NDJSON, STREAM_HEADERS, Follower
 from function_builder.server.peers import client_address
 from function_builder.server.problems import problem
@@ -53,7 +52,7 @@ def accepted(
 ) -> Response:
     """202: the build is queued, and no crash loses it from now on."""
     document = info.to_document()
-    if secret := _token_secret(service, tenant):
+    if secret := current_secret(service.settings, service.tenants, tenant):
         document["token"] = build_token(secret, tenant, info.id)
     headers = {
         "Location": f"/builds/{info.id}",
@@ -62,13 +61,6 @@ def accepted(
         CALL_ID_HEADER: info.id,
     }
     return _document(document, answer, 202, headers)
-
-
-def _token_secret(service: Service, tenant: str) -> bytes | None:
-    """The secret that makes tokens of a tenant's builds; None: it has none."""
-    if service.tenants is not None and tenant != DEFAULT_TENANT:
-        return service.tenants.token_secret(tenant)
-    return next(iter(keys.signing_secrets(service.settings)), None)
 
 
 class BuildsRoutes:

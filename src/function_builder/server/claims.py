@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -12,7 +13,9 @@ from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
 from function_builder.contract.tenancy import Scope
 from function_builder.queue.webhooks import CallbackKeys
+from function_builder.registries.credentials import RegistryCredentials
 from function_builder.server import keys
+from function_builder.server.prometheus import Metrics
 from function_builder.settings import Settings
 
 _BEARER: Final = "bearer "
@@ -26,12 +29,14 @@ class Claim:
         tenant: the name that it claims; no secret proves the name of a tenant that does not exist.
         secrets: the payload secrets that may have signed it; empty: no signature is asked for.
         domains: the tenant's trust domains, the one in force first.
+        settings: those for the tenant's requests.
         scopes: what its bearer token may do, which has proven the tenant; None: it has none.
     """
 
     tenant: str = DEFAULT_TENANT
     secrets: Sequence[bytes] = field(repr=False)
     domains: Sequence[str] = field(repr=False)
+    settings: Settings
     scopes: frozenset[Scope] | None = None
 
     def allow(self, scope: Scope) -> None:
@@ -51,6 +56,9 @@ class TenantsInForce(Protocol):
     def stale(self) -> bool:
         """Whether their file has changed, and is wrong."""
 
+    def watching(self, metrics: Metrics) -> AbstractAsyncContextManager[None]:
+        """Read the file again whenever it has changed, and have its state among the metrics."""
+
     async def claim(self, request: Request) -> Claim:
         """The tenant that a request claims to be.
 
@@ -64,8 +72,11 @@ class TenantsInForce(Protocol):
     def callback_keys(self, tenant: str) -> CallbackKeys | None:
         """What signs the callbacks of a tenant other than `default`; None: it gets none."""
 
-    def token_secret(self, tenant: str) -> bytes | None:
-        """The secret that makes tokens of the tenant's builds; None: it has none."""
+    def credentials(self, tenant: str) -> RegistryCredentials:
+        """What a tenant's builds push and pull with; none if the tenant has none."""
+
+    def current_secret(self, tenant: str) -> bytes | None:
+        """The payload secret that is in force for a tenant; None: it has none."""
 
 
 def own_claim(settings: Settings) -> Claim:
@@ -76,7 +87,18 @@ def own_claim(settings: Settings) -> Claim:
     """
     secrets = keys.signing_secrets(settings)
     domains = [keys.trust_domain(secret) for secret in secrets] or [keys.OPEN_DOMAIN]
-    return Claim(secrets=secrets, domains=domains)
+    return Claim(secrets=secrets, domains=domains, settings=settings)
+
+
+def current_secret(settings: Settings, tenants: TenantsInForce | None, tenant: str) -> bytes | None:
+    """The payload secret that is in force for a tenant; None: no signature is asked for.
+
+    Raises:
+        Refusal: 503.
+    """
+    if tenants is not None and tenant != DEFAULT_TENANT:
+        return tenants.current_secret(tenant)
+    return next(iter(keys.signing_secrets(settings)), None)
 
 
 def refuse_callbacks(tenant: str, tenants: TenantsInForce | None) -> None:

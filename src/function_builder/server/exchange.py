@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
+from http import HTTPStatus
 from types import TracebackType
 from typing import Final, Self
 
@@ -36,6 +37,8 @@ from function_builder.server.following import Follower
 from function_builder.server.metrics import GONE
 from function_builder.server.outcomes import describe, note_end, note_refusal
 from function_builder.server.peers import client_address, until_gone
+from function_builder.server.problems import problem
+from function_builder.server.receiving import too_large
 from function_builder.server.service import Service
 from function_builder.server.slots import NoSlot, Place
 from function_builder.server.spool import MEMORY_BYTES, Spool
@@ -111,7 +114,8 @@ class Exchange:
             if isinstance(error, Refusal):
                 self._note_refusal(error)
                 request = self.request
-                await refused(error)(request.scope, request.receive, self.send)
+                form = problem if error.status == HTTPStatus.FORBIDDEN else refused
+                await form(error)(request.scope, request.receive, self.send)
                 return True
             return False
         finally:
@@ -243,21 +247,29 @@ class Exchange:
         proof = timestamp.mac if timestamp else self.build_id.encode() if has_token else None
         if proof is not None:
             service.accept()
-        await admission.receive_body(request, service, self.spool, signature, proof)
+        # A tenant's own limit would show a stranger that the tenant exists.
+        limit = (service.settings if proof is None else claimed.settings).largest_body
+        await admission.receive_body(
+            request, service, self.spool, signature=signature, proof=proof, limit=limit
+        )
         self._measures.end(BuildPhase.UPLOAD)
         service.metrics.received_bytes.inc(self.spool.size)
         if signature is not None:
             self._answer = admission.proven(request, signature)
+        if self.spool.size > claimed.settings.largest_body:
+            raise too_large(claimed.settings.largest_body)
         self._signed, self._claim = timestamp, claimed
         service.accept()
         return claimed
 
     async def _check(self, claim: Claim) -> BuildRequest:
-        settings = self._service.settings
+        settings, domain = claim.settings, claim.domains[0]
         key = keys.unsealing_key(settings)
         # A small body may take seconds too: a megabyte of YAML does.
         async with self._service.large_checks if self.spool.size > LARGE_BYTES else nullcontext():
-            request = await asyncio.to_thread(checked, self.spool, settings, key, claim.domains[0])
+            request = await asyncio.to_thread(
+                checked, self.spool, settings, key, domain, claim.tenant
+            )
         self._measures.end(BuildPhase.CHECK)
         return request
 

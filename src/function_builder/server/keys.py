@@ -156,8 +156,15 @@ def tenant_domain(secret: bytes, tenant: str) -> str:
     return derived_key(derived_key(secret, "tenants"), tenant).hex()
 
 
-def public_key_answer(settings: Settings, nonce: str | None) -> bytes:
+def public_key_answer(
+    settings: Settings, nonce: str | None, secret: Callable[[], bytes | None]
+) -> bytes:
     """The answer to `GET /publickey`, signed where its client gave a nonce.
+
+    Args:
+        settings: the builder's, for the tenant.
+        nonce: the client's; None: it gave none.
+        secret: reads the payload secret that signs the answer.
 
     Raises:
         Refusal: 400, 404 or 503.
@@ -168,10 +175,9 @@ def public_key_answer(settings: Settings, nonce: str | None) -> bytes:
     if key is None:
         raise Refusal(404, "this builder has no key for build secrets")
     answer = dump_json({"key_id": key.key_id, "algorithm": ALGORITHM, "public_key": key.public})
-    secrets = signing_secrets(settings) if nonce is not None else []
-    if nonce is None or not secrets:
+    if nonce is None or (signing := secret()) is None:
         return answer
-    return answer_signature.public_key_answer(secrets[0], nonce).end(answer)
+    return answer_signature.public_key_answer(signing, nonce).end(answer)
 
 
 def unavailable(what: str) -> Refusal:

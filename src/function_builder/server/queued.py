@@ -84,8 +84,7 @@ class QueuedBuilds:
         Raises:
             Refusal: it cannot be built, or its payload secret was replaced.
         """
-        settings = self._service.settings
-        self._vouch(record)
+        settings = self._vouch(record)
         measures = Measures(time.time_ns())
         spool = self._spools[record.info.id] = Spool(self._service.space)
         try:
@@ -95,7 +94,7 @@ class QueuedBuilds:
             key = keys.unsealing_key(settings)
             async with self._service.large_checks:
                 request = await asyncio.to_thread(
-                    checked, spool, settings, key, record.trust_domain
+                    checked, spool, settings, key, record.trust_domain, record.tenant
                 )
         except BaseException:
             self._spools.pop(record.info.id).close()
@@ -117,7 +116,12 @@ class QueuedBuilds:
         """Count it."""
         self._service.metrics.redeliveries.inc()
 
-    def _vouch(self, record: Record) -> None:
+    def _vouch(self, record: Record) -> Settings:
+        """The settings for a record's tenant, if it may still build.
+
+        Raises:
+            Refusal: it may not.
+        """
         service = self._service
         tenants, tenant = service.tenants, record.tenant
         if tenants is None:
@@ -128,6 +132,7 @@ class QueuedBuilds:
             raise Refusal(401, "the tenant that sent the request was removed since")
         if record.trust_domain not in claim.domains:
             raise Refusal(401, "the payload secret that signed the request was replaced since")
+        return claim.settings
 
 
 @contextlib.asynccontextmanager

@@ -12,9 +12,9 @@ from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
 from function_builder.contract.reads import opens, read_signer
 from function_builder.contract.signature import SIGNATURE_HEADER
-from function_builder.contract.tenancy import Scope
+from function_builder.contract.tenancy import TENANT_HEADER, Scope
 from function_builder.contract.timestamp import TIMESTAMP_HEADER, read_timestamp
-from function_builder.server.claims import TenantsInForce, bearer, read_claim
+from function_builder.server.claims import Claim, TenantsInForce, bearer, read_claim
 from function_builder.settings import Settings
 
 _UNSIGNED: Final = (
@@ -85,6 +85,20 @@ async def identify(
         )
     answer = build_answer(secret, signature or "", stamp or "")
     return Caller(tenant, answer, timestamp.mac, by="signature")
+
+
+async def key_claim(request: Request, settings: Settings, tenants: TenantsInForce) -> Claim:
+    """Whose key for build secrets a request asks for.
+
+    A request that names its tenant must prove it, so that no stranger learns which names exist. The
+    name of a host is no secret.
+
+    Raises:
+        Refusal: 400, 401 or 403.
+    """
+    if TENANT_HEADER in request.headers or bearer(request):
+        await identify(request, settings, tenants)
+    return await tenants.claim(request)
 
 
 def _target(request: Request) -> str:

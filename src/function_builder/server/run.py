@@ -24,6 +24,7 @@ from function_builder.policy.sources import LOCAL_SOURCES
 from function_builder.registries.credentials import RegistryCredentials
 from function_builder.server import keys
 from function_builder.server.app import create_app
+from function_builder.server.claims import TenantsInForce
 from function_builder.server.connections import Connections
 from function_builder.server.http import BoundedHTTP
 from function_builder.server.malloc import keep_freed_memory
@@ -70,8 +71,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
         if settings.otlp_endpoint:
             service.tracing = await stack.enter_async_context(_spans(settings.otlp_endpoint))
         stack.enter_context(stop.caught())
-        if settings.tenants_file:
-            await stack.enter_async_context(_tenants(service))
+        if service.tenants is not None:
+            await stack.enter_async_context(service.tenants.watching(service.metrics))
         if settings.nats_url:
             await stack.enter_async_context(_queue(service))
         for app, address in (
@@ -91,17 +92,16 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
 
 def _service(settings: Settings) -> Service:
     pool = buildkits(settings)
+    own = RegistryCredentials(settings.docker_config.expanduser(), settings.docker_auth_config)
+    tenants = _tenants(settings, own) if settings.tenants_file else None
     return Service(
         settings=settings,
         builder=Builder(
             pool,
-            credentials=RegistryCredentials(
-                settings.docker_config.expanduser(), settings.docker_auth_config
-            ),
+            credentials=(lambda _: own) if tenants is None else tenants.credentials,
             cache=RegistryCache(settings.cache_registry, insecure=settings.insecure),
             insecure=settings.insecure,
             confirm_pushes=settings.confirm_pushes,
-            build_timeout=settings.build_timeout,
             log_prefixes=settings.log_prefixes,
             denied_sources=() if settings.local_sources else LOCAL_SOURCES,
         ),
@@ -111,6 +111,7 @@ def _service(settings: Settings) -> Service:
         uploads=Uploads(settings.most_uploads),
         unread=UnreadLogs(),
         space=SpoolSpace(settings.spool_dir, settings.max_spool_bytes),
+        tenants=tenants,
         replays=Replays(settings.replay_window) if settings.replay_window else None,
     )
 
@@ -160,11 +161,10 @@ def _check_secrets(settings: Settings) -> None:
         raise StartError("replay_window needs signatures: unset it, or disable_hmac")
 
 
-def _tenants(service: Service) -> contextlib.AbstractAsyncContextManager[None]:
+def _tenants(settings: Settings, own: RegistryCredentials) -> TenantsInForce:
     from function_builder.server import tenancy  # noqa: PLC0415 (few builders have tenants)
 
-    service.tenants = tenants = tenancy.read_tenancy(service.settings)
-    return tenancy.watching(tenants, service.metrics)
+    return tenancy.read_tenancy(settings, own)
 
 
 def _queue(service: Service) -> contextlib.AbstractAsyncContextManager[None]:

@@ -20,12 +20,15 @@ from function_builder.contract.reads import token_tenant
 from function_builder.contract.tenancy import TENANT_HEADER, Scope
 from function_builder.errors import StartError
 from function_builder.queue.webhooks import CallbackKeys
+from function_builder.registries.credential_helpers import CredentialHelpers
+from function_builder.registries.credentials import RegistryCredentials
 from function_builder.server import keys
 from function_builder.server.claims import Claim, bearer
 from function_builder.server.prometheus import Metrics
 from function_builder.settings import Settings
 from function_builder.tenants.current import CurrentTenants
 from function_builder.tenants.document import TenantsError
+from function_builder.tenants.overrides import tenant_settings
 from function_builder.tenants.tenant import Tenant, Tenants
 
 LOOK_SECONDS: Final = 2.0
@@ -43,20 +46,22 @@ class Tenancy:
 
     Args:
         current: the tenants in force.
+        settings: the builder's.
+        own: the builder's own registry credentials.
     """
 
-    def __init__(self, current: CurrentTenants) -> None:
+    def __init__(
+        self, current: CurrentTenants, settings: Settings, own: RegistryCredentials
+    ) -> None:
         self._current = current
+        self._settings = settings
+        self._own = own
+        self._helpers = CredentialHelpers()
 
     @property
     def stale(self) -> bool:
         """Whether the file has changed, and is wrong."""
         return self._current.stale
-
-    @property
-    def count(self) -> int:
-        """How many tenants there are."""
-        return len(self._tenants.by_name)
 
     async def claim(self, request: Request) -> Claim:
         """The tenant that a request claims to be.
@@ -97,13 +102,32 @@ class Tenancy:
             return None
         return CallbackKeys(list(found.webhook_keys), next(iter(found.secrets), None))
 
-    def token_secret(self, tenant: str) -> bytes | None:
-        """The secret that makes tokens of the tenant's builds; None: it has none."""
+    def credentials(self, tenant: str) -> RegistryCredentials:
+        """What a tenant's builds push and pull with; none if the tenant has none."""
+        if tenant == DEFAULT_TENANT:
+            return self._own
+        found = self._tenants.named(tenant)
+        file = None if found is None else found.registry_config
+        return RegistryCredentials(file, helpers=self._helpers)
+
+    def current_secret(self, tenant: str) -> bytes | None:
+        """The payload secret that is in force for a tenant; None: it has none."""
         found = self._tenants.named(tenant)
         return None if found is None else next(iter(found.secrets), None)
 
-    async def watch(self) -> None:
-        """Read the file again whenever it has changed."""
+    @contextlib.asynccontextmanager
+    async def watching(self, metrics: Metrics) -> AsyncIterator[None]:
+        """Read the file again whenever it has changed, and have its state among the metrics."""
+        metrics.tenants.set_function(lambda: len(self._tenants.by_name))
+        metrics.tenants_stale.set_function(lambda: float(self.stale))
+        task = asyncio.create_task(self._watch(), name="tenants_file")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             await self.refresh()
@@ -112,7 +136,7 @@ class Tenancy:
         """Read the file again if it has changed; one that is wrong is logged, and has no effect."""
         try:
             if await asyncio.to_thread(self._current.refresh):
-                _log.info("tenants_file was read again", tenants=self.count)
+                _log.info("tenants_file was read again", tenants=len(self._tenants.by_name))
         except (TenantsError, keys.KeyFileError) as error:
             _log.error("tenants_file is wrong: the tenants of before stay in force", why=str(error))
 
@@ -132,11 +156,24 @@ class Tenancy:
             domains = [keys.trust_domain(secret) for secret in own]
         else:
             domains = [keys.tenant_domain(secret, name) for secret in own]
-        return Claim(tenant=name, secrets=tenants.signers(tenant), domains=domains, scopes=scopes)
+        settings = self._settings
+        if tenant is not None:
+            settings = tenant_settings(settings, tenant, is_default=name == DEFAULT_TENANT)
+        return Claim(
+            tenant=name,
+            secrets=tenants.signers(tenant),
+            domains=domains,
+            settings=settings,
+            scopes=scopes,
+        )
 
 
-def read_tenancy(settings: Settings) -> Tenancy:
+def read_tenancy(settings: Settings, own: RegistryCredentials) -> Tenancy:
     """Read `tenants_file`.
+
+    Args:
+        settings: the builder's.
+        own: its own registry credentials.
 
     Raises:
         StartError: it is wrong.
@@ -146,20 +183,9 @@ def read_tenancy(settings: Settings) -> Tenancy:
         return Tenancy(
             CurrentTenants(
                 Path(settings.tenants_file), lambda read: keys.payload_secrets(directory, read)
-            )
+            ),
+            settings,
+            own,
         )
     except (TenantsError, keys.KeyFileError) as error:
         raise StartError(f"tenants_file cannot be used: {error}") from error
-
-
-@contextlib.asynccontextmanager
-async def watching(tenancy: Tenancy, metrics: Metrics) -> AsyncIterator[None]:
-    """Have the file watched, and its state among the metrics."""
-    metrics.tenants.set_function(lambda: tenancy.count)
-    metrics.tenants_stale.set_function(lambda: float(tenancy.stale))
-    task = asyncio.create_task(tenancy.watch(), name="tenants_file")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])

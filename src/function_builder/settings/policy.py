@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from function_builder.contract.push_patterns import PushPatterns
 from function_builder.settings import values
 from function_builder.settings.values import setting
 
@@ -26,6 +27,14 @@ class PolicySettings:
         False,
         """Whether ADD, which BuildKit fetches itself, may name BuildKit's own 127.0.0.1,
         link-local addresses, and metadata services.""",
+    )
+    allowed_pushes: PushPatterns = setting(
+        "allowed_pushes",
+        PushPatterns.parse,
+        PushPatterns(),
+        """Repositories that images and caches may be pushed to, comma separated, such as
+        `registry.internal:5000/apps/**`: `*` is any text within one part of the name, `**` any
+        number of parts. Other pushes are answered 403 before the build. Empty: none.""",
     )
     allowed_caches: tuple[str, ...] = setting(
         "allowed_caches",

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from function_builder.contract.callback_url import CallbackHosts
 from function_builder.contract.log import LogPrefixes
+from function_builder.contract.push_patterns import PushPatterns
 
 Networks: TypeAlias = tuple[IPv4Network | IPv6Network, ...]
 """Ranges of IP addresses."""
@@ -235,5 +236,6 @@ EMPTY_IS_A_VALUE: Final = (
     registries,
     addresses,
     CallbackHosts.parse,
+    PushPatterns.parse,
 )
 """Parsers for which "" is a value, and does not mean the default."""

@@ -13,17 +13,30 @@ from typing import Final, TypeVar
 
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import shown
+from function_builder.contract.secrets import SecretsKey
 from function_builder.contract.tenancy import Scope
 from function_builder.queue.webhooks import parse_secret
+from function_builder.registries.docker_config import ConfigError, DockerConfig
 from function_builder.tenants.files import Files
 from function_builder.tenants.items import Fault, Item
+from function_builder.tenants.overrides import LISTS, NUMBERS, read_overrides
 from function_builder.tenants.tenant import ALL_SCOPES, Tenant, Tenants, Token
 
 TOP_KEYS: Final = ("tenants",)
-TENANT_KEYS: Final = ("payload_secret_file", "webhook_secret_file", "hosts", "tokens")
+TENANT_KEYS: Final = (
+    *("payload_secret_file", "webhook_secret_file", "hosts", "tokens"),
+    *("registry_config", "build_secrets_key"),
+    *LISTS,
+    *NUMBERS,
+)
 TOKEN_KEYS: Final = ("sha256", "scopes")
 _PROOFS: Final = ("payload_secret_file", "tokens")
-_OWN_SECRETS: Final = {"payload_secret_file", "webhook_secret_file"}
+_OWN_SECRETS: Final = (
+    "payload_secret_file",
+    "webhook_secret_file",
+    "registry_config",
+    "build_secrets_key",
+)
 
 MIN_SECRET_BYTES: Final = 16
 """A shorter payload secret could be guessed from one signed request, of which a tenant has many."""
@@ -81,6 +94,8 @@ class _Reader:
         self._own = own
         self._secrets = dict.fromkeys(own, DEFAULT_TENANT)
         self._webhook_keys: dict[bytes, str] = {}
+        self._keys: dict[str, str] = {}
+        self._registries: dict[str, tuple[str, object]] = {}
         self._hosts: dict[str, str] = {}
         self._tokens: dict[str, str] = {}
 
@@ -103,8 +118,9 @@ class _Reader:
 
     def _tenant(self, name: str, key: Item, value: Item) -> Tenant:
         fields = value.fields(TENANT_KEYS)
-        for secret in fields.keys() & _OWN_SECRETS if name == DEFAULT_TENANT else ():
-            fields[secret].fail(f"{DEFAULT_TENANT} has the builder's own secrets")
+        if name == DEFAULT_TENANT:
+            for secret in filter(fields.__contains__, _OWN_SECRETS):
+                fields[secret].fail(f"{DEFAULT_TENANT} has the builder's own secrets")
         can_prove_itself = name == DEFAULT_TENANT or any(proof in fields for proof in _PROOFS)
         if value.is_mapping and not can_prove_itself:
             key.fail(f"{name} cannot prove itself: give it {' or '.join(_PROOFS)}")
@@ -114,6 +130,9 @@ class _Reader:
             webhook_keys=self._webhook_keys_of(name, fields),
             hosts=self._hosts_of(name, fields),
             tokens=self._tokens_of(name, fields),
+            overrides=read_overrides(fields),
+            registry_config=self._registry_config_of(name, fields),
+            build_secrets_key=self._build_secrets_key_of(name, fields),
         )
 
     def _secrets_of(self, name: str, fields: Mapping[str, Item]) -> list[bytes]:
@@ -140,6 +159,46 @@ class _Reader:
             _claim(self._webhook_keys, key, name, item, "the secret")
             found.append(key)
         return found
+
+    def _registry_config_of(self, name: str, fields: Mapping[str, Item]) -> Path | None:
+        for data, item, path in self._one(fields, "registry_config"):
+            try:
+                config = DockerConfig(data, path.name)
+                for host in sorted(config.hosts):
+                    access = config.helper(host), config.entry(host)
+                    self._claim_registry(host, access, name, item)
+            except ConfigError as error:
+                item.fail(f"{shown(path.name)}: {error.what}")
+            return path
+        return None
+
+    def _claim_registry(self, host: str, access: object, name: str, item: Item) -> None:
+        owner, known = self._registries.setdefault(host, (name, access))
+        if access != known:
+            item.fail(
+                f"{owner} has other credentials for {host}: on one BuildKit, one's builds may pull "
+                "with the other's, and fail. Give both the same, or each a builder"
+            )
+
+    def _build_secrets_key_of(self, name: str, fields: Mapping[str, Item]) -> Path | None:
+        for data, item, path in self._one(fields, "build_secrets_key"):
+            try:
+                key = SecretsKey.parse(data)
+            except ValueError as error:
+                item.fail(f"{shown(path.name)} is no key: {error}")
+            else:
+                _claim(self._keys, key.public, name, item, "the key")
+            return path
+        return None
+
+    def _one(self, fields: Mapping[str, Item], key: str) -> Iterator[tuple[bytes, Item, Path]]:
+        """The content of the one file that a key names."""
+        if key in fields and (name := fields[key].text()):
+            path = self._directory / name
+            try:
+                yield self._files.read(path), fields[key], path
+            except OSError as error:
+                fields[key].fail(f"{shown(name)} cannot be read: {error.strerror}")
 
     def _contents(self, fields: Mapping[str, Item], key: str) -> Iterator[tuple[bytes, Item]]:
         for name, item in _texts(fields, key):

@@ -6,7 +6,8 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.tenancy import Scope
@@ -38,6 +39,9 @@ class Tenant:
         secrets: its payload secrets, the one in force first; empty: no signature is its.
         webhook_keys: what signs its callbacks, in force first; empty: it gets none.
         hosts: names under which the builder is its, without ports.
+        overrides: settings of the builder that it has otherwise, by their field's name.
+        registry_config: the file of its registry credentials; None: it has none.
+        build_secrets_key: the file of its key for build secrets; None: it has none.
         tokens: its bearer tokens.
     """
 
@@ -45,6 +49,9 @@ class Tenant:
     secrets: Sequence[bytes] = field(default=(), repr=False)
     webhook_keys: Sequence[bytes] = field(default=(), repr=False)
     hosts: Sequence[str] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    registry_config: Path | None = None
+    build_secrets_key: Path | None = None
     tokens: Sequence[Token] = ()
 
 

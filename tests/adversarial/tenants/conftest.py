@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from function_builder.engine import BuildKitConfig, BuildKitDaemon
-from tests.adversarial.tenants.tenant import Tenant, tenant
+from tests.adversarial.tenants.tenant import Tenant, tenant, tenants_of_one_builder
 from tests.support.registries import htpasswd, running_registry
 
 
@@ -78,6 +78,30 @@ async def apart(engine_root, registry, registries, tmp_path_factory) -> AsyncIte
     root = tmp_path_factory.mktemp("apart")
     async with running_tenants(root, engine_root, registry, registries, apart=True) as tenants:
         yield tenants
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_builder(
+    engine_root, registry, registries, tmp_path_factory
+) -> AsyncIterator[Tenants]:
+    """Two tenants of one builder."""
+    root = tmp_path_factory.mktemp("one-builder")
+    config = BuildKitConfig(
+        mirrors={"docker.io": [registry]}, plain_http=[registry, *registries.values()]
+    )
+    state = engine_root / "bk-one-builder"
+    async with (
+        BuildKitDaemon(state, config=config, log=state.with_suffix(".log")) as daemon,
+        tenants_of_one_builder(root / "t", daemon.address, registries) as (ann, bob),
+    ):
+        yield Tenants(ann, bob, apart=False, public=registry)
+
+
+@pytest.fixture(params=["together", "one_builder"])
+def neighbors(request) -> Tenants:
+    """Two tenants on one BuildKit, with a builder each or with one for both."""
+    found: Tenants = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture(params=["together", "apart"])

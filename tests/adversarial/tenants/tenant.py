@@ -22,20 +22,24 @@ class Tenant:
 
     Attributes:
         name: its user's at its registry.
-        builder: its own, with a payload secret of its own.
+        builder: its own, with a payload secret of its own, or one that has several tenants.
+        secret: the file of its payload secret.
+        headers: what names it to a builder that has several.
         registry: `host:port` of the registry that knows this user alone.
         key: opens its build secrets.
     """
 
     name: str
     builder: RunningBuilder
+    secret: Path
+    headers: Mapping[str, str]
     registry: str
     key: SecretsKey
 
     @property
     def payload_secret(self) -> str:
         """What its requests are signed with."""
-        return (self.builder.secrets / "payload-secret").read_text()
+        return self.secret.read_text()
 
     def body(
         self,
@@ -58,7 +62,7 @@ class Tenant:
         self, body: bytes, *, streamed: bool = False, heard: Callable[[str], None] | None = None
     ) -> "Reply":
         """Have it built; `heard` is called with all that was said so far, whenever it is more."""
-        signed = {"X-Build-Signature": signature(body, self.payload_secret)}
+        signed = {"X-Build-Signature": signature(body, self.payload_secret), **self.headers}
         accepted = {"Accept": "application/x-ndjson"} if streamed else {}
         text = ""
         async with (
@@ -107,18 +111,67 @@ async def tenant(root: Path, name: str, buildkit: str, registry: str) -> AsyncIt
     """A tenant's builder on some BuildKit; nothing of its secrets is in its log at the end."""
     docker = root / "docker"
     docker.mkdir(parents=True)
-    word = base64.b64encode(f"{name}:{USERS[name][0]}".encode()).decode()
-    (docker / "config.json").write_text(json.dumps({"auths": {registry: {"auth": word}}}))
-    key = SecretsKey.generate()
-    (root / "key").write_bytes(key.to_text())
+    key = write_credentials(docker / "config.json", root / "key", name, registry)
     settings = {
         "DOCKER_CONFIG": str(docker),
         "build_secrets_private_key_path": str(root / "key"),
     }
     async with running_builder(root / "builder", buildkit, **settings) as builder:
-        (builder.secrets / "payload-secret").write_text(f"only-for-tests-of-{name}")
-        yield Tenant(name, builder, registry, key)
-        said = builder.log.read_text()
-        assert not any(password in said for password, _ in USERS.values())
-        assert "only-for-tests" not in said
-        assert "Traceback" not in said
+        secret = builder.secrets / "payload-secret"
+        secret.write_text(f"only-for-tests-of-{name}")
+        yield Tenant(name, builder, secret, {}, registry, key)
+        check_log(builder)
+
+
+@asynccontextmanager
+async def tenants_of_one_builder(
+    root: Path, buildkit: str, registries: Mapping[str, str]
+) -> AsyncIterator[list[Tenant]]:
+    """One builder with a tenant for each name; nothing of their secrets is in its log at the end.
+
+    Args:
+        root: a directory of its own.
+        buildkit: the BuildKit of all.
+        registries: the registry of each name.
+    """
+    keys = write_tenants(root, registries)
+    settings = {"tenants_file": str(root / "tenants.yaml")}
+    async with running_builder(root / "builder", buildkit, **settings) as builder:
+        yield [
+            Tenant(name, builder, root / name, {"X-Build-Tenant": name}, registry, keys[name])
+            for name, registry in registries.items()
+        ]
+        check_log(builder)
+
+
+def write_tenants(root: Path, registries: Mapping[str, str]) -> dict[str, SecretsKey]:
+    """A tenants file with its secrets; each tenant's key for build secrets."""
+    root.mkdir()
+    lines, keys = ["tenants:"], {}
+    for name, registry in registries.items():
+        config, key = root / f"{name}.json", root / f"{name}.key"
+        keys[name] = write_credentials(config, key, name, registry)
+        (root / name).write_text(f"only-for-tests-of-{name}")
+        lines.append(
+            f"  {name}: {{payload_secret_file: {name}, registry_config: {config.name}, "
+            f"build_secrets_key: {key.name}}}"
+        )
+    (root / "tenants.yaml").write_text("\n".join(lines))
+    return keys
+
+
+def write_credentials(config: Path, key: Path, name: str, registry: str) -> SecretsKey:
+    """A tenant's registry credentials, and its key for build secrets."""
+    word = base64.b64encode(f"{name}:{USERS[name][0]}".encode()).decode()
+    config.write_text(json.dumps({"auths": {registry: {"auth": word}}}))
+    made = SecretsKey.generate()
+    key.write_bytes(made.to_text())
+    return made
+
+
+def check_log(builder: RunningBuilder) -> None:
+    """Nothing secret is in a builder's log."""
+    said = builder.log.read_text()
+    assert not any(password in said for password, _ in USERS.values())
+    assert "only-for-tests" not in said
+    assert "Traceback" not in said

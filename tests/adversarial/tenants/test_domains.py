@@ -16,7 +16,7 @@ from tests.support.registries import USERS
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-ROUNDS = 3
+ROUNDS = 2
 AT_ONCE = 4
 """Builds of each tenant at a time."""
 
@@ -56,15 +56,15 @@ def request(tenant: Tenant, canaries: Canaries, image: str) -> bytes:
     )
 
 
-async def test_a_build_sees_and_tells_nothing_of_another(together: Tenants):
+async def test_a_build_sees_and_tells_nothing_of_another(neighbors: Tenants):
     """Equal names, sizes and times, at once, of two tenants: only the words in them differ."""
     used: list[tuple[Tenant, Canaries, Reply]] = []
     for number in range(ROUNDS):
         builds = []
-        for tenant, each in itertools.product((together.ann, together.bob), range(AT_ONCE)):
+        for tenant, each in itertools.product((neighbors.ann, neighbors.bob), range(AT_ONCE)):
             canaries = Canaries.new()
             # Also in one function of the same name.
-            image = f"{together.public}/domains/f{each % 2}:{tenant.name}-{number}-{each}"
+            image = f"{neighbors.public}/domains/f{each % 2}:{tenant.name}-{number}-{each}"
             builds.append((tenant, canaries, image))
         replies = await asyncio.gather(
             *(
@@ -77,7 +77,7 @@ async def test_a_build_sees_and_tells_nothing_of_another(together: Tenants):
             await asyncio.to_thread(check_image, image, canaries)
             used.append((tenant, canaries, reply))
     check_replies(used)
-    check_logs(together, [canaries for _, canaries, _ in used])
+    check_logs(neighbors, [canaries for _, canaries, _ in used])
 
 
 def check_image(image: str, canaries: Canaries) -> None:
@@ -112,9 +112,9 @@ def check_logs(tenants: Tenants, canaries: Sequence[Canaries]) -> None:
         assert CANARY.findall(said) == []
 
 
-async def test_a_build_pulls_and_pushes_with_its_own_builders_credentials_alone(together: Tenants):
+async def test_a_build_pulls_and_pushes_with_its_own_builders_credentials_alone(neighbors: Tenants):
     """Both at both registries at once, with the same content: BuildKit merges what it can."""
-    ann, bob = together.ann, together.bob
+    ann, bob = neighbors.ann, neighbors.bob
     for number in range(ROUNDS):
         content = {"same": f"{number} {uuid.uuid4()}"}
         dockerfile = "FROM busybox\nCOPY . /f\nRUN cat /f/same\n"
@@ -138,9 +138,9 @@ async def test_a_build_pulls_and_pushes_with_its_own_builders_credentials_alone(
             assert not any(password in reply.text for password, _ in USERS.values())
 
 
-async def test_cache_mounts_are_a_tenants_own(together: Tenants):
+async def test_cache_mounts_are_a_tenants_own(neighbors: Tenants):
     """By the payload secret; a Dockerfile that names the namespace has a new one each time."""
-    ann, bob = together.ann, together.bob
+    ann, bob = neighbors.ann, neighbors.bob
     name = uuid.uuid4().hex
 
     async def seen(tenant: Tenant, word: str, before: str = "") -> list[str]:
@@ -159,8 +159,11 @@ async def test_cache_mounts_are_a_tenants_own(together: Tenants):
     assert await seen(ann, "again") == ["ann", "again"]
     for word in ("one", "two"):
         assert await seen(ann, word, "ARG BUILDKIT_CACHE_MOUNT_NS=one\n") == [word]
+    if ann.headers:
+        # A tenant of several keeps its caches when its secrets rotate.
+        return
     # With another payload secret it is another circle of people.
-    secret = ann.builder.secrets / "payload-secret"
+    secret = ann.secret
     before = secret.read_text()
     secret.write_text(before + "-rotated")
     try:
@@ -169,16 +172,16 @@ async def test_cache_mounts_are_a_tenants_own(together: Tenants):
         secret.write_text(before)
 
 
-async def test_a_tenants_signature_is_nothing_to_another_builder(together: Tenants):
-    ann, bob = together.ann, together.bob
+async def test_a_tenants_signature_is_nothing_to_another_builder(neighbors: Tenants):
+    ann, bob = neighbors.ann, neighbors.bob
     body = ann.body("FROM scratch\nCOPY Dockerfile /\n")
     assert not (await ann.build(body)).error
-    stranger = replace(ann, builder=replace(bob.builder, secrets=ann.builder.secrets))
+    stranger = replace(bob, secret=ann.secret)
     assert "X-Build-Signature is absent or wrong" in (await stranger.build(body)).error
 
 
-async def test_a_tenants_build_secrets_are_sealed_for_its_builder_alone(together: Tenants):
-    ann, bob = together.ann, together.bob
+async def test_a_tenants_build_secrets_are_sealed_for_its_builder_alone(neighbors: Tenants):
+    ann, bob = neighbors.ann, neighbors.bob
     sealed_for_ann = ann.body("FROM busybox\n", secrets={"token": "the value of ann"})
     reply = await bob.build(sealed_for_ann)
     assert '"token"' in reply.error

@@ -10,6 +10,7 @@ from function_builder.contract.context import ContextEntry
 
 def request(*, digests: tuple[bytes, ...] = (b"a", b"b"), names_epoch: bool = False, **build_args):
     return BuildRequest(
+        build_timeout=100,
         config=BuildConfig(build_args=build_args),
         reader=SimpleNamespace(size=0, read=lambda *_: b""),
         context=[ContextEntry(path, 0o100644, 0, 0, "", 0, 0) for path in ("a", "b")],

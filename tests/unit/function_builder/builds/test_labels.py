@@ -14,6 +14,7 @@ FUNCTION = "r:5000/victim/fn"
 
 def namespace(secret: bytes, provenance: str = "", *, kept: bool = True) -> str:
     request = BuildRequest(
+        build_timeout=100,
         config=BuildConfig(attest=Attest(provenance)),
         reader=SimpleNamespace(size=0, read=lambda *_: b""),
         context=[],

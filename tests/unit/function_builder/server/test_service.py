@@ -15,6 +15,7 @@ from tests.support.services import idle_service
 
 def request() -> BuildRequest:
     return BuildRequest(
+        build_timeout=100,
         config=BuildConfig(skip_push=True),
         reader=SimpleNamespace(size=0, read=lambda *_: b""),
         context=[],

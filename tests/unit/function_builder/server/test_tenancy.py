@@ -1,9 +1,12 @@
 """Whose a request is, where a builder has several tenants; and that nothing tells of others."""
 
 import base64
+import dataclasses
 import hashlib
+import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -11,15 +14,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from function_builder.contract import signature as signatures
+from function_builder.contract.answer_signature import public_key_answer
 from function_builder.contract.builds import new_id
 from function_builder.contract.reads import build_token, sign_read
+from function_builder.contract.secrets import SecretsKey, seal
 from function_builder.contract.timestamp import stamp
 from function_builder.errors import StartError
 from function_builder.server import keys, run
 from function_builder.server.app import create_app
 from function_builder.server.replays import Replays
 from function_builder.server.service import Service
-from function_builder.server.tenancy import Tenancy, read_tenancy, watching
 from function_builder.settings import Settings
 from tests.support import until
 from tests.support.memory_builds import MemoryBuilds
@@ -43,29 +47,28 @@ tenants:
 """
 
 
+ASYNC = {"Prefer": "respond-async"}
 REQUESTS = [("GET", ""), ("HEAD", "/log"), ("DELETE", ""), ("POST", "/retry")]
 
 
 @pytest.fixture
-def tenancy(tmp_path) -> Tenancy:
+async def service(tmp_path) -> Service:
     (tmp_path / "payload-secret").write_text(SECRET)
     (tmp_path / "acme").write_text(ACME)
     (tmp_path / "zeta").write_text(ZETA)
     (tmp_path / "hook").write_text("whsec_" + base64.b64encode(bytes(24)).decode())
     (tmp_path / "tenants.yaml").write_text(FILE)
-    settings = Settings(tenants_file=str(tmp_path / "tenants.yaml"), secret_mount_path=tmp_path)
-    return read_tenancy(settings)
+    return started(tmp_path)
 
 
-@pytest.fixture
-async def service(tmp_path, tenancy) -> Service:
+def started(root: Path, **more: Any) -> Service:
     service = idle_service(
-        tmp_path,
+        root,
         disable_hmac=False,
-        secret_mount_path=tmp_path,
-        tenants_file=str(tmp_path / "tenants.yaml"),
+        secret_mount_path=root,
+        tenants_file=str(root / "tenants.yaml"),
+        **more,
     )
-    service.tenants = tenancy
     service.builds = MemoryBuilds()
     return service
 
@@ -141,7 +144,9 @@ async def test_the_tenant_of_a_request(service, secret, more, tenant):
 )
 async def test_what_proves_no_tenant_is_refused(service, secret, more, status, words):
     answer = await post(service, secret, prefer="respond-async", **more)
-    assert (answer.status_code, words in answer.json()["error"]) == (status, True)
+    said = answer.json()
+    text = said["detail"] if status == 403 else said["error"]
+    assert (answer.status_code, words in text) == (status, True)
     assert not service.builds.submissions
     assert service.uploads.taken == service.space.reserved == 0
 
@@ -269,7 +274,7 @@ async def test_a_wrong_file_is_told_and_the_tenants_of_before_are_served(
 ):
     monkeypatch.setattr("function_builder.server.tenancy.LOOK_SECONDS", 0.05)
     (tmp_path / "tenants.yaml").write_text("tenants:\n  acme: {}\n")
-    async with watching(service.tenants, service.metrics):
+    async with service.tenants.watching(service.metrics):
         with capture_logs() as log:
             await until(lambda: service.tenants.stale)
             await until(lambda: log)
@@ -280,7 +285,7 @@ async def test_a_wrong_file_is_told_and_the_tenants_of_before_are_served(
         await submitted(service, ACME, x_build_tenant="acme")
         (tmp_path / "tenants.yaml").write_text("tenants: {}\n")
         # The watch reads it too.
-        await until(lambda: service.tenants.count == 1)
+        await until(lambda: sample(service, "tenants") == 1)
         assert sample(service, "tenants_file_stale") == 0
     answer = await post(service, ACME, x_build_tenant="acme")
     assert answer.status_code == 401
@@ -299,14 +304,141 @@ async def test_ready_says_that_the_file_is_wrong_and_not_where(service, tmp_path
     ]
 
 
-def test_a_wrong_file_keeps_the_builder_from_its_start(tmp_path, tenancy):
+async def test_a_wrong_file_keeps_the_builder_from_its_start(service, tmp_path):
     (tmp_path / "tenants.yaml").write_text("tenants: {acme: {}}\n")
-    settings = Settings(tenants_file=str(tmp_path / "tenants.yaml"), secret_mount_path=tmp_path)
     with pytest.raises(StartError, match="line 1, column 11: acme cannot prove itself"):
-        read_tenancy(settings)
+        started(tmp_path)
 
 
 def test_tenants_need_signatures(tmp_path):
     settings = Settings(disable_hmac=True, tenants_file="x", spool_dir=tmp_path)
     with pytest.raises(StartError, match="tenants_file needs signatures"):
         run.check_start(settings)
+
+
+OWN_KEY, ACME_KEY = SecretsKey.generate(), SecretsKey.generate()
+APART = """\
+tenants:
+  acme:
+    payload_secret_file: acme
+    hosts: acme.example.com
+    registry_config: acme.json
+    build_secrets_key: acme.key
+    push: ["registry.example.com/acme/**", "*/shared/*"]
+    allowed_frontends: docker/dockerfile
+    build_timeout: 10m
+    max_body_bytes: 20KiB
+  zeta: {payload_secret_file: zeta}
+"""
+
+
+def auths(user: str) -> str:
+    auth = base64.b64encode(f"{user}:of {user}".encode()).decode()
+    return json.dumps({"auths": {"registry.example.com": {"auth": auth}}})
+
+
+@pytest.fixture
+async def apart(service, tmp_path) -> Service:
+    (tmp_path / "own.key").write_bytes(OWN_KEY.to_text())
+    (tmp_path / "acme.key").write_bytes(ACME_KEY.to_text())
+    (tmp_path / "acme.json").write_text(auths("acme"))
+    (tmp_path / "config.json").write_text(auths("own"))
+    (tmp_path / "tenants.yaml").write_text(APART)
+    return started(tmp_path, build_secrets_private_key_path=str(tmp_path / "own.key"))
+
+
+async def test_a_tenant_has_its_own_settings_and_credentials_or_none(apart):
+    found = {}
+    for tenant in ("default", "acme", "zeta", "gone"):
+        credentials = await apart.tenants.credentials(tenant).lookup("registry.example.com")
+        found[tenant] = credentials and credentials.username
+    assert found == {"default": "own", "acme": "acme", "zeta": None, "gone": None}
+    default, acme, zeta = (
+        apart.tenants.named(name).settings for name in ("default", "acme", "zeta")
+    )
+    assert default == apart.settings
+    assert (acme.build_timeout, acme.max_body_bytes) == (600, 20 * 1024)
+    assert acme.allowed_frontends == ("docker/dockerfile",)
+    assert zeta == dataclasses.replace(apart.settings, build_secrets_private_key_path="")
+
+
+@pytest.mark.parametrize(
+    ("secret", "tenant", "image", "status"),
+    [
+        (ACME, "acme", "registry.example.com/acme/team/fn:1", 202),
+        (ACME, "acme", "other.example.com/shared/fn", 202),
+        (ACME, "acme", "registry.example.com/zeta/fn", 403),
+        (ACME, "acme", "acme/fn", 403),
+        (ZETA, "zeta", "registry.example.com/acme/fn", 202),
+    ],
+)
+async def test_a_push_that_no_pattern_allows_is_refused_before_the_build(
+    apart, secret, tenant, image, status
+):
+    body = make_tar({"Dockerfile": "FROM scratch\n"}, {"image": image})
+    sent = {"X-Build-Signature": signature(body, secret), "X-Build-Tenant": tenant}
+    for more in ({}, ASYNC):
+        answer = await send(apart, "POST", "/build", sent | more, body)
+        if status == 403:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["detail"].endswith(
+                "may not be pushed: one of registry.example.com/acme/**, */shared/* is allowed"
+            )
+            assert apart.slots.taken == 0
+        else:
+            # A synchronous build begins, and its BuildKit is not there.
+            assert answer.status_code == (status if more else 503)
+
+
+async def test_a_limit_on_bodies_is_a_tenants_own_and_tells_strangers_nothing(apart):
+    large = make_tar({"Dockerfile": "FROM scratch\n", "f": bytes(30_000)}, {"image": "*/shared/x"})
+    told = set()
+    for tenant in ("acme", "absent"):
+        wrong = {"X-Build-Signature": signature(large, "another"), "X-Build-Tenant": tenant}
+        answer = await send(apart, "POST", "/build", wrong, large)
+        told.add(
+            (answer.status_code, answer.content.replace(answer.headers["x-build-id"].encode(), b""))
+        )
+    assert len(told) == 1
+    sent = {"X-Build-Signature": signature(large, ACME), "X-Build-Tenant": "acme"}
+    for more in (
+        {},
+        {"X-Build-Timestamp": stamp(ACME.encode(), sent["X-Build-Signature"], time.time())},
+    ):
+        assert (await send(apart, "POST", "/build", sent | more, large)).status_code == 413
+
+
+async def test_a_key_for_build_secrets_is_a_tenants_own(apart):
+    async def key(secret: str, **more: str) -> tuple[int, str]:
+        sent = {name.replace("_", "-"): value for name, value in more.items()}
+        if secret:
+            sent |= sign_read(secret.encode(), "GET", "/publickey?nonce=n", time.time())
+        answer = await send(apart, "GET", "/publickey?nonce=n", sent)
+        if answer.status_code == 200 and secret:
+            assert public_key_answer(secret.encode(), "n").proves(answer.content)
+        return answer.status_code, answer.json().get("public_key", "")
+
+    assert await key("") == await key(SECRET) == (200, OWN_KEY.public)
+    assert await key(ACME, x_build_tenant="acme") == (200, ACME_KEY.public)
+    assert await key("", host="acme.example.com") == (200, ACME_KEY.public)
+    assert await key(ZETA, x_build_tenant="zeta") == (404, "")
+    # No name can be tried out.
+    assert await key("", x_build_tenant="acme") == await key("", x_build_tenant="gone") == (401, "")
+    assert await key(ZETA, x_build_tenant="acme") == (401, "")
+
+
+async def test_sealed_secrets_are_opened_with_the_tenants_key_alone(apart):
+    statuses = {}
+    for owner, key in (("own", OWN_KEY), ("acme", ACME_KEY)):
+        body = make_tar(
+            {"Dockerfile": "FROM scratch\n"},
+            {"image": "r.example.com/shared/fn"},
+            secrets=seal({"token": b"value"}, key.public),
+        )
+        for tenant, secret in (("default", SECRET), ("acme", ACME), ("zeta", ZETA)):
+            sent = {"X-Build-Signature": signature(body, secret), "X-Build-Tenant": tenant}
+            answer = await send(apart, "POST", "/build", sent | ASYNC, body)
+            statuses[tenant, owner] = answer.status_code
+    opened = {pair for pair, status in statuses.items() if status == 202}
+    assert opened == {("default", "own"), ("acme", "acme")}
+    assert set(statuses.values()) == {202, 400}

@@ -89,6 +89,7 @@ async def test_the_only_log_is_kept_and_what_is_answered_is_forgotten(unread):
 def ended(lines: Sequence[str]) -> Build:
     config = BuildConfig(image="a/b:1")
     request = BuildRequest(
+        build_timeout=100,
         config=config,
         reader=None,  # type: ignore[arg-type]
         context=(),

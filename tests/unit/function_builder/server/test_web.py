@@ -11,6 +11,7 @@ from function_builder.contract.builds import BuildInfo, BuildState, new_id
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import BuildWarning, SourceExcerpt
 from function_builder.contract.web import web_token
+from function_builder.registries.credentials import RegistryCredentials
 from function_builder.server.app import create_app
 from function_builder.server.service import Service
 from function_builder.server.tenancy import read_tenancy
@@ -279,7 +280,8 @@ async def test_a_tenant_sees_its_own_builds_alone(service, builds, tmp_path):
     (tmp_path / "acme").write_text("the secret of acme")
     (tmp_path / "tenants.yaml").write_text("tenants:\n  acme: {payload_secret_file: acme}\n")
     service.tenants = read_tenancy(
-        Settings(tenants_file=str(tmp_path / "tenants.yaml"), secret_mount_path=tmp_path)
+        Settings(tenants_file=str(tmp_path / "tenants.yaml"), secret_mount_path=tmp_path),
+        RegistryCredentials(None),
     )
     theirs = kept(builds, image="r/default:1")
     own = kept(builds, image="r/acme:1", tenant="acme")

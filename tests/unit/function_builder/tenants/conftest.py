@@ -29,6 +29,7 @@ class Place:
         (root / "empty").write_text(" \n")
         (root / "short").write_text("0123456789")
         (root / "own").write_bytes(OWN)
+        (root / "own.json").write_text('{"auths": {"r.example.com": {"auth": "?"}}}')
         (root / "hook").write_text("whsec_" + base64.b64encode(bytes(24)).decode())
 
     def write(self, text: str) -> None:

@@ -1,5 +1,7 @@
 """What a tenants file says, and all that is refused, with its line and column."""
 
+import base64
+import json
 import string
 from collections.abc import Sequence
 
@@ -104,6 +106,15 @@ def entry(text: str) -> str:
         (entry("tokens: [{sha256: abc}]"), "line 4, column 23: must be 64 lower-case hex digits"),
         (entry(f"tokens: [{{sha256: {HASH}, scopes: [all]}}]"), '"all" is not a scope'),
         (entry("webhook_secret_file: acme"), "line 4, column 26: the webhook secret must begin"),
+        (entry("registry_config: acme"), '4, column 22: "acme": it is not JSON'),
+        (entry("registry_config: own.json"), "the auth of r.example.com is not base64 of"),
+        (entry("build_secrets_key: acme"), 'line 4, column 24: "acme" is no key: '),
+        (entry("build_timeout: fast"), "line 4, column 20: must be a duration such as 90s"),
+        (entry("max_body_bytes: 1XB"), "line 4, column 21: must be a size such as 1GiB"),
+        (entry("allowed_frontends: ['a b']"), "line 4, column 25: must be NAME, "),
+        (entry("push: [r.io/a, acme/**]"), 'line 4, column 20: "acme/**" matches nothing: begin'),
+        (entry("push: https://r.io/a"), "line 4, column 11: "),
+        (entry("push: r.io/a:1"), 'line 4, column 11: "r.io/a:1" matches nothing: a repository'),
         ("tenants: {a: {payload_secret_file: absent}}", '"absent" cannot be read: No such file'),
         ("tenants: {a: {payload_secret_file: .}}", '"." cannot be read: Is a directory'),
         ("tenants: {a: {payload_secret_file: empty}}", "column 36: the file has 0 bytes"),
@@ -136,6 +147,22 @@ def test_two_tenants_share_nothing_that_tells_them_apart(
     (fault,) = place.faults(text)
     assert fault.startswith("line 3, ")
     assert fault.endswith(f"{what} is also that of acme")
+
+
+def test_two_tenants_have_the_same_credentials_for_one_registry(place: Place) -> None:
+    """Where they share a BuildKit, it asks the builds of both for one answer."""
+    for name, user in (("acme", "a"), ("zeta", "z"), ("same", "a")):
+        auth = base64.b64encode(f"{user}:password".encode()).decode()
+        config = {"auths": {"https://r.example.com/v1/": {"auth": auth}}}
+        place.path.with_name(f"{name}.json").write_text(json.dumps(config))
+    text = """\
+tenants:
+  acme: {payload_secret_file: acme, registry_config: acme.json}
+  zeta: {payload_secret_file: zeta, registry_config: FILE.json}
+"""
+    place.read(text.replace("FILE", "same"))
+    (fault,) = place.faults(text.replace("FILE", "zeta"))
+    assert "line 3, column 54: acme has other credentials for r.example.com" in fault
 
 
 def test_all_faults_are_named_at_once_in_their_order(place: Place) -> None:

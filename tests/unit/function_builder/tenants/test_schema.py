@@ -22,7 +22,10 @@ def test_it_has_the_keys_that_are_read() -> None:
     assert tuple(definitions["token"]["properties"]) == document.TOKEN_KEYS
 
 
-@pytest.mark.parametrize("text", [WHOLE, "tenants: {}", "tenants: {default: {hosts: [a]}}"])
+@pytest.mark.parametrize(
+    "text",
+    [WHOLE, "tenants: {}", "tenants: {default: {hosts: [a], build_timeout: 60, push: '**'}}"],
+)
 def test_what_is_right_fits(place: Place, text: str) -> None:
     place.read(text)
     jsonschema_rs.Draft202012Validator(SCHEMA).validate(yaml.safe_load(text))
@@ -40,6 +43,10 @@ def test_what_is_right_fits(place: Place, text: str) -> None:
         "tenants: {acme: {}}",
         "tenants: {acme: {tokens: null}}",
         "tenants: {default: {payload_secret_file: acme}}",
+        entry("registry_config: [a]"),
+        entry("build_timeout: fast"),
+        entry("max_body_bytes: {}"),
+        entry("push: []"),
         entry("host: a"),
         entry("hosts: []"),
         entry("hosts: ['']"),

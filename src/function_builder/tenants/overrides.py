@@ -1,0 +1,61 @@
+"""Settings of the builder that a tenant may have otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, Final
+
+from function_builder.settings import Settings, SettingsError
+from function_builder.tenants.items import Item
+from function_builder.tenants.tenant import Tenant
+
+LISTS: Final = {"push": "allowed_pushes", "allowed_frontends": "allowed_frontends"}
+NUMBERS: Final = {"build_timeout": "build_timeout", "max_body_bytes": "max_body_bytes"}
+"""Keys of a tenant, and the variables of the settings, which read the values too."""
+
+_AT_MOST: Final = ("build_timeout", "max_body_bytes")
+"""A tenant may have less than the builder allows, and not more."""
+
+_BY_VARIABLE: Final = {each.metadata["variable"]: each.name for each in fields(Settings)}
+
+
+def read_overrides(values: Mapping[str, Item]) -> Mapping[str, Any]:
+    """The settings among a tenant's values, by their field's name."""
+    found: dict[str, Any] = {}
+    for key, variable in (LISTS | NUMBERS).items():
+        if key not in values:
+            continue
+        items = values[key].texts() if key in LISTS else [(values[key].text(), values[key])]
+        parsed = [_parse(variable, text, item) for text, item in items if text]
+        if None not in parsed and parsed:
+            texts = ",".join(text for text, _ in items)
+            found[_BY_VARIABLE[variable]] = _parse(variable, texts, values[key])
+    return found
+
+
+def tenant_settings(base: Settings, tenant: Tenant, *, is_default: bool) -> Settings:
+    """The settings for a tenant's requests.
+
+    Args:
+        base: the builder's.
+        tenant: whose requests they are.
+        is_default: whether the builder's key for build secrets is the tenant's.
+    """
+    overrides = dict(tenant.overrides)
+    for name in _AT_MOST:
+        if name in overrides:
+            overrides[name] = min(overrides[name], getattr(base, name))
+    if not is_default:
+        overrides["build_secrets_private_key_path"] = str(tenant.build_secrets_key or "")
+    return replace(base, **overrides)
+
+
+def _parse(variable: str, text: str, item: Item) -> Any:
+    """The value of a setting; None, with a fault, if it is wrong."""
+    try:
+        settings = Settings.from_environment({variable: text})
+    except SettingsError as error:
+        item.fail(str(error).partition(": ")[2])
+        return None
+    return getattr(settings, _BY_VARIABLE[variable])
