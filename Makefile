@@ -1,5 +1,5 @@
 # Every target sets up what it needs first. ARGS is passed on: make test ARGS="-k engine".
-.PHONY: help up test test-pythons cluster-test tenants soak fuzz check screenshots audit bench bench-pool setup
+.PHONY: help up test test-pythons cluster-test tenants soak fuzz check screenshots audit bench bench-pool dist setup
 
 help: ## list the targets
 	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench: ## measure against buildctl and a Go server (CASE= one case, ROUNDS=15; A
 
 bench-pool: ## measure a pool of BuildKits (CASE=warm, moves, loss, rate, traffic, holds, watch or spread)
 	@scripts/bench pool $(if $(CASE),--case=$(CASE)) $(ARGS)
+
+dist: ## make the wheels and sdists of both distributions in dist/
+	@scripts/dist
 
 setup: ## install what is missing and build the pinned tools, once
 	@scripts/setup dev >/dev/null

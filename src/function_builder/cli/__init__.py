@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "retry": "Build again what a build was made of.",
     "web": "Print the link that opens a builder's web pages.",
     "serve": "Answer the Function Builder API.",
+    "setup": "Compile the programs that `up` and `serve` run.",
     "secret": "Make keys, and seal build secrets.",
     "tenants": "Check and extend the file of a builder's tenants.",
     "certs": "Make certificates for BuildKit.",

@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -105,8 +105,15 @@ def serve(
 
 def run_until_signal(main: Coroutine[None, None, None]) -> None:
     """Run a command's coroutine; what keeps it from its work is one line and exit code 1."""
-    try:
+    with errors_in_a_line():
         uvloop.run(main)
+
+
+@contextlib.contextmanager
+def errors_in_a_line() -> Iterator[None]:
+    """End the command with one line and exit code 1 after an error, with 130 after Ctrl-C."""
+    try:
+        yield
     except (EngineError, SettingsError, StartError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -20,6 +21,7 @@ from rich.console import Console
 from aiobuildkit.hostport import HostPort
 from function_builder.cli.life import Life
 from function_builder.cli.serve import (
+    errors_in_a_line,
     own_buildkit,
     own_queue,
     run_until_signal,
@@ -36,6 +38,8 @@ from function_builder.engine import (
     ensure_free,
 )
 from function_builder.engine.base_image import seed_base_image
+from function_builder.engine.programs import install_missing
+from function_builder.engine.tools import require_tools
 from function_builder.logs import configure_logging
 from function_builder.queue.webhooks import format_secret
 from function_builder.server import serve
@@ -43,6 +47,10 @@ from function_builder.settings import EMBEDDED, Settings
 
 EXAMPLE: Final = Path(__file__).parent / "hello"
 """What is built to show that all works."""
+
+_NEEDED: Final = ("runc", "unshare", "setpriv", "busybox")
+_NEEDED_ROOTLESS: Final = ("rootlesskit", "newuidmap")
+"""The system's programs, which are looked for before minutes are spent on compiling the others."""
 
 MIRRORED: Final = ("docker.io", "ghcr.io")
 """What `up`'s registry stands in for: the base images of OpenFaaS' templates come from both.
@@ -76,7 +84,12 @@ def up(
         ),
     ] = Path(".run"),
     example: Annotated[
-        Path, typer.Option(metavar="DIR", help="What is built to show that all works.")
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="What is built to show that all works.",
+            show_default="an example that comes with the command",
+        ),
     ] = EXAMPLE,
 ) -> None:
     """Run BuildKit, a registry and the builder here, build an example, and serve until Ctrl-C.
@@ -86,6 +99,8 @@ def up(
     The registry stands in for Docker Hub and ghcr.io too, by what is pushed below docker.io/ and
     ghcr.io/ in it, and has a busybox to build on, so no other registry is needed. `make up` takes
     options as variables: make up registry_listen=127.0.0.1:5001
+
+    BuildKit, the registry and nats-server are compiled first, unless they are installed.
     """
     stack = Stack(
         listen=listen,
@@ -94,6 +109,9 @@ def up(
         state=state_dir.absolute(),
         example=example.absolute(),
     )
+    with errors_in_a_line():
+        require_tools(_NEEDED if os.geteuid() == 0 else _NEEDED + _NEEDED_ROOTLESS)
+        install_missing(_say)
     run_until_signal(_up(stack))
 
 
@@ -170,11 +188,19 @@ async def _up(stack: Stack) -> None:
             if await seed_base_image(registry.address):
                 _say("           has a new library/busybox:latest, made of this machine's busybox")
             _say(f"buildkitd  {daemon.address}")
-            environment = {"nats_url": EMBEDDED, **os.environ}
+            environment = _with_queue(os.environ)
             nats_log = stack.state / "nats-server.log"
             async with daemon, own_queue(environment, stack.state, nats_log) as own:
                 await _serve_and_show(stack, life, {**own, "buildkit_url": daemon.address})
     _say("all stopped")
+
+
+def _with_queue(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """The variables, with a queue of our own if its libraries are installed."""
+    if find_spec("nats") and find_spec("obstore"):
+        return {"nats_url": EMBEDDED, **environment}
+    _say("queue      none: pip install 'function-builder[queue]'")
+    return environment
 
 
 async def _serve_and_show(stack: Stack, life: Life, environment: Mapping[str, str]) -> None:

@@ -1,13 +1,14 @@
 """Find the programs that the engine runs.
 
 The order is PATH, then the directories of system programs (which are not on a user's PATH on
-Debian), then the cache that `scripts/tools` fills for every clone on this machine.
+Debian), then the cache of compiled programs (engine/programs.py).
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from function_builder.engine.errors import ToolMissing
@@ -18,9 +19,9 @@ PLUGIN_DIRECTORIES = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 """The directories of CNI's plugins in its documentation, in Debian, and in Fedora."""
 
 _SOURCES = {
-    "buildkitd": "run `make setup`, or install BuildKit from https://github.com/moby/buildkit",
-    "registry": "run `make setup`, or install https://github.com/distribution/distribution",
-    "nats-server": "run `make setup`, or install https://github.com/nats-io/nats-server",
+    "buildkitd": "run `function-builder setup`, or install BuildKit from https://github.com/moby/buildkit",
+    "registry": "run `function-builder setup`, or install https://github.com/distribution/distribution",
+    "nats-server": "run `function-builder setup`, or install https://github.com/nats-io/nats-server",
     "runc": "`apt-get install runc`",
     "rootlesskit": "`apt-get install rootlesskit uidmap`, or run as root",
     "iptables": "`apt-get install iptables`",
@@ -55,6 +56,22 @@ def find_tool(name: str) -> Path:
         advice = _SOURCES.get(name, "install it")
         raise ToolMissing(f"{name} is missing: {advice}")
     return Path(found)
+
+
+def require_tools(names: Iterable[str]) -> None:
+    """Find programs, and name all that are missing at once.
+
+    Raises:
+        ToolMissing: some are not installed; the text says how to get each.
+    """
+    missing = []
+    for name in names:
+        try:
+            find_tool(name)
+        except ToolMissing as error:
+            missing.append(str(error))
+    if missing:
+        raise ToolMissing("; ".join(missing))
 
 
 def find_plugins() -> Path:

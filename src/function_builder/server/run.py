@@ -184,7 +184,7 @@ async def _spans(endpoint: str) -> AsyncIterator[Tracing]:
         from function_builder.server.spans import Spans  # noqa: PLC0415 (it may be absent)
     except ImportError as error:
         _log.warning(
-            "no spans are sent: OpenTelemetry is not installed: pip install function-builder[otel]",
+            "no spans are sent, without OpenTelemetry: pip install 'function-builder[otel]'",
             missing=error.name,
         )
         yield handed_on

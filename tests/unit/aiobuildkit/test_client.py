@@ -1,13 +1,9 @@
 """Requests other than solves, against a BuildKit of our own making."""
 
-import tomllib
-from pathlib import Path
-
 import pytest
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-import aiobuildkit
 from aiobuildkit import (
     BuildKitVersion,
     Client,
@@ -126,13 +122,6 @@ async def test_an_error_is_the_daemons(tmp_path):
 async def test_a_push_without_a_name_is_refused_before_anything_is_sent(tmp_path):
     with pytest.raises(ValueError, match="name"):
         await Client(f"unix://{tmp_path}/none.sock").build(tmp_path, push=True)
-
-
-def test_the_version_is_the_distributions():
-    project = tomllib.loads(
-        (Path(__file__).parents[3] / "packages" / "aiobuildkit" / "pyproject.toml").read_text()
-    )
-    assert aiobuildkit.__version__ == project["project"]["version"]
 
 
 async def no_message(call: Call) -> None:

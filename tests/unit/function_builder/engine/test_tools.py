@@ -1,7 +1,7 @@
 import pytest
 
 from function_builder.engine import ToolMissing, find_tool
-from function_builder.engine.tools import find_plugins
+from function_builder.engine.tools import find_plugins, require_tools
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +39,17 @@ def test_system_programs_are_found_without_sbin_on_path():
 def test_a_missing_tool_is_named_with_a_remedy():
     with pytest.raises(ToolMissing, match=r"^fb-tool is missing: install it$"):
         find_tool("fb-tool")
+
+
+def test_all_that_is_missing_is_named_at_once(caches, monkeypatch):
+    monkeypatch.setattr("function_builder.engine.tools._SYSTEM_DIRECTORIES", ())
+    install(caches["path"], "setpriv")
+    with pytest.raises(ToolMissing) as caught:
+        require_tools(("runc", "setpriv", "busybox"))
+    assert str(caught.value) == (
+        "runc is missing: `apt-get install runc`;"
+        " busybox is missing: `apt-get install busybox-static`"
+    )
 
 
 def test_cnis_plugins_are_found_where_they_are(caches, tmp_path, monkeypatch):
