@@ -2,7 +2,9 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,10 @@ QUOTED = re.findall(r"^### `(.+)`", PAGE, re.MULTILINE)
 ANYTHING = "…"
 
 
-def sources() -> Iterator[ast.Module]:
-    for folder in ("src", "packages"):
-        for path in (ROOT / folder).rglob("*.py"):
-            if not path.stem.endswith("_pb2"):
-                yield ast.parse(path.read_text())
+@cache
+def sources() -> Sequence[ast.Module]:
+    paths = [path for folder in ("src", "packages") for path in (ROOT / folder).rglob("*.py")]
+    return [ast.parse(path.read_text()) for path in paths if not path.stem.endswith("_pb2")]
 
 
 def constants() -> dict[str, str]:
@@ -34,7 +35,8 @@ def constants() -> dict[str, str]:
     return found
 
 
-def texts() -> set[str]:
+@cache
+def texts() -> AbstractSet[str]:
     """Every text in the source; what is filled in is `…`, unless it is a constant."""
     known = constants()
 
@@ -51,17 +53,14 @@ def texts() -> set[str]:
     return joined | {part(node) for node in nodes if isinstance(node, ast.Constant)}
 
 
-TEXTS = texts()
-
-
 def is_said(message: str) -> bool:
     wanted = re.compile(".*".join(map(re.escape, message.split(ANYTHING))), re.DOTALL)
-    if any(wanted.search(text) for text in TEXTS):
+    if any(wanted.search(text) for text in texts()):
         return True
     # One part of the program may end what another has begun: "cancelled{reason}".
-    beginnings = (text[:-1] for text in TEXTS if text.endswith(ANYTHING) and text != ANYTHING)
+    beginnings = (text[:-1] for text in texts() if text.endswith(ANYTHING) and text != ANYTHING)
     rests = (message.removeprefix(each) for each in beginnings if message.startswith(each))
-    return any(rest.removeprefix(": ") in TEXTS for rest in rests)
+    return any(rest.removeprefix(": ") in texts() for rest in rests)
 
 
 @pytest.mark.parametrize("message", QUOTED)

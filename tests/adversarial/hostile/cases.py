@@ -28,6 +28,10 @@ DIRECTORY: Final = "a directory"
 Body = Callable[[str], Iterable[bytes]]
 """The pieces of a request's body, for the image that it is to push."""
 
+Entry = bytes | Callable[[], bytes]
+"""What an archive holds; large ones are made when they are sent, as every process that runs tests
+reads the whole table."""
+
 Held = bytes | str
 """What a path holds: a file's bytes, or `-> target`, or `DIRECTORY`."""
 
@@ -54,7 +58,7 @@ class Case:
 
 
 def refused(
-    words: str, *entries: bytes, status: int = 400, body: Body | None = None, **how: Any
+    words: str, *entries: Entry, status: int = 400, body: Body | None = None, **how: Any
 ) -> Case:
     """An archive that is refused, in these words among others."""
     bounds = {name: how.pop(name) for name in ("seconds", "megabytes") if name in how}
@@ -62,7 +66,7 @@ def refused(
 
 
 def built(
-    image: Mapping[str, Held] | None, *entries: bytes, body: Body | None = None, **how: Any
+    image: Mapping[str, Held] | None, *entries: Entry, body: Body | None = None, **how: Any
 ) -> Case:
     """An archive that is what it seems to be: it is built, and the image holds just that."""
     bounds = {name: how.pop(name) for name in ("seconds", "megabytes") if name in how}
@@ -70,7 +74,7 @@ def built(
 
 
 def archive(
-    *entries: bytes,
+    *entries: Entry,
     config: bytes | None = b"",
     dockerfile: bytes | None = COPIES_ALL,
     end: bytes = END,
@@ -82,10 +86,16 @@ def archive(
             yield file(CONFIG, config or json.dumps({"image": image}).encode())
         if dockerfile is not None:
             yield file("context/Dockerfile", dockerfile)
-        yield from entries
+        for entry in entries:
+            yield entry if isinstance(entry, bytes) else entry()
         yield end
 
     return body
+
+
+def many(entry: Callable[[int], bytes], count: int) -> Callable[[], bytes]:
+    """One entry for each number below `count`."""
+    return lambda: b"".join(map(entry, range(count)))
 
 
 def file(name: str | bytes, data: bytes = b"", **fields: Any) -> bytes:

@@ -13,23 +13,25 @@ from tests.adversarial.hostile.cases import (
     MARK,
     SECRETS,
     Case,
+    Entry,
     built,
     file,
     folder,
+    many,
     refused,
     symlink,
 )
 
-_LONG_NAMES: Final = b"".join(
-    file("context/" + "a" * 100 + f"{n % 50}/" + "a" * 240 + f"{n}") for n in range(2000)
+_LONG_NAMES: Final = many(
+    lambda n: file("context/" + "a" * 100 + f"{n % 50}/" + "a" * 240 + f"{n}"), 2000
 )
 """A tree that costs a matcher the most: names that nearly match, for long."""
 
 
-def _ignoring(*patterns: str | bytes) -> bytes:
+def _ignoring(*patterns: str | bytes) -> Entry:
     """An ignore file of these lines, over that tree."""
     lines = [line if isinstance(line, bytes) else line.encode() for line in patterns]
-    return file("context/.dockerignore", b"\n".join(lines)) + _LONG_NAMES
+    return lambda: file("context/.dockerignore", b"\n".join(lines)) + _LONG_NAMES()
 
 
 def _copying(*sources: str) -> bytes:
@@ -71,21 +73,21 @@ PATTERNS: Final = {
     "a COPY of many stars": built(None, _LONG_NAMES, dockerfile=_copying(*_TRIES), seconds=90),
     "a COPY of many stars over many links": refused(
         "patterns that take more than 10 s",
-        *(symlink("context/" + "a" * 90 + f"{n}", "nowhere") for n in range(5000)),
+        many(lambda n: symlink("context/" + "a" * 90 + f"{n}", "nowhere"), 5000),
         dockerfile=_copying(*(_TRIES * 4)),
         status=500,
         seconds=200,
     ),
     "links to stars to links to stars": refused(
         "patterns that take more than 10 s",
-        *(symlink(f"context/{n}", "*/*") for n in range(8000)),
+        many(lambda n: symlink(f"context/{n}", "*/*"), 8000),
         dockerfile=_copying("*/*/*"),
         status=500,
         seconds=200,
     ),
     "links that multiply": refused(
         "too many links",
-        *(symlink(f"context/{n}", f"{n + 1}/../{n + 1}/../{n + 1}") for n in range(1000)),
+        many(lambda n: symlink(f"context/{n}", f"{n + 1}/../{n + 1}/../{n + 1}"), 1000),
         folder("context/1000"),
         dockerfile=_copying("0*"),
         status=500,
@@ -249,7 +251,7 @@ SEALED: Final = {
     ),
     "of 2,000 lines": _secrets("more than 1000 lines", seal({"a": b"x\n" * 2000}, KEY.public)),
     "a thousand of them": built(
-        {}, file(SECRETS, seal({f"n{n}": b"x" for n in range(1000)}, KEY.public))
+        {}, lambda: file(SECRETS, seal({f"n{n}": b"x" for n in range(1000)}, KEY.public))
     ),
     "10,000 of them": _secrets("more than 1000 lines", _of_many(10_000)),
 }
