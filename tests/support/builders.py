@@ -1,9 +1,8 @@
-"""A builder as its users run it: `function-builder serve` in a process of its own."""
+"""A builder as its users run it: `function-builder serve` in a process of its own (`forks`)."""
 
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from pathlib import Path
 
 import httpx2
 
-from function_builder.engine import find_tool
 from tests.support import free_address, until
+from tests.support.forks import Forked, fork
 from tests.support.requests import SECRET
 
 
@@ -31,7 +30,7 @@ class RunningBuilder:
 
     url: str
     metrics_url: str
-    process: asyncio.subprocess.Process
+    process: Forked
     log: Path
     secrets: Path
 
@@ -86,14 +85,7 @@ async def running_builder(
         "drain_delay": "0",
     } | settings
     with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            # A run of the tests that is killed leaves no builder behind.
-            *(str(find_tool("setpriv")), "--pdeathsig", "KILL", "--"),
-            *(sys.executable, "-m", "function_builder", "serve"),
-            env=environment,
-            stdout=output,
-            stderr=output,
-        )
+        process = await fork("serve", environment=environment, output=output)
     builder = RunningBuilder(f"http://{listen}", f"http://{metrics}", process, log, secrets)
     try:
         await until(lambda: answers(builder, wait_for))
