@@ -29,8 +29,8 @@ Body = Callable[[str], Iterable[bytes]]
 """The pieces of a request's body, for the image that it is to push."""
 
 Entry = bytes | Callable[[], bytes]
-"""What an archive holds; large ones are made when they are sent, as every process that runs tests
-reads the whole table."""
+"""What an archive holds; large ones are made when they are sent, and equal each time, as every
+process that runs tests reads the whole table."""
 
 Held = bytes | str
 """What a path holds: a file's bytes, or `-> target`, or `DIRECTORY`."""
