@@ -30,7 +30,7 @@ class RunningBuilder:
 
     url: str
     metrics_url: str
-    process: Forked
+    process: Forked | asyncio.subprocess.Process
     log: Path
     secrets: Path
 
