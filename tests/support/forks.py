@@ -12,6 +12,7 @@ import asyncio
 import atexit
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import select
@@ -21,7 +22,9 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cache
-from typing import IO
+from typing import IO, Any
+
+import function_builder.cli
 
 _PR_SET_PDEATHSIG = 1
 _MAX_MESSAGE = 1 << 17
@@ -101,7 +104,7 @@ def _forker() -> socket.socket:
     return ours
 
 
-def _serve(requests: socket.socket) -> dict[str, object]:
+def _serve(requests: socket.socket) -> dict[str, Any]:
     """Fork for each request; returns in what was forked, and never in the process that forks."""
     children: dict[int, tuple[int, socket.socket]] = {}
     waiting = select.poll()
@@ -130,7 +133,7 @@ def _serve(requests: socket.socket) -> dict[str, object]:
                 control.close()
                 requests.close()
                 _become(parent, files[1])
-                request: dict[str, object] = json.loads(message)
+                request: dict[str, Any] = json.loads(message)
                 return request
             pidfd = os.pidfd_open(pid)
             children[pidfd] = (pid, control)
@@ -150,15 +153,13 @@ def _become(parent: int, output: int) -> None:
 
 
 def _main() -> None:
-    from function_builder import cli
-    from function_builder.cli import serve  # noqa: F401
-    from function_builder.server import queued, spans  # noqa: F401
-
+    for module in ("cli.serve", "server.queued", "server.spans"):
+        importlib.import_module(f"function_builder.{module}")
     request = _serve(socket.socket(fileno=int(sys.argv[1])))
     os.environ.clear()
-    os.environ.update(request["environment"])  # type: ignore[call-overload]
-    sys.argv = request["argv"]  # type: ignore[assignment]
-    cli.main()
+    os.environ.update(request["environment"])
+    sys.argv = request["argv"]
+    function_builder.cli.main()
 
 
 if __name__ == "__main__":
