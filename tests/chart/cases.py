@@ -91,6 +91,36 @@ EVERYTHING: dict[str, Any] = {
 
 POOL: dict[str, Any] = {"topology": "pool", "replicas": 3, "pool": {"replicas": 4}}
 
+QUEUE: dict[str, Any] = {
+    "queue": {"enabled": True, "nats": {"enabled": True}, "storeUrl": "s3://builds/production"}
+}
+QUEUE_CLUSTER: dict[str, Any] = {
+    "queue": {
+        "enabled": True,
+        "nats": {
+            "enabled": True,
+            "replicas": 3,
+            "image": "registry.internal/function-builder:1",
+            "tlsSecret": "nats-certs",
+            "size": "20Gi",
+            "storageClassName": "fast",
+            "tolerations": [{"key": "queue", "operator": "Exists"}],
+        },
+        "storeVolume": {"enabled": True, "size": "200Gi", "storageClassName": "shared"},
+    }
+}
+QUEUE_ELSEWHERE: dict[str, Any] = {
+    "queue": {
+        "enabled": True,
+        "natsUrl": "tls://nats-0.nats:4222,tls://nats-1.nats:4222",
+        "natsReplicas": 3,
+        "auth": {"kind": "credentials", "secret": "nats-user"},
+        "tls": {"secret": "nats-certs", "clientCertificate": True},
+        "storeUrl": "s3://builds",
+        "storeSecret": "builds-bucket",
+    }
+}
+
 CASES: dict[str, dict[str, Any]] = {
     "defaults": {},
     "pro-builder": PRO_BUILDER,
@@ -106,6 +136,9 @@ CASES: dict[str, dict[str, Any]] = {
     "user namespaces": {"buildkit": {"hostUsers": False}},
     "privileged": {"buildkit": {"rootless": False}},
     "pool, user namespaces": {**POOL, "buildkit": {"hostUsers": False}},
+    "queue": QUEUE,
+    "queue, cluster": {**EVERYTHING, **QUEUE_CLUSTER},
+    "queue, elsewhere": {**POOL, **QUEUE_ELSEWHERE},
     "bare": {
         "disableHmac": True,
         "networkPolicy": {"enabled": False},

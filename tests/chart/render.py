@@ -83,8 +83,9 @@ class Release:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The builder's."""
-        return {each["name"]: each["value"] for each in self.container("pro-builder")["env"]}
+        """The builder's, but for what is a Secret's."""
+        env = self.container("pro-builder")["env"]
+        return {each["name"]: each["value"] for each in env if "value" in each}
 
     @property
     def buildkitd_toml(self) -> str:

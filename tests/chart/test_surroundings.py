@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.chart.api_server import api_server
-from tests.chart.cases import CASES, POOL, PRO_BUILDER
+from tests.chart.cases import CASES, POOL, PRO_BUILDER, QUEUE_CLUSTER
 from tests.chart.monitoring.queries import DASHBOARD, RULES
 from tests.chart.render import CHART, Resource, containers, helm, objects, render
 
@@ -82,7 +82,7 @@ def test_all_that_leaves_can_be_said(values):
         assert egress == rules
 
 
-@pytest.mark.parametrize("values", [{}, POOL, PRO_BUILDER])
+@pytest.mark.parametrize("values", [{}, POOL, PRO_BUILDER, QUEUE_CLUSTER])
 def test_one_pod_at_a_time_may_be_disrupted(values):
     release = render(values)
     budgets = release.all("PodDisruptionBudget")

@@ -30,6 +30,14 @@ NOT_SETTINGS = {
     "DOCKER_AUTH_CONFIG",
     "spool_dir",
     "max_spool_bytes",
+    "nats_url",
+    "nats_credentials_file",
+    "nats_nkey_seed_file",
+    "nats_ca_file",
+    "nats_cert_file",
+    "nats_key_file",
+    "nats_replicas",
+    "store_url",
     # The chart's BuildKits have a buildkitd.toml.
     *OWN_BUILDKIT,
 }

@@ -93,6 +93,9 @@ spec:
     - name: client-certs
       {{- include "builder.certs" (dict "root" . "secret" .Values.tls.clientSecret "name" "client") | nindent 6 }}
     {{- end }}
+    {{- if .Values.queue.enabled }}
+    {{- include "builder.queueVolumes" . | trim | nindent 4 }}
+    {{- end }}
     - name: spool
       emptyDir:
         # The builder enforces it (max_spool_bytes), because the kubelet only counts files with a name,
@@ -221,6 +224,9 @@ env:
   - name: registry_mirrors
     value: {{ . | quote }}
   {{- end }}
+  {{- if .Values.queue.enabled }}
+  {{- include "builder.queueEnvironment" . | trim | nindent 2 }}
+  {{- end }}
   {{- range $name, $value := .Values.settings }}
   {{- /* Helm would write a large number with an exponent. */}}
   - name: {{ $name }}
@@ -229,6 +235,12 @@ env:
   {{- with .Values.proBuilder.env }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- if and .Values.queue.enabled .Values.queue.storeSecret }}
+envFrom:
+  # The names are those of the cloud's own tools.
+  - secretRef:
+      name: {{ .Values.queue.storeSecret }}
+{{- end }}
 ports:
   - name: http
     containerPort: {{ include "builder.port" .Values.listen }}
@@ -286,6 +298,9 @@ volumeMounts:
   - name: client-certs
     mountPath: /var/secrets/certs
     readOnly: true
+  {{- end }}
+  {{- if .Values.queue.enabled }}
+  {{- include "builder.queueMounts" . | trim | nindent 2 }}
   {{- end }}
   - name: spool
     mountPath: /tmp
