@@ -10,7 +10,8 @@ import trustme
 from nats.js.api import StreamConfig
 
 from function_builder.engine import find_tool
-from function_builder.queue.jetstream import Access, JetStream, Unavailable
+from function_builder.queue.access import Access
+from function_builder.queue.jetstream import JetStream, Unavailable
 from function_builder.settings import Settings
 from tests.chart.cases import POOL, QUEUE, QUEUE_CLUSTER, QUEUE_ELSEWHERE
 from tests.chart.render import Release, refused, render

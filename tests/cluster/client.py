@@ -107,6 +107,39 @@ def add(path: Path, line: str) -> None:
         file.write(line + "\n")
 
 
+async def submit(url: str, secret: str, name: str, number: str) -> list[str]:
+    """Queue builds that take some seconds, and return their ids.
+
+    A submission that is cut off, or refused for a while, is sent again under its own key.
+    """
+    ids: list[str] = []
+    async with AsyncClient(url, payload_secret=secret.encode(), retry_timeout=120) as client:
+        for each in range(int(number)):
+            # Its own text: each build is one of its own.
+            dockerfile = f"FROM busybox\nRUN echo {name}-{each} >/name && sleep 3\n"
+            with context(dockerfile) as directory:
+                handle = await client.submit(
+                    directory, BuildConfig(skip_push=True), idempotency_key=f"{name}-{each}"
+                )
+            ids.append(handle.id)
+    return ids
+
+
+async def builds(url: str, secret: str) -> list[dict[str, Any]]:
+    """Each build that the queue knows: its id, its status, its attempts."""
+    async with AsyncClient(url, payload_secret=secret.encode(), retry_timeout=120) as client:
+        return [
+            {"id": each.id, "status": each.state.value, "attempt": each.attempt}
+            async for each in client.builds()
+        ]
+
+
+async def log(url: str, secret: str, build: str) -> list[str]:
+    """The whole log of a build."""
+    async with AsyncClient(url, payload_secret=secret.encode(), retry_timeout=120) as client:
+        return [line async for part in client.handle(build).log() for line in part.log]
+
+
 async def statuses(secret: str, *urls: str) -> list[int]:
     """Ask with a signed body that is no tar: 400 says that the signature is right, 401 not."""
     body = b"no tar"
@@ -124,7 +157,7 @@ async def get(*urls: str) -> list[str]:
 
 
 COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
-    command.__name__: command for command in (build, load, statuses, get)
+    command.__name__: command for command in (build, builds, load, log, statuses, submit, get)
 }
 
 if __name__ == "__main__":

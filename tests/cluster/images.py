@@ -76,9 +76,22 @@ class Images:
     root: Path
 
     async def push(
-        self, context: Path, *names: str, arguments: Mapping[str, str] | None = None
+        self,
+        context: Path,
+        *names: str,
+        dockerfile: Path | None = None,
+        arguments: Mapping[str, str] | None = None,
+        stages: Mapping[str, Path] | None = None,
     ) -> None:
-        """Build a directory with a Dockerfile, and push it under these names."""
+        """Build a directory, and push it under these names.
+
+        Args:
+            context: the directory.
+            names: of the image, without a registry.
+            dockerfile: the directory of the Dockerfile; None: the same.
+            arguments: further build arguments.
+            stages: directories that stand for stages of the Dockerfile.
+        """
         arguments = {"SOURCE_DATE_EPOCH": "0", **(arguments or {})}
         image = ",".join(f"{REGISTRY}/{name}" for name in names)
         await run(
@@ -87,7 +100,9 @@ class Images:
             "build",
             "--frontend=dockerfile.v0",
             f"--local=context={context}",
-            f"--local=dockerfile={context}",
+            f"--local=dockerfile={dockerfile or context}",
+            *(f"--opt=context:{name}=local:{name}" for name in stages or {}),
+            *(f"--local={name}={path}" for name, path in (stages or {}).items()),
             *(f"--opt=build-arg:{name}={value}" for name, value in arguments.items()),
             f'--output=type=image,"name={image}",push=true,registry.insecure=true',
         )
@@ -113,10 +128,16 @@ class Images:
         base = self._context("base", _BASE)
         shutil.copy(parts / "base.tar", base)
         await self.push(base, "test/python:3")
+        # Compiled by scripts/tools from the same module as the Dockerfile's.
+        nats = self.root / "images" / "nats"
+        nats.mkdir()
+        shutil.copy(find_tool("nats-server").resolve(), nats / "nats-server")
         with served(parts / "wheels", _WHEELS) as wheels:
             await self.push(
                 REPOSITORY,
                 BUILDER,
+                dockerfile=REPOSITORY / "image",
+                stages={"nats": nats},
                 arguments={
                     "PYTHON_IMAGE": f"{REGISTRY}/test/python:3",
                     "HELPERS": "none",

@@ -58,7 +58,7 @@ class OpenFaaS:
         return json.loads(await self.kubectl("get", *arguments, "--output=json"))
 
     async def pods(self, component: str = "pro-builder") -> list[Any]:
-        """The pods of the builder or, `buildkit`, of a pool."""
+        """The pods of the builder, or of a pool's `buildkit`, or of `nats`."""
         return list((await self.get("pods", f"--selector=component={component}"))["items"])
 
     async def prepare(self) -> None:
@@ -162,7 +162,7 @@ class OpenFaaS:
     async def uninstall(self) -> None:
         """Uninstall the chart, and wait until its pods and claims are gone."""
         await self.helm("uninstall", "--ignore-not-found")
-        pods = "--selector=component in (pro-builder, buildkit)"
+        pods = "--selector=component in (pro-builder, buildkit, nats)"
         await self.kubectl("wait", "--for=delete", "pods", pods, "--timeout=120s")
         await self.kubectl("wait", "--for=delete", "pvc", "--all", "--timeout=60s")
 
