@@ -20,7 +20,7 @@ from bench import usage
 from bench.contexts import Context
 from function_builder.engine import find_tool
 
-_SECRET = "only-for-benchmarks"
+SECRET = "only-for-benchmarks"
 _BUILD_ARGS = {"SOURCE_DATE_EPOCH": "0"}
 _LONGEST_BUILD = 300.0
 
@@ -222,7 +222,7 @@ async def _server(
 
 def signed(body: bytes) -> dict[str, str]:
     """The headers that the servers take this body with."""
-    signature = hmac.new(_SECRET.encode(), body, hashlib.sha256).hexdigest()
+    signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     return {
         "X-Build-Signature": f"sha256={signature}",
         "Content-Type": "application/octet-stream",
@@ -243,7 +243,7 @@ def _healthy(address: str) -> bool:
 def _secret(root: Path) -> Path:
     path = root / "secrets" / "payload-secret"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_SECRET)
+    path.write_text(SECRET)
     return path
 
 
