@@ -1,81 +1,21 @@
 """nginx in front of a builder keeps connections to it; none is closed under a request."""
 
 import asyncio
-import shutil
 from collections import Counter
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from tests.support import free_address, until
+from tests.support import until
 from tests.support.builders import running_builder
+from tests.support.nginx import nginx
 
 pytestmark = pytest.mark.integration
 
 CLIENTS = 4
 NGINX_KEEPS = 0.4
 """Seconds; nginx's own default is 60."""
-
-CONFIG = """
-daemon off;
-master_process off;
-pid {root}/nginx.pid;
-error_log {root}/error.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {root}/body;
-    proxy_temp_path {root}/proxy;
-    fastcgi_temp_path {root}/fastcgi;
-    uwsgi_temp_path {root}/uwsgi;
-    scgi_temp_path {root}/scgi;
-    upstream builder {{
-        server {builder};
-        keepalive 32;
-        keepalive_timeout {keeps}ms;
-    }}
-    server {{
-        listen {listen};
-        location / {{
-            proxy_pass http://builder;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-        }}
-    }}
-}}
-"""
-
-
-@asynccontextmanager
-async def nginx(root, builder):
-    """An nginx in front of a builder; gives its URL."""
-    root.mkdir()
-    listen = free_address()
-    config = root / "nginx.conf"
-    address = builder.url.removeprefix("http://")
-    keeps = round(NGINX_KEEPS * 1000)
-    config.write_text(CONFIG.format(root=root, builder=address, listen=listen, keeps=keeps))
-    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
-    assert program, "scripts/packages proxies installs nginx"
-    process = await asyncio.create_subprocess_exec(
-        program, "-c", config, "-e", root / "error.log", stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        await until(partial(answers, f"http://{listen}/healthz"))
-        yield f"http://{listen}"
-    finally:
-        process.kill()
-        await process.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx2.get(url, timeout=5, verify=False).status_code == 200
-    except httpx2.TransportError:
-        return False
 
 
 async def posts(url: str, pauses: list[float]) -> Counter[int]:
@@ -105,7 +45,7 @@ async def test_the_side_that_keeps_connections_shorter_closes_them(tmp_path, kee
         running_builder(
             tmp_path / "b", "unix:///absent", wait_for="/healthz", keep_alive_timeout=keeps
         ) as builder,
-        nginx(tmp_path / "n", builder) as url,
+        nginx(tmp_path / "n", builder.url, keeps=NGINX_KEEPS) as url,
     ):
         statuses = await tried(url, pauses)
         await until(lambda: connections(builder.url, ESTABLISHED) == 0)
@@ -119,7 +59,7 @@ async def test_a_builder_that_drains_loses_no_request_of_nginx(tmp_path):
         running_builder(
             tmp_path / "b", "unix:///absent", wait_for="/healthz", drain_delay="100s"
         ) as builder,
-        nginx(tmp_path / "n", builder) as url,
+        nginx(tmp_path / "n", builder.url, keeps=NGINX_KEEPS) as url,
     ):
         await tried(url, [0])
         sending = asyncio.create_task(tried(url, [0.05] * 10))

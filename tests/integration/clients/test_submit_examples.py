@@ -18,6 +18,7 @@ pytestmark = pytest.mark.integration
 CLIENTS = {
     "node": ("node", str(EXAMPLES / "node" / "submit.mjs")),
     "go": ("go-submit",),
+    "php": ("php", str(EXAMPLES / "php" / "submit.php")),
 }
 
 
