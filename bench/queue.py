@@ -43,6 +43,8 @@ async def sync(root: Path, buildkit: str, options: argparse.Namespace) -> list[R
         builder(root / "without", buildkit, OURS, METRICS) as without,
         builder(root / "with", buildkit, *_addresses(1), **settings) as having,
     ):
+        servers = (without, having)
+        cpu = [server.cpu() for server in servers]
         rows = await _compared(
             {
                 "nats_url empty": _building(without, context),
@@ -50,9 +52,16 @@ async def sync(root: Path, buildkit: str, options: argparse.Namespace) -> list[R
             },
             options.rounds,
         )
+        builds = options.rounds + _WARM_UP
         return [
-            {**row, "idle MB": f"{server.idle():.0f}", "peak MB": f"{server.peak():.0f}"}
-            for row, server in zip(rows, (without, having), strict=True)
+            {
+                **row,
+                # Of other work on the machine this depends less. It has what is done beside.
+                "CPU ms a build": f"{(server.cpu() - before) / builds * 1e3:.1f}",
+                "idle MB": f"{server.idle():.0f}",
+                "peak MB": f"{server.peak():.0f}",
+            }
+            for row, server, before in zip(rows, servers, cpu, strict=True)
         ]
 
 
