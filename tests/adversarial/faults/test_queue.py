@@ -1,4 +1,4 @@
-"""kill -9 of each program that a queued build needs: none is lost, and each ends once."""
+"""Programs that a queued build needs are away, or come late; `test_steps.py` kills them."""
 
 import os
 import signal
@@ -9,7 +9,6 @@ from function_builder.engine import NatsServer
 from tests.support import free_address, until
 from tests.support.builders import running_builder
 from tests.support.holding import nats_proxy
-from tests.support.object_stores import s3_server
 from tests.support.queued import ENDS, QueueClient, slow, tiny
 from tests.support.requests import headers
 
@@ -25,30 +24,6 @@ async def nats(tmp_path):
 @pytest.fixture
 def settings(nats, tmp_path):
     return {"nats_url": nats.url, "store_url": (tmp_path / "store").as_uri(), "max_inflight": "2"}
-
-
-async def test_a_killed_builders_build_begins_again_on_another_one(
-    settings, tmp_path, buildkitd, http
-):
-    async with running_builder(tmp_path / "b", buildkitd, **settings) as other:
-        async with running_builder(
-            tmp_path / "a", buildkitd, **settings | {"max_inflight": "1"}
-        ) as victim:
-            first = QueueClient(http, victim.url)
-            ids = [await first.submitted(slow(3, f"k{number}")) for number in range(3)]
-            for build_id in ids:
-                await first.until(build_id, "running", *ENDS)
-            victim.process.kill()
-            await victim.process.wait()
-        client = QueueClient(http, other.url)
-        ended = [await client.until(build_id, *ENDS) for build_id in ids]
-        assert [build["status"] for build in ended] == ["success"] * 3
-        lost = [build for build in ended if build["attempt"] == 2]
-        assert lost
-        log = await client.log(lost[0]["buildId"])
-        assert any("Attempt 2: the builder that ran this build was lost." in line for line in log)
-        assert sum("begun" in line and "l: " in line for line in log) >= 1
-        assert len(await client.all()) == 3
 
 
 async def test_while_nats_is_silent_synchronous_builds_go_on_and_asynchronous_ones_are_refused(
@@ -103,36 +78,6 @@ async def test_a_builder_that_nats_refuses_does_not_start(nats, settings, tmp_pa
     with pytest.raises(AssertionError, match=r"nats_url cannot be used: .*Authorization Violation"):
         async with running_builder(root, buildkitd, **wrong):
             pass
-
-
-async def test_a_killed_nats_server_loses_no_build(nats, settings, tmp_path, buildkitd, http):
-    async with running_builder(tmp_path / "a", buildkitd, **settings) as builder:
-        client = QueueClient(http, builder.url)
-        running = await client.submitted(slow(2, "running"))
-        await client.until(running, "running")
-        waiting = [await client.submitted(slow(1, f"w{number}")) for number in range(4)]
-        os.killpg(nats.pid, signal.SIGKILL)
-        for build_id in (running, *waiting):
-            build = await client.until(build_id, *ENDS)
-            assert build["status"] == "success"
-        listed = await client.all()
-        assert sorted(each["buildId"] for each in listed) == sorted((running, *waiting))
-        assert await client.log(running)
-
-
-async def test_a_killed_store_delays_the_end_of_a_build(nats, tmp_path, buildkitd, http):
-    async with s3_server(tmp_path) as (server, environment):
-        settings = environment | {"nats_url": nats.url, "store_url": "s3://builds/store"}
-        async with running_builder(tmp_path / "a", buildkitd, **settings) as builder:
-            client = QueueClient(http, builder.url)
-            build_id = await client.submitted(slow(1, "store"))
-            await client.until(build_id, "running")
-            os.killpg(server.pid, signal.SIGKILL)
-            build = await client.until(build_id, *ENDS)
-            assert (build["status"], build["attempt"]) == ("success", 1)
-            assert await client.log(build_id)
-            again = await client.submitted(tiny("again"))
-            assert (await client.until(again, *ENDS))["status"] == "success"
 
 
 async def test_a_build_that_ends_its_buildkit_fails_after_three(

@@ -13,6 +13,7 @@ from tests.adversarial.soak.queue import soak_queue
 from tests.adversarial.soak.report import tables
 from tests.adversarial.soak.siege import alone
 from tests.adversarial.soak.soak import soak
+from tests.adversarial.soak.steps import table_of_steps
 
 
 def main() -> None:
@@ -22,6 +23,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--siege", action="store_true", help="strangers at each phase instead")
     parser.add_argument("--queue", action="store_true", help="three builders of one queue instead")
+    parser.add_argument("--steps", action="store_true", help="kill each program at each step")
     parser.add_argument("--builds", type=int, default=10_000, help="with --queue (default 10000)")
     options = parser.parse_args()
     seconds = Settings.from_environment({"build_timeout": options.time}).build_timeout
@@ -29,6 +31,9 @@ def main() -> None:
     try:
         if options.siege:
             print(asyncio.run(alone(root, seconds=seconds)).report())  # noqa: T201 (as below)
+            return
+        if options.steps:
+            print(asyncio.run(table_of_steps(root)))  # noqa: T201 (as below)
             return
         if options.queue:
             wrong = asyncio.run(soak_queue(root, builds=options.builds, seed=options.seed))
