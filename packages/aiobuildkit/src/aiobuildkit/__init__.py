@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from aiobuildkit.session.health import Health
     from aiobuildkit.session.secrets import Secrets
     from aiobuildkit.session.session import Attachable, Handler, ServerStream
-    from aiobuildkit.session.tokens import Credentials, HTTPRequest, HTTPResponse, Tokens
+    from aiobuildkit.session.token_messages import Credentials, HTTPRequest, HTTPResponse
+    from aiobuildkit.session.tokens import Tokens
     from aiobuildkit.solve import Solve
 else:
     # Type checkers do not see this, so that they report a name that does not exist.
@@ -110,12 +111,8 @@ else:
             "Handler",
             "ServerStream",
         ),
-        "session.tokens": (
-            "Credentials",
-            "HTTPRequest",
-            "HTTPResponse",
-            "Tokens",
-        ),
+        "session.token_messages": ("Credentials", "HTTPRequest", "HTTPResponse"),
+        "session.tokens": ("Tokens",),
         "solve": ("Solve",),
     }
     _MODULES = {name: module for module, names in _NAMES.items() for name in names}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from aiobuildkit import Credentials, HTTPRequest, HTTPResponse, RPCError, Tokens
 from aiobuildkit.session import tokens as module
-from aiobuildkit.session.tokens import TokenRequest
+from aiobuildkit.session.token_messages import TokenRequest
 
 BOB = Credentials("bob", "p w:ä&=")
 IDENTITY = Credentials("", "refresh me")

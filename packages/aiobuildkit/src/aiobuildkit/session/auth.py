@@ -9,7 +9,8 @@ from typing import TypeAlias
 from aiobuildkit.errors import RPCError, StatusCode
 from aiobuildkit.protos import session_pb2 as pb
 from aiobuildkit.session.session import Handler, unary
-from aiobuildkit.session.tokens import Credentials, TokenRequest, Tokens
+from aiobuildkit.session.token_messages import Credentials, TokenRequest
+from aiobuildkit.session.tokens import Tokens
 
 __all__ = ["Auth", "Credentials", "Lookup", "ScopedLookup"]
 
