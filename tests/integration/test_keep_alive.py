@@ -1,6 +1,7 @@
 """nginx in front of a builder keeps connections to it; none is closed under a request."""
 
 import asyncio
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests.support import until
 from tests.support.builders import running_builder
 from tests.support.nginx import nginx
+from tests.support.requests import headers, make_tar
 
 pytestmark = pytest.mark.integration
 
@@ -68,6 +70,32 @@ async def test_a_builder_that_drains_loses_no_request_of_nginx(tmp_path):
         # Each answer since SIGTERM was its connection's last.
         await until(lambda: connections(builder.url, ESTABLISHED) == 0)
         assert builder.process.returncode is None
+
+
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
+async def test_a_body_that_is_a_request_is_none_behind_a_proxy_that_upgrades(
+    tmp_path, buildkitd, upgrade
+):
+    """nginx sends the head and such a body at once, and then others' requests after them."""
+    inner = f"Host: a\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\nContent-Length: 5000\r\n"
+    bodies = ["GET /absent HTTP/1.1\r\nHost: a\r\n\r\n", f"POST /build HTTP/1.1\r\n{inner}\r\n"]
+    async with (
+        running_builder(tmp_path / "b", buildkitd) as builder,
+        nginx(tmp_path / "n", builder.url, keeps=NGINX_KEEPS, connection="Upgrade") as url,
+        httpx2.AsyncClient(timeout=60, verify=False) as http,
+    ):
+        for number, smuggled in enumerate(bodies):
+            offer = {"Upgrade": upgrade}
+            refused = await http.post(f"{url}/build", content=smuggled, headers=offer)
+            assert refused.status_code == 401
+            dockerfile = f"FROM busybox\nRUN echo built {number} {upgrade}\n"
+            body = make_tar({"Dockerfile": dockerfile}, {"skipPush": True})
+            answer = await http.post(f"{url}/build", content=body, headers=headers(body))
+            assert answer.json()["status"] == "success", answer.text
+            last = f" built {number} {upgrade}"
+            assert any(line.endswith(last) for line in answer.json()["log"])
+        counts = re.findall(r'http_requests_total\{.*path="/build"\} (\S+)', builder.metrics())
+        assert sum(map(float, counts)) == 2 * len(bodies)
 
 
 ESTABLISHED, TIME_WAIT = "01", "06"

@@ -34,7 +34,8 @@ http {{
         location {location} {{
             proxy_pass http://builder{path};
             proxy_http_version 1.1;
-            proxy_set_header Connection "";
+            proxy_set_header Connection "{connection}";
+            proxy_set_header Upgrade $http_upgrade;
         }}
     }}
 }}
@@ -43,7 +44,7 @@ http {{
 
 @asynccontextmanager
 async def nginx(
-    root: Path, builder_url: str, *, prefix: str = "", keeps: float = 60
+    root: Path, builder_url: str, *, prefix: str = "", keeps: float = 60, connection: str = ""
 ) -> AsyncIterator[str]:
     """Run nginx in front of a builder; gives its URL.
 
@@ -52,6 +53,7 @@ async def nginx(
         builder_url: where it sends requests.
         prefix: a path, which it removes from requests; it answers no others.
         keeps: seconds that it keeps an idle connection to the builder.
+        connection: the header of that name in its requests.
     """
     listen = free_address()
     config = _write(
@@ -59,6 +61,7 @@ async def nginx(
         builder=builder_url.removeprefix("http://"),
         listen=listen,
         keeps=round(keeps * 1000),
+        connection=connection,
         location=f"{prefix}/",
         path="/" if prefix else "",
     )

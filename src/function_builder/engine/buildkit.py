@@ -14,7 +14,13 @@ import structlog
 
 from function_builder.engine import namespaces
 from function_builder.engine.address import ensure_silent, socket_directory, unix_answers
-from function_builder.engine.cgroups import ControlGroup, StepLimits, four_fifths, half
+from function_builder.engine.cgroups import (
+    ControlGroup,
+    StepLimits,
+    four_fifths,
+    half,
+    own_memory_limit,
+)
 from function_builder.engine.dns import step_nameservers
 from function_builder.engine.errors import RootlessRefused
 from function_builder.engine.namespaces import Namespaces, Network
@@ -264,6 +270,8 @@ class BuildKitDaemon(SupervisedServer):
     def _within_memory(self) -> Sequence[str]:
         """The command that runs another one with BuildKit's own memory limit."""
         if self._rootless:
+            if own_memory_limit() is None:
+                _log.warning("BuildKit has no memory limit", reason="it does not run as root")
             return ()
         try:
             self._own.make(memory=self._memory)

@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Final
 
 _ROOT: Final = Path("/sys/fs/cgroup")
+_UNLIMITED: Final = 1 << 60
+"""Bytes: version 1 has a number near 2^63 for no limit, version 2 the word `max`."""
+
 _TASKS: Final = 8192
 """A quarter of Linux's default number of process IDs; `make -j64` needs hundreds."""
 
@@ -55,6 +58,35 @@ def _memory(root: Path) -> int:
         with contextlib.suppress(OSError, ValueError):
             there = min(there, int((root / name).read_text()))
     return there
+
+
+def own_memory_limit(root: Path = Path("/")) -> int | None:
+    """The least memory limit of this process's group and the groups above it; None without one.
+
+    In a container the group's path may be the host's, so the container's own root counts too.
+
+    Args:
+        root: the directory to use as `/`.
+    """
+    limits = []
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            kind, file = ("memory", "memory.limit_in_bytes") if controllers else ("", "memory.max")
+            top = root / "sys/fs/cgroup" / kind
+            group = top / path.lstrip("/")
+            limits += [_limit(each / file) for each in (group, *group.parents, top)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _limit(file: Path) -> int | None:
+    """The limit in a file; None if it says that there is none, or does not exist."""
+    with contextlib.suppress(OSError, ValueError):
+        limit = int(file.read_text())
+        return limit if limit < _UNLIMITED else None
+    return None
 
 
 class ControlGroup:

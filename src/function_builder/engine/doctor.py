@@ -18,6 +18,7 @@ from pathlib import Path
 
 from function_builder.disk import Disk
 from function_builder.engine.address import ensure_free
+from function_builder.engine.cgroups import own_memory_limit
 from function_builder.engine.errors import EngineError, ToolMissing
 from function_builder.engine.tools import PLUGIN_DIRECTORIES
 
@@ -90,6 +91,7 @@ def examine(machine: Machine) -> Iterator[Finding]:
     if machine.uid != 0:
         yield from _user_namespaces(machine)
         yield from _ids(machine)
+        yield _memory(machine)
     else:
         yield _bridge(machine)
     yield _overlay(machine)
@@ -266,6 +268,19 @@ def _cgroups(machine: Machine) -> Finding:
         Level.NOTE,
         "version 2, not delegated to this user: a step's memory and time are not measured",
         "systemd-run --user --scope --property=Delegate=yes function-builder serve",
+    )
+
+
+def _memory(machine: Machine) -> Finding:
+    """What bounds BuildKit and its steps, because an ordinary user makes no groups for them."""
+    limit = own_memory_limit(machine.root)
+    if limit is not None:
+        return Finding("memory", Level.OK, f"at most {limit >> 20} MiB for all processes here")
+    return Finding(
+        "memory",
+        Level.NOTE,
+        "no limit: builds can take all memory of this machine",
+        "systemd-run --user --scope --property=MemoryMax=8G function-builder serve",
     )
 
 

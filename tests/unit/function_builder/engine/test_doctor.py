@@ -21,6 +21,8 @@ FILES = {
     "proc/self/cgroup": "0::/user.slice/app\n",
     "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
     "sys/fs/cgroup/user.slice/app/cgroup.procs": "1\n",
+    "sys/fs/cgroup/user.slice/app/memory.max": "max\n",
+    "sys/fs/cgroup/user.slice/memory.max": "1073741824\n",
     "dev/fuse": "",
     "usr/lib/cni/bridge": "",
 }
@@ -229,3 +231,13 @@ def test_a_disk(tmp_path, monkeypatch, free_blocks, level):
 def test_a_disk_that_cannot_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert disk("spool_dir", tmp_path, "another").level is Level.LACK
+
+
+def test_an_ordinary_user_without_a_memory_limit_is_told(made):
+    assert made.examined()["memory"].found == "at most 1024 MiB for all processes here"
+    made.write(**{"sys/fs/cgroup/user.slice/memory.max": "max\n"})
+    finding = made.examined()["memory"]
+    assert (finding.level, "no limit" in finding.found) == (Level.NOTE, True)
+    assert "MemoryMax" in finding.remedy
+    # Root gives BuildKit a group of its own.
+    assert "memory" not in made.examined(0)
