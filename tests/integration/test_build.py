@@ -400,7 +400,7 @@ async def expect_continue_hears_429_before_it_sends(builder: RunningBuilder) -> 
 async def all_of_a_large_body_may_be_sent_first(builder: RunningBuilder) -> None:
     def send_then_read() -> bytes:
         host, port = builder.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=30) as connection:
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
             size = 100 << 20
             connection.sendall(
                 b"POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
@@ -434,7 +434,7 @@ async def test_a_request_that_is_slow_to_check_holds_up_nobody(tmp_path, buildki
 async def test_a_client_that_was_told_to_go_on_sees_why_not_to(tmp_path, buildkitd):
     def send_then_read(url: str) -> bytes:
         host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=30) as connection:
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
             connection.sendall(
                 b"POST /build HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
                 b"Expect: 100-continue\r\n\r\n"
@@ -456,7 +456,7 @@ async def test_a_body_far_over_the_limit_may_be_sent_to_its_end_first(tmp_path, 
         host, port = builder.url.removeprefix("http://").split(":")
 
         def send_then_read() -> bytes:
-            with socket.create_connection((host, int(port)), timeout=30) as connection:
+            with socket.create_connection((host, int(port)), timeout=60) as connection:
                 head = b"POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
                 connection.sendall(head % len(body) + body)
                 return connection.recv(100)

@@ -39,7 +39,7 @@ async def connected(server: NatsServer, held: float = 600) -> AsyncIterator[Call
         server.url, reconnect_time_wait=0.05, max_reconnect_attempts=-1, error_cb=_ignore
     )
     try:
-        yield CallbackStream(client.jetstream(timeout=5), held=held)
+        yield CallbackStream(client.jetstream(timeout=60), held=held)
     finally:
         await client.close()
 

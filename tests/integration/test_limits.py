@@ -62,7 +62,7 @@ def refusal(builder: RunningBuilder) -> dict[str, str]:
 
 def connect(builder: RunningBuilder) -> socket.socket:
     host, port = builder.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=30)
+    return socket.create_connection((host, int(port)), timeout=60)
 
 
 def begin(builder: RunningBuilder, size: int, body: bytes = b"", **more: str) -> socket.socket:

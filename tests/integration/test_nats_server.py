@@ -40,7 +40,7 @@ async def test_what_it_acknowledged_outlives_a_kill_and_a_restart(tmp_path):
 
         client._reconnected_cb = note
         os.killpg(first, signal.SIGKILL)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await back.wait()
         assert server.pid != first
         assert (await context.get_msg("kept", 1)).data == b"1"
@@ -57,7 +57,7 @@ async def test_a_client_without_its_token_is_refused(tmp_path):
     async with NatsServer(tmp_path, log=tmp_path / "log") as server:
         host, _, port = server.url.rpartition("@")[2].partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert (await reader.readline()).startswith(b"INFO ")
             writer.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
             assert await reader.readline() == b"-ERR 'Authorization Violation'\r\n"

@@ -94,7 +94,7 @@ async def running_builder(
         if process.returncode is None:
             process.terminate()
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await process.wait()
         except TimeoutError:
             process.kill()
@@ -105,6 +105,6 @@ def answers(builder: RunningBuilder, probe: str = "/ready") -> bool:
     """Whether a probe answers 200; that the builder runs is made sure of."""
     assert builder.process.returncode is None, builder.log.read_text()
     try:
-        return plain_get(builder.url + probe, timeout=5).status_code == 200
+        return plain_get(builder.url + probe, timeout=20).status_code == 200
     except httpx2.TransportError:
         return False

@@ -117,7 +117,7 @@ class PortBehavior:
 
     async def test_an_absent_builds_log_ends_at_once(self, builds):
         info = await recorded(builds, ["a"])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             for tenant, build_id in ((OTHER, info.id), (TENANT, new_id())):
                 assert [batch async for batch in builds.follow(tenant, build_id)] == []
 

@@ -129,7 +129,7 @@ class FaultyRegistry:
 
     def _pass_on(self, head: bytes, client: socket.socket) -> None:
         host, port = self.upstream.split(":")
-        with socket.create_connection((host, int(port)), timeout=30) as upstream:
+        with socket.create_connection((host, int(port)), timeout=60) as upstream:
             # One request for each connection, so that each is seen here.
             lines = head.split(b"\r\n")[:-2]
             kept = [line for line in lines if not line.lower().startswith(b"connection:")]

@@ -86,7 +86,7 @@ async def running_prometheus(root: Path, builder: RunningBuilder) -> AsyncIterat
         yield prometheus
     finally:
         process.terminate()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await process.wait()
 
 

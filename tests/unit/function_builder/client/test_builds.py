@@ -281,4 +281,4 @@ def test_leaving_a_log_early_ends_its_connection(builder: FakeBuilds) -> None:
             assert isinstance(progress, BuildResult)
             break
         began = time.monotonic()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60

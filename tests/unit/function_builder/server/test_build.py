@@ -101,7 +101,7 @@ async def test_checks_of_large_bodies_leave_a_thread_to_small_ones(service, monk
     ]
     try:
         await until(service.large_checks.locked)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert (await post(service)).status_code == 400
         assert not any(task.done() for task in large)
     finally:
