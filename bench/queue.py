@@ -30,6 +30,8 @@ _BUILDERS = 3
 _SLOTS = 4
 _LONGEST_SECONDS = 300.0
 _POLL_SECONDS = 0.05
+_FORGOTTEN_SECONDS = 5.0
+_MONITORING_PORT = 7300
 
 Timed = Callable[[int], Awaitable[float]]
 """Does something once, and returns the seconds that it took."""
@@ -112,7 +114,30 @@ async def throughput(root: Path, buildkit: str, options: argparse.Namespace) -> 
         ]
 
 
-MEASURES = {"sync": sync, "submit": submit, "throughput": throughput}
+async def messages(root: Path, buildkit: str, options: argparse.Namespace) -> list[Row]:
+    """What a queued build sends through NATS, and what is stored of it in the end."""
+    context = Context(root / "context", tiny())
+    address = f"127.0.0.1:{_MONITORING_PORT}"
+    async with (
+        _queue(root, monitoring=address) as settings,
+        builder(root / "ours", buildkit, OURS, METRICS, keep_bodies="0", **settings) as server,
+    ):
+        await _queued(server, context, [], 0)
+        before = await asyncio.to_thread(_varz, address), _stored(root)
+        for number in range(options.rounds):
+            await _queued(server, context, [], number)
+        # The log leaves its stream a second after the end.
+        await asyncio.sleep(_FORGOTTEN_SECONDS)
+        after = await asyncio.to_thread(_varz, address), _stored(root)
+    row: dict[str, object] = {"": "one build"}
+    for name in ("in_msgs", "in_bytes", "out_msgs", "out_bytes"):
+        row[name] = round((after[0][name] - before[0][name]) / options.rounds)
+    for name, now in after[1].items():
+        row[f"stored in {name}: bytes"] = round((now - before[1][name]) / options.rounds)
+    return [row]
+
+
+MEASURES = {"messages": messages, "sync": sync, "submit": submit, "throughput": throughput}
 
 
 def main() -> None:
@@ -134,10 +159,38 @@ async def _measure(options: argparse.Namespace, root: Path) -> None:
 
 
 @asynccontextmanager
-async def _queue(root: Path) -> AsyncIterator[dict[str, str]]:
+async def _queue(root: Path, monitoring: str = "") -> AsyncIterator[dict[str, str]]:
     """A nats-server and a store, as settings of the builders that share them."""
-    async with NatsServer(root / "nats", log=root.parent / f"nats-{root.name}.log") as nats:
+    log = root.parent / f"nats-{root.name}.log"
+    async with _MonitoredNats(root / "nats", log=log, monitoring=monitoring) as nats:
         yield {"nats_url": nats.url, "store_url": (root / "store").as_uri()}
+
+
+class _MonitoredNats(NatsServer):
+    """A nats-server that says what it has received and sent."""
+
+    def __init__(self, root: Path, *, log: Path, monitoring: str) -> None:
+        super().__init__(root, log=log)
+        self._monitoring = monitoring
+
+    def _config(self) -> dict[str, object]:
+        return super()._config() | ({"http": self._monitoring} if self._monitoring else {})
+
+
+def _varz(address: str) -> dict[str, int]:
+    connection = http.client.HTTPConnection(address, timeout=60)
+    connection.request("GET", "/varz")
+    found: dict[str, int] = json.loads(connection.getresponse().read())
+    connection.close()
+    return found
+
+
+def _stored(root: Path) -> dict[str, int]:
+    """The bytes of the files of the queue, and of the store."""
+    return {
+        name: sum(path.stat().st_size for path in (root / name).rglob("*") if path.is_file())
+        for name in ("nats", "store")
+    }
 
 
 def _addresses(number: int) -> tuple[str, str]:
