@@ -15,6 +15,8 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from nats.js.api import StreamConfig
+
 from bench.command import Row, run, show_rows
 from bench.contenders import SECRET, BuildFailed, Server, builder, signed
 from bench.contexts import Context, tiny
@@ -22,6 +24,8 @@ from bench.measure import METRICS, OURS, REGISTRY, buildkit_and_registry
 from bench.report import machine
 from function_builder.contract.reads import sign_read
 from function_builder.engine import NatsServer
+from function_builder.queue.access import Access
+from function_builder.queue.jetstream import JetStream
 
 _ROUNDS = 60
 _BUILDS = 1000
@@ -32,6 +36,9 @@ _LONGEST_SECONDS = 300.0
 _POLL_SECONDS = 0.05
 _FORGOTTEN_SECONDS = 5.0
 _MONITORING_PORT = 7300
+_MESSAGES = 5
+_MESSAGE_BYTES = 1000
+_IN_FLIGHT = 100
 
 Timed = Callable[[int], Awaitable[float]]
 """Does something once, and returns the seconds that it took."""
@@ -137,7 +144,29 @@ async def messages(root: Path, buildkit: str, options: argparse.Namespace) -> li
     return [row]
 
 
-MEASURES = {"messages": messages, "sync": sync, "submit": submit, "throughput": throughput}
+async def publish(root: Path, _buildkit: str, options: argparse.Namespace) -> list[Row]:
+    """Messages of a build's size that one nats-server stores a second, each synced to the disk."""
+    number = options.builds * _MESSAGES
+    async with _queue(root) as settings:
+        jetstream = JetStream(Access(url=settings["nats_url"]))
+        await jetstream.connect()
+        await jetstream.ensure_stream(StreamConfig(name="bench", subjects=["bench"]))
+        begin = time.perf_counter()
+        for _ in range(0, number, _IN_FLIGHT):
+            sent = (jetstream.publish("bench", bytes(_MESSAGE_BYTES)) for _ in range(_IN_FLIGHT))
+            await asyncio.gather(*sent)
+        seconds = time.perf_counter() - begin
+        await jetstream.close()
+    return [{"messages": number, "in flight": _IN_FLIGHT, "a second": round(number / seconds)}]
+
+
+MEASURES = {
+    "publish": publish,
+    "messages": messages,
+    "sync": sync,
+    "submit": submit,
+    "throughput": throughput,
+}
 
 
 def main() -> None:

@@ -31,6 +31,9 @@ _GIVE_UP_SECONDS: Final = 300.0
 
 _RETRY_SECONDS: Final = 1.0
 
+BEGIN_SECONDS: Final = 0.5
+"""A build that has ended by then has no record of its beginning: it would cost as much again."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -44,17 +47,24 @@ class RecordWriter:
         )
         self._chars = 0
         self._task: asyncio.Task[None] | None = None
+        self._beginning: dict[str, asyncio.TimerHandle] = {}
 
     def begin(self, tenant: str, info: BuildInfo) -> None:
-        """Record a build that begins."""
-        self._add(Record(info=info, tenant=tenant, owner=self._builds.owner), None)
+        """Record a build that begins, unless it has ended soon."""
+        record = Record(info=info, tenant=tenant, owner=self._builds.owner)
+        loop = asyncio.get_running_loop()
+        self._beginning[info.id] = loop.call_later(BEGIN_SECONDS, self._begun, record)
 
     def finish(self, tenant: str, info: BuildInfo, log: Sequence[str]) -> None:
         """Record a build's end, and its log."""
+        if (beginning := self._beginning.pop(info.id, None)) is not None:
+            beginning.cancel()
         self._add(Record(info=info, tenant=tenant, owner=self._builds.owner), list(log))
 
     async def close(self, seconds: float) -> None:
         """Write what waits, for some seconds at most."""
+        for beginning in self._beginning.values():
+            beginning.cancel()
         if self._task is not None:
             try:
                 async with asyncio.timeout(seconds):
@@ -63,6 +73,10 @@ class RecordWriter:
                 _log.warning("builds are left out of the list", builds=self._waiting.qsize())
             self._task.cancel()
             await asyncio.wait([self._task])
+
+    def _begun(self, record: Record) -> None:
+        del self._beginning[record.info.id]
+        self._add(record, None)
 
     def _add(self, record: Record, log: Sequence[str] | None) -> None:
         if self._task is None:
