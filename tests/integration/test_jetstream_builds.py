@@ -15,14 +15,16 @@ from function_builder.queue import claims
 from function_builder.queue.access import Access
 from function_builder.queue.builds import JetStreamBuilds, body_key
 from function_builder.queue.jetstream import JetStream, Unavailable
+from function_builder.queue.records import STREAM
 from function_builder.queue.retention import Retention
 from function_builder.queue.states import Record
-from function_builder.queue.streams import JOB_SUBJECTS, JOBS
+from function_builder.queue.streams import JOB_SUBJECTS, JOBS, LOGS
 from function_builder.store import Store
 from tests.support.port_behavior import (
     TENANT,
     PortBehavior,
     eventually,
+    read,
     recorded,
     submission,
 )
@@ -151,6 +153,14 @@ async def test_a_key_whose_request_was_cut_off_behind_its_job_makes_no_second_bu
     jobs = await builds.jetstream.waiting(JOBS, f"{JOB_SUBJECTS}.*")
     assert list(jobs.values()) == [1]
     assert await stored(builds, "bodies") == {body_key(TENANT, sent.id)}
+
+
+async def test_a_synchronous_build_that_ends_at_once_is_recorded_once(builds):
+    info = await recorded(builds, ["a line"])
+    await builds.writer.close(20)
+    assert await builds.jetstream.bounds(STREAM) == (1, 1)
+    assert await builds.jetstream.count(LOGS) == 0
+    assert await read(builds, info.id) == ([1], ["a line"])
 
 
 async def test_a_synchronous_build_that_was_taken_for_lost_does_not_end_again(builds):

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
@@ -37,14 +37,26 @@ BEGIN_SECONDS: Final = 0.5
 _log = structlog.get_logger(__name__)
 
 
+class _Waiting(NamedTuple):
+    """A record that is to be written.
+
+    Attributes:
+        record: the build.
+        log: its log, at its end; None: the build begins.
+        is_new: whether no record of it can be there, and so no reader of its log.
+    """
+
+    record: Record
+    log: Sequence[str] | None
+    is_new: bool = False
+
+
 class RecordWriter:
     """Writes the records of synchronous builds, one after the other, in the background."""
 
     def __init__(self, builds: JetStreamBuilds) -> None:
         self._builds = builds
-        self._waiting: asyncio.Queue[tuple[Record, Sequence[str] | None]] = asyncio.Queue(
-            MAX_WAITING
-        )
+        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(MAX_WAITING)
         self._chars = 0
         self._task: asyncio.Task[None] | None = None
         self._beginning: dict[str, asyncio.TimerHandle] = {}
@@ -59,7 +71,8 @@ class RecordWriter:
         """Record a build's end, and its log."""
         if (beginning := self._beginning.pop(info.id, None)) is not None:
             beginning.cancel()
-        self._add(Record(info=info, tenant=tenant, owner=self._builds.owner), list(log))
+        record = Record(info=info, tenant=tenant, owner=self._builds.owner)
+        self._add(_Waiting(record, list(log), is_new=beginning is not None))
 
     async def close(self, seconds: float) -> None:
         """Write what waits, for some seconds at most."""
@@ -76,61 +89,64 @@ class RecordWriter:
 
     def _begun(self, record: Record) -> None:
         del self._beginning[record.info.id]
-        self._add(record, None)
+        self._add(_Waiting(record, None))
 
-    def _add(self, record: Record, log: Sequence[str] | None) -> None:
+    def _add(self, waiting: _Waiting) -> None:
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="records of builds")
-        chars = _chars(log)
+        chars = _chars(waiting.log)
         if self._chars + chars > MAX_WAITING_CHARS or self._waiting.full():
-            _log.warning("a build is left out of the list", build=record.info.id)
+            _log.warning("a build is left out of the list", build=waiting.record.info.id)
             return
         self._chars += chars
-        self._waiting.put_nowait((record, log))
+        self._waiting.put_nowait(waiting)
 
     async def _run(self) -> None:
         while True:
-            record, log = await self._waiting.get()
+            waiting = await self._waiting.get()
             try:
-                await self._until_written(record, log)
+                await self._until_written(waiting)
             except (Changed, Unavailable, StoreError) as error:
-                reason = str(error)
-                _log.warning("a build is left out of the list", build=record.info.id, reason=reason)
+                build_id, reason = waiting.record.info.id, str(error)
+                _log.warning("a build is left out of the list", build=build_id, reason=reason)
             finally:
-                self._chars -= _chars(log)
+                self._chars -= _chars(waiting.log)
                 self._waiting.task_done()
 
-    async def _until_written(self, record: Record, log: Sequence[str] | None) -> None:
+    async def _until_written(self, waiting: _Waiting) -> None:
         end = time.monotonic() + _GIVE_UP_SECONDS
         while True:
             try:
                 if not self._builds.jetstream.connected:
                     raise Unavailable("the queue cannot be reached")  # noqa: TRY301 (same answer)
-                await self._write(record, log)
+                await self._write(waiting)
             except Full:
                 raise
             except (Changed, Unavailable):
                 if time.monotonic() > end:
                     raise
+                # It may have been stored although the answer was lost.
+                waiting = waiting._replace(is_new=False)
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 return
 
-    async def _write(self, record: Record, log: Sequence[str] | None) -> None:
+    async def _write(self, waiting: _Waiting) -> None:
+        record, log, is_new = waiting
         tenant, build_id = record.tenant, record.info.id
         records = self._builds.records
-        # An earlier attempt may have been stored although its answer was lost.
         if log is None:
             with contextlib.suppress(Changed):
                 await records.create(record)
             return
-        found = await records.get(tenant, build_id)
+        found = None if is_new else await records.get(tenant, build_id)
         # A build ends once, also if another builder took this one for lost meanwhile.
         if found is None or not found.record.info.state.ended:
             lines = await self._builds.logs.store_whole(tenant, build_id, 1, log)
             record = dataclasses.replace(record, lines=lines)
             await records.update(Found(record, found.revision if found else 0))
-        await self._builds.logs.tell_end(build_id)
+        if not is_new:
+            await self._builds.logs.tell_end(build_id)
 
 
 def _chars(log: Sequence[str] | None) -> int:
