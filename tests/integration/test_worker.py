@@ -27,6 +27,7 @@ class Refusing:
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
+        self.limits: dict[str, int] = {}
         self.go_on = asyncio.Event()
         self.begun: list[str] = []
         self.most = 0
@@ -36,6 +37,9 @@ class Refusing:
 
     def turn(self, tenant: str):
         return self.slots.turn(tenant)
+
+    def max_inflight(self, tenant: str) -> int:
+        return self.limits.get(tenant, 0)
 
     async def until_slot(self, place: Place) -> bool:
         try:
@@ -196,10 +200,29 @@ async def test_a_tenant_with_many_builds_delays_no_other(queue):
     (few,) = await submitted(builds, 1, OTHER)
 
     async def both_stand_in_line() -> bool:
-        return len(slots._line) == 2
+        return len(slots._lines) == 2
 
     await eventually(both_stand_in_line)
     runner.go_on.set()
     await until_ended(builds, many)
     await until_ended(builds, [few], OTHER)
     assert runner.begun.index(OTHER) <= 2
+
+
+async def test_a_tenants_limit_holds_over_all_builders(queue):
+    builds, runner, _ = await queue(Slots(2))
+    other_builds, other, _ = await queue(Slots(2))
+    runner.limits = other.limits = {TENANT: 1}
+    ids = await submitted(builds, 4)
+    (few,) = await submitted(other_builds, 1, OTHER)
+
+    async def both_tenants_run() -> bool:
+        return set(runner.begun + other.begun) == {TENANT, OTHER}
+
+    await eventually(both_tenants_run)
+    assert (runner.begun + other.begun).count(TENANT) == 1
+    runner.go_on.set()
+    other.go_on.set()
+    await until_ended(builds, ids)
+    await until_ended(builds, [few], OTHER)
+    assert (runner.begun + other.begun).count(TENANT) == 4

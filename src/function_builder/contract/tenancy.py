@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 TENANT_HEADER: Final = "X-Build-Tenant"
 
@@ -15,3 +15,20 @@ class Scope(StrEnum):
     """See the tenant's builds and their logs."""
     BUILD = "build"
     """Build, retry and cancel."""
+
+
+class Limits(NamedTuple):
+    """A tenant's part of a builder.
+
+    Attributes:
+        weight: its share of full slots, beside those of the others.
+        max_inflight: the most builds at a time; 0: as many as there are slots.
+        max_queue: how many of its requests may wait; None: as many as the builder allows.
+    """
+
+    weight: float = 1.0
+    max_inflight: int = 0
+    max_queue: int | None = None
+
+
+NO_LIMITS: Final = Limits()

@@ -21,6 +21,9 @@ class Runner(Protocol[Place]):
     def turn(self, tenant: str) -> AbstractContextManager[Place]:
         """Stand in line for a slot for a tenant; the slot is given back at the end."""
 
+    def max_inflight(self, tenant: str) -> int:
+        """How many of a tenant's queued builds may run on all builders; 0: no limit."""
+
     async def until_slot(self, place: Place) -> bool:
         """Wait until a place in line has its slot; returns whether it has one: the line may end."""
 

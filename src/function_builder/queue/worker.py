@@ -47,7 +47,7 @@ class Worker(Generic[Place]):
         self._runner = runner
         self._keep_bodies = keep_bodies
         self._jobs: dict[str, Job[Place]] = {}
-        self._consumers: set[str] = set()
+        self._consumers: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._draining = False
         self._running: set[asyncio.Task[None]] = set()
@@ -155,11 +155,12 @@ class Worker(Generic[Place]):
         except Unavailable as error:
             _log.debug("no job can be taken", tenant=tenant, reason=str(error))
             # It may be gone, with a queue that has lost its disk.
-            self._consumers.discard(tenant)
+            self._consumers.pop(tenant, None)
             return None
 
     async def _ensure_consumer(self, tenant: str) -> None:
-        if tenant in self._consumers:
+        limit = self._runner.max_inflight(tenant)
+        if self._consumers.get(tenant) == limit:
             return
         await self._builds.jetstream.ensure_consumer(
             JOBS,
@@ -170,10 +171,11 @@ class Worker(Generic[Place]):
                 ack_wait=self._builds.lost_after,
                 # The record counts: a builder that drains gives its jobs back.
                 max_deliver=-1,
-                max_ack_pending=-1,
+                # Over all builders: JetStream hands out no more until one is acknowledged.
+                max_ack_pending=limit or -1,
             ),
         )
-        self._consumers.add(tenant)
+        self._consumers[tenant] = limit
 
     def _start(self, message: Msg, slot: contextlib.ExitStack, place: Place) -> None:
         """Begin a job.
@@ -214,6 +216,10 @@ class Worker(Generic[Place]):
             self._jobs.pop(job.id, None)
         if job.settled:
             self._spawn(self._forget_log(job.id))
+        tenant = job.found.record.tenant
+        if self._runner.max_inflight(tenant):
+            # Another builder may have found no job, because as many ran as may.
+            self._spawn(self._builds.tell(f"{WAKE}.{tenant}"))
         if job.returns_in:
             asyncio.get_running_loop().call_later(job.returns_in + 0.1, self._wake.set)
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
-from function_builder.contract.tenancy import Scope
+from function_builder.contract.tenancy import Limits, Scope
 from function_builder.queue.webhooks import CallbackKeys
 from function_builder.registries.credentials import RegistryCredentials
 from function_builder.server import keys
@@ -74,6 +74,9 @@ class TenantsInForce(Protocol):
 
     def credentials(self, tenant: str) -> RegistryCredentials:
         """What a tenant's builds push and pull with; none if the tenant has none."""
+
+    def limits(self, tenant: str) -> Limits:
+        """A tenant's part of the builder; of one that is gone, what a new one has."""
 
     def current_secret(self, tenant: str) -> bytes | None:
         """The payload secret that is in force for a tenant; None: it has none."""

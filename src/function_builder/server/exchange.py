@@ -138,10 +138,11 @@ class Exchange:
         """
         service = self._service
         admission.refuse_at_sight(self.request, service)
-        if service.slots.full:
+        # With tenants only their proof tells whose place it would be.
+        if service.tenants is None and service.slots.full:
             raise NoSlot(service.slots.limit)
         claim = await self._prove()
-        self._place = self._held.enter_context(service.slots.place())
+        self._place = self._held.enter_context(service.slots.place(claim.tenant))
         request = await self._check(claim)
         headers = self._trace.headers
         return Build(request, self.accepted, self.build_id, headers, self._measures)

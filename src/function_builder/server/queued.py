@@ -69,6 +69,11 @@ class QueuedBuilds:
         """Stand in line for a slot for a tenant; the slot is given back at the end."""
         return self._service.slots.turn(tenant)
 
+    def max_inflight(self, tenant: str) -> int:
+        """How many of a tenant's queued builds may run on all builders; 0: no limit."""
+        tenants = self._service.tenants
+        return 0 if tenants is None else tenants.limits(tenant).max_inflight
+
     async def until_slot(self, place: Place) -> bool:
         """Wait until a place in line has its slot; returns whether it has one: the line may end."""
         try:

@@ -18,6 +18,7 @@ from aiobuildkit.hostport import HostPort
 from function_builder.buildkits.from_settings import buildkits
 from function_builder.builds.builder import Builder
 from function_builder.builds.options import RegistryCache
+from function_builder.contract.tenancy import NO_LIMITS
 from function_builder.engine import EngineError, ensure_free, listeners
 from function_builder.errors import StartError
 from function_builder.policy.sources import LOCAL_SOURCES
@@ -107,7 +108,11 @@ def _service(settings: Settings) -> Service:
         ),
         pool=pool,
         metrics=Metrics(),
-        slots=Slots(settings.max_inflight, settings.max_queue),
+        slots=Slots(
+            settings.max_inflight,
+            settings.max_queue,
+            limits=(lambda _: NO_LIMITS) if tenants is None else tenants.limits,
+        ),
         uploads=Uploads(settings.most_uploads),
         unread=UnreadLogs(),
         space=SpoolSpace(settings.spool_dir, settings.max_spool_bytes),

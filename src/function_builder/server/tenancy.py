@@ -17,7 +17,7 @@ from starlette.requests import Request
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
 from function_builder.contract.reads import token_tenant
-from function_builder.contract.tenancy import TENANT_HEADER, Scope
+from function_builder.contract.tenancy import NO_LIMITS, TENANT_HEADER, Limits, Scope
 from function_builder.errors import StartError
 from function_builder.queue.webhooks import CallbackKeys
 from function_builder.registries.credential_helpers import CredentialHelpers
@@ -109,6 +109,11 @@ class Tenancy:
         found = self._tenants.named(tenant)
         file = None if found is None else found.registry_config
         return RegistryCredentials(file, helpers=self._helpers)
+
+    def limits(self, tenant: str) -> Limits:
+        """A tenant's part of the builder; of one that is gone, what a new one has."""
+        found = self._tenants.named(tenant)
+        return NO_LIMITS if found is None else found.limits
 
     def current_secret(self, tenant: str) -> bytes | None:
         """The payload secret that is in force for a tenant; None: it has none."""

@@ -19,7 +19,7 @@ from function_builder.queue.webhooks import parse_secret
 from function_builder.registries.docker_config import ConfigError, DockerConfig
 from function_builder.tenants.files import Files
 from function_builder.tenants.items import Fault, Item
-from function_builder.tenants.overrides import LISTS, NUMBERS, read_overrides
+from function_builder.tenants.overrides import LIMITS, LISTS, NUMBERS, read_limits, read_overrides
 from function_builder.tenants.tenant import ALL_SCOPES, Tenant, Tenants, Token
 
 TOP_KEYS: Final = ("tenants",)
@@ -28,6 +28,7 @@ TENANT_KEYS: Final = (
     *("registry_config", "build_secrets_key"),
     *LISTS,
     *NUMBERS,
+    *LIMITS,
 )
 TOKEN_KEYS: Final = ("sha256", "scopes")
 _PROOFS: Final = ("payload_secret_file", "tokens")
@@ -131,6 +132,7 @@ class _Reader:
             hosts=self._hosts_of(name, fields),
             tokens=self._tokens_of(name, fields),
             overrides=read_overrides(fields),
+            limits=read_limits(fields),
             registry_config=self._registry_config_of(name, fields),
             build_secrets_key=self._build_secrets_key_of(name, fields),
         )

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, Final
 
-from function_builder.settings import Settings, SettingsError
+from function_builder.contract.tenancy import Limits
+from function_builder.settings import Settings
 from function_builder.tenants.items import Item
 from function_builder.tenants.tenant import Tenant
 
@@ -14,10 +15,14 @@ LISTS: Final = {"push": "allowed_pushes", "allowed_frontends": "allowed_frontend
 NUMBERS: Final = {"build_timeout": "build_timeout", "max_body_bytes": "max_body_bytes"}
 """Keys of a tenant, and the variables of the settings, which read the values too."""
 
+LIMITS: Final = ("weight", "max_inflight", "max_queue")
+
+_MOST: Final = 10_000
+
 _AT_MOST: Final = ("build_timeout", "max_body_bytes")
 """A tenant may have less than the builder allows, and not more."""
 
-_BY_VARIABLE: Final = {each.metadata["variable"]: each.name for each in fields(Settings)}
+_BY_VARIABLE: Final = {each.metadata["variable"]: each for each in fields(Settings)}
 
 
 def read_overrides(values: Mapping[str, Item]) -> Mapping[str, Any]:
@@ -30,8 +35,21 @@ def read_overrides(values: Mapping[str, Item]) -> Mapping[str, Any]:
         parsed = [_parse(variable, text, item) for text, item in items if text]
         if None not in parsed and parsed:
             texts = ",".join(text for text, _ in items)
-            found[_BY_VARIABLE[variable]] = _parse(variable, texts, values[key])
+            found[_BY_VARIABLE[variable].name] = _parse(variable, texts, values[key])
     return found
+
+
+def read_limits(values: Mapping[str, Item]) -> Limits:
+    """A tenant's part of the builder."""
+    found: dict[str, Any] = {}
+    for key in LIMITS:
+        if key in values and (text := values[key].text()):
+            least = 0 if key == "max_queue" else 1
+            if text.isascii() and text.isdigit() and least <= int(text) <= _MOST:
+                found[key] = int(text)
+            else:
+                values[key].fail(f"must be a whole number from {least} to {_MOST}")
+    return Limits(**found)
 
 
 def tenant_settings(base: Settings, tenant: Tenant, *, is_default: bool) -> Settings:
@@ -54,8 +72,7 @@ def tenant_settings(base: Settings, tenant: Tenant, *, is_default: bool) -> Sett
 def _parse(variable: str, text: str, item: Item) -> Any:
     """The value of a setting; None, with a fault, if it is wrong."""
     try:
-        settings = Settings.from_environment({variable: text})
-    except SettingsError as error:
-        item.fail(str(error).partition(": ")[2])
+        return _BY_VARIABLE[variable].metadata["parse"](text)
+    except ValueError as error:
+        item.fail(str(error))
         return None
-    return getattr(settings, _BY_VARIABLE[variable])

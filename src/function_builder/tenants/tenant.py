@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from function_builder.contract.builds import DEFAULT_TENANT
-from function_builder.contract.tenancy import Scope
+from function_builder.contract.tenancy import NO_LIMITS, Limits, Scope
 
 ALL_SCOPES: Final = frozenset(Scope)
 
@@ -40,6 +40,7 @@ class Tenant:
         webhook_keys: what signs its callbacks, in force first; empty: it gets none.
         hosts: names under which the builder is its, without ports.
         overrides: settings of the builder that it has otherwise, by their field's name.
+        limits: its part of the builder.
         registry_config: the file of its registry credentials; None: it has none.
         build_secrets_key: the file of its key for build secrets; None: it has none.
         tokens: its bearer tokens.
@@ -50,6 +51,7 @@ class Tenant:
     webhook_keys: Sequence[bytes] = field(default=(), repr=False)
     hosts: Sequence[str] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    limits: Limits = NO_LIMITS
     registry_config: Path | None = None
     build_secrets_key: Path | None = None
     tokens: Sequence[Token] = ()

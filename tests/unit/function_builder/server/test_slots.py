@@ -7,6 +7,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from function_builder.contract.tenancy import NO_LIMITS, Limits
 from function_builder.server.slots import Closed, NoSlot, Place, Slots
 
 
@@ -173,3 +174,103 @@ def test_queued_builds_have_their_turn_where_requests_always_wait():
             assert served == 4
             assert all(place.position for place, _ in requests)
         come()
+
+
+class Line:
+    """Slots of tenants, and what they hold."""
+
+    def __init__(self, limit: int, max_queue: int, **limits: Limits) -> None:
+        self.now = 0.0
+        self.slots = Slots(
+            limit,
+            max_queue,
+            limits=lambda tenant: limits.get(tenant, NO_LIMITS),
+            clock=lambda: self.now,
+        )
+        self.held: dict[Place, ExitStack] = {}
+
+    def come(self, tenant: str, *, queued: bool = False) -> Place:
+        held = ExitStack()
+        turn = self.slots.turn if queued else self.slots.place
+        place = held.enter_context(turn(tenant))
+        self.held[place] = held
+        return place
+
+    def leave(self, place: Place, seconds: float = 1) -> None:
+        self.now += seconds
+        self.held.pop(place).close()
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_a_noisy_tenant_delays_anothers_first_build_by_one_builds_end(queued):
+    line = Line(4, 1000)
+    noisy = [line.come("noisy") for _ in range(1000)]
+    quiet = line.come("quiet", queued=queued)
+    assert quiet.position == 1
+    line.leave(noisy[2])
+    assert quiet.position == 0
+    # The noisy one has the slot again, as nobody else wants it.
+    line.leave(quiet)
+    assert noisy[4].position == 0
+
+
+def test_positions_count_a_tenants_own_requests():
+    line = Line(1, 10)
+    first = line.come("a")
+    places = [line.come(tenant) for tenant in ("a", "b", "a", "b")]
+    assert [place.position for place in places] == [1, 1, 2, 2]
+    line.leave(first)
+    assert [place.position for place in places] == [1, 0, 2, 1]
+
+
+def test_a_tenants_own_limit_leaves_slots_to_others():
+    line = Line(4, 10, a=Limits(max_inflight=2))
+    mine = [line.come("a") for _ in range(4)]
+    assert [place.position for place in mine] == [0, 0, 1, 2]
+    assert line.come("b").position == 0
+    assert line.slots.taken == 3
+    line.leave(mine[0])
+    assert mine[2].position == 0
+
+
+def test_a_tenants_own_queue_has_its_limit():
+    line = Line(1, 10, a=Limits(max_queue=1), b=Limits(max_queue=0, max_inflight=3))
+    line.come("a")
+    line.come("a")
+    for tenant, limit in (("a", 1), ("b", 3)):
+        with pytest.raises(NoSlot, match=f"requests: {limit}$"):
+            line.come(tenant)
+    assert line.come("c").position == 1
+
+
+async def test_a_full_line_has_room_for_a_tenant_that_has_less_in_it():
+    line = Line(1, 3)
+    noisy = [line.come("noisy") for _ in range(4)]
+    with pytest.raises(NoSlot):
+        line.come("noisy")
+    last = asyncio.create_task(seen(noisy[3], []))
+    await asyncio.sleep(0)
+    quiet = line.come("quiet")
+    async with asyncio.timeout(60):
+        with pytest.raises(NoSlot):
+            await last
+    line.leave(noisy[3])
+    assert line.slots.waiting == 3
+    # Nor does one displace more than would be left to the other.
+    with pytest.raises(NoSlot):
+        line.come("quiet")
+    line.leave(noisy[0])
+    assert quiet.position == 0
+    for place in (quiet, *noisy[1:3]):
+        line.leave(place)
+    assert line.slots.taken == 0
+
+
+def test_weights_divide_full_slots():
+    line = Line(3, 100, heavy=Limits(weight=2))
+    places = {tenant: [line.come(tenant) for _ in range(40)] for tenant in ("heavy", "light")}
+    for _ in range(20):
+        for running in [place for place in line.held if not place.position]:
+            line.leave(running)
+    left = {tenant: sum(place in line.held for place in all_) for tenant, all_ in places.items()}
+    assert 40 - left["heavy"] > 1.6 * (40 - left["light"])

@@ -18,6 +18,7 @@ from function_builder.contract.answer_signature import public_key_answer
 from function_builder.contract.builds import new_id
 from function_builder.contract.reads import build_token, sign_read
 from function_builder.contract.secrets import SecretsKey, seal
+from function_builder.contract.tenancy import Limits
 from function_builder.contract.timestamp import stamp
 from function_builder.errors import StartError
 from function_builder.server import keys, run
@@ -328,6 +329,9 @@ tenants:
     allowed_frontends: docker/dockerfile
     build_timeout: 10m
     max_body_bytes: 20KiB
+    weight: 3
+    max_inflight: 2
+    max_queue: 0
   zeta: {payload_secret_file: zeta}
 """
 
@@ -359,6 +363,8 @@ async def test_a_tenant_has_its_own_settings_and_credentials_or_none(apart):
     assert default == apart.settings
     assert (acme.build_timeout, acme.max_body_bytes) == (600, 20 * 1024)
     assert acme.allowed_frontends == ("docker/dockerfile",)
+    assert apart.tenants.limits("acme") == Limits(3, 2, 0)
+    assert apart.tenants.limits("zeta") == apart.tenants.limits("gone") == Limits(1, 0, None)
     assert zeta == dataclasses.replace(apart.settings, build_secrets_private_key_path="")
 
 
