@@ -26,6 +26,8 @@ from function_builder.contract.reads import sign_read
 from function_builder.engine import NatsServer
 from function_builder.queue.access import Access
 from function_builder.queue.jetstream import JetStream
+from function_builder.queue.records import STREAM as RECORDS
+from function_builder.queue.streams import JOBS, LOGS
 
 _ROUNDS = 60
 _BUILDS = 1000
@@ -130,15 +132,18 @@ async def messages(root: Path, buildkit: str, options: argparse.Namespace) -> li
         builder(root / "ours", buildkit, OURS, METRICS, keep_bodies="0", **settings) as server,
     ):
         await _queued(server, context, [], 0)
+        messages = await _last_numbers(settings["nats_url"])
         before = await asyncio.to_thread(_varz, address), _stored(root)
         for number in range(options.rounds):
             await _queued(server, context, [], number)
         # The log leaves its stream a second after the end.
         await asyncio.sleep(_FORGOTTEN_SECONDS)
         after = await asyncio.to_thread(_varz, address), _stored(root)
+        messages = await _last_numbers(settings["nats_url"]) - messages
     row: dict[str, object] = {"": "one build"}
     for name in ("in_msgs", "in_bytes", "out_msgs", "out_bytes"):
         row[name] = round((after[0][name] - before[0][name]) / options.rounds)
+    row["stored messages"] = round(messages / options.rounds, 1)
     for name, now in after[1].items():
         row[f"stored in {name}: bytes"] = round((now - before[1][name]) / options.rounds)
     return [row]
@@ -204,6 +209,15 @@ class _MonitoredNats(NatsServer):
 
     def _config(self) -> dict[str, object]:
         return super()._config() | ({"http": self._monitoring} if self._monitoring else {})
+
+
+async def _last_numbers(url: str) -> int:
+    """How many messages the streams of the queue have ever had."""
+    jetstream = JetStream(Access(url=url))
+    await jetstream.connect()
+    numbers = [(await jetstream.bounds(stream))[1] for stream in (JOBS, LOGS, RECORDS)]
+    await jetstream.close()
+    return sum(numbers)
 
 
 def _varz(address: str) -> dict[str, int]:
