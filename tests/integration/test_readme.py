@@ -61,5 +61,5 @@ async def test_a_minute_with_curl_then_our_client_then_python(block, builder, re
     said = await run("sh", "-euc", f"{client.strip()} --payload-secret {secret}", url=builder.url)
     assert said == f"{registry}/mine:2@{pull(registry, 'mine', '2').digest}\n"
 
-    said = await run(sys.executable, "-c", block("from function_builder.client import"))
+    said = await run(sys.executable, "-c", block("from function_builder import"))
     assert said == f"success {registry}/mine:3 {pull(registry, 'mine', '3').digest}\n"
