@@ -6,6 +6,8 @@ how to correct it. It contains no path of the server.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 BUSY: Final = "Concurrent request limit exceeded."
@@ -20,7 +22,10 @@ class Refusal(Exception):
     Attributes:
         status: the HTTP status of the answer (400, 401, 408, 413, 415, 503, 507 …).
         reason: the answer's text, one line; also `str()`.
+        headers: further fields of the answer.
     """
+
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)

@@ -24,11 +24,13 @@ class Limits(NamedTuple):
         weight: its share of full slots, beside those of the others.
         max_inflight: the most builds at a time; 0: as many as there are slots.
         max_queue: how many of its requests may wait; None: as many as the builder allows.
+        builds_per_hour: how many builds it may begin in an hour; 0: no limit.
     """
 
     weight: float = 1.0
     max_inflight: int = 0
     max_queue: int | None = None
+    builds_per_hour: int = 0
 
 
 NO_LIMITS: Final = Limits()

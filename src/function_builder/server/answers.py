@@ -17,6 +17,7 @@ RETRY_AFTER: Final = 5
 def refused(refusal: Refusal, build_id: str = "") -> Response:
     """A refusal in the form of a failed build; 429 in the form that pro-builder gave it."""
     headers = {"Retry-After": str(RETRY_AFTER)} if refusal.status in (429, 503, 507) else {}
+    headers |= refusal.headers
     if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
         return PlainTextResponse(
             f"{refusal.reason}\n", refusal.status, {**headers, "Connection": "close"}

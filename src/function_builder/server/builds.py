@@ -133,6 +133,8 @@ class BuildsRoutes:
         # A repetition of the very request, such as a proxy's, is one retry.
         key = read_key(request.headers) or (caller.proof and f"retry {caller.proof.hex()}")
         idempotency = Idempotency(key, build_id.encode()) if key else None
+        if self._service.quotas is not None:
+            self._service.quotas.take(caller.tenant)
         requester = client_address(request, settings.trusted_proxies)
         info = _found(
             await self._builds.retry(

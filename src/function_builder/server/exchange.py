@@ -272,6 +272,8 @@ class Exchange:
                 checked, self.spool, settings, key, domain, claim.tenant
             )
         self._measures.end(BuildPhase.CHECK)
+        if self._service.quotas is not None:
+            self._service.quotas.take(claim.tenant)
         return request
 
     def _note_end(self, build: Build) -> None:

@@ -24,6 +24,7 @@ def problem(refusal: Refusal) -> Response:
     headers = {"Cache-Control": "no-store"}
     if refusal.status in (429, 503, 507):
         headers["Retry-After"] = str(RETRY_AFTER)
+    headers |= refusal.headers
     if refusal.status == HTTPStatus.UNAUTHORIZED:
         # Required beside 401 (RFC 9110, 15.5.2); a signature has no registered scheme.
         headers["WWW-Authenticate"] = "Bearer"

@@ -31,6 +31,7 @@ from function_builder.server.http import BoundedHTTP
 from function_builder.server.malloc import keep_freed_memory
 from function_builder.server.metrics import metrics_app, read_state, read_tasks
 from function_builder.server.prometheus import Metrics
+from function_builder.server.quotas import Quotas
 from function_builder.server.replays import Replays
 from function_builder.server.service import Phase, Service
 from function_builder.server.slots import Slots
@@ -117,6 +118,7 @@ def _service(settings: Settings) -> Service:
         unread=UnreadLogs(),
         space=SpoolSpace(settings.spool_dir, settings.max_spool_bytes),
         tenants=tenants,
+        quotas=None if tenants is None else Quotas(tenants.limits),
         replays=Replays(settings.replay_window) if settings.replay_window else None,
     )
 

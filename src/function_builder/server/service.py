@@ -23,6 +23,7 @@ from function_builder.disk import Disk
 from function_builder.queue.port import Builds
 from function_builder.server.claims import TenantsInForce
 from function_builder.server.prometheus import Metrics
+from function_builder.server.quotas import Quotas
 from function_builder.server.replays import Replays
 from function_builder.server.slots import NoSlot, Place, Slots
 from function_builder.server.spool import SpoolSpace
@@ -65,6 +66,7 @@ class Service:
             for small ones.
         replays: the requests that were accepted; None: a request may be repeated.
         tracing: enters the trace of a request.
+        quotas: how many builds a tenant may begin; None: there are no tenants.
         tenants: whose requests there are; None: there is one tenant.
         builds: builds that outlive their connection; None: there is no queue.
         worker: runs builds from the queue; None: there is no queue.
@@ -84,6 +86,7 @@ class Service:
     space: SpoolSpace
     large_checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     replays: Replays | None = None
+    quotas: Quotas | None = None
     tenants: TenantsInForce | None = None
     builds: Builds | None = None
     worker: Drained | None = None

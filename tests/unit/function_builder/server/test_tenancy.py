@@ -332,6 +332,7 @@ tenants:
     weight: 3
     max_inflight: 2
     max_queue: 0
+    builds_per_hour: 2
   zeta: {payload_secret_file: zeta}
 """
 
@@ -363,7 +364,7 @@ async def test_a_tenant_has_its_own_settings_and_credentials_or_none(apart):
     assert default == apart.settings
     assert (acme.build_timeout, acme.max_body_bytes) == (600, 20 * 1024)
     assert acme.allowed_frontends == ("docker/dockerfile",)
-    assert apart.tenants.limits("acme") == Limits(3, 2, 0)
+    assert apart.tenants.limits("acme") == Limits(3, 2, 0, 2)
     assert apart.tenants.limits("zeta") == apart.tenants.limits("gone") == Limits(1, 0, None)
     assert zeta == dataclasses.replace(apart.settings, build_secrets_private_key_path="")
 
@@ -448,3 +449,22 @@ async def test_sealed_secrets_are_opened_with_the_tenants_key_alone(apart):
     opened = {pair for pair, status in statuses.items() if status == 202}
     assert opened == {("default", "own"), ("acme", "acme")}
     assert set(statuses.values()) == {202, 400}
+
+
+async def test_a_tenant_begins_as_many_builds_in_an_hour_as_it_may(apart):
+    body = make_tar({"Dockerfile": "FROM scratch\n"}, {"image": "r.example.com/shared/fn"})
+
+    async def build(secret: str, tenant: str) -> httpx2.Response:
+        sent = {"X-Build-Signature": signature(body, secret), "X-Build-Tenant": tenant}
+        return await send(apart, "POST", "/build", sent | ASYNC, body)
+
+    assert [(await build(ACME, "acme")).status_code for _ in range(2)] == [202, 202]
+    refused = await build(ACME, "acme")
+    assert refused.status_code == 429
+    assert refused.text.startswith("Concurrent request limit exceeded. Builds in an hour: 2.")
+    assert refused.headers["ratelimit-policy"] == '"builds";q=2;w=3600'
+    wait = int(refused.headers["retry-after"])
+    assert 1 <= wait <= 1800
+    assert refused.headers["ratelimit"] == f'"builds";r=0;t={wait}'
+    assert [(await build(ZETA, "zeta")).status_code for _ in range(3)] == [202] * 3
+    assert len(apart.builds.submissions) == 5

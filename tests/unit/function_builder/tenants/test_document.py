@@ -112,6 +112,7 @@ def entry(text: str) -> str:
         (entry("build_timeout: fast"), "line 4, column 20: must be a duration such as 90s"),
         (entry("max_body_bytes: 1XB"), "line 4, column 21: must be a size such as 1GiB"),
         (entry("weight: 0"), "line 4, column 13: must be a whole number from 1 to 10000"),
+        (entry("builds_per_hour: 0"), "must be a whole number from 1 to 10000"),
         (entry("max_queue: few"), "line 4, column 16: must be a whole number from 0 to 10000"),
         (entry("allowed_frontends: ['a b']"), "line 4, column 25: must be NAME, "),
         (entry("push: [r.io/a, acme/**]"), 'line 4, column 20: "acme/**" matches nothing: begin'),
