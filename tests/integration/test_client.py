@@ -89,7 +89,7 @@ async def test_a_failed_step_fails_the_command(command, registry, tmp_path, stre
     assert (done.code, done.out) == (1, "")
     step = r"#\d+" if stream == "--stream" else " "
     assert re.search(rf"^{step} {stream} no such package$", done.err, re.MULTILINE)
-    assert done.err.endswith("did not complete successfully: exit code: 3\n")
+    assert re.search(r"did not complete successfully: exit code: 3\nBuild id: \S+\n\Z", done.err)
 
 
 async def test_build_arguments_and_a_build_without_a_push(command, tmp_path):

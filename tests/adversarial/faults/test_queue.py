@@ -75,7 +75,7 @@ async def test_a_builder_that_nats_refuses_does_not_start(nats, settings, tmp_pa
     address = nats.url.rpartition("@")[2]
     wrong = settings | {"nats_url": f"nats://wrong@{address}"}
     root = tmp_path / "a"
-    with pytest.raises(AssertionError, match=r"nats_url cannot be used: .*Authorization Violation"):
+    with pytest.raises(AssertionError, match=r"nats_url cannot be used: it refuses the user"):
         async with running_builder(root, buildkitd, **wrong):
             pass
 
