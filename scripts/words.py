@@ -25,7 +25,9 @@ WORDS = re.compile(
     r"\b(nobody|somebody|anybody|whoever|whomever|likewise|in vain|anew|goodbye|deaf|the dead"
     r"|leaves? the stage|own accord|hand(?:s|ed|ing)? on|last words|hence|upon|thereby|therein"
     r"|whereupon|reckon(?:s|ed|ing)?|of no account|beheld|afresh|for ever|in so many words"
-    r"|came to nothing|(?:is|are) told)\b",
+    r"|came to nothing|(?:is|are) told|for want of"
+    # «It is not a key», and not «it is no key»; «there is no key» is plain.
+    r"|(?<!there )(?:is|are|was|were) no (?!longer|more|less|limit)\w+)\b",
     re.IGNORECASE,
 )
 _PAGES = ("*.md", "docs/*.md", "examples/*.md", "chart/*.md", "packages/*.md", "tests/*.md")

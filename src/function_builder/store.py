@@ -73,7 +73,7 @@ class Store:
         url: `file:///directory`, `s3://bucket/prefix`, `gs://…` or `az://…`. Credentials, region
             and endpoint come from the environment, by the names of each cloud's own tools.
         failed: called when the store did not do what was asked, with whether it has no room. An
-            object that is absent is no failure.
+            object that is absent is not an error.
 
     Raises:
         StoreError: the URL names no store.

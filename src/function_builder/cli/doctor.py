@@ -145,7 +145,7 @@ def _write_context(directory: Path) -> str:
         lines += ["COPY --chmod=755 busybox /", 'RUN ["/busybox", "true"]']
         said = "was tried, RUN step included"
     else:
-        said = "was tried, without a RUN step for want of a static busybox"
+        said = "was tried, without a RUN step, because there is no static busybox"
     (directory / "Dockerfile").write_text("\n".join(lines))
     return said
 

@@ -121,7 +121,7 @@ class LoopThread:
 
     def _start(self) -> asyncio.AbstractEventLoop:
         begun: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
-        # A daemon: a program that does not close its client ends all the same.
+        # A daemon thread, so that a program that does not close its client can end.
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve(begun)), name="function-builder", daemon=True
         )

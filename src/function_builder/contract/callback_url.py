@@ -298,7 +298,7 @@ def _pattern(entry: str, host: str, ports: Ports) -> _Pattern:
     if not _NAME.fullmatch(name):
         raise ValueError(
             "must be HOST, *.DOMAIN, * or a network, each with :PORT or :* if needed, such as "
-            f"hooks.example.com,*.example.org:8443,10.0.0.0/8:8080: {entry} is none of them"
+            f"hooks.example.com,*.example.org:8443,10.0.0.0/8:8080: {entry} is not one of these"
         )
     return _Pattern(f".{name}" if wildcard else name, wildcard=wildcard, ports=ports)
 

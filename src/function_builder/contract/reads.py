@@ -58,7 +58,7 @@ def build_token(secret: bytes, tenant: str, build_id: str) -> str:
 
 
 def token_tenant(token: str) -> str | None:
-    """The tenant that a build's token names; None if it is no build's token."""
+    """The tenant that a build's token names; None if it is not a build's token."""
     if not token.startswith(_TOKEN_PREFIX):
         return None
     return token[len(_TOKEN_PREFIX) :].rpartition("_")[0] or DEFAULT_TENANT

@@ -18,10 +18,10 @@ from function_builder.server.answers import refused
 NDJSON: Final = "application/x-ndjson"
 
 HEARTBEAT: Final = 10.0
-"""Seconds of silence after which the stream says that the build still runs; the contract: 15."""
+"""Seconds without a log line after which the stream has a heartbeat; the contract allows 15."""
 
 MAX_WHOLE_BYTES: Final = 256 * 1024
-"""What a log may take in memory to be encoded at once: then the answer has a Content-Length."""
+"""A log up to this size is encoded at once, so that the answer has a Content-Length."""
 
 _REFUSALS: Final = {Outcome.UNREACHABLE: 503, Outcome.UNSUPPORTED: 400}
 """Outcomes that are not the build's fault, by HTTP status, if they are known before the answer."""
@@ -33,8 +33,8 @@ async def answer(
     """Answer a request while its build runs, or when it has ended, as its client asks.
 
     Args:
-        build: under way.
-        request: what asked for it.
+        build: a running build.
+        request: its request.
         send: the ASGI channel.
         signature: signs the answer; None: it is not signed.
     """
@@ -49,7 +49,7 @@ async def answer(
 
 
 def _refusal(build: Build) -> Refusal | None:
-    """Why the build has ended before it was begun."""
+    """The answer to a build that ended before it started."""
     if build.refusal is not None:
         return build.refusal
     if build.result is None or build.started or build.outcome not in _REFUSALS:
@@ -58,10 +58,10 @@ def _refusal(build: Build) -> Refusal | None:
 
 
 async def _whole(build: Build, send: Send, signature: AnswerSignature | None) -> None:
-    """The reply of a client that waits: one JSON object, now that the build has ended.
+    """The answer as one JSON object, when the build has ended.
 
-    A long log is encoded while its client reads it. Encoded whole, it would be in memory several
-    times, and each control character as six bytes.
+    A long log is encoded in pieces while the client reads it. Otherwise it would be in memory
+    several times, with six bytes for each control character.
     """
     assert build.result is not None
     result = build.result
@@ -83,7 +83,7 @@ async def _whole(build: Build, send: Send, signature: AnswerSignature | None) ->
 
 
 async def _send_log(build: Build, send: Send, signature: AnswerSignature | None) -> bytes:
-    """Send the log as the first key of an object; returns what closes it."""
+    """Send the log as the first key of an object; returns the end of its list."""
     before = b'{"log":['
     async for lines in build.log.follow(HEARTBEAT):
         piece = before + log_json(lines)
@@ -100,7 +100,7 @@ async def _begin(response: Response, send: Send) -> None:
 
 
 async def _stream(build: Build, send: Send, signature: AnswerSignature | None) -> None:
-    """The reply of a client that listens: the log as it grows, and always a last line."""
+    """The answer as a stream: the log while it grows, and always a last line."""
     response = Response(
         headers={"Cache-Control": "no-transform", "X-Accel-Buffering": "no"},
         media_type=NDJSON,

@@ -1,9 +1,9 @@
-"""HTTP connections that no proven request holds: how many, for how long, and how they end.
+"""Limits of HTTP connections without a request, and how connections are closed.
 
-A proxy sends a request on a connection that it believes open. If the builder closes the connection
-at that moment, the proxy cannot know whether the request was begun: it does not send a POST again,
-and its client gets a 502. So the builder keeps idle connections longer than its peers do, and
-announces an end with `Connection: close` where it can (RFC 9112, 9.6).
+If the builder closes a connection while a proxy sends a request on it, the proxy does not know
+whether the request was processed. It does not retry a POST, and its client gets a 502. So the
+builder keeps idle connections longer than its peers do, and announces that it closes one with
+`Connection: close` where it can (RFC 9112, 9.6).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Final, Protocol
 from function_builder.server.crowd import Crowd
 
 MOST_IDLE: Final = 1000
-"""More idle connections are not kept: each takes a file descriptor and about 10 kB."""
+"""The most idle connections; each needs a file descriptor and about 10 kB."""
 
 MOST_PENDING: Final = 1000
-"""More connections are not kept whose headers are on their way, or that end: 50 kB each at most."""
+"""The most connections that are receiving headers or closing; each needs at most 50 kB."""
 
 
 class Connection(Protocol):
-    """What is asked of a connection.
+    """A connection, as far as its limits need it.
 
     Attributes:
         source: what its client's address counts for (`source_of`).
@@ -31,24 +31,25 @@ class Connection(Protocol):
     source: str
 
     def announce_close(self) -> None:
-        """Let the answer under way, if it has not begun, say that it is the last."""
+        """Add `Connection: close` to the current answer, if its headers are not sent yet."""
 
     def close_idle(self) -> None:
         """Close it, unless a request has arrived."""
 
     def drop(self) -> None:
-        """End it at once."""
+        """Close it at once."""
 
 
 class Connections:
     """The connections of one builder, on all of its ports.
 
-    One is idle (between two requests), pending (its request's headers are on their way, or it ends)
-    or busy: a request's headers are here, and no answer is complete. Idle and pending ones are
-    bounded. Beyond the bound, the source that has the most loses its oldest.
+    A connection is idle (between two requests), pending (it is receiving headers, or is closing) or
+    busy (a request's headers have arrived, and its answer is not complete). The numbers of idle and
+    pending ones are limited. Beyond the limit, the source with the most connections loses its
+    oldest.
 
     Args:
-        keep_alive: seconds that an idle one is kept; 0: each answer ends its connection.
+        keep_alive: seconds for which an idle connection is kept; 0: each answer closes its own.
         most_idle: by default 1000, or a quarter of the process's file descriptors if those are
             fewer.
         most_pending: the same by default.
@@ -92,7 +93,7 @@ class Connections:
             longest.close_idle()
 
     def pending(self, connection: Connection) -> None:
-        """Note that a request's headers are on their way, or that a connection ends."""
+        """Note that a connection is receiving headers, or is closing."""
         self._pending.add(connection, connection.source)
         if len(self._pending) > self._most_pending:
             oldest = self._pending.oldest_of_largest()
@@ -100,25 +101,25 @@ class Connections:
             oldest.drop()
 
     def busy(self, connection: Connection) -> None:
-        """Note that a request's headers are here."""
+        """Note that a request's headers have arrived."""
         self._idle.discard(connection)
         self._pending.discard(connection)
 
     def announce_close(self) -> None:
-        """From now on each answer says that it is its connection's last."""
+        """Add `Connection: close` to each answer from now on."""
         self._announcing = True
         for connection in self._all:
             connection.announce_close()
 
     def close_idle(self) -> None:
-        """Close those that are idle at once, and others as soon as they are."""
+        """Close idle connections at once, and others when they become idle."""
         self._draining = True
         for connection in self._idle:
             connection.close_idle()
 
 
 def readable(descriptor: int) -> bool:
-    """Whether bytes, or an end, wait in a socket: timers run before the event loop reads it."""
+    """Whether a socket has unread bytes or an end, which the event loop has not read yet."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))

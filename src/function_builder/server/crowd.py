@@ -1,7 +1,7 @@
-"""Who takes how much of a bounded room: members are counted by the address that they come from.
+"""Members of a limited number, counted by the address that they come from.
 
-When the room is full, an address that holds the most places gives one up. So a stranger with a
-thousand connections takes places from their own, and another address keeps its few.
+When the limit is reached, an address with the most members loses one. So an attacker with a
+thousand connections loses its own, and other addresses keep theirs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _IPV6_PREFIX = 64
 
 
 class Crowd(Generic[Member]):
-    """Members by their source, each source's in the order in which they came."""
+    """Members by source, those of each source in the order of their arrival."""
 
     def __init__(self) -> None:
         # Dictionaries for their order.
@@ -34,7 +34,7 @@ class Crowd(Generic[Member]):
         return iter(list(self._sources))
 
     def add(self, member: Member, source: str) -> None:
-        """Add a member; one that is there already becomes its source's youngest."""
+        """Add a member; one that is present becomes its source's newest."""
         self.discard(member)
         self._sources[member] = source
         self._members.setdefault(source, {})[member] = None

@@ -1,4 +1,4 @@
-"""The life of one request to build, from its headers to the end of its answer."""
+"""One build request, from its headers to the end of its answer."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Exchange:
-    """One request to build; the owner of all that it holds, and of its record.
+    """One build request; it owns the request's body, slot, log line and metrics.
 
     ::
 
@@ -59,18 +59,18 @@ class Exchange:
             build = await exchange.admit()
             await exchange.run(build)
 
-    It holds its body and a place among the slots. Both are given back when the build has ended, or
-    before the last byte of the answer, if that is sooner. So a client that reads slowly holds no
-    slot, and a client of one slot may send its next request as soon as it has read an answer.
+    The body and the slot are released when the build ends, or before the last byte of the answer if
+    that is sooner. So a client that reads slowly does not occupy a slot. A client may send its next
+    request as soon as it has read the answer, even if there is only one slot.
     A `Refusal` in the block is the answer.
 
     Args:
-        service: what the endpoints share.
-        request: its headers are here, its body is on its way.
-        send: the ASGI channel of its answer.
+        service: the state of the builder.
+        request: its headers have arrived, its body has not.
+        send: the ASGI channel of the answer.
         trace: gets the outcome.
         measures: gets the end of each phase.
-        build_id: names the build in the answer and in the log.
+        build_id: the build's id, in the answer and in the log.
     """
 
     def __init__(
@@ -130,11 +130,11 @@ class Exchange:
         await self._send(message)
 
     async def admit(self) -> Build:
-        """Receive the body, prove it and check it; a proven body has a slot, or waits for one.
+        """Receive the body, verify and check it, and get a slot or a place in the line.
 
         Raises:
-            Refusal: the body is wrong, or need not be waited for; or there was no place.
-            ClientDisconnect: the client went away.
+            Refusal: the request is refused, by its headers or its body, or the line is full.
+            ClientDisconnect: the client disconnected.
         """
         service = self._service
         admission.refuse_at_sight(self.request, service)
@@ -155,19 +155,19 @@ class Exchange:
         if service.builds is not None:
             service.builds.begin(self._tenant, describe(build, self._client))
         try:
-            # The task takes its first step now, so that it ends its build even if it is cancelled.
+            # Let the task start, so that it ends its build even if it is cancelled.
             await asyncio.sleep(0)
             gone.add_done_callback(_cancel(task, "its client went away"))
             with service.unread.until_read(build.log):
                 await answer(build, self.request, self.send, self._answer)
         finally:
             gone.cancel()
-            # Only a broken answer leaves the build running: its client would not hear of its end.
+            # The build still runs only if the answer failed, so its client would get no result.
             task.cancel("it could not be answered")
             await asyncio.wait([task, gone])
 
     async def submit(self, builds: Builds, asked: Asked) -> BuildInfo:
-        """Receive the body, prove it and check it, and queue its build.
+        """Receive the body, verify and check it, and queue its build.
 
         Raises:
             Refusal: as `admit`, and as `Builds.submit`.
@@ -197,7 +197,7 @@ class Exchange:
         )
         info = await builds.submit(submission, self.spool)
         if service.replays is not None and self._signed is not None:
-            # Only now: a request that could not be queued may come again as it is.
+            # Only now, because a request that could not be queued may be sent again as it is.
             service.replays.remember(self._signed)
         self.build_id = info.id
         self._trace.outcome = "queued"
@@ -238,7 +238,7 @@ class Exchange:
         claimed = await read_claim(request, service.settings, service.tenants)
         claimed.allow(Scope.BUILD)
         has_token = claimed.scopes is not None
-        # A bearer token is proof enough; a signature beside it must be right all the same.
+        # A bearer token is sufficient, but a signature that is sent with it must be valid.
         signed = SIGNATURE_HEADER in request.headers or not has_token
         secrets = claimed.secrets if signed else ()
         signature = Signature(secrets) if secrets else None

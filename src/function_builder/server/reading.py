@@ -91,7 +91,7 @@ async def key_claim(request: Request, settings: Settings, tenants: TenantsInForc
     """Whose key for build secrets a request asks for.
 
     A request that names its tenant must prove it, so that no stranger learns which names exist. The
-    name of a host is no secret.
+    name of a host is not a secret.
 
     Raises:
         Refusal: 400, 401 or 403.

@@ -1,4 +1,4 @@
-"""A request's body on its way in: hashed as it arrives, and stored in a spool."""
+"""Receives a request's body: hashes it while it arrives, and stores it in a spool."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from function_builder.contract.signature import Signature
 from function_builder.server.spool import MEMORY_BYTES, Spool
 
 SLOWEST_BYTES_PER_SECOND: Final = 1024
-"""A body may take twice `timeout`, and a second more for so many bytes.
+"""A body may take twice `timeout`, and another second for each of these bytes.
 
-A limit of the pause is not enough: with a byte in each pause, an upload would last forever.
+A limit of pauses is not enough, because an upload with one byte in each pause would never end.
 """
 
 _MAX_PIECES: Final = 1024
-"""Pieces that are held apart: a client may send bytes one by one, and each costs thirty more."""
+"""The most pieces before they are joined, because each costs 30 bytes, and may have one byte."""
 
 
 class Intake:
-    """Takes one body into a spool.
+    """Receives one body into a spool.
 
     Args:
         receive: the ASGI channel.
-        signature: what the bytes are hashed into; None: no signature is checked.
+        signature: hashes the bytes; None: no signature is checked.
         max_bytes: the largest body.
         timeout: seconds without a byte.
 
     Attributes:
-        begun: when it began, of the monotonic clock.
+        begun: the monotonic clock's time at the start.
         received: bytes so far.
-        complete: whether the body is here.
+        complete: whether the whole body has arrived.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Intake:
         self.complete = False
 
     def give_up(self, because: Refusal) -> None:
-        """Wait no longer for this body: `into` raises the refusal, unless the body is here."""
+        """Stop waiting for the body: `into` raises the refusal, unless the body is complete."""
         self._given_up = because
         if self._waiting is not None:
             self._waiting.reschedule(asyncio.get_running_loop().time())
@@ -67,8 +67,8 @@ class Intake:
         """Receive to the end.
 
         Raises:
-            Refusal: 408, 413 or 507, or why it was given up.
-            ClientDisconnect: the client went away.
+            Refusal: 408, 413 or 507, or the one of `give_up`.
+            ClientDisconnect: the client disconnected.
         """
         loop = asyncio.get_running_loop()
         storing: asyncio.Future[None] = loop.create_future()
@@ -81,15 +81,15 @@ class Intake:
                 if self.complete:
                     self._store(pieces, spool)
                     return
-                # Hashing and writing release the interpreter's lock: a thread does them while the
-                # next batch comes.
+                # Hashing and writing release the interpreter's lock, so a thread does them while
+                # the next batch arrives.
                 storing = loop.run_in_executor(None, self._store, pieces, spool)
         finally:
-            # An upload that is broken off closes its spool next, and not under a thread's hands.
+            # The spool of an aborted upload is closed next, which must not happen during a write.
             await asyncio.wait([storing])
 
     async def _batch(self) -> list[bytes]:
-        """Pieces as they come until they are worth a thread's while, or until the end."""
+        """Receive pieces until they are worth the use of a thread, or until the end."""
         pieces: list[bytes] = []
         size = 0
         while not self.complete and size < MEMORY_BYTES:

@@ -118,7 +118,7 @@ class Service:
         try:
             await self._slot(build, place)
             if self.replays is not None and signed is not None:
-                # Only now: a request that was refused for want of a slot may come again as it is.
+                # Only now, because a request that got no slot may be sent again as it is.
                 self.replays.remember(signed)
             build.measures.end(BuildPhase.WAIT)
             self.running.add(task)
@@ -157,7 +157,7 @@ class Service:
             raise NoSlot(self.slots.limit) from None
 
     def unready_because(self) -> str:
-        """Why no build should be sent here; empty when one may."""
+        """Why the builder should get no requests; empty if it should."""
         if self.phase is not Phase.SERVING:
             return "the builder is shutting down"
         if self.slots.all_taken and not self.settings.ready_when_full:
@@ -169,7 +169,7 @@ class Service:
         return ""
 
     def end(self, reason: str) -> None:
-        """Begin no build any more, and end those that run; each says so to its client."""
+        """Start no more builds, and cancel the running ones; each tells its client the reason."""
         self.phase = Phase.ENDING
         self.slots.close()
         self.uploads.end_all()

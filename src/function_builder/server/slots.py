@@ -1,8 +1,8 @@
-"""How many builds run at a time, and which is next: the slots, and the line for them.
+"""The slots of running builds, and the line of those that wait for one.
 
-A request gets a slot, or else the line's last place, or else a refusal. No slot is free while one
-waits that may have it. A tenant's requests keep their order; among tenants, `Shares` says which is
-the next.
+A request gets a slot. If there is none, it gets a place in the line, or it is refused. No slot is
+free while a request waits that may have it. A tenant's requests keep their order. Among tenants,
+`Shares` says which is the next.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class NoSlot(Refusal):
 
 
 class Closed(Refusal):
-    """No build is begun any more."""
+    """The builder starts no more builds."""
 
     def __init__(self) -> None:
         super().__init__(503, "the builder is shutting down: try again")
@@ -52,8 +52,8 @@ class Place:
     """What one request, or a tenant's queued builds, hold: a slot, or a place in line for one.
 
     Attributes:
-        position: 1 is the next of its tenant to have a slot; 0 has one.
-        tenant: whose it is.
+        position: 0 has a slot; 1 is the next of its tenant to get one.
+        tenant: the tenant that builds.
         queued: whether it is for a queued build.
         displaced: whether it lost its place to another tenant's request.
     """
@@ -77,12 +77,12 @@ class Place:
         self._changed.set()
 
     async def positions(self) -> AsyncIterator[int]:
-        """Yield the position, now and when it has changed, until there is a slot; for one follower.
+        """Yield the position, now and after each change, until it has a slot; for one follower.
 
-        One that is slow misses positions in between, and no more than that.
+        A slow follower misses positions in between.
 
         Raises:
-            Closed: there will be none.
+            Closed: the builder is shutting down.
             NoSlot: the place went to another tenant's request.
         """
         while not self._slots.closed:
@@ -109,12 +109,12 @@ class Slots:
     Args:
         limit: the most slots that may be taken at a time; 0: no limit.
         max_queue: how many requests may wait.
-        unlimited: how many queued builds run at a time where there is no limit.
+        unlimited: how many queued builds run at a time if `limit` is 0.
         limits: a tenant's.
         clock: seconds.
 
     Attributes:
-        taken: how many slots are.
+        taken: the number of slots in use.
         closed: whether new requests are refused.
     """
 
@@ -140,7 +140,7 @@ class Slots:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a slot."""
+        """The number of requests that wait for a slot."""
         return sum(map(_requests, self._lines.values()))
 
     @property

@@ -43,7 +43,9 @@ class UnreadLogs:
             longest = min(self._logs, key=lambda log: log.last_read)
             self._logs.remove(longest)
             longest.cut()
-            _log.warning("a log that its client does not read was cut, for want of memory")
+            _log.warning(
+                "a log that its client does not read was cut: unread logs reached their limit"
+            )
 
     @contextmanager
     def until_read(self, log: BuildLog) -> Iterator[None]:

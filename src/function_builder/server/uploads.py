@@ -1,8 +1,8 @@
-"""Uploads under way: how many there may be, and which one makes room for another.
+"""The limit of uploads at a time, and which upload is ended when it is reached.
 
-A client that proves at the headers that it has the payload secret (`X-Build-Timestamp`, see
-docs/api.md) has its place among the proven uploads. All others share as many places of their own:
-they may be strangers, who can begin an upload without a secret and make it last.
+A client whose headers prove that it has the payload secret (`X-Build-Timestamp`, see docs/api.md)
+counts among the proven uploads. All other uploads share the same number of separate places, because
+a client without the secret can start an upload and make it slow.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from function_builder.server.slots import Closed, NoSlot
 
 HEAD_START_BYTES: Final = 16 * 1024
 HEAD_START_SECONDS: Final = 1.0
-"""What an upload is credited with when it begins, since its speed is not known yet.
+"""Bytes and seconds that are added to each upload, because its speed is unknown at the start.
 
-So an upload that has just begun counts as one of 16 KiB/s, and one that sends nothing more gets
-slower with each moment. No age protects an upload.
+So a new upload counts as one of 16 KiB/s, and its speed falls while it sends nothing. No upload is
+protected by its age.
 """
 
 
 class TooManyUploads(NoSlot):
-    """As many bodies are on their way as may be; a build slot may be free."""
+    """Too many bodies are being received; a build slot may be free."""
 
     setting = "max_uploads"
 
 
 class Uploads:
-    """The uploads under way.
+    """The current uploads.
 
     Beyond the limit, the slowest upload is ended, of the source that has the most. A source is an
     address, or a network (`source_of`). So an attacker with few addresses ends its own uploads.
 
     Args:
-        limit: how many proven ones there may be, and how many others.
+        limit: the most proven uploads, and the most others.
     """
 
     def __init__(self, limit: int) -> None:
@@ -52,21 +52,21 @@ class Uploads:
 
     @property
     def taken(self) -> int:
-        """How many there are."""
+        """The number of uploads."""
         return len(self._proven) + len(self._others)
 
     @contextmanager
     def place(self, intake: Intake, source: str, proof: bytes | None = None) -> Iterator[None]:
-        """Hold a place for an upload; a slower one may lose its own.
+        """Count an upload until the block ends; a slower one may be ended for it.
 
         Args:
             intake: the upload.
-            source: what its client's address counts for.
-            proof: shows that the client has the payload secret. Recorded headers can be sent again,
-                so that one proof is good for one upload at a time.
+            source: of the client's address, from `source_of`.
+            proof: shows that the client has the payload secret. It is valid for one upload at a
+                time, because recorded headers can be sent again.
 
         Raises:
-            TooManyUploads: there are too many, and this one counts as the slowest.
+            TooManyUploads: the limit is reached, and this upload is the slowest.
         """
         if proof is None or proof in self._proofs:
             with self._among(self._others, intake, source):
@@ -80,18 +80,18 @@ class Uploads:
             self._proofs.remove(proof)
 
     def end_unproven(self) -> None:
-        """End the uploads that are not proven: the builder is shutting down."""
+        """End the uploads that are not proven, because the builder is shutting down."""
         for intake in self._others:
             intake.give_up(Closed())
 
     def end_all(self) -> None:
-        """End all uploads: the builder is shutting down."""
+        """End all uploads, because the builder is shutting down."""
         self.end_unproven()
         for intake in self._proven:
             intake.give_up(Closed())
 
     async def only_proven(self) -> None:
-        """Wait until there are none but proven ones."""
+        """Wait until all uploads are proven."""
         await self._only_proven.wait()
 
     @contextmanager
@@ -108,7 +108,7 @@ class Uploads:
 
     def _make_room(self, crowd: Crowd[Intake], newcomer: Intake) -> None:
         now = time.monotonic()
-        # Of equally slow ones the first, which is the oldest.
+        # The oldest of equally slow ones.
         slowest = min(crowd.largest(), key=lambda intake: _speed(intake, now))
         if slowest is newcomer:
             raise TooManyUploads(self.limit)

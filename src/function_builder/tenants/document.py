@@ -187,7 +187,7 @@ class _Reader:
             try:
                 key = SecretsKey.parse(data)
             except ValueError as error:
-                item.fail(f"{shown(path.name)} is no key: {error}")
+                item.fail(f"{shown(path.name)} is not a key: {error}")
             else:
                 _claim(self._keys, key.public, name, item, "the key")
             return path

@@ -108,7 +108,7 @@ def entry(text: str) -> str:
         (entry("webhook_secret_file: acme"), "line 4, column 26: the webhook secret must begin"),
         (entry("registry_config: acme"), '4, column 22: "acme": it is not JSON'),
         (entry("registry_config: own.json"), "the auth of r.example.com is not base64 of"),
-        (entry("build_secrets_key: acme"), 'line 4, column 24: "acme" is no key: '),
+        (entry("build_secrets_key: acme"), 'line 4, column 24: "acme" is not a key: '),
         (entry("build_timeout: fast"), "line 4, column 20: must be a duration such as 90s"),
         (entry("max_body_bytes: 1XB"), "line 4, column 21: must be a size such as 1GiB"),
         (entry("weight: 0"), "line 4, column 13: must be a whole number from 1 to 10000"),
