@@ -121,6 +121,21 @@ QUEUE_ELSEWHERE: dict[str, Any] = {
     }
 }
 
+OUTSIDE: dict[str, Any] = {
+    "ingress": {
+        "enabled": True,
+        "className": "nginx",
+        "host": "builder.example.com",
+        "tlsSecret": "builder-certificate",
+        "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "1g"},
+    },
+    "gateway": {
+        "enabled": True,
+        "parentRefs": [{"name": "public", "namespace": "gateways"}],
+        "hostnames": ["builder.example.com"],
+    },
+}
+
 CASES: dict[str, dict[str, Any]] = {
     "defaults": {},
     "pro-builder": PRO_BUILDER,
@@ -139,6 +154,7 @@ CASES: dict[str, dict[str, Any]] = {
     "queue": QUEUE,
     "queue, cluster": {**EVERYTHING, **QUEUE_CLUSTER},
     "queue, elsewhere": {**POOL, **QUEUE_ELSEWHERE},
+    "clients outside": OUTSIDE,
     "bare": {
         "disableHmac": True,
         "networkPolicy": {"enabled": False},

@@ -39,9 +39,9 @@ def _validator(version: str, api_version: str, kind: str) -> Any:
 
 
 def is_kubernetes(resource: dict[str, Any]) -> bool:
-    """Not of an operator that the cluster may lack."""
+    """Not of an operator or of the Gateway API, which the cluster may lack."""
     group = resource["apiVersion"].rpartition("/")[0]
-    return "." not in group or group.endswith(".k8s.io")
+    return "." not in group or (group.endswith(".k8s.io") and not group.startswith("gateway."))
 
 
 def faults(version: str, resource: dict[str, Any]) -> list[str]:

@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from tests.chart.api_server import api_server
-from tests.chart.cases import CASES, POOL, PRO_BUILDER, QUEUE_CLUSTER
+from tests.chart.cases import CASES, OUTSIDE, POOL, PRO_BUILDER, QUEUE_CLUSTER
+from tests.chart.kubernetes import faults
 from tests.chart.monitoring.queries import DASHBOARD, RULES
-from tests.chart.render import CHART, Resource, containers, helm, objects, render
+from tests.chart.render import CHART, Resource, containers, helm, objects, refused, render
 
 METADATA = (
     *("169.254.169.254", "100.100.100.200", "168.63.129.16"),
@@ -197,6 +198,53 @@ def test_helm_test_builds_an_image_through_the_service(case):
     pushed = "--image=registry.internal/test:1" in command
     assert pushed is (case == "everything")
     assert ("--skip-push" in command) is not pushed
+
+
+def test_clients_outside_reach_the_service_and_not_the_metrics():
+    release = render(OUTSIDE)
+    service = release.one("Service", "pro-builder")
+    ingress = release.one("Ingress")["spec"]
+    assert ingress["ingressClassName"] == "nginx"
+    assert ingress["tls"] == [
+        {"hosts": ["builder.example.com"], "secretName": "builder-certificate"}
+    ]
+    (rule,) = ingress["rules"]
+    (path,) = rule["http"]["paths"]
+    assert path["backend"]["service"] == {"name": "pro-builder", "port": {"name": "http"}}
+    assert [port["name"] for port in service["spec"]["ports"]] == ["http"]
+    (rule,) = release.one("HTTPRoute")["spec"]["rules"]
+    assert rule["backendRefs"] == [{"name": "pro-builder", "port": 8080}]
+    # By default a gateway ends a request after some seconds.
+    assert rule["timeouts"] == {"request": "0s"}
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"ingress": {"enabled": True}}, "ingress: host"),
+        ({"gateway": {"enabled": True}}, "gateway: parentRefs"),
+        ({"gateway": {"timeouts": {"request": "soon"}}}, "request"),
+    ],
+)
+def test_an_entrance_that_leads_nowhere_is_refused(values, named):
+    assert named in refused(values)
+
+
+@pytest.mark.parametrize("path", sorted(CHART.glob("ci/*.yaml")), ids=lambda path: path.stem)
+def test_the_values_of_ci_are_well_formed(path):
+    values = yaml.safe_load(path.read_text())
+    lint = helm("lint", "--strict", "--quiet", str(CHART), values=values)
+    assert lint.returncode == 0, lint.stdout + lint.stderr
+    for resource in render(values).resources:
+        assert not faults("1.34", resource)
+
+
+def test_artifact_hub_is_told_of_the_images_that_are_the_defaults():
+    annotations = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]
+    told = {each["image"] for each in yaml.safe_load(annotations["artifacthub.io/images"])}
+    queue = {"queue": {"enabled": True, "nats": {"enabled": True}, "storeUrl": "s3://builds"}}
+    used = {each["image"] for pod in render(queue).pods for each in containers(pod)}
+    assert told == used
 
 
 def notes(values: dict[str, Any]) -> str:
