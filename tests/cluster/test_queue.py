@@ -50,9 +50,15 @@ async def release(openfaas: OpenFaaS) -> AsyncIterator[None]:
 
 async def depth(openfaas: OpenFaaS) -> dict[str, int]:
     """The builds of the queue, as a builder's metrics have them."""
-    metrics = [address(pod).replace(":8080", ":8081/metrics") for pod in await openfaas.pods()]
+    stays = [pod for pod in await openfaas.pods() if "deletionTimestamp" not in pod["metadata"]]
+    metrics = [address(pod).replace(":8080", ":8081/metrics") for pod in stays if _ready(pod)]
     (said,) = await openfaas.client("get", metrics[0])
     return {state: int(number) for state, number in _DEPTH.findall(said)}
+
+
+def _ready(pod: dict[str, Any]) -> bool:
+    conditions = {each["type"]: each["status"] for each in pod["status"]["conditions"]}
+    return conditions["Ready"] == "True"
 
 
 async def submit(openfaas: OpenFaaS, name: str, number: int) -> list[str]:
