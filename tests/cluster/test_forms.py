@@ -37,6 +37,14 @@ async def dry_run(cluster, namespace: str, resources: list[Resource]) -> str:
     return str(said)
 
 
+def here(values: dict[str, Any]) -> dict[str, Any]:
+    """Values without what this cluster lacks: a second family of addresses, another runtime."""
+    values = copy.deepcopy(values)
+    values.pop("runtimeClassName", None)
+    values.get("service", {}).pop("ipFamilies", None)
+    return values
+
+
 def as_pod(template: dict[str, Any], name: str) -> Resource:
     return {
         "apiVersion": "v1",
@@ -49,7 +57,7 @@ def as_pod(template: dict[str, Any], name: str) -> Resource:
 @pytest.mark.parametrize("case", sorted(CASES))
 async def test_the_api_server_takes_each_object(cluster, case):
     await make_namespace(cluster, FORMS)
-    resources = [each for each in render(CASES[case]).resources if is_kubernetes(each)]
+    resources = [each for each in render(here(CASES[case])).resources if is_kubernetes(each)]
     said = await dry_run(cluster, FORMS, resources)
     assert said.count("(server dry run)") == len(resources) > 3
 

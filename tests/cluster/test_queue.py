@@ -58,7 +58,7 @@ async def depth(openfaas: OpenFaaS) -> dict[str, int]:
 
 def _ready(pod: dict[str, Any]) -> bool:
     conditions = {each["type"]: each["status"] for each in pod["status"]["conditions"]}
-    return conditions["Ready"] == "True"
+    return bool(conditions["Ready"] == "True")
 
 
 async def submit(openfaas: OpenFaaS, name: str, number: int) -> list[str]:
