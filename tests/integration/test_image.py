@@ -87,6 +87,7 @@ async def image(
             {
                 "PYTHON_IMAGE": python,
                 "HELPERS": "none",
+                "NATS": "none",
                 "PIP_NO_INDEX": "1",
                 "PIP_FIND_LINKS": wheels,
                 "SOURCE_DATE_EPOCH": "0",
