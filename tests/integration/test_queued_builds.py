@@ -17,7 +17,12 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 async def nats(tmp_path):
     async with NatsServer(tmp_path / "nats", log=tmp_path / "nats.log") as server:
-        yield {"nats_url": server.url, "store_url": (tmp_path / "store").as_uri()}
+        yield {
+            "nats_url": server.url,
+            "store_url": (tmp_path / "store").as_uri(),
+            # Nothing here comes after a builder was taken for lost.
+            "lost_after": "1h",
+        }
 
 
 @pytest.fixture

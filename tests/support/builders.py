@@ -3,13 +3,16 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import httpx2
 
+from function_builder.engine import find_tool
 from tests.support import free_address, until
 from tests.support.forks import Forked, fork
 from tests.support.requests import SECRET
@@ -85,7 +88,7 @@ async def running_builder(
         "drain_delay": "0",
     } | settings
     with log.open("wb") as output:
-        process = await fork("serve", environment=environment, output=output)
+        process = await _start(environment, output)
     builder = RunningBuilder(f"http://{listen}", f"http://{metrics}", process, log, secrets)
     try:
         await until(lambda: answers(builder, wait_for))
@@ -99,6 +102,21 @@ async def running_builder(
         except TimeoutError:
             process.kill()
             raise
+
+
+async def _start(
+    environment: Mapping[str, str], output: IO[bytes]
+) -> Forked | asyncio.subprocess.Process:
+    if "LD_PRELOAD" not in environment:
+        return await fork("serve", environment=environment, output=output)
+    # A library is loaded where a program begins, and a fork is in the midst of one.
+    return await asyncio.create_subprocess_exec(
+        *(str(find_tool("setpriv")), "--pdeathsig", "KILL", "--"),
+        *(sys.executable, "-m", "function_builder", "serve"),
+        env=environment,
+        stdout=output,
+        stderr=output,
+    )
 
 
 def answers(builder: RunningBuilder, probe: str = "/ready") -> bool:

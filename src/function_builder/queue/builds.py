@@ -18,6 +18,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -28,6 +29,7 @@ from function_builder.contract.findings import Reason
 from function_builder.contract.reader import Reader
 from function_builder.queue.callback_stream import CallbackStream
 from function_builder.queue.claims import Claims
+from function_builder.queue.clock import Clock
 from function_builder.queue.events import Events
 from function_builder.queue.jetstream import Changed, Full, JetStream, Unavailable
 from function_builder.queue.listing import Listing, Wanted
@@ -90,6 +92,7 @@ class JetStreamBuilds:
         self.events = Events(self.callbacks, self.records)
         self._listing = Listing(jetstream, self.records, history)
         self._claims = Claims(jetstream, self._find)
+        self.clock = Clock()
         self.owner = owner
         self.lost_after = lost_after
         self._replicas = replicas
@@ -122,7 +125,11 @@ class JetStreamBuilds:
             await self._check_room()
             name = body_key(submission.tenant, submission.id)
             await self.store.put(name, body)
-            return await self._queue(Record.of(submission), key)
+            record = Record.of(submission)
+            if submission.queue_timeout is not None:
+                deadline = self.clock.now() + submission.queue_timeout
+                record = dataclasses.replace(record, deadline=deadline)
+            return await self._queue(record, key)
 
     async def retry(
         self,
@@ -235,6 +242,17 @@ class JetStreamBuilds:
                 return ended.info
             return None
 
+    async def tell_alive(self) -> None:
+        """Tell others that this builder is alive, and learn the time of NATS.
+
+        Raises:
+            Unavailable: JetStream does not answer.
+        """
+        subject = f"{BUILDER_SUBJECTS}.{self.owner}"
+        await self.jetstream.publish(subject, b"")
+        if (told := await self.jetstream.last(BUILDERS, subject)) is not None:
+            self.clock.set(datetime.fromisoformat(told.written).timestamp())
+
     async def tell(self, subject: str) -> None:
         """Send a message that no stream keeps; without NATS it is lost."""
         with contextlib.suppress(Exception):
@@ -309,7 +327,7 @@ class JetStreamBuilds:
 
     async def _settled(self, found: Found) -> Found:
         """A build whose time is over, or whose builder is lost, is ended where it is read."""
-        record, now = found.record, time.time()
+        record, now = found.record, self.clock.now()
         if record.expired(now):
             error = "no build slot was free within the time that the request allows: send it again"
             ended = record.fail(error, Reason.BUSY, now)

@@ -53,6 +53,7 @@ _LESS: Final = frozenset({429, 502, 503, 504})
 _GONE: Final = 410
 _UNSIGNED_SECONDS: Final = 60.0
 _UNAVAILABLE_SECONDS: Final = 1.0
+_LOOK_AGAIN_SECONDS: Final = 3600.0
 _LONGEST_PLACE_SECONDS: Final = 600.0
 _MAX_LANES: Final = 1024
 
@@ -157,6 +158,7 @@ class Callbacks:
         keys: what signs a tenant's; it raises `KeysUnavailable`.
         count: called with each attempt's outcome.
         report: receives how the callback of a build's end goes on, after each attempt.
+        clock: gives the time of the queue, which all its builders share.
     """
 
     def __init__(
@@ -168,6 +170,7 @@ class Callbacks:
         count: Callable[[CallbackOutcome], object],
         *,
         report: Report | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._deliveries = deliveries
         self._outbound = outbound
@@ -175,6 +178,7 @@ class Callbacks:
         self._keys = keys
         self._count = count
         self._report = report
+        self._clock = clock
         self._lanes: OrderedDict[str, _Lane] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -233,10 +237,11 @@ class Callbacks:
             _log.error("a message in the stream of callbacks is removed", reason=str(error))
             await delivery.done()
             return
-        now = time.time()
+        now = self._clock()
         lane = self._lane(url.host, now)
         if webhook.not_before > now:
-            await delivery.postpone(webhook.not_before - now)
+            # A clock that was wrong for a while must not hold it for as long.
+            await delivery.postpone(min(webhook.not_before - now, _LOOK_AGAIN_SECONDS))
         elif not self._hosts.allows(url):
             reason = "not in callback_hosts any more"
             self._note(CallbackOutcome.FORBIDDEN, webhook, url, reason=reason)
@@ -299,7 +304,7 @@ class Callbacks:
         elif status == _GONE:
             self._note(CallbackOutcome.GONE, webhook, url, **details)
         else:
-            now = time.time()
+            now = self._clock()
             asked = None if answer is None else answer.retry_after
             due = next_attempt(webhook, now, asked, random.random())  # noqa: S311 (jitter)
             if due is None:

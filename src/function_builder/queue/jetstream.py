@@ -80,11 +80,13 @@ class Stored(NamedTuple):
         subject: where it was published.
         sequence: its number in the stream.
         data: its bytes.
+        written: when it was stored, by the clock of NATS, in RFC 3339.
     """
 
     subject: str
     sequence: int
     data: bytes
+    written: str = ""
 
 
 async def put_stream(context: JetStreamContext, config: StreamConfig) -> None:
@@ -269,6 +271,7 @@ class JetStream:
                             headers["Nats-Subject"],
                             int(headers["Nats-Sequence"]),
                             message.data,
+                            headers.get("Nats-Time-Stamp", ""),
                         )
                     )
                     if one:

@@ -52,6 +52,7 @@ class Job(Generic[Place]):
         message: the job's message.
         record: the build, as the message has it.
         keep_body: whether the body is kept when the build has ended.
+        last_attempt: held by the one build here that runs for the last time.
 
     Attributes:
         message: what is acknowledged; another one after JetStream has handed the job out again.
@@ -68,6 +69,7 @@ class Job(Generic[Place]):
         record: Record,
         *,
         keep_body: bool,
+        last_attempt: asyncio.Lock,
     ) -> None:
         self.message = message
         self.found = Found(record, 0)
@@ -76,6 +78,7 @@ class Job(Generic[Place]):
         self._builds = builds
         self._runner = runner
         self._keep_body = keep_body
+        self._last_attempt = last_attempt
         # Runs its build; None before and after.
         self._building: asyncio.Task[None] | None = None
         # The builder leaves, so that another one may begin the build.
@@ -135,20 +138,38 @@ class Job(Generic[Place]):
         # The submission was cut off before it made the record, or it is about to.
         self.found = await records.get(tenant, build_id) or self.found
         losses = self.found.record.losses
-        step, record = next_step(self.found.record, self._builds.owner, time.time())
-        if step is Step.RUN and self._giving_back:
-            await self._hand_back(0)
-            return
+        step, record = next_step(self.found.record, self._builds.owner, self._builds.clock.now())
         if step is Step.RUN:
-            self.found = await records.update(
-                self.found._replace(record=record.begin(self._builds.owner, time.time()))
-            )
-            if await self._run(slot, place, lost=record.losses > losses):
-                await self._settle()
+            await self._attempt(record, slot, place, lost=record.losses > losses)
             return
         if step is not Step.SETTLE:
             self.found = await records.update(self.found._replace(record=record))
         slot.close()
+        await self._settle()
+
+    async def _attempt(
+        self, record: Record, slot: contextlib.ExitStack, place: Place, *, lost: bool
+    ) -> None:
+        """Begin the build, unless another one has to end first.
+
+        A build that ends its BuildKit takes others with it. Each of those is lost as often, if they
+        always run beside it. So builds that run for the last time do so one after the other.
+        """
+        async with contextlib.AsyncExitStack() as held:
+            is_last = record.losses + 1 >= MAX_LOSSES
+            if self._giving_back or (is_last and self._last_attempt.locked()):
+                if record is not self.found.record:
+                    self.found = await self._builds.records.update(
+                        Found(record, self.found.revision)
+                    )
+                await self._hand_back(0 if self._giving_back else _BUILDKIT_SECONDS)
+                return
+            if is_last:
+                await held.enter_async_context(self._last_attempt)
+            begun = record.begin(self._builds.owner, self._builds.clock.now())
+            self.found = await self._builds.records.update(Found(begun, self.found.revision))
+            if not await self._run(slot, place, lost=lost):
+                return
         await self._settle()
 
     async def _run(self, slot: contextlib.ExitStack, place: Place, *, lost: bool) -> bool:
@@ -193,7 +214,7 @@ class Job(Generic[Place]):
             _log.error("a build crashed", exc_info=fault)
 
     async def _refused(self, reason: str, first: int) -> bool:
-        record = self.found.record.fail(reason, Reason.POLICY, time.time())
+        record = self.found.record.fail(reason, Reason.POLICY, self._builds.clock.now())
         return await self._record_end(record, first, [])
 
     async def _end(self, build: Build, first: int) -> bool:
@@ -218,7 +239,7 @@ class Job(Generic[Place]):
         duration = max(time.time() - record.info.created, 0.0)
         result = dataclasses.replace(result, duration=round(duration, 3))
         return await self._record_end(
-            record.end(state, result, time.time(), None), first, build.log.lines
+            record.end(state, result, self._builds.clock.now(), None), first, build.log.lines
         )
 
     async def _record_end(self, record: Record, first: int, lines: Sequence[str]) -> bool:

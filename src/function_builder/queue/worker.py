@@ -23,7 +23,7 @@ from function_builder.queue.jetstream import Unavailable
 from function_builder.queue.job import RETRY_SECONDS, Job
 from function_builder.queue.runner import Place, Runner
 from function_builder.queue.states import Record
-from function_builder.queue.streams import BUILDER_SUBJECTS, CANCEL, JOB_SUBJECTS, JOBS, WAKE
+from function_builder.queue.streams import CANCEL, JOB_SUBJECTS, JOBS, WAKE
 
 _LOOK_EVERY: Final = 10.0
 """How often a worker looks at most without being told: a killed builder tells of no job."""
@@ -50,6 +50,7 @@ class Worker(Generic[Place]):
         self._consumers: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._draining = False
+        self._last_attempt = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()
         self._turns: dict[str, asyncio.Task[None]] = {}
         self._in_line: set[str] = set()
@@ -202,7 +203,14 @@ class Worker(Generic[Place]):
             if message.metadata.num_delivered > 1:
                 self._runner.note_redelivery()
             record = dataclasses.replace(record, job=message.metadata.sequence.stream)
-            job = Job(self._builds, self._runner, message, record, keep_body=self._keep_bodies)
+            job = Job(
+                self._builds,
+                self._runner,
+                message,
+                record,
+                keep_body=self._keep_bodies,
+                last_attempt=self._last_attempt,
+            )
             self._jobs[job.id] = job
             seeing = self._see_through(job, slot.pop_all(), place)
         task = asyncio.create_task(seeing, name=f"job {job.id}")
@@ -232,9 +240,8 @@ class Worker(Generic[Place]):
         """Tell JetStream that the jobs here are alive, and look whether they still should be."""
         builds = self._builds
         while True:
-            subject = f"{BUILDER_SUBJECTS}.{builds.owner}"
             with contextlib.suppress(Unavailable):
-                await builds.jetstream.publish(subject, b"")
+                await builds.tell_alive()
             for job in list(self._jobs.values()):
                 await job.keep_alive()
             # Two words may be lost.

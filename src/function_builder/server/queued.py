@@ -174,7 +174,8 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
                 task.add_done_callback(_tell_fault)
             service.builds, service.worker = builds, worker
             metrics.show(jetstream)
-            async with sending_callbacks(service, builds.callbacks, builds.events.reported):
+            now = builds.clock.now
+            async with sending_callbacks(service, builds.callbacks, builds.events.reported, now):
                 yield
         finally:
             await worker.drain()

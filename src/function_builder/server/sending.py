@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 @contextlib.asynccontextmanager
 async def sending_callbacks(
-    service: Service, stream: Deliveries, report: Report
+    service: Service, stream: Deliveries, report: Report, clock: Callable[[], float]
 ) -> AsyncIterator[None]:
     """Send the callbacks of a stream, if `callback_hosts` allows any.
 
@@ -31,6 +31,7 @@ async def sending_callbacks(
         service: has the settings, the secrets and the metrics.
         stream: keeps the callbacks.
         report: receives how the callback of a build's end goes on.
+        clock: gives the time of the queue.
     """
     settings = service.settings
     if not settings.callback_hosts:
@@ -55,7 +56,9 @@ async def sending_callbacks(
         service.metrics.callbacks.labels(outcome.value).inc()
 
     hosts = settings.callback_hosts
-    callbacks = Callbacks(stream, Outbound(hosts), hosts, signing, count, report=report)
+    callbacks = Callbacks(
+        stream, Outbound(hosts), hosts, signing, count, report=report, clock=clock
+    )
     task = asyncio.create_task(callbacks.run(), name="callbacks")
     task.add_done_callback(_tell_fault)
     try:
