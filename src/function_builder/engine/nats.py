@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
 import secrets
+import signal
 import socket
 from pathlib import Path
+from types import TracebackType
 from typing import Final, Self
 
+import structlog
+
+from function_builder.disk import Disk
 from function_builder.engine.address import ensure_free, tcp_answers
 from function_builder.engine.process import Program, SupervisedServer
 from function_builder.engine.tools import find_tool
@@ -15,12 +23,22 @@ from function_builder.engine.tools import find_tool
 MAX_PAYLOAD_BYTES: Final = 1 << 20
 """The largest message, which is also nats-server's default."""
 
+_FULL_BYTES: Final = MAX_PAYLOAD_BYTES
+"""With less space on its disk, nats-server may have failed to write."""
+
+_LOOK_SECONDS: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
 
 class NatsServer(SupervisedServer):
     """A supervised nats-server on a free loopback port, for the time of an `async with`.
 
     Every acknowledged message is on the disk (`sync_interval: always`), because a client that was
     answered 202 does not send its build again.
+
+    A nats-server that met a full disk writes nothing more to the files that it was writing, even if
+    the disk has space again, until it is restarted. So it is restarted then.
 
     Args:
         root: its directory: configuration and JetStream's files.
@@ -37,6 +55,7 @@ class NatsServer(SupervisedServer):
         self._listen = ""
         # RUN steps on the host's network reach this port too.
         self._token = secrets.token_urlsafe(32)
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -52,7 +71,33 @@ class NatsServer(SupervisedServer):
         """
         self._listen = f"127.0.0.1:{_free_port()}"
         await self._start(self._program())
+        self._watch = asyncio.create_task(self._watch_disk(), name="watch nats-server's disk")
         return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop it."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        await super().__aexit__(kind, error, trace)
+
+    async def _watch_disk(self) -> None:
+        was_full = False
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            available = Disk.of(self._root).available
+            if available < _FULL_BYTES:
+                was_full = True
+            elif was_full and available >= 2 * _FULL_BYTES:
+                was_full = False
+                _log.warning("nats-server is restarted: its disk was full, and has space again")
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.pid, signal.SIGTERM)
 
     def _program(self) -> Program:
         program = find_tool("nats-server")

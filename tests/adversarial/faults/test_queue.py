@@ -199,6 +199,28 @@ async def test_a_full_disk_of_the_store_refuses_builds_and_ends_none(  # noqa: P
         assert len(await client.all()) == 2
 
 
+async def test_a_full_disk_of_the_queue_refuses_builds_and_ends_none(
+    tmp_path, buildkitd, http, steps, small_disk
+):
+    disk = small_disk("queue", "8m")
+    async with NatsServer(disk / "nats", log=tmp_path / "nats.log") as nats:
+        settings = {"nats_url": nats.url, "store_url": (tmp_path / "store").as_uri()}
+        async with running_builder(tmp_path / "a", buildkitd, **settings) as builder:
+            client = QueueClient(http, builder.url)
+            running = await client.submitted(steps.body("full"))
+            await steps.reached("full")
+            fill(disk)
+            async with asyncio.timeout(60):
+                while (answer := await client.submit(tiny("refused"))).status_code == 202:
+                    pass
+            assert answer.status_code in (503, 507), answer.text
+            await steps.let("full")
+            (disk / "filling").unlink()
+            assert (await client.until(running, *ENDS))["status"] == "success"
+            after = await client.submitted(tiny("after"))
+            assert (await client.until(after, *ENDS))["status"] == "success"
+
+
 def fill(disk: Path) -> None:
     """Leave no room on a disk."""
     with (disk / "filling").open("wb", buffering=0) as file, contextlib.suppress(OSError):
