@@ -57,6 +57,8 @@ class BuildHandle:
         self._path = f"/builds/{quote(build_id, safe='')}"
         self._transport = transport
         self._result: BuildResult | None = None
+        # At first an address that does not answer is more likely to be wrong than away.
+        self._answered = info is not None
 
     @classmethod
     def accepted(cls, transport: Transport, document: Mapping[str, Any]) -> BuildHandle:
@@ -73,6 +75,7 @@ class BuildHandle:
             Refused: the builder does not have the build, or does not accept the proof.
         """
         self.info = await self._ask("GET")
+        self._answered = True
         return self.info
 
     async def log(self, *, after: int = 0) -> AsyncGenerator[BuildResult]:
@@ -89,19 +92,17 @@ class BuildHandle:
             Refused: the builder does not have the build, or does not accept the proof.
         """
         read, left, attempt = after, self._transport.retry_timeout, 0
-        known = self.info is not None
         while True:
             try:
                 async with aclosing(self._connected(read)) as connected:
                     async for reached, progress in connected:
-                        known = True
+                        self._answered = True
                         read, left, attempt = reached, self._transport.retry_timeout, 0
                         if progress.log:
                             yield progress
             except ClientError as error:
                 delay = lost_delay(error, attempt)
-                # At first an address that does not answer is more likely to be wrong.
-                if not known or delay is None or delay > left:
+                if not self._answered or delay is None or delay > left:
                     raise
                 await self._transport.pause(error, delay)
                 left, attempt = left - delay, attempt + 1
@@ -169,6 +170,8 @@ class BuildHandle:
                     after = int(told[1]) if told else after + len(progress.log)
                     yield after, progress
             except BROKEN as error:
+                # In the middle of an answer.
+                self._answered = True
                 raise Unreachable("the connection was lost; the build goes on") from error
             except ValueError as error:
                 raise Unreachable("the log was cut off; the build goes on") from error

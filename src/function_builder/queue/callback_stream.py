@@ -124,6 +124,8 @@ class CallbackStream:
         finally:
             if asked is not None:
                 asked.cancel()
+                # nats-py turns the cancellation into another error, which asyncio would log.
+                await asyncio.gather(asked, return_exceptions=True)
 
     async def waiting(self) -> int:
         """How many callbacks are not delivered yet."""

@@ -121,11 +121,12 @@ def test_following_resumes_and_ends_like_a_build(
     monkeypatch.setattr("function_builder.client.answers._FIRST_BACK_OFF", 0.001)
     build = builder.add("running", *(f"line {number}" for number in range(6)))
     build.end(status, "" if status == "success" else "no")
-    builder.log_cuts += [2, 0, 3]
+    # Also before the first line.
+    builder.log_cuts += [0, 2, 0, 3]
     done = run("logs", "-f", build.id)
     lines = [line.strip() for line in done.err.splitlines()]
     assert [line for line in lines if line.startswith("line")] == build.lines
-    assert sum("connection was lost" in line for line in lines) == 3
+    assert sum("connection was lost" in line for line in lines) == 4
     if status == "success":
         assert (done.code, done.out) == (0, "r/a:1@sha256:1\n")
     else:
