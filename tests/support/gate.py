@@ -58,6 +58,10 @@ class Gate:
         for step in self._steps.values():
             step.let.set()
 
+    def close(self) -> None:
+        """Have the steps that are to come wait again."""
+        self._is_open = False
+
     async def _serve(self, reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         step = self._steps[(await reader.readline()).decode().split()[0]]
         self.visits += 1

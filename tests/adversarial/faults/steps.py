@@ -178,6 +178,8 @@ async def kill_at(stack: Stack, steps: Sequence[Step], victim: str) -> Sequence[
     """Bring one build to each step, kill a program, and see that every build ends once."""
     for event in (stack.killed, stack.callbacks.let, stack.callbacks.held):
         event.clear()
+    # The kill of before opened it.
+    stack.gate.close()
     stack.clients.clear()
     stack.callbacks.ids.clear()
     before = {each["buildId"] for each in await stack.client.all()}
