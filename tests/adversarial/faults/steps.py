@@ -196,6 +196,8 @@ async def kill_at(stack: Stack, steps: Sequence[Step], victim: str) -> Sequence[
     async with asyncio.timeout(_SECONDS):
         seen = [await _ended(stack, step, victim) for step in steps]
         await _nothing_left(stack)
+    # Only now: one may be told again until nothing is left.
+    seen = [each._replace(callbacks=_told(stack, _named(each.step, victim))) for each in seen]
     listed = Counter(each["buildId"] for each in await stack.client.all())
     accepted = {build_id for client in stack.clients.values() for build_id in client.ids}
     assert len(accepted) == len(steps)
@@ -205,7 +207,17 @@ async def kill_at(stack: Stack, steps: Sequence[Step], victim: str) -> Sequence[
 
 
 def _name(step: Step, victim: str) -> str:
-    return re.sub("[^a-z0-9]+", "-", f"{victim} {step.name}".lower())
+    return _named(step.name, victim)
+
+
+def _named(step: str, victim: str) -> str:
+    return re.sub("[^a-z0-9]+", "-", f"{victim} {step}".lower())
+
+
+def _told(stack: Stack, name: str) -> int:
+    """How often the one callback of a build came."""
+    (times,) = stack.callbacks.ids[name].values()
+    return times
 
 
 async def _ended(stack: Stack, step: Step, victim: str) -> Seen:
@@ -220,8 +232,7 @@ async def _ended(stack: Stack, step: Step, victim: str) -> Seen:
     log = "\n".join(await stack.client.log(build_id))
     assert f"COPY Dockerfile /{name}" in log or f"through-{name}" in log, (name, log)
     await until(lambda: stack.callbacks.ids[name])
-    (times,) = stack.callbacks.ids[name].values()
-    return Seen(step.name, client.refusals, build["attempt"], times, log)
+    return Seen(step.name, client.refusals, build["attempt"], _told(stack, name), log)
 
 
 async def _nothing_left(stack: Stack) -> None:
