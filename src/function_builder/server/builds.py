@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,31 +17,29 @@ from function_builder.contract.builds import (
     RESPOND_ASYNC,
     BuildInfo,
     BuildState,
-    is_id,
 )
 from function_builder.contract.errors import Refusal, shown
 from function_builder.contract.reads import build_token
 from function_builder.contract.sse import EVENT_STREAM, LAST_EVENT_ID_HEADER
 from function_builder.contract.text import dump_json
-from function_builder.queue.port import Builds, Idempotency
-from function_builder.server.asking import no_queue, read_key
+from function_builder.queue.port import Idempotency
+from function_builder.server.asking import read_key
+from function_builder.server.build_actions import (
+    BuildActions,
+    checked_id,
+    read_line_number,
+    read_number,
+)
 from function_builder.server.claims import current_secret
 from function_builder.server.following import NDJSON, STREAM_HEADERS, Follower
-from function_builder.server.peers import client_address
 from function_builder.server.problems import problem
 from function_builder.server.reading import Caller, identify
-from function_builder.server.service import Phase, Service
-from function_builder.server.slots import Closed
+from function_builder.server.service import Service
 
 BUILD_ID_HEADER: Final = "X-Build-Id"
 """On every answer of POST /build, so that what a client saw can be found in the builder's log."""
 
 DEFAULT_LIMIT: Final = 50
-
-_MAX_LINE: Final = (1 << 53) - 1
-"""The largest number of a line that a client may name: JavaScript has no larger integers."""
-
-_log = structlog.get_logger(__name__)
 
 _Handler = Callable[[Request], Awaitable[Response]]
 
@@ -72,6 +69,7 @@ class BuildsRoutes:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._actions = BuildActions(service)
 
     def routes(self) -> list[Route]:
         """One route for each path."""
@@ -88,13 +86,15 @@ class BuildsRoutes:
         ]
 
     async def _list(self, request: Request) -> Response:
-        builds, query = self._builds, request.query_params
+        builds, query = self._actions.builds, request.query_params
         caller = await identify(request, self._service.settings, self._service.tenants)
         page = await builds.list(
             caller.tenant,
             states=_states(query.getlist("status")),
             repository=query.get("repository", ""),
-            limit=_number("limit", query.get("limit", str(DEFAULT_LIMIT)), least=1, most=MAX_LIMIT),
+            limit=read_number(
+                "limit", query.get("limit", str(DEFAULT_LIMIT)), least=1, most=MAX_LIMIT
+            ),
             cursor=query.get("cursor", ""),
         )
         document: dict[str, object] = {"builds": [info.to_document() for info in page.builds]}
@@ -104,51 +104,33 @@ class BuildsRoutes:
 
     async def _read(self, request: Request) -> Response:
         caller, build_id = await self._identify(request)
-        info = _found(await self._builds.get(caller.tenant, build_id))
+        info = await self._actions.find(caller.tenant, build_id)
         return _document(info.to_document(), caller.answer)
 
     async def _log(self, request: Request) -> Response:
-        builds = self._builds
         caller, build_id = await self._identify(request)
-        info = _found(await builds.get(caller.tenant, build_id))
+        info = await self._actions.find(caller.tenant, build_id)
         after = request.headers.get(LAST_EVENT_ID_HEADER) or request.query_params.get("after", "0")
-        number = _number("after", after, least=0, most=_MAX_LINE)
-        return _LogResponse(self._service, request, caller, info, number)
+        return _LogResponse(self._service, request, caller, info, read_line_number(after))
 
     async def _cancel(self, request: Request) -> Response:
         caller, build_id = await self._identify(request)
-        info = _found(await self._builds.cancel(caller.tenant, build_id))
-        self._note("build cancelled by request", request, caller, info)
+        info = await self._actions.cancel(request, caller.tenant, build_id, by=caller.by)
         if info.state.ended and info.state is not BuildState.CANCELLED:
             raise Refusal(409, f"the build has ended before: its status is {info.state.value}")
         return _document(info.to_document(), caller.answer)
 
     async def _retry(self, request: Request) -> Response:
         caller, build_id = await self._identify(request)
-        settings = self._service.settings
         if caller.has_token:
             raise Refusal(403, "a build's token reads and cancels: sign the request to build again")
-        if self._service.phase in (Phase.DRAINING, Phase.ENDING):
-            raise Closed
         # A repetition of the very request, such as a proxy's, is one retry.
         key = read_key(request.headers) or (caller.proof and f"retry {caller.proof.hex()}")
         idempotency = Idempotency(key, build_id.encode()) if key else None
-        if self._service.quotas is not None:
-            self._service.quotas.take(caller.tenant)
-        requester = client_address(request, settings.trusted_proxies)
-        info = _found(
-            await self._builds.retry(
-                caller.tenant, build_id, requester=requester, idempotency=idempotency
-            )
+        info = await self._actions.retry(
+            request, caller.tenant, build_id, by=caller.by, idempotency=idempotency
         )
-        self._note("build retried", request, caller, info)
         return accepted(info, self._service, caller.tenant, caller.answer)
-
-    @property
-    def _builds(self) -> Builds:
-        if self._service.builds is None:
-            raise no_queue()
-        return self._service.builds
 
     async def _identify(self, request: Request) -> tuple[Caller, str]:
         """Who asks, for which build.
@@ -156,22 +138,11 @@ class BuildsRoutes:
         Raises:
             Refusal: 401; 404, no build can have this id; 501.
         """
-        _ = self._builds
+        _ = self._actions.builds
         build_id = request.path_params["id"]
         service = self._service
         caller = await identify(request, service.settings, service.tenants, build_id)
-        if not is_id(build_id):
-            raise _unknown()
-        return caller, build_id
-
-    def _note(self, event: str, request: Request, caller: Caller, info: BuildInfo) -> None:
-        _log.info(
-            event,
-            build=info.id,
-            status=info.state.value,
-            client=client_address(request, self._service.settings.trusted_proxies),
-            by=caller.by,
-        )
+        return caller, checked_id(build_id)
 
 
 class _LogResponse(Response):
@@ -226,26 +197,9 @@ def _document(
     return Response(body, status, stored | (headers or {}), "application/json")
 
 
-def _found(info: BuildInfo | None) -> BuildInfo:
-    if info is None:
-        raise _unknown()
-    return info
-
-
-def _unknown() -> Refusal:
-    return Refusal(404, "there is no such build, or it is kept no longer")
-
-
 def _states(values: list[str]) -> frozenset[BuildState]:
     words = [word.strip() for value in values for word in value.split(",") if word.strip()]
     for word in words:
         if word not in set(BuildState):
             raise Refusal(400, f"status: {shown(word)} is not one: use {', '.join(BuildState)}")
     return frozenset(map(BuildState, words))
-
-
-def _number(name: str, text: str, *, least: int, most: int) -> int:
-    digits = text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_LINE))
-    if not digits or not least <= int(text) <= most:
-        raise Refusal(400, f"{name} must be a number from {least} to {most}")
-    return int(text)

@@ -11,19 +11,16 @@ from http import HTTPStatus
 from importlib import resources
 from typing import Final
 
-import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from function_builder.contract.builds import BuildInfo, BuildState, is_id
+from function_builder.contract.builds import BuildInfo, BuildState
 from function_builder.contract.errors import Refusal
-from function_builder.queue.port import Builds
+from function_builder.server.build_actions import BuildActions, read_line_number
 from function_builder.server.following import Follower
-from function_builder.server.peers import client_address
-from function_builder.server.service import Phase, Service
-from function_builder.server.slots import Closed
+from function_builder.server.service import Service
 from function_builder.server.web import session
 from function_builder.server.web.views import Pages
 
@@ -48,8 +45,6 @@ _STATIC: Final = {
     "log.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
-
-_log = structlog.get_logger(__name__)
 
 _Handler = Callable[[Request, str], Awaitable[Response]]
 """Answers a request about a tenant's builds."""
@@ -84,6 +79,7 @@ class _Web:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._actions = BuildActions(service)
         self._pages = Pages(signed=not service.settings.disable_hmac)
         folder = resources.files(__package__) / "static"
         self._files = {name: (folder / name).read_bytes() for name in _STATIC}
@@ -152,7 +148,8 @@ class _Web:
         status, repository = query.get("status", ""), query.get("repository", "").strip()
         if status and status not in set(BuildState):
             raise Refusal(400, f"status must be one of {', '.join(BuildState)}")
-        found = await self._builds.list(
+        builds = self._actions.builds
+        found = await builds.list(
             tenant,
             states=frozenset({BuildState(status)}) if status else frozenset(),
             repository=repository,
@@ -166,27 +163,25 @@ class _Web:
             status=status,
             repository=repository,
             first=not query.get("cursor"),
-            unready=self._builds.unready_because(),
+            unready=builds.unready_because(),
         )
         return _html(page)
 
     async def build(self, request: Request, tenant: str) -> Response:
         """One build."""
-        info = await self._find(request, tenant)
+        info = await self._actions.find(tenant, request.path_params["id"])
         return _html(self._pages.build(_base(request), info))
 
     async def log(self, request: Request, tenant: str) -> Response:
         """The log as NDJSON, for the page's script; it follows the build to its end."""
-        info = await self._find(request, tenant)
-        after = request.query_params.get("after", "0")
-        if not (after.isascii() and after.isdigit() and len(after) <= 15):
-            raise Refusal(400, "after must be the number of a line")
-        follower = partial(self._follower, request, tenant, info, int(after))
+        info = await self._actions.find(tenant, request.path_params["id"])
+        after = read_line_number(request.query_params.get("after", "0"))
+        follower = partial(self._follower, request, tenant, info, after)
         return _LogResponse(lambda send: follower(send).send_lines())
 
     async def text(self, request: Request, tenant: str) -> Response:
         """The log as plain text, for a browser without scripts; it follows the build too."""
-        info = await self._find(request, tenant)
+        info = await self._actions.find(tenant, request.path_params["id"])
         follower = partial(self._follower, request, tenant, info, 0)
         return _LogResponse(lambda send: follower(send).send_text())
 
@@ -204,41 +199,16 @@ class _Web:
 
     async def cancel(self, request: Request, tenant: str) -> Response:
         """End a build; the page shows how it stands after that."""
-        info = await self._builds.cancel(tenant, (await self._find(request, tenant)).id)
-        self._note("build cancelled by request", request, info)
-        return RedirectResponse(f"../{request.path_params['id']}", HTTPStatus.SEE_OTHER)
+        info = await self._actions.cancel(request, tenant, request.path_params["id"], by="web")
+        return RedirectResponse(f"../{info.id}", HTTPStatus.SEE_OTHER)
 
     async def retry(self, request: Request, tenant: str) -> Response:
         """Build the same body again, and show the new build."""
-        if self._service.phase in (Phase.DRAINING, Phase.ENDING):
-            raise Closed
-        requester = client_address(request, self._service.settings.trusted_proxies)
-        old = await self._find(request, tenant)
-        info = await self._builds.retry(tenant, old.id, requester=requester)
-        self._note("build retried", request, info)
-        new = old.id if info is None else info.id
-        return RedirectResponse(f"../{new}", HTTPStatus.SEE_OTHER)
-
-    @property
-    def _builds(self) -> Builds:
-        if self._service.builds is None:
-            raise Refusal(501, "this builder keeps no builds: its setting nats_url is empty")
-        return self._service.builds
-
-    async def _find(self, request: Request, tenant: str) -> BuildInfo:
-        build_id = request.path_params["id"]
-        info = await self._builds.get(tenant, build_id) if is_id(build_id) else None
-        if info is None:
-            raise Refusal(404, "there is no such build, or it is kept no longer")
-        return info
+        info = await self._actions.retry(request, tenant, request.path_params["id"], by="web")
+        return RedirectResponse(f"../{info.id}", HTTPStatus.SEE_OTHER)
 
     def _sign_in_page(self, request: Request, fault: str, status: int) -> Response:
         return _html(self._pages.sign_in(_base(request), fault), status)
-
-    def _note(self, event: str, request: Request, info: BuildInfo | None) -> None:
-        if info is not None:
-            client = client_address(request, self._service.settings.trusted_proxies)
-            _log.info(event, build=info.id, status=info.state.value, client=client, by="web")
 
 
 class _LogResponse(Response):

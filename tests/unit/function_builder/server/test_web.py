@@ -10,9 +10,11 @@ import pytest
 from function_builder.contract.builds import BuildInfo, BuildState, new_id
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import BuildWarning, SourceExcerpt
+from function_builder.contract.tenancy import Limits
 from function_builder.contract.web import web_token
 from function_builder.registries.credentials import RegistryCredentials
 from function_builder.server.app import create_app
+from function_builder.server.quotas import Quotas
 from function_builder.server.service import Service
 from function_builder.server.tenancy import read_tenancy
 from function_builder.settings import Settings
@@ -156,6 +158,16 @@ async def test_cancel_and_build_again(service, builds):
         new = answer.headers["location"].removeprefix("../")
         assert (answer.status_code, new != build_id) == (303, True)
         assert f'href="{build_id}"' in (await client.get(f"/web/builds/{new}")).text
+
+
+async def test_building_again_counts_as_a_build_of_the_hour(service, builds):
+    build_id = await queued(service)
+    service.quotas = Quotas(lambda _: Limits(builds_per_hour=1))
+    async with browser(service) as client:
+        target = f"/web/builds/{build_id}"
+        await client.post(f"{target}/cancel", headers=ORIGIN)
+        answers = [await client.post(f"{target}/retry", headers=ORIGIN) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [303, 429]
 
 
 async def test_a_list_has_pages_and_filters(service, builds):
