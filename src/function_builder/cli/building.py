@@ -19,7 +19,8 @@ from function_builder.cli.calling import (
     read_file,
 )
 from function_builder.cli.options import Progress
-from function_builder.cli.view import View, choose_view
+from function_builder.cli.view import View
+from function_builder.cli.views import choose_view
 from function_builder.client import AsyncClient, BuildHandle, BuildOptions, BuildResult, BuildStatus
 from function_builder.client.options import build_config
 from function_builder.contract.config import BuildConfig, parse_config

@@ -1,4 +1,4 @@
-"""The last lines about a build: how it ended, and of a failed build, where and why."""
+"""The last lines about a build: how it ended, and why it failed."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from function_builder.client import BuildResult, BuildStatus
 
 
 def ending(result: BuildResult) -> Text:
-    """How a build ended.
-
-    A failed build has the lines of its Dockerfile around the instruction that failed, marked with
-    `>>>` as `docker buildx` marks it, and the id that names it in the builder's log.
-    """
+    """How a build ended; a failed build has the id that names it in the builder's log."""
     if result.status is BuildStatus.SUCCESS:
         return Text(f"Built in {result.duration:.1f}s", "green")
-    text = Text()
-    if result.source is not None:
-        text.append(f"{_lines(result.source.excerpt)}\n")
-    text.append(f"Build failed after {result.duration:.1f}s: {_lines(result.error)}", "red")
+    text = Text(f"Build failed after {result.duration:.1f}s: {_lines(result.error)}", "red")
     if result.build_id:
         text.append(f"\nBuild id: {printable(result.build_id)}", "dim")
     return text
+
+
+def failing_lines(result: BuildResult) -> Text:
+    """The lines of the Dockerfile around the instruction that failed, marked with `>>>`.
+
+    The log of a build ends with them, so only a view that shows no log needs them. They are empty
+    if the failure has no place in the Dockerfile.
+    """
+    return Text("" if result.source is None else f"{_lines(result.source.excerpt)}\n")
 
 
 def _lines(text: str) -> str:

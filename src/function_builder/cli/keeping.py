@@ -17,7 +17,7 @@ from rich.text import Text
 from function_builder.cli.builder_options import BuilderOptions
 from function_builder.cli.calling import FAILED, client_of, exits, note_on, print_image
 from function_builder.cli.steps import printable
-from function_builder.cli.view import choose_view
+from function_builder.cli.views import choose_view
 from function_builder.client import AsyncClient, BuildInfo, BuildResult, BuildState, BuildStatus
 from function_builder.contract.text import dump_json
 

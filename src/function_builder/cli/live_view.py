@@ -15,12 +15,13 @@ from rich.text import Text
 
 from function_builder.cli.ending import ending
 from function_builder.cli.steps import Step, Steps, printable
+from function_builder.cli.view import View
 from function_builder.client import BuildResult, BuildStatus, StepState, log_lines
 
 _SHOWN_OUTPUT: Final = 6
 
 
-class LiveView:
+class LiveView(View):
     """The build's steps, each with its time, and the newest output, redrawn in place.
 
     What is left in the end is every step, and of a failed build the output that it ended with.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Final
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from function_builder.cli.ending import ending
 from function_builder.cli.steps import Step, Steps, printable
+from function_builder.cli.view import View
 from function_builder.client import BuildResult, OutputLine, StatusLine, StepState, log_lines
 
 _LARGE_BYTES: Final = 1_000_000
@@ -32,7 +33,7 @@ _TRANSFER: Final = "transferring "
 _BLOB: Final = "sha256:"
 
 
-class PlainView:
+class PlainView(View):
     """Lines for pipes and CI: each step's name once, then how it ended, with output between.
 
     A stream of ours says which step a line belongs to, so lines have its number, as `docker build`
@@ -47,12 +48,6 @@ class PlainView:
         self._held: dict[int | str, Step] = {}
         self._activities: dict[tuple[int, str], float] = {}
         self._sending: float | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
 
     def note(self, text: str) -> None:
         """Say something that is not the build's own."""

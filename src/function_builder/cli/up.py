@@ -27,7 +27,7 @@ from function_builder.cli.serve import (
     run_until_signal,
     warn_of_near_misses,
 )
-from function_builder.cli.view import choose_view
+from function_builder.cli.views import choose_view
 from function_builder.cli.web import link
 from function_builder.client import AsyncClient, BuildConfig, BuildStatus
 from function_builder.contract.secrets import SecretsKey
