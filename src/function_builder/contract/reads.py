@@ -12,12 +12,11 @@ and it is stored nowhere. It is valid until the payload secret has rotated out.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Sequence
 from typing import Final
 
 from function_builder.contract.builds import DEFAULT_TENANT
-from function_builder.contract.derived import derived_key
+from function_builder.contract.derived import derived_key, is_one_of
 from function_builder.contract.signature import SIGNATURE_HEADER, Signature, sign
 from function_builder.contract.timestamp import TIMESTAMP_HEADER, stamp
 
@@ -66,9 +65,4 @@ def token_tenant(token: str) -> str | None:
 
 def opens(token: str, secrets: Sequence[bytes], tenant: str, build_id: str) -> bool:
     """Whether a token is the build's under one of the secrets, in constant time."""
-    given = token.encode("utf-8", "replace")
-    matches = [
-        hmac.compare_digest(given, build_token(secret, tenant, build_id).encode())
-        for secret in secrets
-    ]
-    return any(matches)
+    return is_one_of(token, (build_token(secret, tenant, build_id) for secret in secrets))

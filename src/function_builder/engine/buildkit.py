@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import structlog
@@ -243,14 +242,9 @@ class BuildKitDaemon(SupervisedServer):
         await self._start(self._program(within))
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Stop it and all its processes."""
-        await super().__aexit__(kind, error, trace)
+        await super().__aexit__(*exc)
         if not self._rootless:
             self._steps.remove()
             self._own.remove()

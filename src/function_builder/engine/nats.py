@@ -10,7 +10,6 @@ import secrets
 import signal
 import socket
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
@@ -74,17 +73,12 @@ class NatsServer(SupervisedServer):
         self._watch = asyncio.create_task(self._watch_disk(), name="watch nats-server's disk")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Stop it."""
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
-        await super().__aexit__(kind, error, trace)
+        await super().__aexit__(*exc)
 
     async def _watch_disk(self) -> None:
         was_full = False

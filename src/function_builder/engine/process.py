@@ -14,7 +14,6 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import structlog
 
@@ -243,12 +242,7 @@ class SupervisedServer:
             raise RuntimeError(f"{type(self).__name__} was not started")
         return self._process.pid
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Stop it and all its processes."""
         if self._process is not None:
             await self._process.stop()

@@ -43,6 +43,7 @@ class BuildEndpoint:
                     trace=trace,
                     measures=measures,
                     build_id=build_id,
+                    client=client,
                 )
                 async with exchange:
                     builds, settings = self._service.builds, self._service.settings

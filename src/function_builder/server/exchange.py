@@ -36,7 +36,7 @@ from function_builder.server.claims import Claim, read_claim, refuse_callbacks
 from function_builder.server.following import Follower
 from function_builder.server.metrics import GONE
 from function_builder.server.outcomes import describe, note_end, note_refusal
-from function_builder.server.peers import client_address, until_gone
+from function_builder.server.peers import until_gone
 from function_builder.server.problems import problem
 from function_builder.server.receiving import too_large
 from function_builder.server.service import Service
@@ -71,6 +71,7 @@ class Exchange:
         trace: gets the outcome.
         measures: gets the end of each phase.
         build_id: the build's id, in the answer and in the log.
+        client: the client's address.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Exchange:
         trace: Trace,
         measures: Measures,
         build_id: str,
+        client: str,
     ) -> None:
         self.accepted = time.monotonic()
         self.build_id = build_id
@@ -89,6 +91,7 @@ class Exchange:
         self.spool = Spool(service.space)
         self._service = service
         self._send = send
+        self._client = client
         self._trace = trace
         self._measures = measures
         self._held = ExitStack()
@@ -294,10 +297,6 @@ class Exchange:
     def _tenant(self) -> str:
         assert self._claim is not None
         return self._claim.tenant
-
-    @property
-    def _client(self) -> str:
-        return client_address(self.request, self._service.settings.trusted_proxies)
 
 
 def _sha256(reader: Reader) -> bytes:
