@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from function_builder.server import run
+from function_builder.server.from_settings import service_of
 from function_builder.server.service import Service
 from function_builder.settings import Settings
 
@@ -11,4 +11,4 @@ from function_builder.settings import Settings
 def idle_service(root: Path, **settings: Any) -> Service:
     """A service whose BuildKit is not there; anybody may build."""
     given: dict[str, Any] = {"disable_hmac": True, "spool_dir": root, "docker_config": root}
-    return run._service(Settings(buildkit_url=f"unix://{root}/absent.sock", **given | settings))
+    return service_of(Settings(buildkit_url=f"unix://{root}/absent.sock", **given | settings))

@@ -9,7 +9,7 @@ from function_builder.contract.callback_url import CallbackHosts
 from function_builder.errors import StartError
 from function_builder.queue.webhooks import format_secret
 from function_builder.server import keys
-from function_builder.server.run import check_start
+from function_builder.server.start_checks import check_start
 from function_builder.settings import Settings
 from tests.support import free_address
 

@@ -21,7 +21,7 @@ from function_builder.contract.secrets import SecretsKey, seal
 from function_builder.contract.tenancy import Limits
 from function_builder.contract.timestamp import stamp
 from function_builder.errors import StartError
-from function_builder.server import keys, run
+from function_builder.server import keys, start_checks
 from function_builder.server.app import create_app
 from function_builder.server.replays import Replays
 from function_builder.server.service import Service
@@ -314,7 +314,7 @@ async def test_a_wrong_file_keeps_the_builder_from_its_start(service, tmp_path):
 def test_tenants_need_signatures(tmp_path):
     settings = Settings(disable_hmac=True, tenants_file="x", spool_dir=tmp_path)
     with pytest.raises(StartError, match="tenants_file needs signatures"):
-        run.check_start(settings)
+        start_checks.check_start(settings)
 
 
 OWN_KEY, ACME_KEY = SecretsKey.generate(), SecretsKey.generate()

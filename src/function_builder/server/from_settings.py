@@ -1,0 +1,58 @@
+"""The parts of a builder, as its settings say."""
+
+from __future__ import annotations
+
+from function_builder.buildkits.from_settings import buildkits
+from function_builder.builds.builder import Builder
+from function_builder.builds.options import RegistryCache
+from function_builder.contract.tenancy import NO_LIMITS
+from function_builder.policy.sources import LOCAL_SOURCES
+from function_builder.registries.credentials import RegistryCredentials
+from function_builder.server.claims import TenantsInForce
+from function_builder.server.prometheus import Metrics
+from function_builder.server.quotas import Quotas
+from function_builder.server.replays import Replays
+from function_builder.server.service import Service
+from function_builder.server.slots import Slots
+from function_builder.server.spool import SpoolSpace
+from function_builder.server.unread import UnreadLogs
+from function_builder.server.uploads import Uploads
+from function_builder.settings import Settings
+
+
+def service_of(settings: Settings) -> Service:
+    """What all endpoints of one builder share."""
+    pool = buildkits(settings)
+    own = RegistryCredentials(settings.docker_config.expanduser(), settings.docker_auth_config)
+    tenants = _tenants(settings, own) if settings.tenants_file else None
+    return Service(
+        settings=settings,
+        builder=Builder(
+            pool,
+            credentials=(lambda _: own) if tenants is None else tenants.credentials,
+            cache=RegistryCache(settings.cache_registry, insecure=settings.insecure),
+            insecure=settings.insecure,
+            confirm_pushes=settings.confirm_pushes,
+            log_prefixes=settings.log_prefixes,
+            denied_sources=() if settings.local_sources else LOCAL_SOURCES,
+        ),
+        pool=pool,
+        metrics=Metrics(),
+        slots=Slots(
+            settings.max_inflight,
+            settings.max_queue,
+            limits=(lambda _: NO_LIMITS) if tenants is None else tenants.limits,
+        ),
+        uploads=Uploads(settings.most_uploads),
+        unread=UnreadLogs(),
+        space=SpoolSpace(settings.spool_dir, settings.max_spool_bytes),
+        tenants=tenants,
+        quotas=None if tenants is None else Quotas(tenants.limits),
+        replays=Replays(settings.replay_window) if settings.replay_window else None,
+    )
+
+
+def _tenants(settings: Settings, own: RegistryCredentials) -> TenantsInForce:
+    from function_builder.server import tenancy  # noqa: PLC0415 (few builders have tenants)
+
+    return tenancy.read_tenancy(settings, own)
