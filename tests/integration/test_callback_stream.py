@@ -138,7 +138,7 @@ async def test_the_same_event_is_stored_once(server):
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_failed_attempt_comes_back_when_it_is_due(server, monkeypatch):
-    monkeypatch.setattr("function_builder.queue.callbacks._DELAYS", (0.2, 0.4))
+    monkeypatch.setattr("function_builder.queue.schedule._DELAYS", (0.2, 0.4))
     one = webhook(1)
     receivers = Receivers()
     receivers.answers[one.id] = [500, 503]
@@ -215,7 +215,7 @@ async def test_more_than_a_thousand_that_wait_stop_no_other(server):
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_what_waits_outlives_a_kill_of_the_server(server, monkeypatch):
-    monkeypatch.setattr("function_builder.queue.callbacks._DELAYS", (1.0,))
+    monkeypatch.setattr("function_builder.queue.schedule._DELAYS", (1.0,))
     monkeypatch.setattr(callback_stream, "_NEXT_SECONDS", 1.0)
     made = [webhook(number) for number in range(20)]
     receivers = Receivers()

@@ -17,9 +17,7 @@ import contextlib
 import dataclasses
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 import structlog
@@ -28,24 +26,13 @@ from function_builder.contract.builds import CallbackInfo, CallbackState
 from function_builder.contract.callback_url import CallbackHosts, CallbackURL
 from function_builder.queue.outbound import Answer, DeliveryError, Outbound
 from function_builder.queue.port import CallbackOutcome
+from function_builder.queue.schedule import Lane, Lanes, next_attempt
 from function_builder.queue.webhooks import CallbackKeys, Webhook
 
 _log = structlog.get_logger(__name__)
 
-_DELAYS: Final = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0)
-"""Seconds from each attempt to the next one; the last of them from then on."""
-
-GIVE_UP_SECONDS: Final = 75 * 3600.0
-"""From the event; no attempt begins later, but each callback has one."""
-
-_JITTER: Final = 0.1
-_MAX_RETRY_AFTER: Final = 36_000.0
-
 MAX_ATTEMPTS: Final = 64
 """At a time, in this process."""
-
-MAX_HOST_ATTEMPTS: Final = 8
-"""At a time, to one host."""
 
 _LESS: Final = frozenset({429, 502, 503, 504})
 """Statuses of a receiver that has too much to do, or stands behind a proxy that cannot reach it."""
@@ -54,8 +41,6 @@ _GONE: Final = 410
 _UNSIGNED_SECONDS: Final = 60.0
 _UNAVAILABLE_SECONDS: Final = 1.0
 _LOOK_AGAIN_SECONDS: Final = 3600.0
-_LONGEST_PLACE_SECONDS: Final = 600.0
-_MAX_LANES: Final = 1024
 
 
 Report: TypeAlias = Callable[[str, str, CallbackInfo], Awaitable[None]]
@@ -100,54 +85,6 @@ class Deliveries(Protocol):
         """Take no more callbacks: what is postponed from now on goes to another process."""
 
 
-def next_attempt(
-    webhook: Webhook, now: float, retry_after: float | None, chance: float
-) -> float | None:
-    """When the attempt after a failed one is due, in UTC seconds; None: it is given up.
-
-    Args:
-        webhook: with the number of attempts, this one included.
-        now: when it failed.
-        retry_after: the seconds that the receiver asked for; more than 10 hours count as 10 hours.
-        chance: from 0 to 1; the delay is changed by up to a tenth.
-    """
-    delay = _DELAYS[min(webhook.attempt, len(_DELAYS)) - 1]
-    delay *= 1 + _JITTER * (2 * chance - 1)
-    due = now + max(delay, min(retry_after or 0.0, _MAX_RETRY_AFTER))
-    return due if due <= webhook.created + GIVE_UP_SECONDS else None
-
-
-@dataclass(slots=True)
-class _Lane:
-    """The attempts to one host.
-
-    Attributes:
-        running: how many there are.
-        limit: how many there may be.
-        seconds: how long one takes, on average.
-        booked: until when callbacks that had to wait have their times.
-    """
-
-    running: int = 0
-    limit: int = MAX_HOST_ATTEMPTS
-    seconds: float = 0.1
-    booked: float = 0.0
-
-    def book(self, now: float) -> float:
-        """How long a callback has to wait for those before it; at least a second."""
-        self.booked = max(self.booked, now + 1) + self.seconds / self.limit
-        return min(self.booked - now, _LONGEST_PLACE_SECONDS)
-
-    def note(self, seconds: float, *, well: bool) -> None:
-        self.seconds += (seconds - self.seconds) / 4
-        self.limit = MAX_HOST_ATTEMPTS if well else 1
-        if well:
-            self.booked = 0.0
-
-    def idle(self, now: float) -> bool:
-        return not self.running and self.booked < now
-
-
 class Callbacks:
     """Sends the callbacks of a stream until it is canceled.
 
@@ -179,7 +116,7 @@ class Callbacks:
         self._count = count
         self._report = report
         self._clock = clock
-        self._lanes: OrderedDict[str, _Lane] = OrderedDict()
+        self._lanes = Lanes()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -238,7 +175,7 @@ class Callbacks:
             await delivery.done()
             return
         now = self._clock()
-        lane = self._lane(url.host, now)
+        lane = self._lanes.of(url.host, now)
         if webhook.not_before > now:
             # A clock that was wrong for a while must not hold it for as long.
             await delivery.postpone(min(webhook.not_before - now, _LOOK_AGAIN_SECONDS))
@@ -256,17 +193,8 @@ class Callbacks:
             finally:
                 lane.running -= 1
 
-    def _lane(self, host: str, now: float) -> _Lane:
-        lane = self._lanes.setdefault(host, _Lane())
-        self._lanes.move_to_end(host)
-        if len(self._lanes) > _MAX_LANES:
-            oldest = next(iter(self._lanes))
-            if self._lanes[oldest].idle(now):
-                del self._lanes[oldest]
-        return lane
-
     async def _attempt(
-        self, delivery: Delivery, webhook: Webhook, url: CallbackURL, lane: _Lane
+        self, delivery: Delivery, webhook: Webhook, url: CallbackURL, lane: Lane
     ) -> None:
         try:
             keys = self._keys(webhook.tenant)

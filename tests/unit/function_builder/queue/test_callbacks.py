@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from function_builder.contract.builds import CallbackInfo, CallbackState
 from function_builder.contract.callback_url import CallbackHosts
 from function_builder.queue import callbacks
-from function_builder.queue.callbacks import Callbacks, KeysUnavailable, Unavailable, next_attempt
+from function_builder.queue.callbacks import Callbacks, KeysUnavailable, Unavailable
 from function_builder.queue.outbound import Answer, DeliveryError, Outbound
 from function_builder.queue.port import CallbackOutcome
+from function_builder.queue.schedule import MAX_HOST_ATTEMPTS, Lane, next_attempt
 from function_builder.queue.webhooks import CallbackKeys, Webhook
 from tests.support import until
 from tests.support.receivers import answering, receiver
@@ -260,10 +261,10 @@ async def test_a_receiver_that_hangs_does_not_delay_others():
                 if not message.ended and message.postponed:
                     alive[index] = stream.put(Webhook.parse(message.data))
             await asyncio.sleep(0)
-        assert receivers.most["dead.example.com"] == callbacks.MAX_HOST_ATTEMPTS
-        assert receivers.most["hooks.example.com"] <= callbacks.MAX_HOST_ATTEMPTS
+        assert receivers.most["dead.example.com"] == MAX_HOST_ATTEMPTS
+        assert receivers.most["hooks.example.com"] <= MAX_HOST_ATTEMPTS
         waits = [message.postponed[0] for message in stream.messages[:40] if message.postponed]
-        assert len(waits) == 40 - callbacks.MAX_HOST_ATTEMPTS
+        assert len(waits) == 40 - MAX_HOST_ATTEMPTS
         assert all(wait >= 1 for wait in waits)
         # One that did not answer has one place from then on.
         receivers.release.set()
@@ -289,7 +290,7 @@ async def test_one_under_way_is_kept_from_other_builders_until_its_attempt_ends(
 
 
 def test_those_without_a_place_have_times_one_after_the_other():
-    lane = callbacks._Lane(seconds=20.0, limit=1)
+    lane = Lane(seconds=20.0, limit=1)
     waits = [lane.book(1000.0) for _ in range(50)]
     assert waits[:3] == [21.0, 41.0, 61.0]
     assert waits[-1] == 600.0
