@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
 import structlog
@@ -24,20 +24,11 @@ from function_builder.buildkits.daemon import Daemon
 from function_builder.buildkits.pool import Pool
 from function_builder.builds import epoch, options
 from function_builder.builds.build import Build, BuildRequest, Outcome
+from function_builder.builds.ending import CRASHED, cancelled, failed, last_lines, timed_out
 from function_builder.builds.failures import (
-    Failure,
     Remedy,
-    absent_file,
-    classify,
     find_remedy,
-    is_denied,
-    is_too_large,
-    near_miss,
-    shortened,
-    with_meaning,
-    without_host_paths,
 )
-from function_builder.builds.findings import Findings
 from function_builder.builds.frontends import BUILT_IN
 from function_builder.builds.masking import Mask
 from function_builder.builds.options import RegistryCache
@@ -52,8 +43,6 @@ from function_builder.context.mtimes import Lease
 from function_builder.context.transfers import ContextLoads
 from function_builder.context.tree import BuildContext, recorded_entries, trees
 from function_builder.contract.context import DOCKERFILE, ContextEntry
-from function_builder.contract.errors import shown
-from function_builder.contract.findings import Reason
 from function_builder.contract.log import LogPrefixes
 from function_builder.registries.credentials import RegistryCredentials
 from function_builder.registries.token_service import TokenServiceHTTP
@@ -63,16 +52,6 @@ _log = structlog.get_logger(__name__)
 _AGAIN = "BuildKit was lost in the middle of the build: retrying on another one."
 _LEFT_TO_BUILDKIT = (
     "The builder could not fetch a token for a registry, so BuildKit will: retrying the build."
-)
-_OWN_MACHINE = (
-    "ADD may not name BuildKit's own machine or network link, or a metadata service, on this "
-    "builder (local_sources)."
-)
-_STOPPED_AT = {Reason.TIMEOUT: "Timed out at"}
-_CRASH = Failure(
-    error="the builder failed: this is not the fault of your build",
-    reason=Reason.SERVICE,
-    retryable=True,
 )
 
 
@@ -116,7 +95,7 @@ class Builder:
             asyncio.CancelledError: the build was cancelled, also in BuildKit.
         """
         transcript = Transcript(Mask({}), prefixes=self._log_prefixes)
-        outcome, failure = Outcome.CRASHED, _CRASH
+        outcome, failure = Outcome.CRASHED, CRASHED
         try:
             async with asyncio.timeout(build.request.build_timeout):
                 # For a megabyte of secrets, making the mask takes a third of a second.
@@ -127,19 +106,19 @@ class Builder:
                 except (UnsupportedPlatform, BuildKitError) as error:
                     # An error quotes the failed command, which may have a megabyte.
                     outcome, failure = await asyncio.to_thread(
-                        _failed, build, error, transcript.findings
+                        failed, build, error, transcript.findings
                     )
                 else:
                     build.succeed(result, transcript.findings.warnings)
         except TimeoutError:
-            outcome, failure = Outcome.TIMEOUT, _timed_out(build.request, transcript.findings)
+            outcome, failure = Outcome.TIMEOUT, timed_out(build.request, transcript.findings)
         except asyncio.CancelledError as cancellation:
-            outcome, failure = Outcome.CANCELLED, _cancelled(cancellation)
+            outcome, failure = Outcome.CANCELLED, cancelled(cancellation)
             raise
         finally:
             if build.result is None:
                 findings = transcript.findings
-                told = [findings.mask.text(line) for line in _told(build, failure)]
+                told = [findings.mask.text(line) for line in last_lines(build, failure)]
                 build.log.append([transcript.note(line) for line in told])
                 build.fail(outcome, failure, findings.warnings)
 
@@ -291,15 +270,6 @@ class Builder:
             lease.release(intact=ended and loads.all_stored(files.transfers))
 
 
-def _timed_out(request: BuildRequest, findings: Findings) -> Failure:
-    limit = f"{request.build_timeout:g} s allowed (build_timeout)"
-    return Failure(
-        error=f"the build took longer than the {limit}",
-        reason=Reason.TIMEOUT,
-        step=findings.running_step(),
-    )
-
-
 def _suspect(build: Build, failure: BuildKitError) -> bool:
     """Whether this build's Dockerfile may have killed BuildKit."""
     reading = build.started and not build.measures.has_steps
@@ -339,55 +309,3 @@ def _cache_scope(request: BuildRequest) -> str | None:
     """
     repository = request.config.repository
     return f"{request.trust_domain}/{repository}" if repository else None
-
-
-def _failed(
-    build: Build, error: UnsupportedPlatform | BuildKitError, findings: Findings
-) -> tuple[Outcome, Failure]:
-    match error:
-        case UnsupportedPlatform():
-            return Outcome.UNSUPPORTED, Failure(error=str(error), reason=Reason.PLATFORM)
-        case RPCError():
-            if is_too_large(error):
-                error = findings.reported(error)
-            step = findings.failed_step(error)
-            reason, retryable = classify(error, step)
-            text = shortened(findings.mask.text(with_meaning(without_host_paths(error.message))))
-            return Outcome.FAILED, Failure(
-                error=f"failed to solve: {text}",
-                reason=reason,
-                retryable=retryable,
-                step=step,
-                source=findings.excerpt(error.source) if isinstance(error, SolveError) else None,
-            )
-        case ConnectionFailed():
-            _log.warning("BuildKit cannot be reached", reason=str(error))
-            text = "BuildKit cannot be reached: try again later"
-            outcome = Outcome.LOST if build.started else Outcome.UNREACHABLE
-        case _:
-            _log.warning("BuildKit was lost", reason=str(error))
-            text = "BuildKit was lost in the middle of the build: try again"
-            outcome = Outcome.LOST
-    return outcome, Failure(error=text, reason=Reason.SERVICE, retryable=True)
-
-
-def _cancelled(cancellation: asyncio.CancelledError) -> Failure:
-    cause = f": {cancellation.args[0]}" if cancellation.args else ""
-    return Failure(error=f"the build was cancelled{cause}", reason=Reason.CANCELLED, retryable=True)
-
-
-def _told(build: Build, failure: Failure) -> Iterator[str]:
-    """The last lines of the log of a failed build."""
-    if failure.step:
-        yield f"{_STOPPED_AT.get(failure.reason, 'Failed at')} {failure.step}"
-    if failure.source:
-        yield from failure.source.excerpt.split("\n")
-    if is_denied(failure.error):
-        yield _OWN_MACHINE
-    absent = absent_file(failure.error)
-    if absent and "--from=" not in failure.step:
-        near = near_miss(absent, (entry.path for entry in build.request.context))
-        if near == absent:
-            yield f"The context has {shown(near)}, but its ignore file leaves that out."
-        elif near:
-            yield f"The context has {shown(near)}, but not {shown(absent)}."
