@@ -1,0 +1,241 @@
+// A request's body: the configuration and the build context as a tar in a temporary file. The
+// signature covers the whole body and is sent before it, so the body is written first.
+import { createHmac, type Hmac } from "node:crypto";
+import { constants, type Stats } from "node:fs";
+import { lstat, mkdtemp, open, readFile, readdir, readlink, rm, type FileHandle } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { matcher, type Matcher, type Results } from "./dockerignore.js";
+import { ContextError } from "./errors.js";
+import type { Secret } from "./signing.js";
+import { END, header, padding, type TarEntry } from "./tar.js";
+
+/** A build context without a directory: contents by path, such as `{ Dockerfile: "FROM scratch" }`. */
+export type Files = Record<string, string | Uint8Array>;
+
+const CHUNK = 1024 * 1024;
+const IGNORE_FILE = ".dockerignore";
+
+/** A body to send, which may be read more than once. */
+export class Body {
+  constructor(
+    readonly file: FileHandle,
+    readonly size: number,
+    readonly signature: string | undefined,
+  ) {}
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.file.close();
+  }
+}
+
+export interface Packed {
+  config: object;
+  dockerfile: string;
+  sealedSecrets?: Uint8Array | undefined;
+  payloadSecret?: Secret | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Write a request's body.
+ *
+ * @throws ContextError the context cannot be sent.
+ */
+export async function pack(source: string | Files, request: Packed): Promise<Body> {
+  const folder = await mkdtemp(join(tmpdir(), "function-builder-"));
+  const file = await open(join(folder, "body"), "wx+", 0o600);
+  try {
+    const spool = new Spool(file, request.payloadSecret, request.signal);
+    await spool.document("com.openfaas.docker.config", Buffer.from(JSON.stringify(request.config)));
+    if (request.sealedSecrets) await spool.document("com.openfaas.secrets", request.sealedSecrets);
+    if (typeof source === "string") await writeDirectory(spool, source, request.dockerfile);
+    else await writeFiles(spool, source, request.dockerfile);
+    return await spool.end();
+  } catch (error) {
+    await file.close();
+    throw error instanceof Error && "code" in error ? unreadable(error) : error;
+  } finally {
+    // The open file stays readable; no crash leaves it behind.
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+class Spool {
+  #size = 0;
+  readonly #mac: Hmac | undefined;
+  readonly #file: FileHandle;
+  readonly #signal: AbortSignal | undefined;
+
+  constructor(file: FileHandle, secret: Secret | undefined, signal: AbortSignal | undefined) {
+    this.#file = file;
+    this.#signal = signal;
+    this.#mac = secret === undefined ? undefined : createHmac("sha256", secret);
+  }
+
+  async write(data: Uint8Array): Promise<void> {
+    this.#signal?.throwIfAborted();
+    this.#mac?.update(data);
+    this.#size += data.length;
+    for (let done = 0; done < data.length; ) done += (await this.#file.write(data, done)).bytesWritten;
+  }
+
+  async document(name: string, content: Uint8Array): Promise<void> {
+    await this.write(header({ name, type: "file", mode: 0o644, mtime: 0, size: content.length }));
+    await this.write(Buffer.concat([content, padding(content.length)]));
+  }
+
+  async end(): Promise<Body> {
+    await this.write(END);
+    return new Body(this.#file, this.#size, this.#mac && `sha256=${this.#mac.digest("hex")}`);
+  }
+}
+
+async function writeFiles(spool: Spool, files: Files, dockerfile: string): Promise<void> {
+  if (!dockerfileNames(dockerfile).some((name) => name in files)) {
+    throw new ContextError(`the files have no ${dockerfile}`);
+  }
+  for (const [name, content] of Object.entries(files).sort(([a], [b]) => (a < b ? -1 : 1))) {
+    await spool.document(`context/${name}`, Buffer.from(content));
+  }
+}
+
+async function writeDirectory(spool: Spool, directory: string, dockerfile: string): Promise<void> {
+  const status = await lstat(join(directory, ".")).catch(() => undefined);
+  if (!status?.isDirectory()) throw new ContextError(`${directory} is not a directory`);
+  const walk = new Walk(spool, directory, await readRules(directory, dockerfile));
+  await walk.enter("", status, []);
+}
+
+interface Rules {
+  matcher: Matcher | undefined;
+  /** Paths that BuildKit reads whatever the patterns say. */
+  always: string[];
+}
+
+async function readRules(directory: string, dockerfile: string): Promise<Rules> {
+  const names = dockerfileNames(dockerfile);
+  const present = await Promise.all(names.map((name) => exists(join(directory, name))));
+  const found = names.find((_, index) => present[index]);
+  if (!found) throw new ContextError(`${directory} has no ${dockerfile}`);
+  for (const name of [`${dockerfile}${IGNORE_FILE}`, IGNORE_FILE]) {
+    const path = join(directory, name);
+    const status = await lstat(path).catch(() => undefined);
+    if (!status) continue;
+    const isLinked = status.isSymbolicLink() || (await lstat(join(directory, found))).isSymbolicLink();
+    // What a link leads to is needed as well: then the directory is sent whole.
+    const rules = status.isFile() && !isLinked ? matcher(await readFile(path, "utf8")) : undefined;
+    return { matcher: rules, always: [found, name] };
+  }
+  return { matcher: undefined, always: [] };
+}
+
+function dockerfileNames(dockerfile: string): string[] {
+  const lower = dockerfile.replace(/(^|\/)Dockerfile$/, "$1dockerfile");
+  return lower === dockerfile ? [dockerfile] : [dockerfile, lower];
+}
+
+async function exists(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+class Walk {
+  readonly #firstNames = new Map<string, string>();
+  /** Directories around the current one that are left out, unless something in them is not. */
+  readonly #pending: { path: string; status: Stats }[] = [];
+
+  constructor(
+    readonly spool: Spool,
+    readonly directory: string,
+    readonly rules: Rules,
+  ) {}
+
+  /** Write what a directory holds, parents first and names sorted. */
+  async enter(folder: string, status: Stats, results: Results, isIgnored = false): Promise<void> {
+    this.#pending.push({ path: folder, status });
+    if (!isIgnored) await this.#givePending();
+    const names = await readdir(join(this.directory, folder));
+    for (const name of names.sort()) {
+      const path = folder ? `${folder}/${name}` : name;
+      const match = this.rules.matcher?.match(path, results) ?? { ignored: false, results };
+      const ignored = match.ignored && !this.rules.always.includes(path);
+      const mayHoldMore =
+        this.rules.matcher?.hasExceptions || this.rules.always.some((each) => each.startsWith(`${path}/`));
+      if (ignored && !mayHoldMore) continue;
+      const child = await lstat(join(this.directory, path));
+      if (child.isDirectory()) await this.enter(path, child, match.results, ignored);
+      else if (!ignored) {
+        await this.#givePending();
+        await this.#give(path, child);
+      }
+    }
+    if (this.#pending.at(-1)?.path === folder) this.#pending.pop();
+  }
+
+  async #givePending(): Promise<void> {
+    for (const { path, status } of this.#pending.splice(0)) await this.#give(path, status);
+  }
+
+  async #give(path: string, status: Stats): Promise<void> {
+    const at = join(this.directory, path);
+    const mtime = Math.floor(status.mtimeMs / 1000);
+    const entry: TarEntry = {
+      name: path ? `context/${path}` : "context",
+      type: "directory",
+      mode: status.mode,
+      mtime,
+      size: 0,
+    };
+    const key = `${status.dev}:${status.ino}`;
+    const first = status.nlink > 1 && status.isFile() ? this.#firstNames.get(key) : undefined;
+    if (status.isSocket()) return;
+    if (status.isSymbolicLink()) {
+      await this.spool.write(header({ ...entry, type: "symlink", linkname: await readlink(at) }));
+    } else if (first !== undefined) {
+      await this.spool.write(header({ ...entry, type: "link", linkname: first }));
+    } else if (status.isFile()) {
+      this.#firstNames.set(key, entry.name);
+      await this.#file(at, entry);
+    } else if (status.isDirectory()) {
+      await this.spool.write(header(entry));
+    } else {
+      throw new ContextError(`${at} is a device or a fifo: remove it, or leave it out with ${IGNORE_FILE}`);
+    }
+  }
+
+  async #file(path: string, entry: TarEntry): Promise<void> {
+    // The file may have been replaced since it was listed: a link is not followed, a fifo not awaited.
+    const file = await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0));
+    try {
+      const before = await file.stat();
+      const size = before.size;
+      await this.spool.write(header({ ...entry, type: "file", size }));
+      const buffer = Buffer.allocUnsafe(Math.min(size, CHUNK));
+      let left = size;
+      while (left) {
+        const { bytesRead } = await file.read(buffer, 0, Math.min(left, buffer.length));
+        if (!bytesRead) break;
+        await this.spool.write(buffer.subarray(0, bytesRead));
+        left -= bytesRead;
+      }
+      const after = await file.stat();
+      if (left || !before.isFile() || after.size !== size || after.mtimeMs !== before.mtimeMs) {
+        throw new ContextError(`${path} changed while it was read: build again, or leave it out with ${IGNORE_FILE}`);
+      }
+      await this.spool.write(padding(size));
+    } finally {
+      await file.close();
+    }
+  }
+}
+
+function unreadable(error: Error & { code?: unknown; path?: unknown }): ContextError {
+  const hint = error.code === "EACCES" || error.code === "EPERM" ? `; ${IGNORE_FILE} can leave it out` : "";
+  return new ContextError(`cannot read ${String(error.path ?? "the context")}: ${String(error.code)}${hint}`, {
+    cause: error,
+  });
+}
