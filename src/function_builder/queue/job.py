@@ -20,7 +20,7 @@ from nats.errors import Error as NATSError
 from structlog.contextvars import bound_contextvars
 
 from function_builder.builds.build import Build, Outcome
-from function_builder.contract.builds import BuildState
+from function_builder.contract.builds import DEFAULT_TENANT, BuildState
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
 from function_builder.contract.result import BuildStatus
@@ -103,7 +103,9 @@ class Job(Generic[Place]):
             slot: closed as soon as the build has ended.
             place: the slot.
         """
-        with bound_contextvars(build=self.id), slot:
+        tenant = self.found.record.tenant
+        names = {} if tenant == DEFAULT_TENANT else {"tenant": tenant}
+        with bound_contextvars(build=self.id, **names), slot:
             try:
                 await self._handle(slot, place)
             except (Unavailable, StoreError, Changed) as error:

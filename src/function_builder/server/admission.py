@@ -101,8 +101,8 @@ async def receive_body(
         await intake.into(spool)
 
 
-def proven(request: Request, signature: Signature) -> AnswerSignature:
-    """The signature of the answer, by the secret that signed the request.
+def proven(request: Request, signature: Signature) -> bytes:
+    """The secret that signed the request.
 
     Raises:
         Refusal: 401.
@@ -115,4 +115,12 @@ def proven(request: Request, signature: Signature) -> AnswerSignature:
             f"{SIGNATURE_HEADER} is absent or wrong: it must be sha256= and the hex HMAC-SHA256 "
             "of the whole body, keyed by the builder's payload secret",
         )
-    return build_answer(secret, header, request.headers.get(TIMESTAMP_HEADER, ""))
+    return secret
+
+
+def answer_signature(request: Request, secret: bytes) -> AnswerSignature:
+    """The signature of the answer, by the secret that signed the request."""
+    signature, stamp = (
+        request.headers.get(name, "") for name in (SIGNATURE_HEADER, TIMESTAMP_HEADER)
+    )
+    return build_answer(secret, signature, stamp)

@@ -24,6 +24,7 @@ from function_builder.contract.sse import EVENT_STREAM, LAST_EVENT_ID_HEADER
 from function_builder.contract.text import dump_json
 from function_builder.queue.port import Idempotency
 from function_builder.server.asking import read_key
+from function_builder.server.auditing import note_decision
 from function_builder.server.build_actions import (
     BuildActions,
     checked_id,
@@ -31,6 +32,7 @@ from function_builder.server.build_actions import (
     read_number,
 )
 from function_builder.server.claims import current_secret
+from function_builder.server.decisions import AuditEvent
 from function_builder.server.following import NDJSON, STREAM_HEADERS, Follower
 from function_builder.server.problems import problem
 from function_builder.server.reading import Caller, identify
@@ -73,17 +75,44 @@ class BuildsRoutes:
 
     def routes(self) -> list[Route]:
         """One route for each path."""
-        build = {"GET": self._read, "DELETE": self._cancel}
+        read = self._answering(AuditEvent.READ, self._read)
+        cancel = self._answering(AuditEvent.CANCEL, self._cancel)
 
         async def read_or_cancel(request: Request) -> Response:
-            return await build.get(request.method, self._read)(request)
+            return await (cancel if request.method == "DELETE" else read)(request)
 
         return [
-            Route("/builds", _answering(self._list)),
-            Route("/builds/{id}", _answering(read_or_cancel), methods=["GET", "DELETE"]),
-            Route("/builds/{id}/log", _answering(self._log)),
-            Route("/builds/{id}/retry", _answering(self._retry), methods=["POST"]),
+            Route("/builds", self._answering(AuditEvent.LIST, self._list)),
+            Route("/builds/{id}", read_or_cancel, methods=["GET", "DELETE"]),
+            Route("/builds/{id}/log", self._answering(AuditEvent.LOG, self._log)),
+            Route(
+                "/builds/{id}/retry",
+                self._answering(AuditEvent.RETRY, self._retry),
+                methods=["POST"],
+            ),
         ]
+
+    def _answering(self, event: AuditEvent, handler: _Handler) -> _Handler:
+        """A handler whose refusals are problems, and whose decisions are noted."""
+
+        async def answer(request: Request) -> Response:
+            refusal = None
+            try:
+                return await handler(request)
+            except Refusal as refused:
+                refusal = refused
+                return problem(refused)
+            finally:
+                note_decision(
+                    self._service,
+                    request,
+                    event,
+                    getattr(request.state, "caller", None),
+                    build=request.path_params.get("id", ""),
+                    refusal=refusal,
+                )
+
+        return answer
 
     async def _list(self, request: Request) -> Response:
         builds, query = self._actions.builds, request.query_params
@@ -173,16 +202,6 @@ class _LogResponse(Response):
             after=after,
         )
         await (follower.send_events() if self._as_events else follower.send_lines())
-
-
-def _answering(handler: _Handler) -> _Handler:
-    async def answer(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except Refusal as refusal:
-            return problem(refusal)
-
-    return answer
 
 
 def _document(

@@ -31,6 +31,7 @@ class Claim:
         domains: the tenant's trust domains, the one in force first.
         settings: those for the tenant's requests.
         scopes: what its bearer token may do, which has proven the tenant; None: it has none.
+        credential: the bearer token's id for the audit log; empty: it has none.
     """
 
     tenant: str = DEFAULT_TENANT
@@ -38,6 +39,7 @@ class Claim:
     domains: Sequence[str] = field(repr=False)
     settings: Settings
     scopes: frozenset[Scope] | None = None
+    credential: str = ""
 
     def allow(self, scope: Scope) -> None:
         """Check what a bearer token may do; a signature may do all.

@@ -15,6 +15,7 @@ import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Send
+from structlog.contextvars import bind_contextvars
 
 from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.phases import BuildPhase, Measures
@@ -31,13 +32,16 @@ from function_builder.server import admission, keys
 from function_builder.server.answering import answer
 from function_builder.server.answers import refused
 from function_builder.server.asking import Asked
+from function_builder.server.auditing import note_decision
 from function_builder.server.builds import BUILD_ID_HEADER, accepted
 from function_builder.server.claims import Claim, read_claim, refuse_callbacks
+from function_builder.server.decisions import AuditEvent
 from function_builder.server.following import Follower
 from function_builder.server.metrics import GONE
 from function_builder.server.outcomes import describe, note_end, note_refusal
 from function_builder.server.peers import until_gone
 from function_builder.server.problems import problem
+from function_builder.server.reading import Caller
 from function_builder.server.receiving import too_large
 from function_builder.server.service import Service
 from function_builder.server.slots import NoSlot, Place
@@ -98,6 +102,7 @@ class Exchange:
         self._held.callback(self.spool.close)
         self._place: Place | None = None
         self._claim: Claim | None = None
+        self._caller: Caller | None = None
         self._signed: Timestamp | None = None
         self._answer: AnswerSignature | None = None
 
@@ -153,6 +158,7 @@ class Exchange:
     async def run(self, build: Build) -> None:
         """Run an admitted build, and answer."""
         service = self._service
+        self._note_decision(image=build.request.config.image)
         task = asyncio.create_task(self._run(build), name=f"build {build.id}")
         gone = asyncio.create_task(until_gone(self.request))
         if service.builds is not None:
@@ -204,6 +210,7 @@ class Exchange:
             service.replays.remember(self._signed)
         self.build_id = info.id
         self._trace.outcome = "queued"
+        self._note_decision(image=config.image)
         _log.info("build queued", queued=info.id, image=config.image, client=self._client)
         return info
 
@@ -257,12 +264,18 @@ class Exchange:
             request, service, self.spool, signature=signature, proof=proof, limit=limit
         )
         self._measures.end(BuildPhase.UPLOAD)
+        credential = claimed.credential
         service.metrics.received_bytes.inc(self.spool.size)
         if signature is not None:
-            self._answer = admission.proven(request, signature)
+            secret = admission.proven(request, signature)
+            self._answer = admission.answer_signature(request, secret)
+            credential = keys.credential_id(secret)
         if self.spool.size > claimed.settings.largest_body:
             raise too_large(claimed.settings.largest_body)
         self._signed, self._claim = timestamp, claimed
+        self._caller = Caller(claimed.tenant, credential=credential)
+        if service.tenants is not None:
+            bind_contextvars(tenant=claimed.tenant)
         service.accept()
         return claimed
 
@@ -292,6 +305,18 @@ class Exchange:
 
     def _note_refusal(self, refusal: Refusal) -> None:
         self._trace.outcome = note_refusal(self._service.metrics, refusal, self._client)
+        self._note_decision(refusal=refusal)
+
+    def _note_decision(self, *, image: str = "", refusal: Refusal | None = None) -> None:
+        note_decision(
+            self._service,
+            self.request,
+            AuditEvent.BUILD,
+            self._caller,
+            build=self.build_id,
+            image=image,
+            refusal=refusal,
+        )
 
     @property
     def _tenant(self) -> str:

@@ -9,6 +9,7 @@ from function_builder.contract.tenancy import NO_LIMITS
 from function_builder.policy.sources import LOCAL_SOURCES
 from function_builder.registries.credentials import RegistryCredentials
 from function_builder.server.claims import TenantsInForce
+from function_builder.server.decisions import Audit
 from function_builder.server.prometheus import Metrics
 from function_builder.server.quotas import Quotas
 from function_builder.server.replays import Replays
@@ -47,9 +48,16 @@ def service_of(settings: Settings) -> Service:
         unread=UnreadLogs(),
         space=SpoolSpace(settings.spool_dir, settings.max_spool_bytes),
         tenants=tenants,
+        audit=_audit(settings.audit_log) if settings.audit_log else None,
         quotas=None if tenants is None else Quotas(tenants.limits),
         replays=Replays(settings.replay_window) if settings.replay_window else None,
     )
+
+
+def _audit(path: str) -> Audit:
+    from function_builder.server.audit import AuditLog  # noqa: PLC0415 (few builders have one)
+
+    return AuditLog(path)
 
 
 def _tenants(settings: Settings, own: RegistryCredentials) -> TenantsInForce:

@@ -103,6 +103,11 @@ def trust_domain(secret: bytes) -> str:
     return derived_key(secret, "trust domain").hex()
 
 
+def credential_id(secret: bytes) -> str:
+    """What the audit log calls a payload secret; it does not tell the secret."""
+    return f"secret:{derived_key(secret, 'credential id').hex()[:8]}"
+
+
 def secrets_key(path: str) -> SecretsKey | None:
     """The key that opens build secrets; None where none is configured.
 

@@ -6,6 +6,7 @@ import time
 from typing import Final, NamedTuple
 
 from starlette.requests import Request
+from structlog.contextvars import bind_contextvars
 
 from function_builder.contract.answer_signature import AnswerSignature, build_answer
 from function_builder.contract.builds import DEFAULT_TENANT
@@ -15,6 +16,7 @@ from function_builder.contract.signature import SIGNATURE_HEADER
 from function_builder.contract.tenancy import TENANT_HEADER, Scope
 from function_builder.contract.timestamp import TIMESTAMP_HEADER, read_timestamp
 from function_builder.server.claims import Claim, TenantsInForce, bearer, read_claim
+from function_builder.server.keys import credential_id
 from function_builder.settings import Settings
 
 _UNSIGNED: Final = (
@@ -34,6 +36,7 @@ class Caller(NamedTuple):
         proof: what this signed request has and no other; empty if it is not signed.
         has_token: whether it has a build's token, which reads and cancels that build alone.
         by: what proved it, in a word for the log.
+        credential: the id of what proved it, for the audit log.
     """
 
     tenant: str = DEFAULT_TENANT
@@ -41,6 +44,7 @@ class Caller(NamedTuple):
     proof: bytes = b""
     has_token: bool = False
     by: str = "anyone"
+    credential: str = ""
 
 
 async def identify(
@@ -60,16 +64,28 @@ async def identify(
     Raises:
         Refusal: 400, 401 or 403.
     """
+    caller = await _prove(request, settings, tenants, build_id)
+    # A refusal that follows is the caller's too.
+    request.state.caller = caller
+    if tenants is not None:
+        # For the rest of this request, because each has a task of its own.
+        bind_contextvars(tenant=caller.tenant)
+    return caller
+
+
+async def _prove(
+    request: Request, settings: Settings, tenants: TenantsInForce | None, build_id: str
+) -> Caller:
     claimed = await read_claim(request, settings, tenants)
     tenant, secrets = claimed.tenant, claimed.secrets
     if claimed.scopes is not None:
         claimed.allow(Scope.READ if request.method in ("GET", "HEAD") else Scope.BUILD)
-        return Caller(tenant, by="bearer token")
+        return Caller(tenant, by="bearer token", credential=claimed.credential)
     if not secrets:
         return Caller()
     if build_id and (token := bearer(request)):
         if opens(token, secrets, tenant, build_id):
-            return Caller(tenant, has_token=True, by="token")
+            return Caller(tenant, has_token=True, by="token", credential="build-token")
         raise Refusal(401, "the token is not this build's, or the payload secret was replaced")
     stamp, signature = map(request.headers.get, (TIMESTAMP_HEADER, SIGNATURE_HEADER))
     secret = read_signer(secrets, request.method, _target(request), signature)
@@ -84,7 +100,8 @@ async def identify(
             f"builder's clock, and at most {settings.read_window:g} s are accepted (read_window)",
         )
     answer = build_answer(secret, signature or "", stamp or "")
-    return Caller(tenant, answer, timestamp.mac, by="signature")
+    credential = credential_id(secret)
+    return Caller(tenant, answer, timestamp.mac, by="signature", credential=credential)
 
 
 async def key_claim(request: Request, settings: Settings, tenants: TenantsInForce) -> Claim:

@@ -56,6 +56,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
         if settings.otlp_endpoint:
             service.tracing = await stack.enter_async_context(_spans(settings.otlp_endpoint))
         stack.enter_context(stop.caught())
+        if service.audit is not None:
+            stack.callback(service.audit.close)
         if service.tenants is not None:
             await stack.enter_async_context(service.tenants.watching(service.metrics))
         if settings.nats_url:

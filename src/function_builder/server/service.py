@@ -22,6 +22,7 @@ from function_builder.contract.timestamp import Timestamp
 from function_builder.disk import Disk
 from function_builder.queue.port import Builds
 from function_builder.server.claims import TenantsInForce
+from function_builder.server.decisions import Audit
 from function_builder.server.prometheus import Metrics
 from function_builder.server.quotas import Quotas
 from function_builder.server.replays import Replays
@@ -68,6 +69,7 @@ class Service:
         tracing: enters the trace of a request.
         quotas: how many builds a tenant may begin; None: there are no tenants.
         tenants: whose requests there are; None: there is one tenant.
+        audit: keeps what is decided about requests; None: nothing does.
         builds: builds that outlive their connection; None: there is no queue.
         worker: runs builds from the queue; None: there is no queue.
         running: the task of each build that has a slot.
@@ -88,6 +90,7 @@ class Service:
     replays: Replays | None = None
     quotas: Quotas | None = None
     tenants: TenantsInForce | None = None
+    audit: Audit | None = None
     builds: Builds | None = None
     worker: Drained | None = None
     tracing: Tracing = handed_on

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
 from function_builder.contract.reads import token_tenant
-from function_builder.contract.tenancy import NO_LIMITS, TENANT_HEADER, Limits, Scope
+from function_builder.contract.tenancy import NO_LIMITS, TENANT_HEADER, Limits
 from function_builder.errors import StartError
 from function_builder.queue.webhooks import CallbackKeys
 from function_builder.registries.credential_helpers import CredentialHelpers
@@ -29,7 +29,7 @@ from function_builder.settings import Settings
 from function_builder.tenants.current import CurrentTenants
 from function_builder.tenants.document import TenantsError
 from function_builder.tenants.overrides import tenant_settings
-from function_builder.tenants.tenant import Tenant, Tenants
+from function_builder.tenants.tenant import Tenant, Tenants, Token
 
 LOOK_SECONDS: Final = 2.0
 """Between two looks at the files."""
@@ -82,7 +82,7 @@ class Tenancy:
             tenant = found[0]
             if wanted not in (None, tenant.name):
                 raise Refusal(400, f"{TENANT_HEADER} is not the tenant of the bearer token")
-            return self._claim(tenants, tenant.name, tenant, found[1].scopes)
+            return self._claim(tenants, tenant.name, tenant, found[1])
         name = named or wanted
         if name is not None:
             return self._claim(tenants, name, tenants.named(name))
@@ -154,7 +154,7 @@ class Tenancy:
         tenants: Tenants,
         name: str,
         tenant: Tenant | None,
-        scopes: frozenset[Scope] | None = None,
+        token: Token | None = None,
     ) -> Claim:
         own = tenants.default.secrets
         if name == DEFAULT_TENANT:
@@ -169,7 +169,8 @@ class Tenancy:
             secrets=tenants.signers(tenant),
             domains=domains,
             settings=settings,
-            scopes=scopes,
+            scopes=None if token is None else token.scopes,
+            credential="" if token is None else f"token:{token.sha256[:8]}",
         )
 
 

@@ -28,6 +28,13 @@ class AccessSettings:
         """The file of the tenants, which is read again when it changes. Empty: all requests are
         those of one tenant, `default`.""",
     )
+    audit_log: str = setting(
+        "audit_log",
+        values.text,
+        "",
+        """The file that gets one line of JSON for each decision about a request. `-` is standard
+        output. Empty: no decision is logged there.""",
+    )
     disable_hmac: bool = setting(
         "disable_hmac",
         values.flag,

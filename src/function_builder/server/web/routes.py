@@ -18,8 +18,11 @@ from starlette.types import Receive, Scope, Send
 
 from function_builder.contract.builds import BuildInfo, BuildState
 from function_builder.contract.errors import Refusal
+from function_builder.server.auditing import note_decision
 from function_builder.server.build_actions import BuildActions, read_line_number
+from function_builder.server.decisions import AuditEvent
 from function_builder.server.following import Follower
+from function_builder.server.reading import Caller
 from function_builder.server.service import Service
 from function_builder.server.web import session
 from function_builder.server.web.views import Pages
@@ -61,12 +64,12 @@ def web_routes(service: Service) -> list[Route]:
         Route("/web/static/{name}", web.static),
         # Browsers ask for it beside a log that is text.
         Route("/favicon.ico", web.icon),
-        Route("/web/builds", web.page(web.list)),
-        Route("/web/builds/{id}", web.page(web.build)),
-        Route("/web/builds/{id}/log", web.page(web.log)),
-        Route("/web/builds/{id}/log.txt", web.page(web.text)),
-        Route("/web/builds/{id}/cancel", web.page(web.cancel), methods=["POST"]),
-        Route("/web/builds/{id}/retry", web.page(web.retry), methods=["POST"]),
+        Route("/web/builds", web.page(web.list, AuditEvent.LIST)),
+        Route("/web/builds/{id}", web.page(web.build, AuditEvent.READ)),
+        Route("/web/builds/{id}/log", web.page(web.log, AuditEvent.LOG)),
+        Route("/web/builds/{id}/log.txt", web.page(web.text, AuditEvent.LOG)),
+        Route("/web/builds/{id}/cancel", web.page(web.cancel, AuditEvent.CANCEL), methods=["POST"]),
+        Route("/web/builds/{id}/retry", web.page(web.retry, AuditEvent.RETRY), methods=["POST"]),
     ]
 
 
@@ -84,16 +87,26 @@ class _Web:
         folder = resources.files(__package__) / "static"
         self._files = {name: (folder / name).read_bytes() for name in _STATIC}
 
-    def page(self, handler: _Handler) -> Callable[[Request], Awaitable[Response]]:
-        """A handler for browsers that are signed in; its refusals are pages."""
+    def page(
+        self, handler: _Handler, event: AuditEvent | None = None
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """A handler for browsers that are signed in; its refusals are pages.
+
+        Args:
+            handler: makes the page.
+            event: what it is in the audit log; None: it decides nothing.
+        """
 
         async def answer(request: Request) -> Response:
             try:
                 tenant = session.require(request, self._service)
+                request.state.caller = Caller(tenant, by="web", credential="web-token")
                 response = await handler(request, tenant)
+                self._decide(request, event)
             except session.SignedOut:
                 return self._sign_in_page(request, "", HTTPStatus.UNAUTHORIZED)
             except Refusal as refusal:
+                self._decide(request, event, refusal)
                 title = HTTPStatus(refusal.status).phrase
                 page = self._pages.error(_base(request), title=title, text=refusal.reason)
                 return _html(page, refusal.status)
@@ -102,6 +115,14 @@ class _Web:
             return response
 
         return answer
+
+    def _decide(
+        self, request: Request, event: AuditEvent | None, refusal: Refusal | None = None
+    ) -> None:
+        if event is not None:
+            caller = getattr(request.state, "caller", None)
+            build_id = request.path_params.get("id", "")
+            note_decision(self._service, request, event, caller, build=build_id, refusal=refusal)
 
     async def home(self, _: Request) -> Response:
         """The list is the first page."""
@@ -113,12 +134,14 @@ class _Web:
         response = RedirectResponse("builds", HTTPStatus.SEE_OTHER, _HEADERS)
         try:
             if session.sign_in(response, request, self._service, token):
+                self._decide(request, AuditEvent.SIGN_IN)
                 return response
         except Refusal as refusal:
             return self._sign_in_page(request, refusal.reason, refusal.status)
         if not token:
             return self._sign_in_page(request, "", HTTPStatus.OK)
         fault = "This token is not valid, or it has expired."
+        self._decide(request, AuditEvent.SIGN_IN, Refusal(HTTPStatus.FORBIDDEN, fault))
         return self._sign_in_page(request, fault, HTTPStatus.FORBIDDEN)
 
     async def sign_out(self, _: Request, _tenant: str) -> Response:

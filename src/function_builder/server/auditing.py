@@ -1,0 +1,50 @@
+"""Have the audit log note what was decided about a request."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from function_builder.contract.errors import Refusal
+from function_builder.contract.tenancy import TENANT_HEADER
+from function_builder.server.decisions import AuditEvent, Decision
+from function_builder.server.peers import client_address
+from function_builder.server.reading import Caller
+from function_builder.server.service import Service
+
+
+def note_decision(
+    service: Service,
+    request: Request,
+    event: AuditEvent,
+    caller: Caller | None,
+    *,
+    build: str = "",
+    image: str = "",
+    refusal: Refusal | None = None,
+) -> None:
+    """Note a decision, if the builder has an audit log.
+
+    Args:
+        service: has the log.
+        request: what was sent.
+        event: what it asks for.
+        caller: who is proven to ask; None: no tenant is proven.
+        build: the build's id.
+        image: what is to be built.
+        refusal: why it is denied; None: it is allowed.
+    """
+    if service.audit is None:
+        return
+    service.audit.note(
+        event,
+        Decision(
+            tenant="" if caller is None else caller.tenant,
+            claimed=request.headers.get(TENANT_HEADER, ""),
+            credential="" if caller is None else caller.credential,
+            source=client_address(request, service.settings.trusted_proxies),
+            request=f"{request.method} {request.scope['path']}",
+            image=image,
+            build=build,
+            why="" if refusal is None else f"{refusal.status}: {refusal.reason}",
+        ),
+    )

@@ -1,0 +1,52 @@
+"""What the audit log says of a request: who asked for what, and what was decided."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+
+class AuditEvent(StrEnum):
+    """What was asked for; docs/audit.md describes each."""
+
+    BUILD = "build"
+    LIST = "builds.list"
+    READ = "builds.read"
+    LOG = "builds.log"
+    CANCEL = "builds.cancel"
+    RETRY = "builds.retry"
+    SIGN_IN = "web.sign_in"
+
+
+class Decision(NamedTuple):
+    """One decision.
+
+    Attributes:
+        tenant: who asked; empty if it is not proven.
+        claimed: the tenant that the request named, by its header alone.
+        credential: the id of what proved the tenant, never the credential.
+        source: the client's address.
+        request: the method and the path.
+        image: what is to be built.
+        build: the build's id.
+        why: the reason of a refusal; empty: it was allowed.
+    """
+
+    tenant: str = ""
+    claimed: str = ""
+    credential: str = ""
+    source: str = ""
+    request: str = ""
+    image: str = ""
+    build: str = ""
+    why: str = ""
+
+
+class Audit(Protocol):
+    """Keeps decisions."""
+
+    def note(self, event: AuditEvent, decision: Decision) -> None:
+        """Keep one decision."""
+
+    def close(self) -> None:
+        """Keep no more."""

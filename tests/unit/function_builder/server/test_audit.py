@@ -1,0 +1,130 @@
+"""The audit log: what it says of each decision, and what no request can make it say."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from function_builder.contract.builds import new_id
+from function_builder.errors import StartError
+from function_builder.server import keys
+from function_builder.server.audit import AuditLog
+from function_builder.server.decisions import AuditEvent, Decision
+from function_builder.server.service import Service
+from tests.support.requests import SECRET
+from tests.unit.function_builder.server.test_tenancy import (
+    ACME,
+    BUILDS,
+    FILE,
+    HASHES,
+    ZETA,
+    ask,
+    post,
+    send,
+    started,
+    submitted,
+)
+
+PAGE = Path(__file__).parents[4] / "docs" / "audit.md"
+
+
+@pytest.fixture
+def service(tmp_path) -> Iterator[Service]:
+    for name, content in (("payload-secret", SECRET), ("acme", ACME), ("zeta", ZETA)):
+        (tmp_path / name).write_text(content)
+    (tmp_path / "hook").write_text("whsec_" + 32 * "A")
+    (tmp_path / "tenants.yaml").write_text(FILE)
+    service = started(tmp_path, audit_log=str(tmp_path / "audit.log"))
+    yield service
+    assert service.audit is not None
+    service.audit.close()
+
+
+def lines(root: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (root / "audit.log").read_text().splitlines()]
+
+
+async def test_each_decision_has_a_line(service, tmp_path):
+    build = (await submitted(service, ACME, x_build_tenant="acme"))["buildId"]
+    assert (await post(service, "", authorization=f"Bearer {BUILDS}")).status_code == 503
+    for method, target in (
+        ("GET", "/builds"),
+        ("GET", f"/builds/{build}"),
+        ("DELETE", f"/builds/{build}"),
+        ("POST", f"/builds/{build}/retry"),
+        ("GET", f"/builds/{new_id()}/log"),
+    ):
+        await ask(service, target, ACME, method, x_build_tenant="acme")
+    await ask(service, f"/builds/{build}", "another secret", x_build_tenant="acme")
+    seen = lines(tmp_path)
+    secret, token = keys.credential_id(ACME.encode()), f"token:{HASHES[1][:8]}"
+    assert [(each["event"], each["decision"], each["credential"]) for each in seen] == [
+        ("build", "allowed", secret),
+        ("build", "allowed", token),
+        ("builds.list", "allowed", secret),
+        ("builds.read", "allowed", secret),
+        ("builds.cancel", "allowed", secret),
+        ("builds.retry", "allowed", secret),
+        ("builds.log", "denied", secret),
+        ("builds.read", "denied", ""),
+    ]
+    first, last = seen[0], seen[-1]
+    assert (first["tenant"], first["image"], first["build"]) == ("acme", "r/f:1", build)
+    assert first["request"] == "POST /build"
+    # Who is not proven is not named as the tenant.
+    assert (last["tenant"], last["claimed"]) == ("", "acme")
+    assert last["why"].startswith("401: ")
+    text = (tmp_path / "audit.log").read_text()
+    assert not any(told in text for told in (ACME, BUILDS, HASHES[1]))
+
+
+async def test_a_hostile_value_forges_no_line(service, tmp_path):
+    evil = 'x\\n{"event":"build"}\x7f' + 5000 * "y"
+    await send(service, "GET", "/builds/%0A%1B%5B2J%E2%80%A8%E2%80%AE", {"X-Build-Tenant": evil})
+    text = (tmp_path / "audit.log").read_text()
+    assert text.count("\n") == 1
+    assert re.fullmatch(r"[ -~]+\n", text)
+    (line,) = lines(tmp_path)
+    assert line["request"] == "GET /builds/\n\x1b[2J\u2028\u202e"
+    assert len(line["claimed"]) == 1024
+
+
+def test_a_rename_and_a_truncation_rotate_it(tmp_path):
+    path = tmp_path / "audit.log"
+    log = AuditLog(str(path))
+    for number in range(3):
+        log.note(AuditEvent.LIST, Decision(tenant=str(number)))
+        if number == 0:
+            path.rename(tmp_path / "audit.log.1")
+        if number == 1:
+            path.write_bytes(b"")
+    log.close()
+    assert [line["tenant"] for line in lines(tmp_path)] == ["2"]
+    assert json.loads((tmp_path / "audit.log.1").read_text())["tenant"] == "0"
+
+
+def test_a_file_that_cannot_be_written_is_said(tmp_path):
+    with pytest.raises(StartError, match="cannot be written: Not a directory"):
+        AuditLog("/dev/null/x")
+    log = AuditLog("/dev/full")
+    with capture_logs() as logs:
+        log.note(AuditEvent.LIST, Decision())
+    log.close()
+    assert [entry["event"] for entry in logs] == ["a decision is not in the audit log"]
+
+
+def test_standard_output(capsys):
+    AuditLog("-").note(AuditEvent.LIST, Decision(why="401: no"))
+    assert json.loads(capsys.readouterr().out)["decision"] == "denied"
+
+
+def test_the_page_has_each_event_and_each_key():
+    page = PAGE.read_text()
+    told = set(re.findall(r"^\| `([a-z._]+)` \| ", page, re.MULTILINE))
+    keys_told = {"time", "event", "decision", *Decision._fields}
+    assert told == keys_told | {event.value for event in AuditEvent}
+    (example,) = re.findall(r"^\{.*\}$", page, re.MULTILINE)
+    assert set(json.loads(example)) == keys_told
