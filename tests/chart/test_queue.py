@@ -11,7 +11,8 @@ from nats.js.api import StreamConfig
 
 from function_builder.engine import find_tool
 from function_builder.queue.access import Access
-from function_builder.queue.jetstream import JetStream, Unavailable
+from function_builder.queue.connection import Unavailable
+from function_builder.queue.jetstream import JetStream
 from function_builder.settings import Settings
 from tests.chart.cases import POOL, QUEUE, QUEUE_CLUSTER, QUEUE_ELSEWHERE
 from tests.chart.render import Release, refused, render

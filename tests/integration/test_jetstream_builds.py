@@ -14,7 +14,8 @@ from function_builder.engine import NatsServer
 from function_builder.queue import claims
 from function_builder.queue.access import Access
 from function_builder.queue.builds import JetStreamBuilds, body_key
-from function_builder.queue.jetstream import JetStream, Unavailable
+from function_builder.queue.connection import Unavailable
+from function_builder.queue.jetstream import JetStream
 from function_builder.queue.records import STREAM
 from function_builder.queue.retention import Retention
 from function_builder.queue.states import Record

@@ -16,7 +16,8 @@ import trustme
 from function_builder.engine import NatsServer
 from function_builder.errors import StartError
 from function_builder.queue.access import Access
-from function_builder.queue.jetstream import JetStream, Rejected, Unavailable
+from function_builder.queue.connection import Rejected, Unavailable
+from function_builder.queue.jetstream import JetStream
 from function_builder.queue.nkeys import NKey
 from function_builder.queue.streams import streams
 from function_builder.server.run import serve

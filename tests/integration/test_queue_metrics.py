@@ -13,8 +13,9 @@ from function_builder.engine import NatsServer
 from function_builder.queue import depth
 from function_builder.queue.access import Access
 from function_builder.queue.builds import JetStreamBuilds
+from function_builder.queue.connection import Unavailable
 from function_builder.queue.depth import OTHERS, measure
-from function_builder.queue.jetstream import JetStream, Unavailable
+from function_builder.queue.jetstream import JetStream
 from function_builder.queue.streams import JOB_SUBJECTS, JOBS
 from function_builder.server.prometheus import Metrics
 from function_builder.server.queue_metrics import QueueMetrics

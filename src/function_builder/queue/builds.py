@@ -30,8 +30,9 @@ from function_builder.contract.reader import Reader
 from function_builder.queue.callback_stream import CallbackStream
 from function_builder.queue.claims import Claims
 from function_builder.queue.clock import Clock
+from function_builder.queue.connection import Changed, Full, Unavailable
 from function_builder.queue.events import Events
-from function_builder.queue.jetstream import Changed, Full, JetStream, Unavailable
+from function_builder.queue.jetstream import JetStream
 from function_builder.queue.listing import Listing, Wanted
 from function_builder.queue.logs import Logs
 from function_builder.queue.port import Idempotency, LogBatch, Page, Submission

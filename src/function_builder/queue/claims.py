@@ -16,7 +16,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from function_builder.contract.errors import Refusal
-from function_builder.queue.jetstream import Changed, JetStream
+from function_builder.queue.connection import Changed
+from function_builder.queue.jetstream import JetStream
 from function_builder.queue.port import Idempotency
 from function_builder.queue.records import Found
 from function_builder.queue.states import Record

@@ -11,7 +11,7 @@ import structlog
 from function_builder.contract.builds import CallbackInfo
 from function_builder.queue import callbacks
 from function_builder.queue.callback_stream import CallbackStream
-from function_builder.queue.jetstream import Changed, Unavailable
+from function_builder.queue.connection import Changed, Unavailable
 from function_builder.queue.records import Records
 from function_builder.queue.states import Record
 from function_builder.queue.webhooks import EventType, make_webhook

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error as NATSError
 from nats.errors import NoRespondersError
@@ -20,45 +19,15 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
-from function_builder.queue.access import Access, NATSClient, reason, refusal
-
-_log = structlog.get_logger(__name__)
-
-REQUEST_SECONDS: Final = 5.0
-"""How long one request to JetStream may take."""
+from function_builder.queue.connection import REQUEST_SECONDS, Connection
 
 MAX_BATCH: Final = 1000
 """The server refuses a batch of more than 1024 subjects (ADR-31)."""
 
 _BATCH_BYTES: Final = 512 * 1024
 
-_RECONNECT_SECONDS: Final = 1
-_CLOSE_SECONDS: Final = 0.5
-
-_WRONG_LAST_SEQUENCE: Final = (10071, 10164)
-"""JetStream's codes for a message that may only follow another one."""
-
 _STREAM_EXISTS: Final = 10058
 """JetStream's code for a stream of this name with another configuration."""
-
-_NO_ROOM: Final = (10023, 10047, 10077)
-"""JetStream's codes for insufficient resources, insufficient storage and a full stream."""
-
-
-class Unavailable(Exception):
-    """JetStream did not do what was asked: it is away, or it has no room."""
-
-
-class Rejected(Unavailable):
-    """NATS refuses this builder's credentials or its certificate: to wait does not help."""
-
-
-class Full(Unavailable):
-    """JetStream has no room for another message."""
-
-
-class Changed(Exception):
-    """A subject's last message is not the one that was expected."""
 
 
 class Progress(NamedTuple):
@@ -99,79 +68,8 @@ async def put_stream(context: JetStreamContext, config: StreamConfig) -> None:
         await context.update_stream(config)
 
 
-class JetStream:
-    """One connection to NATS, which reconnects by itself, and the requests that are sent on it.
-
-    Attributes:
-        client: the connection.
-        reconnected: set, and replaced by a new event, each time that a connection was lost and is
-            there again.
-
-    Args:
-        access: how to reach it.
-        failed: called when JetStream did not do what was asked, with whether it has no room.
-    """
-
-    def __init__(
-        self, access: Access, *, failed: Callable[[bool], None] = lambda _full: None
-    ) -> None:
-        self.client = NATSClient()
-        self._failed = failed
-        self.reconnected = asyncio.Event()
-        self._access = access
-        self._context: JetStreamContext = self.client.jetstream(timeout=REQUEST_SECONDS)
-        self._lost = ""
-        self._was_connected = False
-        self._up = asyncio.Event()
-
-    async def connect(self) -> None:
-        """Connect for the first time, as long as it takes.
-
-        Raises:
-            Rejected: NATS refuses the credentials, or a file does not hold what it should.
-        """
-        access = self._access
-        try:
-            self.client.key = key = access.key_of_user()
-            tls = access.tls()
-            self.client.needs_tls = tls is not None
-            await self.client.connect(
-                servers=access.url.split(","),
-                name="function-builder",
-                signature_cb=key.sign if key else None,
-                user_jwt_cb=key.jwt if key and access.credentials else None,
-                tls=tls,
-                # Also of the first connection.
-                allow_reconnect=True,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=_RECONNECT_SECONDS,
-                connect_timeout=2,
-                ping_interval=10,
-                max_outstanding_pings=2,
-                error_cb=self._on_error,
-                disconnected_cb=self._on_disconnected,
-                reconnected_cb=self._on_reconnected,
-            )
-        except (NATSError, OSError, ValueError, Rejected) as error:
-            # After a failed handshake nats-py waits for an end of the connection that never comes.
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await self.client.close()
-            raise Rejected(reason(error)) from error
-        self._was_connected = True
-        self._up.set()
-
-    async def close(self) -> None:
-        """Send what is written, and disconnect."""
-        with contextlib.suppress(NATSError, OSError, TimeoutError):
-            async with asyncio.timeout(1):
-                await self.client.flush()
-        await self.client.close()
-
-    @property
-    def connected(self) -> bool:
-        """Whether there is a connection now."""
-        return self.client.is_connected
+class JetStream(Connection):
+    """A connection to NATS, with the requests to JetStream that the queue needs."""
 
     async def ensure_stream(self, config: StreamConfig) -> None:
         """Create a stream, or adapt the one that is there.
@@ -181,8 +79,8 @@ class JetStream:
         """
         config.storage = StorageType.FILE
         config.allow_direct = True
-        async with self._asking():
-            await put_stream(self._context, config)
+        async with self.asking():
+            await put_stream(self.context, config)
 
     async def publish(
         self, subject: str, data: bytes, *, last: int | None = None, message_id: str = ""
@@ -205,8 +103,8 @@ class JetStream:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(last)
         if message_id:
             headers["Nats-Msg-Id"] = message_id
-        async with self._asking():
-            acknowledged = await self._context.publish(subject, data, headers=headers or None)
+        async with self.asking():
+            acknowledged = await self.context.publish(subject, data, headers=headers or None)
         return acknowledged.seq
 
     async def last(self, stream: str, subject: str) -> Stored | None:
@@ -253,7 +151,7 @@ class JetStream:
         """
         found: list[Stored] = []
         inbox = self.client.new_inbox()
-        async with self._asking(), asyncio.timeout(REQUEST_SECONDS):
+        async with self.asking(), asyncio.timeout(REQUEST_SECONDS):
             answers = await self.client.subscribe(inbox)
             try:
                 subject = f"$JS.API.DIRECT.GET.{stream}"
@@ -282,8 +180,8 @@ class JetStream:
 
     async def ensure_consumer(self, stream: str, config: ConsumerConfig) -> None:
         """Create a durable pull consumer, or adapt the one that is there."""
-        async with self._asking():
-            await self._context.add_consumer(stream, config)
+        async with self.asking():
+            await self.context.add_consumer(stream, config)
 
     async def place(self, stream: str, consumer: str, sequence: int) -> int:
         """How many messages a pull consumer hands out until it has handed out one; at least 1.
@@ -291,11 +189,11 @@ class JetStream:
         With several tenants it may be too large, because their messages are counted together; it
         is never more than what waits for this consumer.
         """
-        async with self._asking():
+        async with self.asking():
             try:
-                info = await self._context.consumer_info(stream, consumer)
+                info = await self.context.consumer_info(stream, consumer)
             except NotFoundError:
-                state = (await self._context.stream_info(stream)).state
+                state = (await self.context.stream_info(stream)).state
                 return max(min(state.messages, sequence - state.first_seq + 1), 1)
         handed_out = info.delivered.stream_seq if info.delivered else 0
         return max(min(info.num_pending or 0, sequence - handed_out), 1)
@@ -306,7 +204,7 @@ class JetStream:
         Raises:
             Unavailable: JetStream does not answer.
         """
-        async with self._asking():
+        async with self.asking():
             message = await self.client.request(
                 f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}",
                 b'{"batch":1,"no_wait":true}',
@@ -320,23 +218,23 @@ class JetStream:
 
     async def waiting(self, stream: str, subjects: str) -> Mapping[str, int]:
         """How many messages each subject has in a stream."""
-        async with self._asking():
-            info = await self._context.stream_info(stream, subjects_filter=subjects)
+        async with self.asking():
+            info = await self.context.stream_info(stream, subjects_filter=subjects)
         return info.state.subjects or {}
 
     async def count(self, stream: str) -> int:
         """How many messages a stream has; 0 without such a stream."""
-        async with self._asking():
+        async with self.asking():
             try:
-                return int((await self._context.stream_info(stream)).state.messages)
+                return int((await self.context.stream_info(stream)).state.messages)
             except NotFoundError:
                 return 0
 
     async def progress(self, stream: str, consumer: str) -> Progress:
         """How far a consumer is; one that is not there has handed out nothing."""
-        async with self._asking():
+        async with self.asking():
             try:
-                info = await self._context.consumer_info(stream, consumer)
+                info = await self.context.consumer_info(stream, consumer)
             except NotFoundError:
                 return Progress(0, 0)
         handed_out = info.delivered.stream_seq if info.delivered else 0
@@ -344,63 +242,17 @@ class JetStream:
 
     async def bounds(self, stream: str) -> tuple[int, int]:
         """The numbers of the oldest and of the newest message of a stream."""
-        async with self._asking():
-            state = (await self._context.stream_info(stream)).state
+        async with self.asking():
+            state = (await self.context.stream_info(stream)).state
         return state.first_seq, state.last_seq
 
     async def purge(self, stream: str, subject: str) -> None:
         """Remove the messages of a subject."""
-        async with self._asking():
-            await self._context.purge_stream(stream, subject=subject)
+        async with self.asking():
+            await self.context.purge_stream(stream, subject=subject)
 
     async def remove(self, stream: str, sequence: int) -> None:
         """Remove one message; one that is gone is ignored."""
-        async with self._asking():
+        async with self.asking():
             with contextlib.suppress(NotFoundError, APIError):
-                await self._context.delete_msg(stream, sequence)
-
-    @property
-    def context(self) -> JetStreamContext:
-        """nats-py's own calls."""
-        return self._context
-
-    @contextlib.asynccontextmanager
-    async def _asking(self) -> AsyncIterator[None]:
-        """Tell JetStream's refusals and nats-py's errors apart.
-
-        Without a connection it waits for one first: nats-py would keep what is published, and send
-        it after its sender has given up.
-        """
-        try:
-            async with asyncio.timeout(REQUEST_SECONDS):
-                await self._up.wait()
-            yield
-        except APIError as error:
-            if error.err_code in _WRONG_LAST_SEQUENCE:
-                raise Changed from error
-            full = error.err_code in _NO_ROOM
-            self._failed(full)
-            if full:
-                raise Full(error.description or "no room") from error
-            raise Unavailable(error.description or str(error)) from error
-        except (NATSError, OSError, TimeoutError) as error:
-            self._failed(False)
-            raise Unavailable(str(error) or "no answer") from error
-
-    async def _on_error(self, error: Exception) -> None:
-        self._lost = reason(error)
-        if not self._was_connected and (refused := refusal(error)):
-            # nats-py would try again without end; this ends its `connect`.
-            raise Rejected(refused)
-        _log.debug("NATS", error=self._lost)
-
-    async def _on_disconnected(self) -> None:
-        self._up.clear()
-        if not self.client.is_closed:
-            _log.warning("NATS is away: queued builds wait", reason=self._lost)
-
-    async def _on_reconnected(self) -> None:
-        _log.info("NATS is there again")
-        self._up.set()
-        self.reconnected.set()
-        self.reconnected = asyncio.Event()
+                await self.context.delete_msg(stream, sequence)

@@ -25,7 +25,7 @@ from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
 from function_builder.contract.result import BuildStatus
 from function_builder.queue.builds import JetStreamBuilds, body_key
-from function_builder.queue.jetstream import Changed, Unavailable
+from function_builder.queue.connection import Changed, Unavailable
 from function_builder.queue.records import Found
 from function_builder.queue.runner import Place, Runner
 from function_builder.queue.states import MAX_LOSSES, Record, Step, next_step

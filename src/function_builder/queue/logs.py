@@ -20,7 +20,8 @@ from nats.errors import Error as NATSError
 
 from function_builder.contract.log import StepText
 from function_builder.contract.text import dump_json
-from function_builder.queue.jetstream import JetStream, Unavailable
+from function_builder.queue.connection import Unavailable
+from function_builder.queue.jetstream import JetStream
 from function_builder.queue.streams import LOG_SUBJECTS, LOGS
 from function_builder.store import NotStored, Store
 

@@ -17,7 +17,7 @@ import structlog
 
 from function_builder.contract.builds import is_id
 from function_builder.queue.builds import JetStreamBuilds
-from function_builder.queue.jetstream import Unavailable
+from function_builder.queue.connection import Unavailable
 from function_builder.queue.records import Found
 from function_builder.store import StoredObject, StoreError
 

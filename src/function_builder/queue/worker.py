@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from function_builder.queue.builds import JetStreamBuilds
-from function_builder.queue.jetstream import Unavailable
+from function_builder.queue.connection import Unavailable
 from function_builder.queue.job import RETRY_SECONDS, Job
 from function_builder.queue.runner import Place, Runner
 from function_builder.queue.states import Record

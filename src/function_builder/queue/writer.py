@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import structlog
 
 from function_builder.contract.builds import BuildInfo
-from function_builder.queue.jetstream import Changed, Full, Unavailable
+from function_builder.queue.connection import Changed, Full, Unavailable
 from function_builder.queue.records import Found
 from function_builder.queue.states import Record
 from function_builder.store import StoreError

@@ -8,8 +8,9 @@ from enum import StrEnum
 from typing import Final
 
 from function_builder.contract.builds import DEFAULT_TENANT
+from function_builder.queue.connection import Unavailable
 from function_builder.queue.depth import Depth, measure
-from function_builder.queue.jetstream import JetStream, Unavailable
+from function_builder.queue.jetstream import JetStream
 from function_builder.server.prometheus import Metrics
 
 _SECONDS: Final = 3.0

@@ -25,7 +25,8 @@ from function_builder.errors import StartError
 from function_builder.policy.checks import checked
 from function_builder.queue.access import Access
 from function_builder.queue.builds import JetStreamBuilds
-from function_builder.queue.jetstream import JetStream, Unavailable
+from function_builder.queue.connection import Unavailable
+from function_builder.queue.jetstream import JetStream
 from function_builder.queue.retention import Retention
 from function_builder.queue.states import Record
 from function_builder.queue.worker import Worker

@@ -1,0 +1,162 @@
+"""One connection to NATS: it is made, it is lost, it is made again, and what its errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import structlog
+from nats.errors import Error as NATSError
+from nats.js import JetStreamContext
+from nats.js.errors import APIError
+
+from function_builder.queue.access import Access, NATSClient, reason, refusal
+
+_log = structlog.get_logger(__name__)
+
+REQUEST_SECONDS: Final = 5.0
+"""How long one request to JetStream may take."""
+
+_RECONNECT_SECONDS: Final = 1
+_CLOSE_SECONDS: Final = 0.5
+
+_WRONG_LAST_SEQUENCE: Final = (10071, 10164)
+"""JetStream's codes for a message that may only follow another one."""
+
+_NO_ROOM: Final = (10023, 10047, 10077)
+"""JetStream's codes for insufficient resources, insufficient storage and a full stream."""
+
+
+class Unavailable(Exception):
+    """JetStream did not do what was asked: it is away, or it has no room."""
+
+
+class Rejected(Unavailable):
+    """NATS refuses this builder's credentials or its certificate: to wait does not help."""
+
+
+class Full(Unavailable):
+    """JetStream has no room for another message."""
+
+
+class Changed(Exception):
+    """A subject's last message is not the one that was expected."""
+
+
+class Connection:
+    """One connection to NATS, which reconnects by itself.
+
+    Attributes:
+        client: nats-py's connection.
+        context: nats-py's calls of JetStream.
+        reconnected: set, and replaced by a new event, each time that a connection was lost and is
+            there again.
+
+    Args:
+        access: how to reach it.
+        failed: called when JetStream did not do what was asked, with whether it has no room.
+    """
+
+    def __init__(
+        self, access: Access, *, failed: Callable[[bool], None] = lambda _full: None
+    ) -> None:
+        self.client = NATSClient()
+        self._failed = failed
+        self.reconnected = asyncio.Event()
+        self._access = access
+        self.context: JetStreamContext = self.client.jetstream(timeout=REQUEST_SECONDS)
+        self._lost = ""
+        self._was_connected = False
+        self._up = asyncio.Event()
+
+    async def connect(self) -> None:
+        """Connect for the first time, as long as it takes.
+
+        Raises:
+            Rejected: NATS refuses the credentials, or a file does not hold what it should.
+        """
+        access = self._access
+        try:
+            self.client.key = key = access.key_of_user()
+            tls = access.tls()
+            self.client.needs_tls = tls is not None
+            await self.client.connect(
+                servers=access.url.split(","),
+                name="function-builder",
+                signature_cb=key.sign if key else None,
+                user_jwt_cb=key.jwt if key and access.credentials else None,
+                tls=tls,
+                # Also of the first connection.
+                allow_reconnect=True,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=_RECONNECT_SECONDS,
+                connect_timeout=2,
+                ping_interval=10,
+                max_outstanding_pings=2,
+                error_cb=self._on_error,
+                disconnected_cb=self._on_disconnected,
+                reconnected_cb=self._on_reconnected,
+            )
+        except (NATSError, OSError, ValueError, Rejected) as error:
+            # After a failed handshake nats-py waits for an end of the connection that never comes.
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self.client.close()
+            raise Rejected(reason(error)) from error
+        self._was_connected = True
+        self._up.set()
+
+    async def close(self) -> None:
+        """Send what is written, and disconnect."""
+        with contextlib.suppress(NATSError, OSError, TimeoutError):
+            async with asyncio.timeout(1):
+                await self.client.flush()
+        await self.client.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self.client.is_connected
+
+    @contextlib.asynccontextmanager
+    async def asking(self) -> AsyncIterator[None]:
+        """A block with requests, whose errors of nats-py become `Changed`, `Full` or `Unavailable`.
+
+        Without a connection it waits for one first, because nats-py would keep a message and send
+        it after the request has failed.
+        """
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                await self._up.wait()
+            yield
+        except APIError as error:
+            if error.err_code in _WRONG_LAST_SEQUENCE:
+                raise Changed from error
+            full = error.err_code in _NO_ROOM
+            self._failed(full)
+            if full:
+                raise Full(error.description or "no room") from error
+            raise Unavailable(error.description or str(error)) from error
+        except (NATSError, OSError, TimeoutError) as error:
+            self._failed(False)
+            raise Unavailable(str(error) or "no answer") from error
+
+    async def _on_error(self, error: Exception) -> None:
+        self._lost = reason(error)
+        if not self._was_connected and (refused := refusal(error)):
+            # nats-py would try again without end; this ends its `connect`.
+            raise Rejected(refused)
+        _log.debug("NATS", error=self._lost)
+
+    async def _on_disconnected(self) -> None:
+        self._up.clear()
+        if not self.client.is_closed:
+            _log.warning("NATS is away: queued builds wait", reason=self._lost)
+
+    async def _on_reconnected(self) -> None:
+        _log.info("NATS is there again")
+        self._up.set()
+        self.reconnected.set()
+        self.reconnected = asyncio.Event()
