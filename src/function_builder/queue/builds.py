@@ -18,8 +18,6 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
-from datetime import datetime
-from typing import Final
 
 import structlog
 
@@ -32,6 +30,7 @@ from function_builder.queue.claims import Claims
 from function_builder.queue.clock import Clock
 from function_builder.queue.connection import Changed, Full, Unavailable
 from function_builder.queue.events import Events
+from function_builder.queue.heartbeats import Heartbeats
 from function_builder.queue.jetstream import JetStream
 from function_builder.queue.listing import Listing, Wanted
 from function_builder.queue.logs import Logs
@@ -39,8 +38,6 @@ from function_builder.queue.port import Idempotency, LogBatch, Page, Submission
 from function_builder.queue.records import Found, Records
 from function_builder.queue.states import Record
 from function_builder.queue.streams import (
-    BUILDER_SUBJECTS,
-    BUILDERS,
     CANCEL,
     JOB_SUBJECTS,
     JOBS,
@@ -49,9 +46,6 @@ from function_builder.queue.streams import (
 )
 from function_builder.queue.writer import RecordWriter
 from function_builder.store import NotStored, Store, StoreError, StoreFull
-
-_SYNCHRONOUS_FACTOR: Final = 4
-"""A synchronous build is lost after so many times `lost_after` at the earliest."""
 
 _log = structlog.get_logger(__name__)
 
@@ -94,6 +88,7 @@ class JetStreamBuilds:
         self._listing = Listing(jetstream, self.records, history)
         self._claims = Claims(jetstream, self._find)
         self.clock = Clock()
+        self.heartbeats = Heartbeats(jetstream, self.clock, owner=owner, lost_after=lost_after)
         self.owner = owner
         self.lost_after = lost_after
         self._replicas = replicas
@@ -243,17 +238,6 @@ class JetStreamBuilds:
                 return ended.info
             return None
 
-    async def tell_alive(self) -> None:
-        """Tell others that this builder is alive, and learn the time of NATS.
-
-        Raises:
-            Unavailable: JetStream does not answer.
-        """
-        subject = f"{BUILDER_SUBJECTS}.{self.owner}"
-        await self.jetstream.publish(subject, b"")
-        if (told := await self.jetstream.last(BUILDERS, subject)) is not None:
-            self.clock.set(datetime.fromisoformat(told.written).timestamp())
-
     async def tell(self, subject: str) -> None:
         """Send a message that no stream keeps; without NATS it is lost."""
         with contextlib.suppress(Exception):
@@ -332,7 +316,7 @@ class JetStreamBuilds:
         if record.expired(now):
             error = "no build slot was free within the time that the request allows: send it again"
             ended = record.fail(error, Reason.BUSY, now)
-        elif await self._is_lost(record, now):
+        elif await self.heartbeats.lost(record, now):
             ended = record.fail("the builder that ran it was lost", Reason.SERVICE, now)
             ended = dataclasses.replace(ended, lines=0)
         else:
@@ -343,15 +327,6 @@ class JetStreamBuilds:
             return await self.records.get(record.tenant, record.info.id) or found
         await self._settle_queued(ended)
         return found
-
-    async def _is_lost(self, record: Record, now: float) -> bool:
-        info = record.info
-        if info.asynchronous or info.state is not BuildState.RUNNING:
-            return False
-        age = now - (info.started or info.created)
-        if age < _SYNCHRONOUS_FACTOR * self.lost_after or record.owner == self.owner:
-            return False
-        return await self.jetstream.last(BUILDERS, f"{BUILDER_SUBJECTS}.{record.owner}") is None
 
     async def _with_position(self, record: Record) -> BuildInfo:
         """What a client sees of a build, with its place among those of its tenant that wait."""

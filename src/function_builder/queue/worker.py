@@ -241,7 +241,7 @@ class Worker(Generic[Place]):
         builds = self._builds
         while True:
             with contextlib.suppress(Unavailable):
-                await builds.tell_alive()
+                await builds.heartbeats.send()
             for job in list(self._jobs.values()):
                 await job.keep_alive()
             # Two words may be lost.
