@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import os
-import secrets
-import shlex
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final
@@ -20,6 +15,7 @@ from rich.console import Console
 
 from aiobuildkit.hostport import HostPort
 from function_builder.cli.life import Life
+from function_builder.cli.next_steps import next_steps
 from function_builder.cli.serve import (
     errors_in_a_line,
     own_buildkit,
@@ -27,21 +23,19 @@ from function_builder.cli.serve import (
     run_until_signal,
     warn_of_near_misses,
 )
+from function_builder.cli.stack import Stack
 from function_builder.cli.views import choose_view
 from function_builder.cli.web import link
 from function_builder.client import AsyncClient, BuildConfig, BuildStatus
-from function_builder.contract.secrets import SecretsKey
 from function_builder.engine import (
     BuildKitDaemon,
     EngineError,
     Registry,
-    ensure_free,
 )
 from function_builder.engine.base_image import seed_base_image
 from function_builder.engine.programs import install_missing
 from function_builder.engine.tools import require_tools
 from function_builder.logs import configure_logging
-from function_builder.queue.webhooks import format_secret
 from function_builder.server import serve
 from function_builder.settings import EMBEDDED, Settings
 
@@ -115,59 +109,13 @@ def up(
     run_until_signal(_up(stack))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stack:
-    """What `up` runs.
-
-    Attributes:
-        listen: the builder's `host:port`.
-        metrics_listen: its metrics'.
-        registry_listen: the registry's.
-        state: the directory of all that is kept.
-        example: the directory that is built first.
-    """
-
-    listen: str
-    metrics_listen: str
-    registry_listen: str
-    state: Path
-    example: Path
-
-    @property
-    def secret_file(self) -> Path:
-        """What requests are signed with."""
-        return self.state / "payload-secret"
-
-    @property
-    def secrets_key_file(self) -> Path:
-        """The private key that opens build secrets; the public one has .pub after it."""
-        return self.state / "build-secrets.key"
-
-    @property
-    def image(self) -> str:
-        """What the example becomes."""
-        return f"{self.registry}/{self.example.name}:latest"
-
-    @property
-    def url(self) -> str:
-        """Where this machine reaches the builder."""
-        return f"http://{HostPort.parse(self.listen).local}"
-
-    @property
-    def registry(self) -> str:
-        """The registry's `host:port` in the names of images."""
-        return str(HostPort.parse(self.registry_listen).local)
-
-
 async def _up(stack: Stack) -> None:
-    with _only_one_in(stack.state), (stack.state / "builder.log").open("w", buffering=1) as log:
+    with stack.locked(), (stack.state / "builder.log").open("w", buffering=1) as log:
         life = Life(stack.url, _say)
         configure_logging(json=False, file=log, observe=life)
         warn_of_near_misses(os.environ, ("state_dir", "registry_listen"))
-        _make_secret(stack.secret_file)
-        _make_webhook_secret(stack.state / "webhook-secret")
-        _make_key(stack.secrets_key_file)
-        _check_addresses(stack)
+        stack.make_secrets()
+        stack.check_addresses()
         registry = Registry(
             stack.state / "registry", listen=stack.registry_listen, log=stack.state / "registry.log"
         )
@@ -258,104 +206,10 @@ async def _show(stack: Stack, life: Life, ready: asyncio.Event) -> None:
     if result.status is not BuildStatus.SUCCESS:
         raise EngineError(f"the example was not built; logs are in {stack.state}")
     page = link(stack.url, secret, WEB_SECONDS)
-    _say(f"\nimage  {result.image}@{result.digest}\n\nSee the builds:\n\n{page}\n{_lesson(stack)}")
+    _say(
+        f"\nimage  {result.image}@{result.digest}\n\nSee the builds:\n\n{page}\n{next_steps(stack)}"
+    )
     life.begin()
-
-
-def _lesson(stack: Stack) -> str:
-    """How to build another by our command, then with tar, Python and curl, then with a secret."""
-    command = _command()
-    example, secret = shlex.quote(str(stack.example)), shlex.quote(str(stack.secret_file))
-    key, state = shlex.quote(str(stack.secrets_key_file)), shlex.quote(str(stack.state))
-    return f"""
-Build your own, from another terminal:
-
-  {command} build {example} --image {stack.registry}/own:latest \\
-    --url {stack.url} --payload-secret {secret}
-
-The same without our command:
-
-  mkdir -p request/context && cp -r {example}/. request/context
-  echo '{{"image":"{stack.registry}/mine:latest"}}' > request/com.openfaas.docker.config
-  tar -C request -cf request.tar com.openfaas.docker.config context
-  hmac=$(python3 -c 'import hmac, sys; key, body = [open(f, "rb").read() for f in sys.argv[1:]]; \
-print(hmac.new(key.strip(), body, "sha256").hexdigest())' {secret} request.tar)
-  curl -N {stack.url}/build -H "X-Build-Signature: sha256=$hmac" \\
-    -H "Accept: application/x-ndjson" --data-binary @request.tar
-
-The same with a build secret, sealed so that only this builder can open it:
-
-  echo 'RUN --mount=type=secret,id=token,mode=0444 wc -c /run/secrets/token' \\
-    >> request/context/Dockerfile
-  {command} secret seal {key}.pub --from-literal token=s3cr3t -o request/sealed
-  {command} build request/context --image {stack.registry_listen}/mine:sealed \\
-    --secrets request/sealed --url {stack.url} --payload-secret {secret}
-
-Builds are shown here as they come. Ctrl-C ends it all; {state} keeps caches, images and logs.
-"""
-
-
-def _command() -> str:
-    """The program as another terminal finds it: there PATH has no virtual environment of ours."""
-    program = Path(sys.executable).parent / "function-builder"
-    return shlex.quote(str(program)) if program.exists() else "function-builder"
-
-
-@contextlib.contextmanager
-def _only_one_in(state: Path) -> Iterator[None]:
-    try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (state / "lock").open("w")
-    except OSError as error:
-        raise EngineError(
-            f"{state} cannot be used: {error.strerror}: --state-dir (make up state_dir=DIR) names"
-            " another"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EngineError(
-                f"another `up` runs in {state}: --state-dir (make up state_dir=DIR) names another"
-            ) from None
-        yield
-
-
-def _make_secret(path: Path) -> None:
-    with contextlib.suppress(FileExistsError):
-        _write_private(path, secrets.token_urlsafe(32).encode())
-
-
-def _make_webhook_secret(path: Path) -> None:
-    with contextlib.suppress(FileExistsError):
-        _write_private(path, format_secret(secrets.token_bytes(32)).encode())
-
-
-def _make_key(path: Path) -> None:
-    with contextlib.suppress(FileExistsError):
-        key = SecretsKey.generate()
-        _write_private(path, key.to_text())
-        path.with_name(f"{path.name}.pub").write_text(key.public)
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-
-
-def _check_addresses(stack: Stack) -> None:
-    for option in ("registry_listen", "listen", "metrics_listen"):
-        address = getattr(stack, option)
-        flag = f"--{option.replace('_', '-')}"
-        try:
-            ensure_free(address)
-        except ValueError as error:
-            raise EngineError(f"{flag}={address}: {error}") from None
-        except EngineError as error:
-            raise EngineError(
-                f"{error}: {flag} (make up {option}=HOST:PORT) names another"
-            ) from None
 
 
 def _say(text: str) -> None:

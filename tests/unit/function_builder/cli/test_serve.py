@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from function_builder.cli.serve import own_buildkit
-from function_builder.cli.up import MIRRORED, Stack
+from function_builder.cli.stack import Stack
+from function_builder.cli.up import MIRRORED
 from function_builder.engine import EngineError
 from function_builder.settings import Settings
 
