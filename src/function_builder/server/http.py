@@ -12,23 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from function_builder.server.connections import Connections, readable
 from function_builder.server.crowd import source_of
 from function_builder.server.h2c import UpgradeFilter
-
-MAX_HEAD_BYTES: Final = 32 * 1024
-"""A request's bytes that are not its body's: headers, trailers, and the framing of chunks.
-
-A body adds an eighth of its size to the bound, for the framing of its chunks.
-"""
-
-MAX_HEADERS: Final = 128
-"""Headers and trailers of one request: each takes about 150 bytes of memory beside its own."""
-
-FREE_CHUNKS: Final = 1024
-MIN_CHUNK_BYTES: Final = 32
-"""After a body's first `FREE_CHUNKS` chunks, a chunk must have so many bytes on average.
-
-The parser calls Python for each chunk. A read of 256 KiB holds 43,000 chunks of one byte, which
-would stop the event loop for a quarter of a second.
-"""
+from function_builder.server.request_bounds import BoundError, RequestBounds
 
 HEAD_SECONDS: Final = 30.0
 """From a connection's start, or a request's first byte, until its headers are there."""
@@ -52,10 +36,6 @@ READ_SECONDS: Final = 300.0
 
 A user may look at a page of a log in a pager for minutes.
 """
-
-
-class _BoundError(Exception):
-    """A request exceeds a bound; raised within the parser's callbacks, it stops the parser."""
 
 
 class BoundedHTTP(HttpToolsProtocol):
@@ -102,12 +82,12 @@ class BoundedHTTP(HttpToolsProtocol):
         self._whole = True
         # Bytes that come from now on are discarded.
         self._discarding = False
+        self._discarded = 0
         self._most_discarded = math.inf
         self._lingering = False
         self._keep_alive = False
-        self._fault = ""
         self._upgrades = UpgradeFilter()
-        self._count_from_zero()
+        self._bounds = RequestBounds()
         self._connections.opened(self)
         self._connections.pending(self)
         self._expect_within(HEAD_SECONDS)
@@ -122,13 +102,15 @@ class BoundedHTTP(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes, within the bounds."""
-        self._received += len(data)
         if self._discarding:
-            if self._received > self._most_discarded:
+            self._discarded += len(data)
+            if self._discarded > self._most_discarded:
                 self.transport.abort()
             return
+        self._bounds.receive(len(data))
         try:
             self.parser.feed_data(self._upgrades.pass_on(data))
+            self._bounds.check_head()
         except httptools.HttpParserUpgrade:
             # CONNECT: what follows would be another protocol's.
             self._ignore_what_follows()
@@ -136,10 +118,8 @@ class BoundedHTTP(HttpToolsProtocol):
             # Also raised for a second request, which is discarded.
             if not self._discarding:
                 self.send_400_response("Invalid HTTP request received.")
-        else:
-            if self._received - self._body > MAX_HEAD_BYTES + self._body // 8:
-                self._fault = f"Headers and chunks' framing exceed {MAX_HEAD_BYTES} bytes."
-                self.send_400_response(self._fault)
+        except BoundError as error:
+            self.send_400_response(str(error))
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that cannot be parsed, or exceeds a bound, and end the connection."""
@@ -151,7 +131,7 @@ class BoundedHTTP(HttpToolsProtocol):
                 return
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        fault = self._fault or msg
+        fault = self._bounds.fault or msg
         self.logger.warning(fault)
         text = fault.encode()
         self.transport.write(
@@ -164,20 +144,16 @@ class BoundedHTTP(HttpToolsProtocol):
         """A request's first byte."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._ignore_what_follows()
-            raise _BoundError
+            raise BoundError
         self._wake()
         self._whole = False
-        self._headers = 0
         self._connections.pending(self)
         self._expect_within(HEAD_SECONDS)
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer."""
-        self._headers += 1
-        if self._headers > MAX_HEADERS:
-            self._fault = f"The request has more than {MAX_HEADERS} headers."
-            raise _BoundError
+        self._bounds.header()
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -191,11 +167,7 @@ class BoundedHTTP(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body: a chunk, or as much as was read at once."""
-        self._body += len(body)
-        self._pieces += 1
-        if self._pieces > FREE_CHUNKS + self._body // MIN_CHUNK_BYTES:
-            self._fault = f"The body's chunks are smaller than {MIN_CHUNK_BYTES} bytes on average."
-            raise _BoundError
+        self._bounds.chunk(len(body))
         held = cast("bytes | bytearray", self.cycle.body)
         if not held:
             # uvicorn's bytearray would copy the piece twice; added to empty bytes it is not copied.
@@ -208,7 +180,7 @@ class BoundedHTTP(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request's last byte."""
         self._upgrades.expect_headers()
-        self._count_from_zero()
+        self._bounds = RequestBounds()
         self._whole = True
         if not self.cycle.response_started:
             self.cycle.keep_alive = self._keep_alive and not self._connections.announcing
@@ -261,7 +233,7 @@ class BoundedHTTP(HttpToolsProtocol):
     def _linger(self, most: float = math.inf) -> None:
         """Let the client read its answer although it still sends, then close (RFC 9112, 9.6)."""
         self._discarding = self._lingering = True
-        self._most_discarded, self._received = most, 0
+        self._most_discarded, self._discarded = most, 0
         self._wake()
         self.flow.resume_reading()
         self.transport.write_eof()
@@ -271,11 +243,8 @@ class BoundedHTTP(HttpToolsProtocol):
 
     def _ignore_what_follows(self) -> None:
         self._discarding = True
-        self._most_discarded, self._received = MAX_DISCARDED_BYTES, 0
+        self._most_discarded, self._discarded = MAX_DISCARDED_BYTES, 0
         self._keep_alive = self.cycle.keep_alive = False
-
-    def _count_from_zero(self) -> None:
-        self._received = self._body = self._pieces = self._headers = 0
 
     def _rest(self) -> None:
         self._wake()
