@@ -192,6 +192,24 @@ def test_media_types_are_those_asked_for(builder, registry, name, oci, kind):
     assert all(kind in each for each in kinds), kinds
 
 
+def test_layers_are_compressed_as_asked(builder, registry, name):
+    def layers(tag: str, **asked: Any) -> Any:
+        # A layer that BuildKit has compressed before keeps its compression.
+        files = {"context/Dockerfile": "FROM busybox\nCOPY f /f\n", "context/f": name + tag}
+        build(builder, files, image=f"{registry}/{name}:{tag}", **asked)
+        return manifest(registry, name, tag)["layers"]
+
+    default = layers("1")
+    faster = layers("2", compression="zstd", compressionLevel=3)
+    assert default[1]["mediaType"] == "application/vnd.oci.image.layer.v1.tar+gzip"
+    assert faster[1]["mediaType"] == "application/vnd.oci.image.layer.v1.tar+zstd"
+    assert faster[0] == default[0], "the base image's layer was changed"
+    whole = layers("3", compression="uncompressed", ociMediaTypes=False)
+    assert whole[1]["mediaType"] == "application/vnd.docker.image.rootfs.diff.tar"
+    seekable = layers("4", compression="estargz")
+    assert "containerd.io/snapshot/stargz/toc.digest" in seekable[1]["annotations"]
+
+
 def test_times_are_rewritten_where_that_is_asked_for(builder, registry, name):
     files = {"context/Dockerfile": "FROM scratch\nCOPY f /f\n", "context/f": name}
     args = {"SOURCE_DATE_EPOCH": "1000000000"}

@@ -27,6 +27,8 @@ export interface BuildConfig {
   /** Look for newer base images. */
   pull?: boolean;
   ociMediaTypes?: boolean;
+  compression?: "gzip" | "zstd" | "estargz" | "uncompressed";
+  compressionLevel?: number;
   rewriteTimestamp?: boolean;
   addHosts?: string[];
   shmSize?: number | string;
@@ -84,8 +86,8 @@ export interface BuildInfo {
 
 const CONFIG_KEYS = [
   ...["image", "buildArgs", "platforms", "skipPush", "target", "dockerfile", "tags", "labels", "annotations"],
-  ...["noCache", "pull", "ociMediaTypes", "rewriteTimestamp", "addHosts", "shmSize", "ulimits", "cacheFrom"],
-  ...["cacheTo", "contexts", "attest", "queueTimeout"],
+  ...["noCache", "pull", "ociMediaTypes", "compression", "compressionLevel", "rewriteTimestamp"],
+  ...["addHosts", "shmSize", "ulimits", "cacheFrom", "cacheTo", "contexts", "attest", "queueTimeout"],
 ] as const;
 const NEWLINE = 10;
 const STREAM = "application/x-ndjson";

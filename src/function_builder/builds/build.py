@@ -21,6 +21,7 @@ from function_builder.contract.config import BuildConfig
 from function_builder.contract.context import ContextEntry
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import BuildWarning, Reason
+from function_builder.contract.image_format import ImageFormat
 from function_builder.contract.reader import Reader
 from function_builder.contract.result import BuildResult, BuildStatus
 
@@ -57,6 +58,7 @@ class BuildRequest:
         frontend: the attributes that choose the Dockerfile's frontend.
         secrets: decrypted build secrets.
         sbom_generator: the image that makes an SBOM, if the request asks for one.
+        image_format: the builder's default for what the request leaves open.
         trust_domain: derived from the payload secret; only requests with the same one share caches.
         keeps_cache_mounts: whether its cache mounts are the same as in earlier builds.
         build_timeout: seconds that the build may take.
@@ -75,6 +77,7 @@ class BuildRequest:
     tenant: str = DEFAULT_TENANT
     folders: Mapping[str, Sequence[ContextEntry]] = field(default_factory=dict)
     sbom_generator: str = ""
+    image_format: ImageFormat = field(default_factory=ImageFormat)
     keeps_cache_mounts: bool = True
     names_epoch: bool = False
 

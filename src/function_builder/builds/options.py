@@ -13,6 +13,7 @@ from function_builder.builds.build import BuildRequest
 from function_builder.context.transfers import CONTEXT_TREE
 from function_builder.contract.config import ATTEST_ARG, BuildConfig
 from function_builder.contract.derived import derived_key
+from function_builder.contract.image_format import ImageFormat
 from function_builder.contract.options import IMAGE_CONTEXT, annotation, cache_attrs
 
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
@@ -130,8 +131,9 @@ def exporters(request: BuildRequest, *, insecure: bool) -> list[Exporter]:
         attrs["push"] = "true"
         if insecure:
             attrs["registry.insecure"] = "true"
-    if config.oci_media_types is not None:
-        attrs["oci-mediatypes"] = str(config.oci_media_types).lower()
+    attrs |= _format_attrs(
+        config.image_format.over(request.image_format, annotated=bool(config.annotations))
+    )
     if config.rewrite_timestamp:
         attrs["rewrite-timestamp"] = "true"
     for name, value in config.annotations.items():
@@ -139,6 +141,17 @@ def exporters(request: BuildRequest, *, insecure: bool) -> list[Exporter]:
         platform = f"[{at.platform}]" if at.platform else ""
         attrs[f"annotation-{at.kind}{platform}.{at.key}"] = value
     return [Exporter("image", attrs)]
+
+
+def _format_attrs(image: ImageFormat) -> dict[str, str]:
+    attrs = {}
+    if image.oci_media_types is not None:
+        attrs["oci-mediatypes"] = str(image.oci_media_types).lower()
+    if image.compression:
+        attrs["compression"] = image.compression
+    if image.level is not None:
+        attrs["compression-level"] = str(image.level)
+    return attrs
 
 
 def _proxies(environment: Mapping[str, str]) -> dict[str, str]:

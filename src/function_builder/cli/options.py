@@ -120,6 +120,19 @@ MediaTypesOption = Annotated[
         show_default=False,
     ),
 ]
+CompressionOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Of the layers: gzip, zstd, estargz or uncompressed. Without it: the builder's.",
+    ),
+]
+CompressionLevelOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="0 to 9 for gzip and estargz, to 22 for zstd.", show_default=False
+    ),
+]
 RewriteOption = Annotated[
     bool,
     typer.Option(

@@ -29,6 +29,8 @@ class BuildOptions(TypedDict, total=False):
     no_cache: bool | Sequence[str]
     pull: bool
     oci_media_types: bool | None
+    compression: str
+    compression_level: int | None
     rewrite_timestamp: bool
     add_hosts: Sequence[str]
     shm_size: int

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from function_builder.contract import options
 from function_builder.contract.errors import Refusal, shown
+from function_builder.contract.image_format import ImageFormat, compression, compression_level
 from function_builder.contract.names import CONFIG_NAME
 from function_builder.contract.options import Attest
 from function_builder.contract.references import normalise_reference, split_reference
@@ -53,7 +54,9 @@ class BuildConfig:
         annotations: of the manifest, or of the object in the name's prefix (`index:`).
         no_cache: whether to run every step again, or the stages for which to do so.
         pull: look for newer base images, even if BuildKit has one.
-        oci_media_types: of the image: OCI's, or Docker's; None: BuildKit's own default.
+        oci_media_types: of the image: OCI's, or Docker's; None: the builder's default.
+        compression: of the layers, a name of `HIGHEST_LEVELS`; empty: the builder's default.
+        compression_level: from 0; None: the compression's own default.
         rewrite_timestamp: limit the times of all files to the build argument SOURCE_DATE_EPOCH.
         add_hosts: more host names for the steps, as `host=address`.
         shm_size: bytes of the steps' `/dev/shm`; 0: BuildKit's own default.
@@ -79,6 +82,8 @@ class BuildConfig:
     no_cache: bool | tuple[str, ...] = False
     pull: bool = False
     oci_media_types: bool | None = None
+    compression: str = ""
+    compression_level: int | None = None
     rewrite_timestamp: bool = False
     add_hosts: tuple[str, ...] = ()
     shm_size: int = 0
@@ -94,6 +99,11 @@ class BuildConfig:
     def repository(self) -> str:
         """The image without its tag; empty without an image."""
         return split_reference(self.image)[0]
+
+    @property
+    def image_format(self) -> ImageFormat:
+        """What the request says of the image's format."""
+        return ImageFormat(self.compression, self.compression_level, self.oci_media_types)
 
     def to_json(self) -> bytes:
         """The entry's bytes, in the form of a client."""
@@ -171,6 +181,8 @@ def _check_together(config: BuildConfig) -> None:
             )
         if each.platform and each.platform not in config.platforms:
             raise wrong(f"annotations: {shown(each.platform)} is not one of platforms")
+    if problem := config.image_format.problem:
+        raise wrong(problem)
     if config.rewrite_timestamp and not config.build_args.get("SOURCE_DATE_EPOCH"):
         raise wrong("rewriteTimestamp needs the build argument SOURCE_DATE_EPOCH")
 
@@ -244,6 +256,8 @@ _KEYS: Final = (
     _Key("noCache", "no_cache", options.stages),
     _Key("pull", "pull", flag),
     _Key("ociMediaTypes", "oci_media_types", flag),
+    _Key("compression", "compression", compression),
+    _Key("compressionLevel", "compression_level", compression_level),
     _Key("rewriteTimestamp", "rewrite_timestamp", flag),
     _Key("addHosts", "add_hosts", options.add_hosts),
     _Key("shmSize", "shm_size", options.shm_size),

@@ -93,6 +93,7 @@ def checked(
         tenant=tenant,
         build_timeout=settings.build_timeout,
         sbom_generator=policy.sbom_generator,
+        image_format=settings.image_format,
         keeps_cache_mounts=cache_mounts.are_kept(dockerfile),
         names_epoch=EPOCH.encode() in dockerfile,
     )

@@ -53,7 +53,10 @@ class Settings(
                 shown = repr(text) if setting.repr else "…"
                 raise SettingsError(f"{variable}={shown}: {_reason(error)}") from error
         values |= {name: value for name, value in flags.items() if value is not None}
-        return cls(**values)
+        settings = cls(**values)
+        if problem := settings.image_format.problem:
+            raise SettingsError(f"compression, compression_level, oci_mediatypes: {problem}")
+        return settings
 
 
 def _reason(error: ValueError) -> str:

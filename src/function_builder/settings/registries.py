@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from function_builder.contract.image_format import ImageFormat
 from function_builder.settings import values
 from function_builder.settings.values import setting
 
@@ -40,6 +41,28 @@ class RegistrySettings:
         """Whether the builder asks the registry for an image after its push. Set `false` for a
         registry that answers 404 to credentials that may push but not pull.""",
     )
+    compression: str = setting(
+        "compression",
+        values.compression,
+        "",
+        """How layers are compressed, if a request does not say: `gzip`, `zstd`, `estargz` or
+        `uncompressed`. zstd is faster than gzip, and needs Docker 23 or containerd 1.5 to pull.
+        Layers that are compressed already keep theirs. Empty: BuildKit's own default, gzip.""",
+    )
+    compression_level: int | None = setting(
+        "compression_level",
+        values.compression_level,
+        None,
+        """The level of `compression`: 0 to 9 for gzip and estargz, to 22 for zstd. Empty: its own
+        default.""",
+    )
+    oci_mediatypes: bool | None = setting(
+        "oci_mediatypes",
+        values.optional_flag,
+        None,
+        """Whether images have OCI's media types (`true`) or Docker's (`false`), if a request does
+        not say. Empty: BuildKit's own default.""",
+    )
     cache_registry: str = setting(
         "cache_registry",
         values.repository,
@@ -70,3 +93,8 @@ class RegistrySettings:
         """PEM files of authorities that sign registries' certificates, in addition to the
         system's, comma separated: `registry.internal:5000=/etc/registry-ca.crt`.""",
     )
+
+    @property
+    def image_format(self) -> ImageFormat:
+        """The format of images, for what a request leaves open."""
+        return ImageFormat(self.compression, self.compression_level, self.oci_mediatypes)

@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final, TypeAlias
 
 from function_builder.contract.callback_url import CallbackHosts
+from function_builder.contract.image_format import HIGHEST_LEVELS
 from function_builder.contract.log import LogPrefixes
 from function_builder.contract.push_patterns import PushPatterns
 
@@ -73,6 +74,29 @@ def flag(value: str) -> bool:
     if word in ("0", "f", "false", ""):
         return False
     raise ValueError("must be true or false")
+
+
+def optional_flag(value: str) -> bool | None:
+    """A flag, or nothing."""
+    return flag(value) if value.strip() else None
+
+
+def compression(value: str) -> str:
+    """The name of a compression, or nothing."""
+    name = value.strip().lower()
+    if name and name not in HIGHEST_LEVELS:
+        raise ValueError(f"must be one of {', '.join(HIGHEST_LEVELS)}")
+    return name
+
+
+def compression_level(value: str) -> int | None:
+    """A level that some compression has, or nothing."""
+    if not value.strip():
+        return None
+    level, highest = count(value), max(HIGHEST_LEVELS.values())
+    if level > highest:
+        raise ValueError(f"must be at most {highest}")
+    return level
 
 
 def count(value: str) -> int:

@@ -153,6 +153,10 @@ def test_docker_buildxs_options_become_the_config(
         (["--provenance", "max", "--sbom"], {"attest": {"provenance": "max", "sbom": True}}),
         (["--provenance=true"], {"attest": {"provenance": "min", "sbom": False}}),
         (["--oci-mediatypes"], {"ociMediaTypes": True}),
+        (
+            ["--compression", "gzip", "--compression-level", "1"],
+            {"compression": "gzip", "compressionLevel": 1},
+        ),
         (["--annotation", "manifest:e=f"], {"annotations": {"manifest:e": "f"}}),
     ],
 )
