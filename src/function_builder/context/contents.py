@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import pairwise
-from stat import S_ISDIR, S_ISREG
+from stat import S_IFREG, S_ISDIR, S_ISREG
 from typing import Final, NamedTuple
 
 from function_builder.contract.context import ContextEntry
@@ -30,6 +30,8 @@ _FILES_A_SECOND: Final = 250
 _FILES_IN_EACH_SECOND: Final = 20
 _PASSES: Final = 4
 
+_USUAL_MODE: Final = S_IFREG | 0o644
+
 # If most of a record is old (names with hashes or times that are new in every build), it costs more
 # than the full transfer of a new generation.
 _PAST_PER_PRESENT: Final = 2
@@ -42,10 +44,12 @@ class Announced(NamedTuple):
     Attributes:
         mtimes: nanoseconds since the epoch, one for each entry of the context, in its order.
         resend: the numbers of the entries that BuildKit must receive again.
+        requested: the numbers of the files that BuildKit will ask for, as far as is known.
     """
 
     mtimes: Sequence[int]
     resend: AbstractSet[int]
+    requested: AbstractSet[int] = frozenset()
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +66,8 @@ class Contents:
     directory_modes: dict[str, int] = field(default_factory=dict)
     # The newest file's mtime in the last build's tar.
     newest: int = 0
+    # The modes of the last build's files that do not have the usual one.
+    file_modes: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def unpack(cls, packed: bytes) -> Contents:
@@ -70,7 +76,8 @@ class Contents:
 
     def pack(self) -> bytes:
         """The record in a third of the memory, for the time between two builds."""
-        return marshal.dumps((self.present, self.past, self.directory_modes, self.newest))
+        parts = self.present, self.past, self.directory_modes, self.newest, self.file_modes
+        return marshal.dumps(parts)
 
     @property
     def paths(self) -> int:
@@ -118,7 +125,8 @@ class Contents:
         resend = set(directories)
         for number in doubtful:
             resend.update(unlike.get(entries[number].link_group, (number,)))
-        return Announced(mtimes, resend)
+        changed |= self._keep_file_modes(entries)
+        return Announced(mtimes, resend, changed.union(resend.difference(directories)))
 
     def _unlike(
         self,
@@ -157,7 +165,7 @@ class Contents:
         groups: Iterable[Sequence[int]],
         *,
         fresh: bool,
-    ) -> AbstractSet[int]:
+    ) -> set[int]:
         """Record files, each with all its names, and set the times of those that keep theirs.
 
         Returns:
@@ -186,6 +194,23 @@ class Contents:
             == entries[number].mode
             for number in directories
         )
+
+    def _keep_file_modes(self, entries: Sequence[ContextEntry]) -> set[int]:
+        """Record the files' modes; returns the files that had another one in the last build."""
+        before = self.file_modes
+        self.file_modes = {
+            entry.path: entry.mode
+            for entry in entries
+            if entry.mode != _USUAL_MODE and S_ISREG(entry.mode)
+        }
+        other = {path for path, _ in before.items() ^ self.file_modes.items()}
+        if not other:
+            return set()
+        return {
+            number
+            for number, entry in enumerate(entries)
+            if entry.path in other and S_ISREG(entry.mode)
+        }
 
     def _bury(self, path: str) -> None:
         """Move a path's announcement to those of earlier builds."""

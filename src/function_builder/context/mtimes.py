@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
@@ -83,6 +83,7 @@ class ContentRecords:
         digests: Sequence[bytes],
         *,
         view: bytes = b"",
+        absent: Collection[int] = (),
     ) -> Lease:
         """Lease a generation for a build, with its announcement, until the build ends.
 
@@ -94,9 +95,14 @@ class ContentRecords:
             view: not empty if the image must be reproducible. Then no tar is a fresh copy, and
                 directories have the tar's times. It represents the inputs, except the entries,
                 that decide which entries BuildKit reads.
+            absent: the numbers of the files whose content the client did not send.
+
+        Raises:
+            NotHeld: BuildKit would ask for some of these. The record is as before.
         """
         settled = in_directories(entries, digests, view) if view else b""
-        generation, last = self._acquire(cache_scope)
+        held, last = self._acquire(cache_scope)
+        generation = held
         if generation is None or (settled and generation.settled != settled):
             generation, last = _Generation(self._era), False
         contents = Contents.unpack(generation.packed)
@@ -106,6 +112,10 @@ class ContentRecords:
             generation, contents = _Generation(self._era), Contents()
             announced = contents.announce(entries, digests, fresh=False)
         assert announced is not None, "a new generation accepts every context"
+        if missing := [number for number in absent if number in announced.requested]:
+            if held is not None and cache_scope is not None:
+                self.give_back(cache_scope, held, intact=True)
+            raise NotHeld(missing)
         generation.settled = settled
         generation.paths, generation.packed = contents.paths, contents.pack()
         if cache_scope is not None:
@@ -152,6 +162,18 @@ class ContentRecords:
             if not idle:
                 del self._idle[cache_scope]
             return generation, self._last.get(cache_scope) == generation.shared_key
+
+
+class NotHeld(Exception):
+    """BuildKit does not have a content that the client did not send.
+
+    Attributes:
+        numbers: of the entries.
+    """
+
+    def __init__(self, numbers: Collection[int]) -> None:
+        super().__init__(f"{len(numbers)} files are not held")
+        self.numbers = numbers
 
 
 class Lease:

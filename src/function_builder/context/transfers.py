@@ -45,6 +45,11 @@ class ContextLoads:
             if vertex.started <= began <= vertex.completed and not vertex.error:
                 self._stored.add(vertex.digest)
 
+    @property
+    def has_stored(self) -> bool:
+        """Whether BuildKit has stored any transfer of the context."""
+        return bool(self._stored)
+
     def all_stored(self, transfers: Iterable[Transfer]) -> bool:
         """Whether BuildKit has stored each transfer of the context that began.
 

@@ -12,6 +12,7 @@ from aiobuildkit import Entry, FileTree, file_mode
 from aiobuildkit.fsutil.sender import order
 from function_builder.context.transfers import CONTEXT_TREE
 from function_builder.contract.context import DOCKERFILE, ContextEntry
+from function_builder.contract.manifest import AbsentContent
 from function_builder.contract.reader import Reader, read_exactly
 
 _IGNORE_FILE: Final = ".dockerignore"
@@ -61,9 +62,14 @@ class BuildContext:
 
         Raises:
             OSError: the archive cannot be read, or is shorter than it was.
+            AbsentContent: the content was not sent.
         """
+        start = self._offsets[entry.path]
+        if start < 0:
+            # Further into the file, the sum would be an offset in the archive.
+            raise AbsentContent(-1 - start)
         size = max(0, min(size, entry.size - offset))
-        return read_exactly(self._reader, self._offsets[entry.path] + offset, size)
+        return read_exactly(self._reader, start + offset, size)
 
 
 class DockerfileTree:

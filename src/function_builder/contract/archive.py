@@ -10,12 +10,18 @@ may come before its target.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from function_builder.contract.config import MAX_CONFIG_BYTES
 from function_builder.contract.errors import Refusal, shown
 from function_builder.contract.expanded import Expanded
+from function_builder.contract.manifest import (
+    MANIFEST_NAME,
+    SentContent,
+    listed,
+    read_manifest,
+)
 from function_builder.contract.names import CONFIG_NAME, CONTEXT, MAX_PATH
 from function_builder.contract.reader import ReadAhead, Reader
 from function_builder.contract.secrets import MAX_SECRETS_BYTES, SECRETS_NAME
@@ -42,12 +48,15 @@ class Archive:
         members: all entries by their clean names, including every parent; names of one file have
             the same member.
         reader: reads files from the archive's bytes, with sparse files expanded.
+        claims: the digests that a manifest gives its files, by their offset; the offset of a file
+            that was not sent is negative. Empty without a manifest.
     """
 
     config: bytes
     secrets: bytes | None
     members: Mapping[str, Member]
     reader: Reader
+    claims: Mapping[int, bytes] = field(default_factory=dict)
 
 
 def open_archive(reader: Reader, *, max_entries: int, max_bytes: int = _MAX_EXPANDED) -> Archive:
@@ -67,18 +76,37 @@ def open_archive(reader: Reader, *, max_entries: int, max_bytes: int = _MAX_EXPA
         tree.add(member if member.sparse is None else _expanded(member, expanded))
     reader = expanded.reader
     tree.resolve_links()
-    members = tree.members
+    members: Mapping[str, Member] = tree.members
+    claims: Mapping[int, bytes] = {}
     if CONFIG_NAME not in members:
         raise Refusal(400, f"The archive has no {CONFIG_NAME}.{_backslashes(members)}")
+    secrets = members.get(SECRETS_NAME)
+    config = _document(reader, members[CONFIG_NAME], MAX_CONFIG_BYTES)
+    sealed = _document(reader, secrets, MAX_SECRETS_BYTES) if secrets else None
+    if MANIFEST_NAME in members:
+        members, claims = _listed(reader, members, max_entries, max_bytes)
+        reader = SentContent(reader)
     if CONTEXT not in members:
         raise Refusal(400, f"The archive has no {CONTEXT}/ folder.{_backslashes(members)}")
-    secrets = members.get(SECRETS_NAME)
-    return Archive(
-        config=_document(reader, members[CONFIG_NAME], MAX_CONFIG_BYTES),
-        secrets=_document(reader, secrets, MAX_SECRETS_BYTES) if secrets else None,
-        members=members,
-        reader=reader,
-    )
+    return Archive(config=config, secrets=sealed, members=members, reader=reader, claims=claims)
+
+
+def _listed(
+    reader: Reader, sent: Mapping[str, Member], max_entries: int, max_bytes: int
+) -> tuple[Mapping[str, Member], Mapping[int, bytes]]:
+    """The members that the manifest stands for, and the digests of its files by offset."""
+    manifest = sent[MANIFEST_NAME]
+    if CONTEXT in sent:
+        raise Refusal(400, f"The archive has a manifest and a {CONTEXT}/ folder: send one of them.")
+    if manifest.kind is not Kind.FILE:
+        raise Refusal(400, f"{MANIFEST_NAME} must be a regular file.")
+    rows = read_manifest(reader, manifest, max_entries=max_entries)
+    members, claims = listed(rows, sent, max_bytes=max_bytes)
+    tree = _Tree(max_entries)
+    for member in members:
+        tree.add(member)
+    tree.resolve_links()
+    return tree.members, claims
 
 
 class _Tree:

@@ -19,6 +19,7 @@ from aiobuildkit.fsutil.sender import Entry, file_mode
 from function_builder.contract.archive import Archive
 from function_builder.contract.dockerignore import IGNORE_FILE, MAX_IGNORE_BYTES, IgnoreFile
 from function_builder.contract.errors import Refusal, shown
+from function_builder.contract.manifest import MissingContent
 from function_builder.contract.names import CONTEXT, LIKE_DOCKERFILE, MAX_PATH
 from function_builder.contract.tar import Kind, Member
 
@@ -54,7 +55,7 @@ class ContextEntry(NamedTuple):
         mtime: nanoseconds since the epoch.
         target: of a symbolic link, unchanged.
         link_group: a number that all names of one file share; 0 for a file with one name.
-        offset: of a file's data in the archive.
+        offset: of a file's data in the archive; negative if the data was not sent.
     """
 
     path: str
@@ -88,8 +89,10 @@ def read_context(archive: Archive, dockerfile: str = DOCKERFILE) -> Context:
 
     Raises:
         Refusal: 400: an entry is not allowed, or BuildKit could not store it, and the ignore file
-            does not exclude it; the ignore file is invalid; or there is no Dockerfile.
+            does not exclude it; the ignore file is invalid; or there is no Dockerfile. 409: a
+            manifest does not have the content of a file that BuildKit always reads.
     """
+    _require_content(archive, [*_fetched(dockerfile), IGNORE_FILE])
     context, faults = _entries(archive.members, CONTEXT)
     entries = {entry.path: entry for entry in context}
     fetched = _fetched(dockerfile)
@@ -99,6 +102,12 @@ def read_context(archive: Archive, dockerfile: str = DOCKERFILE) -> Context:
     ignored = _ignored(archive, f"{CONTEXT}/{name}", found or _file(entries, name))
     _refuse_unless_ignored(archive, faults, ignored)
     return Context(context, _dockerfile(entries, fetched))
+
+
+def _require_content(archive: Archive, names: Sequence[str]) -> None:
+    found = [member for name in names if (member := archive.members.get(f"{CONTEXT}/{name}"))]
+    if absent := [-1 - member.offset for member in found if member.offset < 0]:
+        raise MissingContent(absent)
 
 
 def read_folder(archive: Archive, folder: str) -> Sequence[ContextEntry]:

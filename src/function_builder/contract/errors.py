@@ -23,9 +23,11 @@ class Refusal(Exception):
         status: the HTTP status of the answer (400, 401, 408, 413, 415, 503, 507 …).
         reason: the answer's text, one line; also `str()`.
         headers: further fields of the answer.
+        members: further members of the answer, if its form is a problem (RFC 9457).
     """
 
     headers: Mapping[str, str] = MappingProxyType({})
+    members: Mapping[str, object] = MappingProxyType({})
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)

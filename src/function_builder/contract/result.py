@@ -62,6 +62,8 @@ class BuildResult:
         step: the name of the step that failed; empty if it is unknown.
         retryable: whether the same request may succeed later; None if it is unknown.
         warnings: of BuildKit.
+        missing: the rows of the request's manifest whose content has to be sent, as pairs of the
+            first and the number, if the build ended because of them.
     """
 
     status: BuildStatus
@@ -78,6 +80,7 @@ class BuildResult:
     step: str = ""
     retryable: bool | None = None
     warnings: Sequence[BuildWarning] = ()
+    missing: Sequence[Sequence[int]] = ()
 
     def raise_for_status(self) -> Self:
         """Return this result, for chained calls.
@@ -133,6 +136,8 @@ class BuildResult:
             document["retryable"] = self.retryable
         if self.warnings:
             document["warnings"] = [warning.to_document() for warning in self.warnings]
+        if self.missing:
+            document["missing"] = [list(each) for each in self.missing]
         return document
 
     def to_last_line(self) -> bytes:
@@ -263,7 +268,18 @@ def _findings(fields: Mapping[str, Any]) -> dict[str, Any]:
         "step": str(fields.get("step") or ""),
         "retryable": retryable if isinstance(retryable, bool) else None,
         "warnings": parse_warnings(fields.get("warnings")),
+        "missing": parse_ranges(fields.get("missing")),
     }
+
+
+def parse_ranges(value: object) -> Sequence[Sequence[int]]:
+    """The pairs of numbers of `missing`; none if they are anything else."""
+    pairs = value if isinstance(value, list) else []
+    good = all(
+        isinstance(pair, list) and len(pair) == len("01") and all(type(n) is int for n in pair)
+        for pair in pairs
+    )
+    return tuple((first, number) for first, number in pairs) if good else ()
 
 
 def _cut(text: str, room: int = _MAX_TEXT_BYTES) -> tuple[str, bytes]:

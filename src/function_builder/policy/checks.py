@@ -26,6 +26,7 @@ from function_builder.contract.context import (
     read_folder,
 )
 from function_builder.contract.errors import Refusal
+from function_builder.contract.manifest import AbsentContent, MissingContent
 from function_builder.contract.options import IMAGE_CONTEXT, cache_attrs
 from function_builder.contract.reader import Reader
 from function_builder.contract.secrets import SecretsKey, unseal
@@ -53,8 +54,17 @@ def checked(
         tenant: whose it is.
 
     Raises:
-        Refusal: 400, 403, 413 or 415.
+        Refusal: 400, 403, 409, 413 or 415.
     """
+    try:
+        return _checked(reader, settings, key, domain, tenant)
+    except AbsentContent as absent:
+        raise MissingContent([absent.row]) from absent
+
+
+def _checked(
+    reader: Reader, settings: Settings, key: SecretsKey | None, domain: str, tenant: str
+) -> BuildRequest:
     archive = open_archive(
         reader, max_entries=settings.max_context_entries, max_bytes=settings.largest_body
     )
@@ -81,12 +91,14 @@ def checked(
     refuse_expansion(dockerfile, config.build_args, config.platforms)
     if frontend != BUILT_IN:
         check_spare_ignore_file(archive, context, path, pinned=is_pinned(frontend))
+    recorded = recorded_entries(context.entries, folders)
     return BuildRequest(
         config=config,
         reader=archive.reader,
         context=context.entries,
         folders=folders,
-        digests=content_digests(archive.reader, recorded_entries(context.entries, folders)),
+        digests=content_digests(archive.reader, recorded, archive.claims),
+        partial=any(offset < 0 for offset in archive.claims),
         frontend=frontend,
         secrets={} if archive.secrets is None else unseal(archive.secrets, key),
         trust_domain=domain,

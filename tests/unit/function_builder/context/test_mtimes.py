@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from function_builder.context import contents as contents_module
 from function_builder.context.contents import Announced, Contents
-from function_builder.context.mtimes import ContentRecords, Lease
+from function_builder.context.mtimes import ContentRecords, Lease, NotHeld
 from function_builder.contract.context import ContextEntry
 from tests.unit.function_builder.context.receiver import (
     DISKS,
@@ -103,7 +103,7 @@ class Told:
 
 
 def told(lease: Lease, context: Context) -> Told:
-    mtimes, resend = lease.announced
+    mtimes, resend, _ = lease.announced
     paths = [entry.path for entry in context.entries]
     return Told(
         lease.shared_key,
@@ -337,7 +337,7 @@ class Builds(RuleBasedStateMachine):
             self.told[said.key].setdefault(path, set()).add((said.mtimes[path], content))
 
     def _stats(self, held: Build, hidden: set[str]):
-        mtimes, resend = held.lease.announced
+        mtimes, resend, _ = held.lease.announced
         return announced(
             [
                 (entry, mtime, number in resend)
@@ -856,3 +856,33 @@ def test_names_that_are_new_in_every_build_do_not_pile_up(records):
         keys.add(build(records, context).key)
         assert records.paths < 2000
     assert 1 < len(keys) < 10
+
+
+def test_of_what_was_not_sent_buildkits_requests_are_missing_and_nothing_is_recorded():
+    """Only unchanged files are held; a request that is answered so leaves the record as it was."""
+    records = ContentRecords()
+    entries = [ContextEntry(name, S_IFREG | 0o644, 3, SECOND, "", 0, 0) for name in "abc"]
+    digests = [b"1", b"2", b"3"]
+    every = range(3)
+
+    def missing(scope: str, entries: list[ContextEntry], digests: list[bytes]) -> list[int]:
+        try:
+            lease = records.lease(scope, entries, digests, absent=every)
+        except NotHeld as error:
+            return list(error.numbers)
+        lease.release(intact=True)
+        return []
+
+    assert missing("f", entries, digests) == [0, 1, 2]
+    assert records.paths == 0
+    first = records.lease("f", entries, digests)
+    # One build at a time has them.
+    assert missing("f", entries, digests) == [0, 1, 2]
+    first.release(intact=True)
+    assert missing("other", entries, digests) == [0, 1, 2]
+    assert missing("f", entries, digests) == []
+    assert missing("f", entries, [b"1", b"4", b"3"]) == [1]
+    assert missing("f", entries, [b"1", b"4", b"3"]) == [1]
+    assert missing("f", [entries[0]._replace(mode=S_IFREG | 0o755), *entries[1:]], digests) == [0]
+    assert missing("f", entries, digests) == []
+    assert records.lease("f", entries, digests).shared_key == first.shared_key
