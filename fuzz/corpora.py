@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-TARGETS = ("archive", "config", "fsutil", "http2", "patterns", "secrets")
+TARGETS = ("archive", "config", "fsutil", "http2", "manifest", "patterns", "secrets")
 """Modules of this package. `run` takes any bytes, and raises only where something is wrong."""
 
 LONGEST = 8 << 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
@@ -22,6 +22,7 @@ from function_builder.contract.context import ContextEntry
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import BuildWarning, Reason
 from function_builder.contract.image_format import ImageFormat
+from function_builder.contract.manifest import MissingContent
 from function_builder.contract.reader import Reader
 from function_builder.contract.result import BuildResult, BuildStatus
 
@@ -64,6 +65,7 @@ class BuildRequest:
         build_timeout: seconds that the build may take.
         tenant: whose it is.
         names_epoch: whether the Dockerfile has SOURCE_DATE_EPOCH, which BuildKit uses as a default.
+        partial: whether its manifest has files whose content was not sent.
     """
 
     config: BuildConfig
@@ -80,6 +82,12 @@ class BuildRequest:
     image_format: ImageFormat = field(default_factory=ImageFormat)
     keeps_cache_mounts: bool = True
     names_epoch: bool = False
+    partial: bool = False
+
+    def absent_rows(self) -> Iterator[int]:
+        """The rows of its manifest whose content was not sent."""
+        for entries in (self.context, *self.folders.values()):
+            yield from (-1 - entry.offset for entry in entries if entry.offset < 0)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -98,8 +106,9 @@ class Build:
         log: its lines.
         told: set when there is news for its client: it waits for a slot, BuildKit has started it,
             or it ended before that. started: whether BuildKit has started it. outcome: how it
-            ended. refusal: why it did not start, if it got no slot; `outcome` is then None. result:
-            its result without the log; None while it waits or runs.
+            ended. refusal: why it did not start, if it got no slot, or why it cannot go on without
+            content that was not sent; `outcome` is then None. result: its result without the log;
+            None while it waits or runs.
     """
 
     request: BuildRequest
@@ -134,10 +143,11 @@ class Build:
         self.log.append([line])
         self.told.set()
 
-    def start(self) -> None:
-        """BuildKit has started it."""
+    def start(self, *, tell: bool = True) -> None:
+        """BuildKit has started it; its client may be told later, by another call."""
         self.started = True
-        self.told.set()
+        if tell:
+            self.told.set()
 
     def release(self) -> None:
         """Free what only a running build needs, because a slow client may keep its answer long."""
@@ -166,13 +176,20 @@ class Build:
         self._end_failed(failure, warnings)
 
     def refuse(self, refusal: Refusal) -> None:
-        """It got no slot, and did not start."""
+        """It got no slot, or lacks content that was not sent."""
         self.refusal = refusal
         busy = refusal.status == HTTPStatus.TOO_MANY_REQUESTS
         reason = Reason.BUSY if busy else Reason.SERVICE
-        self._end_failed(Failure(error=refusal.reason, reason=reason, retryable=True))
+        missing = refusal.ranges if isinstance(refusal, MissingContent) else ()
+        failure = Failure(error=refusal.reason, reason=reason, retryable=True)
+        self._end_failed(failure, missing=missing)
 
-    def _end_failed(self, failure: Failure, warnings: Sequence[BuildWarning] = ()) -> None:
+    def _end_failed(
+        self,
+        failure: Failure,
+        warnings: Sequence[BuildWarning] = (),
+        missing: Sequence[Sequence[int]] = (),
+    ) -> None:
         self._end(
             BuildResult(
                 status=BuildStatus.FAILED,
@@ -182,6 +199,7 @@ class Build:
                 step=failure.step,
                 retryable=failure.retryable,
                 warnings=tuple(warnings),
+                missing=missing,
             )
         )
 

@@ -39,11 +39,12 @@ from function_builder.builds.platforms import (
 )
 from function_builder.builds.pushes import Pushes
 from function_builder.builds.transcript import Transcript
-from function_builder.context.mtimes import Lease
+from function_builder.context.mtimes import Lease, NotHeld
 from function_builder.context.transfers import ContextLoads
 from function_builder.context.tree import BuildContext, recorded_entries, trees
 from function_builder.contract.context import DOCKERFILE, ContextEntry
 from function_builder.contract.log import LogPrefixes
+from function_builder.contract.manifest import AbsentContent, MissingContent
 from function_builder.registries.credentials import RegistryCredentials
 from function_builder.registries.token_service import TokenServiceHTTP
 
@@ -53,6 +54,9 @@ _AGAIN = "BuildKit was lost in the middle of the build: retrying on another one.
 _LEFT_TO_BUILDKIT = (
     "The builder could not fetch a token for a registry, so BuildKit will: retrying the build."
 )
+_CONTENT_LOST = "BuildKit lost files that the client did not send: send them and build again."
+_HELD_SECONDS = 10.0
+"""The longest time that the answer to a manifest waits for BuildKit to have the context."""
 
 
 class Builder:
@@ -103,6 +107,10 @@ class Builder:
                 transcript = Transcript(mask, prefixes=self._log_prefixes)
                 try:
                     result = await self._placed(build, transcript)
+                except MissingContent as missing:
+                    if build.told.is_set():
+                        build.log.append([transcript.note(_CONTENT_LOST)])
+                    build.refuse(missing)
                 except (UnsupportedPlatform, BuildKitError) as error:
                     # An error quotes the failed command, which may have a megabyte.
                     outcome, failure = await asyncio.to_thread(
@@ -230,9 +238,12 @@ class Builder:
     ) -> SolveResult:
         request = build.request
         cache_scope = _cache_scope(request)
+        loop = asyncio.get_running_loop()
         lease, files = await asyncio.to_thread(_prepare, daemon, cache_scope, request, attrs)
         loads = ContextLoads(options.context_trees(request.config))
         ended = False
+        # The answer begins when BuildKit has the context, so that it still can be 409.
+        telling = loop.call_later(_HELD_SECONDS, build.start) if request.partial else None
         build.platforms.begin()
         try:
             async with daemon.client.solve(
@@ -250,21 +261,31 @@ class Builder:
                 internal=True,
                 metadata=build.metadata,
             ) as solve:
-                build.start()
+                build.start(tell=telling is None)
                 async for event in solve:
                     loads.observe(event)
+                    if telling and loads.has_stored and loads.all_stored(files.transfers):
+                        build.start()
                     build.measures.observe(event)
                     build.platforms.observe(event)
                     build.log.append(transcript.lines(event))
                 result = await solve.result()
             ended = True
-        except (SolveError, asyncio.CancelledError):
+        except SolveError:
+            ended = not any(isinstance(each.error, AbsentContent) for each in files.transfers)
+            if not ended:
+                # BuildKit no longer has what the record says.
+                raise MissingContent(request.absent_rows()) from None
+            raise
+        except asyncio.CancelledError:
             # BuildKit reported these errors. After a lost connection its state is unknown.
             ended = True
             raise
         else:
             return result
         finally:
+            if telling is not None:
+                telling.cancel()
             build.log.append(transcript.rest())
             build.transfers += files.transfers
             lease.release(intact=ended and loads.all_stored(files.transfers))
@@ -282,8 +303,14 @@ def _prepare(
     """The announcement of the context, and its key; slow for many files."""
     entries = recorded_entries(request.context, request.folders)
     view = epoch.view(request, attrs)
-    lease = daemon.records.lease(cache_scope, entries, request.digests, view=view)
-    mtimes, resend = lease.announced
+    absent = [n for n, entry in enumerate(entries) if entry.offset < 0] if request.partial else ()
+    try:
+        lease = daemon.records.lease(
+            cache_scope, entries, request.digests, view=view, absent=absent
+        )
+    except NotHeld as missing:
+        raise MissingContent(-1 - entries[number].offset for number in missing.numbers) from None
+    mtimes, resend, _ = lease.announced
     ends = accumulate(map(len, (request.context, *request.folders.values())))
 
     def tree(entries: Sequence[ContextEntry]) -> BuildContext:

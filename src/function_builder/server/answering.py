@@ -13,7 +13,7 @@ from function_builder.builds.build import Build, Outcome
 from function_builder.contract.answer_signature import AnswerSignature
 from function_builder.contract.errors import Refusal
 from function_builder.contract.result import BuildStatus, log_json, progress_lines
-from function_builder.server.answers import refused
+from function_builder.server.problems import refused_build
 
 NDJSON: Final = "application/x-ndjson"
 
@@ -41,7 +41,7 @@ async def answer(
     streamed = NDJSON in request.headers.get("accept", "")
     await (build.told.wait() if streamed else build.end())
     if refusal := _refusal(build):
-        await refused(refusal)(request.scope, request.receive, send)
+        await refused_build(refusal)(request.scope, request.receive, send)
     elif streamed:
         await _stream(build, send, signature)
     else:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
+from function_builder.contract.manifest import MANIFEST_HEADER
 from function_builder.server import keys
 from function_builder.server.answers import refused
 from function_builder.server.build import BUILD_ID, BuildEndpoint
@@ -33,7 +34,7 @@ def create_app(service: Service) -> Starlette:
     """The application that answers POST /build and what belongs to it."""
 
     async def healthz(_: Request) -> Response:
-        return PlainTextResponse("OK")
+        return PlainTextResponse("OK", headers={MANIFEST_HEADER: "1"})
 
     async def ready(_: Request) -> Response:
         if reason := service.unready_because():

@@ -7,7 +7,6 @@ import hashlib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from http import HTTPStatus
 from types import TracebackType
 from typing import Final, Self
 
@@ -22,6 +21,7 @@ from function_builder.builds.phases import BuildPhase, Measures
 from function_builder.contract.answer_signature import AnswerSignature
 from function_builder.contract.builds import BuildInfo
 from function_builder.contract.errors import Refusal
+from function_builder.contract.manifest import MANIFEST_HEADER, MissingContent
 from function_builder.contract.reader import Reader
 from function_builder.contract.signature import SIGNATURE_HEADER, Signature
 from function_builder.contract.tenancy import Scope
@@ -30,7 +30,6 @@ from function_builder.policy.checks import checked
 from function_builder.queue.port import Builds, Idempotency, Submission
 from function_builder.server import admission, keys
 from function_builder.server.answering import answer
-from function_builder.server.answers import refused
 from function_builder.server.asking import Asked
 from function_builder.server.auditing import note_decision
 from function_builder.server.builds import BUILD_ID_HEADER, accepted
@@ -40,7 +39,7 @@ from function_builder.server.following import Follower
 from function_builder.server.metrics import GONE
 from function_builder.server.outcomes import describe, note_end, note_refusal
 from function_builder.server.peers import until_gone
-from function_builder.server.problems import problem
+from function_builder.server.problems import refused_build
 from function_builder.server.reading import Caller
 from function_builder.server.receiving import too_large
 from function_builder.server.service import Service
@@ -122,8 +121,7 @@ class Exchange:
             if isinstance(error, Refusal):
                 self._note_refusal(error)
                 request = self.request
-                form = problem if error.status == HTTPStatus.FORBIDDEN else refused
-                await form(error)(request.scope, request.receive, self.send)
+                await refused_build(error)(request.scope, request.receive, self.send)
                 return True
             return False
         finally:
@@ -132,7 +130,9 @@ class Exchange:
     async def send(self, message: Message) -> None:
         """Send a piece of the answer, with the build's id on its headers."""
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)[BUILD_ID_HEADER] = self.build_id
+            headers = MutableHeaders(scope=message)
+            headers[BUILD_ID_HEADER] = self.build_id
+            headers[MANIFEST_HEADER] = "1"
         elif not message.get("more_body", False):
             self._held.close()
         await self._send(message)
@@ -187,7 +187,11 @@ class Exchange:
         claim = await self._prove()
         if asked.callback is not None:
             refuse_callbacks(claim.tenant, service.tenants)
-        config = (await self._check(claim)).config
+        checked = await self._check(claim)
+        if checked.partial:
+            # When the build begins, BuildKit may no longer have what was not sent.
+            raise MissingContent(checked.absent_rows())
+        config = checked.config
         key = None
         if asked.key:
             key = Idempotency(asked.key, await asyncio.to_thread(_sha256, self.spool))
@@ -298,8 +302,8 @@ class Exchange:
             builds.finish(self._tenant, describe(build, self._client), build.log.lines)
         if build.refusal is not None:
             self._note_refusal(build.refusal)
-            return
-        self._trace.outcome = note_end(self._service.metrics, build)
+        else:
+            self._trace.outcome = note_end(self._service.metrics, build)
         build.release()
         self._service.unread.add(build.log)
 

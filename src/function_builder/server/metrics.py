@@ -33,6 +33,7 @@ REASONS: Final = {
     HTTPStatus.UNAUTHORIZED: "signature",
     HTTPStatus.FORBIDDEN: "forbidden",
     HTTPStatus.REQUEST_TIMEOUT: "upload_timeout",
+    HTTPStatus.CONFLICT: "missing_content",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "compressed",
     HTTPStatus.UNPROCESSABLE_ENTITY: "idempotency_key",

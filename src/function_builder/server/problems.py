@@ -9,18 +9,19 @@ from starlette.responses import Response
 
 from function_builder.contract.errors import Refusal
 from function_builder.contract.text import dump_json
-from function_builder.server.answers import RETRY_AFTER
+from function_builder.server.answers import RETRY_AFTER, refused
 
 PROBLEM: Final = "application/problem+json"
 
 
 def problem(refusal: Refusal) -> Response:
     """A refusal as a problem; its type is absent, which means that its title says it all."""
-    document = {
+    document: dict[str, object] = {
         "title": HTTPStatus(refusal.status).phrase,
         "status": refusal.status,
         "detail": refusal.reason,
     }
+    document |= refusal.members
     headers = {"Cache-Control": "no-store"}
     if refusal.status in (429, 503, 507):
         headers["Retry-After"] = str(RETRY_AFTER)
@@ -29,3 +30,9 @@ def problem(refusal: Refusal) -> Response:
         # Required beside 401 (RFC 9110, 15.5.2); a signature has no registered scheme.
         headers["WWW-Authenticate"] = "Bearer"
     return Response(dump_json(document), refusal.status, headers, PROBLEM)
+
+
+def refused_build(refusal: Refusal) -> Response:
+    """A refusal of POST /build: a problem for what pro-builder does not refuse."""
+    form = problem if refusal.status in (HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT) else refused
+    return form(refusal)

@@ -12,6 +12,7 @@ import pytest
 from tests.adversarial.tenants.conftest import Tenants
 from tests.adversarial.tenants.tenant import Reply, Tenant
 from tests.support.images import pull
+from tests.support.manifests import file_row, manifest_tar
 from tests.support.registries import USERS
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -170,6 +171,20 @@ async def test_cache_mounts_are_a_tenants_own(neighbors: Tenants):
         assert await seen(ann, "rotated") == ["rotated"]
     finally:
         secret.write_text(before)
+
+
+async def test_a_content_that_a_tenant_did_not_send_cannot_be_named(neighbors: Tenants):
+    """Both push to one repository, at one path: a digest alone gets nothing of the other's."""
+    content = b"of a neighbor"
+    rows = [file_row("Dockerfile", b"FROM scratch\nCOPY . /\n"), file_row("file", content)]
+    image = f"{neighbors.public}/{uuid.uuid4().hex}:1"
+    named = manifest_tar(rows, {"image": image}, [b"FROM scratch\nCOPY . /\n"])
+    sent = manifest_tar(rows, {"image": image}, [b"FROM scratch\nCOPY . /\n", content])
+
+    assert (await neighbors.ann.build(sent)).end["status"] == "success"
+    assert (await neighbors.bob.build(named)).end["missing"] == [[1, 1]]
+    assert (await neighbors.ann.build(named)).end["status"] == "success"
+    assert (await neighbors.bob.build(sent)).end["status"] == "success"
 
 
 async def test_a_tenants_signature_is_nothing_to_another_builder(neighbors: Tenants):
