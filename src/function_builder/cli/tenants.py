@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Final
@@ -10,7 +11,7 @@ import typer
 
 from function_builder import tenants as package
 from function_builder.server import keys
-from function_builder.tenants.adding import add_tenant
+from function_builder.tenants.adding import Added, Trusted, add_tenant
 from function_builder.tenants.document import TenantsError, read_tenants
 from function_builder.tenants.files import Files
 
@@ -65,30 +66,78 @@ def add(
         ),
     ] = None,
     token: Annotated[bool, typer.Option("--token", help="Make a bearer token too.")] = False,
+    oidc: Annotated[
+        str,
+        typer.Option(
+            metavar="ISSUER",
+            help="The URL of an OIDC issuer, whose tokens prove the tenant in place of a secret.",
+        ),
+    ] = "",
+    audience: Annotated[
+        str, typer.Option(metavar="AUDIENCE", help="What the tokens' claim aud contains.")
+    ] = "",
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A claim that the tokens have; repeat it for more claims, or more values of one.",
+        ),
+    ] = None,
 ) -> None:
     """Make a tenant's secrets, add it to the file, and print what the customer needs.
 
     \b
       function-builder tenants add acme --host acme.builder.example.com
+      function-builder tenants add acme --oidc https://token.actions.githubusercontent.com \\
+        --audience https://builder.example.com --claim repository_owner=acme
     """
     try:
-        added = add_tenant(file, name, hosts=host or (), token=token)
+        trusted = _trusted(oidc, audience, claim or ())
+        added = add_tenant(file, name, hosts=host or (), token=token, trusted=trusted)
     except OSError as error:
         typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
         raise typer.Exit(FAILED) from None
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(FAILED) from None
-    url = f"https://{host[0]}" if host else "https://YOUR-BUILDER"
+    _print_added(file, name, host[0] if host else "", added, trusted)
+
+
+def _trusted(issuer: str, audience: str, claims: Sequence[str]) -> Trusted | None:
+    if not issuer and not audience and not claims:
+        return None
+    if not issuer or not audience or not claims:
+        raise ValueError("--oidc, --audience and --claim belong together")
+    found: dict[str, list[str]] = {}
+    for text in claims:
+        claimed, _, value = text.partition("=")
+        if not claimed or not value:
+            raise ValueError("a --claim must be NAME=VALUE, such as repository_owner=acme")
+        found.setdefault(claimed, []).append(value)
+    return Trusted(issuer, audience, found)
+
+
+def _print_added(file: Path, name: str, host: str, added: Added, trusted: Trusted | None) -> None:
+    url = f"https://{host}" if host else "https://YOUR-BUILDER"
     named = "" if host else f" --header 'X-Build-Tenant: {name}'"
     typer.echo(f"{file} has the tenant {name}. For the customer:")
     typer.echo(f"  URL             {url}")
     if not host:
         typer.echo(f"  header          X-Build-Tenant: {name}")
-    typer.echo(f"  payload secret  {added.secret}")
+    if trusted:
+        typer.echo(f"  OIDC token      of {trusted.issuer}")
+        typer.echo(f"  its audience    {trusted.audience}")
+    if added.secret is not None:
+        typer.echo(f"  payload secret  {added.secret}")
     if added.token:
         typer.echo(f"  bearer token    {added.token}")
         typer.echo("                  (it is not stored: only its hash is in the file)")
+    if added.secret is None:
+        typer.echo(
+            f"  function-builder build DIR --image IMAGE --url {url}"
+            " --header 'Authorization: Bearer TOKEN'"
+        )
+        return
     if host:
         typer.echo(
             f"  faas-cli publish --remote-builder {url} --payload-secret {added.secret.name}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,19 +26,40 @@ class Added(NamedTuple):
     """What was made.
 
     Attributes:
-        secret: the file of the payload secret.
+        secret: the file of the payload secret; None: the tenant's OIDC tokens prove it.
         token: a bearer token, which is stored nowhere; empty: none was asked for.
     """
 
-    secret: Path
+    secret: Path | None
     token: str
 
 
-def add_tenant(path: Path, name: str, *, hosts: Sequence[str] = (), token: bool = False) -> Added:
-    """Make a tenant's payload secret beside a tenants file, and add the tenant to it.
+class Trusted(NamedTuple):
+    """OIDC tokens that are to be a tenant's, as they are written in the file.
 
-    The lines of the others stay as they are, comments included. The secret is the operator's to
-    read alone, and so is a file that did not exist.
+    Attributes:
+        issuer: its URL.
+        audience: of the tokens.
+        claims: the accepted values of each claim.
+    """
+
+    issuer: str
+    audience: str
+    claims: Mapping[str, Sequence[str]]
+
+
+def add_tenant(
+    path: Path,
+    name: str,
+    *,
+    hosts: Sequence[str] = (),
+    token: bool = False,
+    trusted: Trusted | None = None,
+) -> Added:
+    """Add a tenant to a tenants file, with a payload secret or its OIDC tokens to prove it.
+
+    The secret's file is made beside the tenants file, the operator's to read alone, and so is a
+    tenants file that did not exist. The lines of the others stay as they are, comments included.
 
     Raises:
         ValueError: the name cannot be used, the file is written in a way that nothing can be added
@@ -48,19 +70,26 @@ def add_tenant(path: Path, name: str, *, hosts: Sequence[str] = (), token: bool 
         raise ValueError("a name has 1 to 40 lower-case letters, digits and dashes")
     text = path.read_text() if path.exists() else "tenants:\n"
     indent = _indent(text)
-    secret = path.with_name(f"{name}.secret")
+    secret = None if trusted else path.with_name(f"{name}.secret")
     made = TOKEN_PREFIX + secrets.token_urlsafe(_SECRET_BYTES) if token else ""
-    entry = [f"{name}:", f"  payload_secret_file: {secret.name}"]
+    entry = [f"{name}:"]
+    if secret is not None:
+        entry.append(f"  payload_secret_file: {secret.name}")
+    if trusted:
+        # JSON is YAML, whatever characters a value has.
+        entry.append(f"  oidc: [{json.dumps(trusted._asdict())}]")
     if hosts:
         entry.append(f"  hosts: [{', '.join(hosts)}]")
     if made:
         entry.append(f"  tokens: [{{sha256: {hashlib.sha256(made.encode()).hexdigest()}}}]")
     lines = "".join(f"{' ' * indent}{line}\n" for line in entry)
-    _write_new(secret, base64.b64encode(secrets.token_bytes(_SECRET_BYTES)) + b"\n")
+    if secret is not None:
+        _write_new(secret, base64.b64encode(secrets.token_bytes(_SECRET_BYTES)) + b"\n")
     try:
         _replace(path, f"{text.rstrip()}\n{lines}")
     except BaseException:
-        secret.unlink()
+        if secret is not None:
+            secret.unlink()
         raise
     return Added(secret, made)
 

@@ -14,24 +14,25 @@ from typing import Final, TypeVar
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import shown
 from function_builder.contract.secrets import SecretsKey
-from function_builder.contract.tenancy import Scope
 from function_builder.queue.webhooks import parse_secret
 from function_builder.registries.docker_config import ConfigError, DockerConfig
 from function_builder.tenants.files import Files
 from function_builder.tenants.items import Fault, Item
 from function_builder.tenants.overrides import LIMITS, LISTS, NUMBERS, read_limits, read_overrides
-from function_builder.tenants.tenant import ALL_SCOPES, Tenant, Tenants, Token
+from function_builder.tenants.scopes import read_scopes
+from function_builder.tenants.tenant import Tenant, Tenants, Token
+from function_builder.tenants.trusts import TrustReader
 
 TOP_KEYS: Final = ("tenants",)
 TENANT_KEYS: Final = (
-    *("payload_secret_file", "webhook_secret_file", "hosts", "tokens"),
+    *("payload_secret_file", "webhook_secret_file", "hosts", "tokens", "oidc"),
     *("registry_config", "build_secrets_key"),
     *LISTS,
     *NUMBERS,
     *LIMITS,
 )
 TOKEN_KEYS: Final = ("sha256", "scopes")
-_PROOFS: Final = ("payload_secret_file", "tokens")
+_PROOFS: Final = ("payload_secret_file", "tokens", "oidc")
 _OWN_SECRETS: Final = (
     "payload_secret_file",
     "webhook_secret_file",
@@ -99,9 +100,10 @@ class _Reader:
         self._registries: dict[str, tuple[str, object]] = {}
         self._hosts: dict[str, str] = {}
         self._tokens: dict[str, str] = {}
+        self._trusts = TrustReader(directory, files)
 
     def tenants(self, document: Item) -> list[Tenant]:
-        top = document.fields(TOP_KEYS, required="tenants")
+        top = document.fields(TOP_KEYS, required=TOP_KEYS)
         if "tenants" not in top:
             return []
         found: list[Tenant] = []
@@ -131,6 +133,7 @@ class _Reader:
             webhook_keys=self._webhook_keys_of(name, fields),
             hosts=self._hosts_of(name, fields),
             tokens=self._tokens_of(name, fields),
+            trusts=self._trusts.read(name, fields["oidc"]) if "oidc" in fields else (),
             overrides=read_overrides(fields),
             limits=read_limits(fields),
             registry_config=self._registry_config_of(name, fields),
@@ -223,7 +226,7 @@ class _Reader:
     def _tokens_of(self, name: str, fields: Mapping[str, Item]) -> list[Token]:
         tokens = []
         for item in fields["tokens"].items() if "tokens" in fields else ():
-            token = item.fields(TOKEN_KEYS, required="sha256")
+            token = item.fields(TOKEN_KEYS, required=("sha256",))
             if "sha256" not in token:
                 continue
             digest = token["sha256"].text()
@@ -231,24 +234,12 @@ class _Reader:
                 token["sha256"].fail("must be 64 lower-case hex digits: the SHA-256 of the token")
                 continue
             _claim(self._tokens, digest, name, token["sha256"], "the token")
-            tokens.append(Token(digest, _scopes(token)))
+            tokens.append(Token(digest, read_scopes(token)))
         return tokens
 
 
 def _texts(fields: Mapping[str, Item], key: str) -> list[tuple[str, Item]]:
     return fields[key].texts() if key in fields else []
-
-
-def _scopes(token: Mapping[str, Item]) -> frozenset[Scope]:
-    if "scopes" not in token:
-        return ALL_SCOPES
-    scopes = set()
-    for text, item in token["scopes"].texts():
-        if text in set(Scope):
-            scopes.add(Scope(text))
-        else:
-            item.fail(f"{shown(text)} is not a scope: use {' or '.join(Scope)}")
-    return frozenset(scopes)
 
 
 def _claim(owners: dict[_T, str], value: _T, name: str, item: Item, what: str) -> None:

@@ -6,7 +6,7 @@ that one look at a file tells all that is wrong with it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Final, NamedTuple
 
@@ -86,12 +86,12 @@ class Item:
                 found.add(text)
                 yield text, name, Item(value, self._faults)
 
-    def fields(self, known: Collection[str], required: str = "") -> dict[str, Item]:
+    def fields(self, known: Collection[str], required: Sequence[str] = ()) -> dict[str, Item]:
         """The values of a mapping with these keys alone; null is an absent value.
 
         Args:
             known: the keys that may be there.
-            required: the key that must be; empty: none.
+            required: the keys that must be there.
         """
         values: dict[str, Item] = {}
         before = len(self._faults)
@@ -103,8 +103,9 @@ class Item:
             elif not value.is_null:
                 values[text] = value
         # An unknown key may be the one that is meant.
-        if required and required not in values and len(self._faults) == before:
-            self.fail(f"{required} is absent")
+        absent = [key for key in required if key not in values]
+        if absent and len(self._faults) == before:
+            self.fail(f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} absent")
         return values
 
     @property

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.tenancy import NO_LIMITS, Limits, Scope
-
-ALL_SCOPES: Final = frozenset(Scope)
+from function_builder.oidc.trust import Issuer, Trust
+from function_builder.tenants.scopes import ALL_SCOPES
 
 _DECOY_BYTES: Final = 32
 
@@ -44,6 +44,7 @@ class Tenant:
         registry_config: the file of its registry credentials; None: it has none.
         build_secrets_key: the file of its key for build secrets; None: it has none.
         tokens: its bearer tokens.
+        trusts: the OIDC tokens that are its.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Tenant:
     registry_config: Path | None = None
     build_secrets_key: Path | None = None
     tokens: Sequence[Token] = ()
+    trusts: Sequence[Trust] = ()
 
 
 class Tenants:
@@ -62,6 +64,10 @@ class Tenants:
 
     Args:
         tenants: in the order of the file.
+
+    Attributes:
+        by_name: each of them.
+        issuers: the OIDC issuers that they trust.
     """
 
     def __init__(self, tenants: Sequence[Tenant]) -> None:
@@ -72,6 +78,11 @@ class Tenants:
         self._by_token = {
             token.sha256: (tenant, token) for tenant in tenants for token in tenant.tokens
         }
+        trusts = [(tenant.name, trust) for tenant in tenants for trust in tenant.trusts]
+        self.issuers: Sequence[Issuer] = list({trust.issuer: None for _, trust in trusts})
+        self._by_issuer: dict[str, list[tuple[str, Trust]]] = {}
+        for name, trust in trusts:
+            self._by_issuer.setdefault(trust.issuer.url, []).append((name, trust))
 
     def named(self, name: str) -> Tenant | None:
         """The tenant of a name."""
@@ -89,6 +100,14 @@ class Tenants:
         """
         digest = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
         return self._by_token.get(digest)
+
+    def of_claims(self, claims: Mapping[str, Any]) -> Mapping[str, frozenset[Scope]]:
+        """The tenants that a verified OIDC token proves, with what it may do for each."""
+        found: dict[str, frozenset[Scope]] = {}
+        for name, trust in self._by_issuer.get(str(claims.get("iss")), ()):
+            if trust.accepts(claims):
+                found[name] = found.get(name, frozenset()) | trust.scopes
+        return found
 
     def signers(self, tenant: Tenant | None) -> Sequence[bytes]:
         """The payload secrets to try for a request.

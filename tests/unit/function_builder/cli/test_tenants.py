@@ -12,6 +12,8 @@ import pytest
 from function_builder.tenants.document import read_tenants
 from function_builder.tenants.files import Files
 
+TRUST = ["acme", "--oidc", "b", "--audience", "c"]
+
 
 def tenants(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "function_builder", "tenants", *words]
@@ -40,6 +42,28 @@ def test_a_new_tenant_has_secrets_and_the_customer_what_it_needs(tmp_path: Path)
     assert (checked.returncode, checked.stdout) == (0, "tenants.yaml is right: acme, default\n")
 
 
+def test_a_tenant_of_an_issuer_needs_no_secret(tmp_path: Path) -> None:
+    issuer = "https://token.actions.example.com"
+    words = [
+        "--oidc",
+        issuer,
+        "--audience",
+        "b: [",
+        "--claim",
+        "owner=acme",
+        "--claim",
+        "owner=a'b",
+    ]
+    made = tenants(tmp_path, "add", "acme", *words)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert f"  OIDC token      of {issuer}\n" in made.stdout
+    assert "secret" not in made.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["tenants.yaml"]
+    (trust,) = read_tenants(tmp_path / "tenants.yaml", Files()).by_name["acme"].trusts
+    assert (trust.issuer.url, trust.audience) == (issuer, "b: [")
+    assert trust.claims == {("owner",): {"acme", "a'b"}}
+
+
 def test_what_is_in_the_file_stays_as_it_is(tmp_path: Path) -> None:
     before = "# ours\ntenants:\n    zeta:   # the first\n        payload_secret_file: zeta\n"
     (tmp_path / "zeta").write_text("the payload secret of zeta")
@@ -61,6 +85,9 @@ def test_what_is_in_the_file_stays_as_it_is(tmp_path: Path) -> None:
         ("tenants: [\n", ["acme"], "the file is not YAML"),
         ("tenants:\n", ["Acme"], "a name has 1 to 40 lower-case letters"),
         ("tenants:\n", ["acme", "--host", "https://a"], "is not a host name"),
+        ("tenants:\n", ["acme", "--oidc", "https://a"], "--claim belong together"),
+        ("tenants:\n", [*TRUST, "--claim", "d"], "must be NAME=VALUE"),
+        ("tenants:\n", [*TRUST, "--claim", "d=e"], '"b" must be a URL'),
         ("tenants:\n  acme: {tokens: [{sha256: a}]}\n", ["acme"], '"acme" is there twice'),
     ],
 )

@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 from function_builder import tenants as package
-from function_builder.tenants import document
+from function_builder.tenants import document, trusts
 from tests.unit.function_builder.tenants.conftest import HASH, Place
 from tests.unit.function_builder.tenants.test_document import WHOLE, entry
+from tests.unit.function_builder.tenants.test_trusts import GITHUB
+from tests.unit.function_builder.tenants.test_trusts import file as trusted
 
 SCHEMA = json.loads(resources.files(package).joinpath("schema.json").read_text())
 
@@ -20,11 +22,17 @@ def test_it_has_the_keys_that_are_read() -> None:
     assert tuple(SCHEMA["properties"]) == document.TOP_KEYS
     assert tuple(definitions["tenant"]["properties"]) == document.TENANT_KEYS
     assert tuple(definitions["token"]["properties"]) == document.TOKEN_KEYS
+    assert tuple(definitions["trust"]["properties"]) == trusts.TRUST_KEYS
 
 
 @pytest.mark.parametrize(
     "text",
-    [WHOLE, "tenants: {}", "tenants: {default: {hosts: [a], build_timeout: 60, push: '**'}}"],
+    [
+        WHOLE,
+        trusted(f"{GITHUB}, claims: {{a: b, c: [d, true], e: {{f: 1}}}}, scopes: read"),
+        "tenants: {}",
+        "tenants: {default: {hosts: [a], build_timeout: 60, push: '**'}}",
+    ],
 )
 def test_what_is_right_fits(place: Place, text: str) -> None:
     place.read(text)
@@ -59,6 +67,11 @@ def test_what_is_right_fits(place: Place, text: str) -> None:
         entry(f"tokens: [{{sha256: {HASH}, scopes: [all]}}]"),
         entry(f"tokens: [{{sha256: {HASH}, scopes: []}}]"),
         entry(f"tokens: [{{sha256: {HASH}, name: a}}]"),
+        trusted("issuer: https://a, audience: b"),
+        trusted("issuer: a, audience: b, claims: {c: d}"),
+        trusted(f"{GITHUB}, claims: {{}}"),
+        trusted(f"{GITHUB}, claims: {{a: []}}"),
+        trusted(f"{GITHUB}, claims: {{a: b}}, scopes: all"),
     ],
 )
 def test_what_is_wrong_does_not(place: Place, text: str) -> None:
