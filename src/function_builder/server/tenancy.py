@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from starlette.requests import Request
@@ -29,10 +29,15 @@ from function_builder.settings import Settings
 from function_builder.tenants.current import CurrentTenants
 from function_builder.tenants.document import TenantsError
 from function_builder.tenants.overrides import tenant_settings
-from function_builder.tenants.tenant import Tenant, Tenants, Token
+from function_builder.tenants.tenant import Proven, Tenant, Tenants
+
+if TYPE_CHECKING:
+    from function_builder.oidc.issuers import Issuers
 
 LOOK_SECONDS: Final = 2.0
 """Between two looks at the files."""
+
+_JWT_DOTS: Final = 2
 
 _NOT_ACCEPTED: Final = (
     "the bearer token is not accepted: it is unknown here, or has expired or was revoked"
@@ -57,6 +62,8 @@ class Tenancy:
         self._settings = settings
         self._own = own
         self._helpers = CredentialHelpers()
+        self._issuers: Issuers | None = None
+        self._issuers_of: Tenants | None = None
 
     @property
     def stale(self) -> bool:
@@ -76,18 +83,43 @@ class Tenancy:
         token = bearer(request)
         named = token_tenant(token) if token else None
         if token and named is None:
-            found = tenants.of_token(token)
-            if found is None:
-                raise Refusal(401, _NOT_ACCEPTED)
-            tenant = found[0]
-            if wanted not in (None, tenant.name):
+            proven = await self._prove(token, tenants)
+            if wanted not in (None, proven.tenant):
                 raise Refusal(400, f"{TENANT_HEADER} is not the tenant of the bearer token")
-            return self._claim(tenants, tenant.name, tenant, found[1])
+            return self._claim(tenants, proven.tenant, tenants.named(proven.tenant), proven)
         name = named or wanted
         if name is not None:
             return self._claim(tenants, name, tenants.named(name))
         tenant = tenants.at_host(request.headers.get("host", "")) or tenants.default
         return self._claim(tenants, tenant.name, tenant)
+
+    async def _prove(self, token: str, tenants: Tenants) -> Proven:
+        """What a bearer token proves.
+
+        Raises:
+            Refusal: 401.
+        """
+        found = tenants.of_token(token)
+        if found is not None:
+            tenant, known = found
+            return Proven(tenant.name, known.scopes, f"token:{known.sha256[:8]}")
+        issuers = self._trusted(tenants)
+        if issuers is None or token.count(".") != _JWT_DOTS:
+            raise Refusal(401, _NOT_ACCEPTED)
+        from function_builder.server.identity import prove  # noqa: PLC0415 (few tenants have oidc)
+
+        return await prove(token, tenants, issuers, _NOT_ACCEPTED)
+
+    def _trusted(self, tenants: Tenants) -> Issuers | None:
+        """The issuers that the tenants trust; None: they trust none."""
+        if self._issuers is None and tenants.issuers:
+            from function_builder.oidc.issuers import Issuers  # noqa: PLC0415 (as above)
+
+            self._issuers = Issuers()
+        if self._issuers is not None and self._issuers_of is not tenants:
+            self._issuers.use(tenants.issuers)
+            self._issuers_of = tenants
+        return self._issuers
 
     def named(self, tenant: str) -> Claim | None:
         """The tenant of a build that was accepted before; None if it is there no longer."""
@@ -131,9 +163,13 @@ class Tenancy:
         finally:
             task.cancel()
             await asyncio.wait([task])
+            if self._issuers is not None:
+                self._issuers.close()
 
     async def _watch(self) -> None:
         while True:
+            if (issuers := self._trusted(self._tenants)) is not None:
+                issuers.refresh()
             await asyncio.sleep(LOOK_SECONDS)
             await self.refresh()
 
@@ -154,7 +190,7 @@ class Tenancy:
         tenants: Tenants,
         name: str,
         tenant: Tenant | None,
-        token: Token | None = None,
+        proven: Proven | None = None,
     ) -> Claim:
         own = tenants.default.secrets
         if name == DEFAULT_TENANT:
@@ -169,8 +205,8 @@ class Tenancy:
             secrets=tenants.signers(tenant),
             domains=domains,
             settings=settings,
-            scopes=None if token is None else token.scopes,
-            credential="" if token is None else f"token:{token.sha256[:8]}",
+            scopes=None if proven is None else proven.scopes,
+            credential="" if proven is None else proven.credential,
         )
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.tenancy import NO_LIMITS, Limits, Scope
@@ -28,6 +28,20 @@ class Token:
 
     sha256: str
     scopes: frozenset[Scope] = ALL_SCOPES
+
+
+class Proven(NamedTuple):
+    """What a bearer token proves.
+
+    Attributes:
+        tenant: whose it is.
+        scopes: what it may do.
+        credential: its id for the audit log.
+    """
+
+    tenant: str
+    scopes: frozenset[Scope]
+    credential: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,64 @@
+"""Which tenant a bearer token of an OIDC issuer proves.
+
+All tokens that prove none are answered with the same bytes, and at the same time after their
+request. So neither the answer nor its time tells which issuers and tenants the file has. This
+includes a token whose issuer does not answer: a 503 would tell a stranger that the issuer is known
+here. The log says why a token was rejected.
+
+Importing this imports PyJWT, so only a builder with a tenant that trusts an issuer does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+from function_builder.contract.errors import Refusal
+from function_builder.oidc.issuers import WAIT_SECONDS, Issuers
+from function_builder.oidc.keys import Rejected
+from function_builder.tenants.tenant import Proven, Tenants
+
+REJECTED_SECONDS: Final = WAIT_SECONDS + 0.5
+"""From a request to the answer that its token is not accepted. It covers the wait for a key."""
+
+MAX_SUBJECT: Final = 160
+"""The characters of a token's claim `sub` in the audit log."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def prove(token: str, tenants: Tenants, issuers: Issuers, refusal: str) -> Proven:
+    """The tenant of an OIDC token.
+
+    Args:
+        token: as it was sent.
+        tenants: those in force.
+        issuers: what they trust.
+        refusal: what is answered about a token that proves none.
+
+    Raises:
+        Refusal: 401.
+    """
+    until = asyncio.get_running_loop().time() + REJECTED_SECONDS
+    try:
+        return _only(await issuers.verify(token), tenants)
+    except Rejected as rejected:
+        _log.info("a bearer token was rejected", why=str(rejected))
+        await _wait_until(until)
+        raise Refusal(401, refusal) from None
+
+
+async def _wait_until(time: float) -> None:
+    await asyncio.sleep(time - asyncio.get_running_loop().time())
+
+
+def _only(claims: Mapping[str, Any], tenants: Tenants) -> Proven:
+    found = tenants.of_claims(claims)
+    if len(found) != 1:
+        names = ", ".join(found) or "none"
+        raise Rejected(f"its claims are those of {len(found)} tenants: {names}")
+    ((tenant, scopes),) = found.items()
+    return Proven(tenant, scopes, f"oidc:{str(claims.get('sub', ''))[:MAX_SUBJECT]}")
