@@ -180,6 +180,7 @@ async def test_settings_that_have_no_effect_are_named(tmp_path):
         "run_dns": "10.0.0.2",
         "plain_http_registries": "registry.internal:5000",
         "run_network": "bridge",
+        "buildkit_network": "isolated",
     }
     absent = "unix:///absent"
     async with running_builder(

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
 import typer
@@ -20,6 +20,7 @@ from function_builder import server
 from function_builder.engine import (
     BuildKitConfig,
     BuildKitDaemon,
+    BuildKitNetwork,
     CacheLimits,
     EngineError,
     NatsServer,
@@ -32,6 +33,9 @@ from function_builder.server import StartError
 from function_builder.settings import EMBEDDED, OWN_BUILDKIT, Settings, SettingsError, near_misses
 
 _log = structlog.get_logger(__name__)
+
+_NETWORKS: Final = ("run_network", "buildkit_network")
+"""Variables of the command itself."""
 
 
 def serve(
@@ -71,10 +75,18 @@ def serve(
         Network,
         typer.Option(
             envvar="run_network",
-            help="What RUN steps reach, on a BuildKit of its own: all that this host does, its "
-            "127.0.0.1 included, or all but that, by bridge as root, else by slirp4netns.",
+            help="What RUN steps reach, on a BuildKit of its own: all that BuildKit does; as root "
+            "by bridge, without its 127.0.0.1; else by slirp4netns, without this host's.",
         ),
     ] = Network.HOST,
+    buildkit_network: Annotated[
+        BuildKitNetwork,
+        typer.Option(
+            envvar="buildkit_network",
+            help="What a BuildKit of its own reaches itself, by ADD, pulls and pushes: all that "
+            "this host does, or neither its 127.0.0.1 nor a cloud's metadata service.",
+        ),
+    ] = BuildKitNetwork.HOST,
     _license_file: Annotated[
         str | None,
         typer.Option("--license-file", "-license-file", metavar="FILE", help="Ignored."),
@@ -100,7 +112,7 @@ def serve(
     }
     given = {name: value for name, value in flags.items() if value is not None}
     state = (state_dir or default_state()).absolute()
-    run_until_signal(_serve({**os.environ, **given}, state, run_network))
+    run_until_signal(_serve({**os.environ, **given}, state, run_network, buildkit_network))
 
 
 def run_until_signal(main: Coroutine[None, None, None]) -> None:
@@ -121,13 +133,15 @@ def errors_in_a_line() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-async def _serve(environment: dict[str, str], state: Path, network: Network) -> None:
+async def _serve(
+    environment: dict[str, str], state: Path, network: Network, own_network: BuildKitNetwork
+) -> None:
     configure_logging(json=not sys.stderr.isatty())
     settings = Settings.from_environment(environment)
-    warn_of_near_misses(environment, ("state_dir", "run_network"))
+    warn_of_near_misses(environment, ("state_dir", *_NETWORKS))
     if settings.buildkit_url:
         # A queue of its own is there too.
-        unused = ("run_network",) if settings.nats_url == EMBEDDED else ("state_dir", "run_network")
+        unused = _NETWORKS if settings.nats_url == EMBEDDED else ("state_dir", *_NETWORKS)
         for name in filter(environment.get, (*OWN_BUILDKIT, *unused)):
             _log.warning("a setting has no effect, because buildkit_url is set", name=name)
         if settings.nats_url == EMBEDDED:
@@ -137,13 +151,14 @@ async def _serve(environment: dict[str, str], state: Path, network: Network) -> 
         return
     # A BuildKit takes seconds to start, and would hide the reason among its own lines.
     server.check_start(settings)
-    if network is Network.HOST:
+    if network is Network.HOST and own_network is BuildKitNetwork.HOST:
         _log.warning("RUN steps use this host's network, its 127.0.0.1 included")
     _log.info("starting a BuildKit of its own", state=str(state), network=network.value)
     daemon = BuildKitDaemon(
         state / "buildkit",
         config=own_buildkit(settings),
         network=network,
+        own_network=own_network,
         memory=settings.buildkit_memory,
     )
     async with daemon, own_queue(environment, state) as own:

@@ -13,7 +13,7 @@ from typing import Final
 
 from aiobuildkit.hostport import HostPort
 from function_builder.contract.secrets import SecretsKey
-from function_builder.engine import EngineError, ensure_free
+from function_builder.engine import BuildKitNetwork, EngineError, ensure_free
 from function_builder.queue.webhooks import format_secret
 
 _ANOTHER: Final = "--state-dir (make up state_dir=DIR) names another"
@@ -28,6 +28,7 @@ class Stack:
         metrics_listen: its metrics'.
         registry_listen: the registry's.
         state: the directory of all that is kept.
+        buildkit_network: BuildKit's.
         example: the directory that is built first.
     """
 
@@ -35,6 +36,7 @@ class Stack:
     metrics_listen: str
     registry_listen: str
     state: Path
+    buildkit_network: BuildKitNetwork
     example: Path
 
     @property

@@ -29,6 +29,7 @@ from function_builder.cli.web import link
 from function_builder.client import AsyncClient, BuildConfig, BuildStatus
 from function_builder.engine import (
     BuildKitDaemon,
+    BuildKitNetwork,
     EngineError,
     Registry,
 )
@@ -77,6 +78,14 @@ def up(
             envvar="state_dir", metavar="DIR", help="The payload secret, caches, images and logs."
         ),
     ] = Path(".run"),
+    buildkit_network: Annotated[
+        BuildKitNetwork,
+        typer.Option(
+            envvar="buildkit_network",
+            help="What BuildKit and RUN steps reach: all that this machine does, or of its "
+            "127.0.0.1 the registry alone, and no cloud's metadata service.",
+        ),
+    ] = BuildKitNetwork.HOST,
     example: Annotated[
         Path,
         typer.Option(
@@ -101,6 +110,7 @@ def up(
         metrics_listen=metrics_listen,
         registry_listen=registry_listen,
         state=state_dir.absolute(),
+        buildkit_network=buildkit_network,
         example=example.absolute(),
     )
     with errors_in_a_line():
@@ -113,7 +123,7 @@ async def _up(stack: Stack) -> None:
     with stack.locked(), (stack.state / "builder.log").open("w", buffering=1) as log:
         life = Life(stack.url, _say)
         configure_logging(json=False, file=log, observe=life)
-        warn_of_near_misses(os.environ, ("state_dir", "registry_listen"))
+        warn_of_near_misses(os.environ, ("state_dir", "registry_listen", "buildkit_network"))
         stack.make_secrets()
         stack.check_addresses()
         registry = Registry(
@@ -127,6 +137,8 @@ async def _up(stack: Stack) -> None:
                 mirrored=MIRRORED,
                 registry=stack.registry,
             ),
+            own_network=stack.buildkit_network,
+            registry=registry,
             memory=settings.buildkit_memory,
             log=stack.state / "buildkitd.log",
         )

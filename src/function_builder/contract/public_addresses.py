@@ -31,6 +31,9 @@ _KINDS: Final = tuple(
     for network in networks.split()
 )
 
+METADATA: Final = tuple(network for network, kind in _KINDS if kind == _METADATA)
+"""The addresses of clouds' metadata services."""
+
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _NAT64: Final = IPv6Network("64:ff9b::/96")

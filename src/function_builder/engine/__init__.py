@@ -22,7 +22,7 @@ from function_builder.engine.errors import (
     StartFailed,
     ToolMissing,
 )
-from function_builder.engine.namespaces import Network
+from function_builder.engine.namespaces import BuildKitNetwork, Network
 from function_builder.engine.nats import NatsServer
 from function_builder.engine.registry import Registry
 from function_builder.engine.toml import read_config
@@ -32,6 +32,7 @@ __all__ = [
     "AddressTaken",
     "BuildKitConfig",
     "BuildKitDaemon",
+    "BuildKitNetwork",
     "CacheLimits",
     "EngineError",
     "NatsServer",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -22,8 +23,10 @@ from function_builder.engine.cgroups import (
 )
 from function_builder.engine.dns import step_nameservers
 from function_builder.engine.errors import RootlessRefused
-from function_builder.engine.namespaces import Namespaces, Network
+from function_builder.engine.namespaces import BuildKitNetwork, Namespaces, Network
+from function_builder.engine.own_network import OwnNetwork, run_inside
 from function_builder.engine.process import Program, SupervisedServer
+from function_builder.engine.registry import Registry
 from function_builder.engine.toml import Table, dumps, merged
 from function_builder.engine.tools import find_plugins, find_tool
 
@@ -185,6 +188,8 @@ class BuildKitDaemon(SupervisedServer):
         config: its configuration.
         rootless: run it under rootlesskit; the default for every user except root.
         network: the network of its RUN steps; `slirp4netns` needs rootlesskit, `bridge` needs root.
+        own_network: its own network; `isolated` with `slirp4netns`.
+        registry: one on this host that it reaches also if it is isolated.
         limits: of all its RUN steps together, if root may make control groups; by default four
             fifths of the memory.
         memory: the most bytes of BuildKit itself, if root may make control groups; by default half
@@ -199,6 +204,8 @@ class BuildKitDaemon(SupervisedServer):
         config: BuildKitConfig | None = None,
         rootless: bool | None = None,
         network: Network = Network.HOST,
+        own_network: BuildKitNetwork = BuildKitNetwork.HOST,
+        registry: Registry | None = None,
         limits: StepLimits | None = None,
         memory: int = 0,
         log: Path | None = None,
@@ -213,6 +220,9 @@ class BuildKitDaemon(SupervisedServer):
         self._config = config or BuildKitConfig()
         self._rootless = os.geteuid() != 0 if rootless is None else rootless
         self._network = network
+        self._isolated = own_network is BuildKitNetwork.ISOLATED or network is Network.SLIRP4NETNS
+        self._registry = registry
+        self._resources = AsyncExitStack()
         self._log = log
         self._sockets = socket_directory(self._root, f"{_ROOTLESSKIT}/{_SOCKET}")
         self._kills = 0
@@ -236,15 +246,22 @@ class BuildKitDaemon(SupervisedServer):
             raise RootlessRefused(f"the network {self._network} is for {who}: use {other}")
         if self._rootless:
             state = self._sockets / _ROOTLESSKIT
-            within = await namespaces.for_ordinary_user(state, self._network)
-        else:
-            within = namespaces.for_root()
-        await self._start(self._program(within))
+            within = await namespaces.for_ordinary_user(state, isolated=self._isolated)
+            await self._start(self._program(within))
+            return self
+        async with AsyncExitStack() as stack:
+            own = None
+            if self._isolated:
+                log = self._log and self._log.with_name("slirp4netns.log")
+                own = await stack.enter_async_context(OwnNetwork(log))
+            await self._start(self._program(namespaces.for_root(own)))
+            self._resources = stack.pop_all()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Stop it and all its processes."""
         await super().__aexit__(*exc)
+        await self._resources.aclose()
         if not self._rootless:
             self._steps.remove()
             self._own.remove()
@@ -288,7 +305,8 @@ class BuildKitDaemon(SupervisedServer):
         runtime = self._root / "runtime"
         runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
         told = self._config
-        if not told.names_servers:
+        # In its own network, BuildKit's resolv.conf is right for steps too.
+        if not told.names_servers and not self._isolated:
             told = replace(told, nameservers=step_nameservers(self._network))
         config.write_text(
             told.toml(
@@ -300,15 +318,14 @@ class BuildKitDaemon(SupervisedServer):
                 json_log=self._log is None,
             )
         )
+        command: Sequence[str] = (str(find_tool("buildkitd")), "--config", str(config))
+        if self._isolated:
+            # rootlesskit makes a resolv.conf itself.
+            resolv_conf = None if self._rootless else self._root / "resolv.conf"
+            command = run_inside(command, resolv_conf=resolv_conf, registry=self._registry)
         return Program(
             name="buildkitd",
-            argv=(
-                *self._within_memory(),
-                *within.argv,
-                str(find_tool("buildkitd")),
-                "--config",
-                str(config),
-            ),
+            argv=(*self._within_memory(), *within.argv, *command),
             ready=lambda: unix_answers(socket),
             # Otherwise another daemon's answer would count as ours. buildkitd replaces a stale
             # socket.

@@ -27,12 +27,9 @@ def step_nameservers(network: Network, root: Path = Path("/")) -> Sequence[str]:
     """The DNS servers to set in buildkitd.toml; empty: BuildKit's default is correct.
 
     Args:
-        network: of RUN steps.
+        network: of RUN steps; BuildKit is in the host's.
         root: the directory to use as `/`.
     """
-    if network is Network.SLIRP4NETNS:
-        # rootlesskit gives BuildKit a resolv.conf with slirp4netns's server.
-        return ()
     servers = _nameservers(root / _RESOLV_CONF)
     elsewhere = [server for server in servers if not _is_loopback(server)]
     if servers == elsewhere and servers:

@@ -108,10 +108,18 @@ def _programs(machine: Machine) -> Iterator[Finding]:
         yield _program(machine, name, Level.LACK)
     for name in ("registry", "busybox"):
         yield _program(machine, name, Level.NOTE, " (only `up` needs it)")
-    if rootless:
-        yield _program(
-            machine, "slirp4netns", Level.NOTE, " (only run_network=slirp4netns needs it)"
-        )
+    yield from _isolation(machine)
+
+
+def _isolation(machine: Machine) -> Iterator[Finding]:
+    """What gives BuildKit its own network."""
+    why = " (only buildkit_network=isolated needs it)"
+    for name in ("slirp4netns", "ip"):
+        yield _program(machine, name, Level.NOTE, why)
+    tun = "dev/net/tun"
+    if not (machine.root / tun).exists():
+        remedy = f"modprobe tun (in a container: --device /{tun})"
+        yield Finding(f"/{tun}", Level.NOTE, f"missing{why}", remedy)
 
 
 def _program(machine: Machine, name: str, missing: Level, why: str = "") -> Finding:
@@ -121,7 +129,7 @@ def _program(machine: Machine, name: str, missing: Level, why: str = "") -> Find
         return Finding(name, missing, f"missing{why}", str(error).partition(": ")[2])
     if name in ("newuidmap", "newgidmap"):
         return _id_mapper(name, path)
-    said = machine.run([path, "--version"]) or ""
+    said = machine.run([path, "-V" if name == "ip" else "--version"]) or ""
     version = re.search(r"v?\d+\.\d+(\.\d+)?", said.partition("\n")[0])
     return Finding(name, Level.OK, f"{path}{f', {version[0]}' if version else ''}")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from function_builder.engine.errors import RootlessRefused
+from function_builder.engine.own_network import ROOTLESSKIT_FLAGS, OwnNetwork
 from function_builder.engine.process import child_environment
 from function_builder.engine.tools import find_tool
 
@@ -29,14 +30,16 @@ class Network(StrEnum):
     BRIDGE = "bridge"
     """Without the host's loopback interface; root's BuildKit sets it up for each step with CNI."""
     SLIRP4NETNS = "slirp4netns"
-    """The same without root; BuildKit itself is in this network too."""
+    """An ordinary user's: BuildKit's network, which is then `BuildKitNetwork.ISOLATED`."""
 
 
-_BY_ROOTLESSKIT = {
-    Network.HOST: ("--net=host",),
-    # The throughput depends on the packet size (rootlesskit's docs/network.md).
-    Network.SLIRP4NETNS: ("--net=slirp4netns", "--disable-host-loopback", "--mtu=65520"),
-}
+class BuildKitNetwork(StrEnum):
+    """The network of BuildKit itself, and of RUN steps with `Network.HOST`."""
+
+    HOST = "host"
+    """The host's network, including its loopback interface."""
+    ISOLATED = "isolated"
+    """A network of its own (`own_network.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +57,27 @@ class Namespaces:
     passes_signals: bool
 
 
-def for_root() -> Namespaces:
+def for_root(network: OwnNetwork | None = None) -> Namespaces:
     """The namespaces for root, with `unshare`.
+
+    Args:
+        network: BuildKit's; None: the host's.
 
     Raises:
         ToolMissing: unshare is not installed.
     """
     # /proc is mounted again, because buildkitd and runc look up their own process IDs in it.
     enter = ("--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--")
-    argv = (str(find_tool("unshare")), *enter)
+    argv = (*(network.enter if network else ()), str(find_tool("unshare")), *enter)
     return Namespaces(argv, own_processes=True, passes_signals=False)
 
 
-async def for_ordinary_user(state: Path, network: Network = Network.HOST) -> Namespaces:
+async def for_ordinary_user(state: Path, *, isolated: bool = False) -> Namespaces:
     """The namespaces without root, with rootlesskit, whose files are in `state`.
+
+    Args:
+        state: the directory.
+        isolated: whether they include a network namespace.
 
     Raises:
         ToolMissing: rootlesskit, newuidmap or slirp4netns is not installed.
@@ -81,9 +91,13 @@ async def for_ordinary_user(state: Path, network: Network = Network.HOST) -> Nam
             " user.max_user_namespaces, kernel.unprivileged_userns_clone,"
             " kernel.apparmor_restrict_unprivileged_userns)"
         )
-    if network is Network.SLIRP4NETNS:
+    if isolated:
         find_tool("slirp4netns")
-    enter = [*_BY_ROOTLESSKIT[network], "--copy-up=/etc", "--copy-up=/run"]
+    enter = [
+        *(ROOTLESSKIT_FLAGS if isolated else ("--net=host",)),
+        "--copy-up=/etc",
+        "--copy-up=/run",
+    ]
     # With a masked /proc in a container, root of a user namespace cannot mount another one.
     own_processes = not await _complaint(rootlesskit, *enter, "--pidns", "true")
     if own_processes:

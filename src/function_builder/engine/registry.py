@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -45,24 +47,38 @@ class Registry(SupervisedServer):
         await self._start(self._program())
         return self
 
+    @property
+    def command(self) -> Sequence[str]:
+        """The command of a process that serves its blobs, once it was started.
+
+        Several processes can share them, because distribution renames a blob into its place.
+        """
+        traces = "OTEL_TRACES_EXPORTER=none"
+        return ("/usr/bin/env", traces, str(find_tool("registry")), "serve", str(self._config))
+
+    @property
+    def _config(self) -> Path:
+        return self._root / "config.yml"
+
     def _program(self) -> Program:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        config = self._root / "config.yml"
-        config.write_text("version: 0.1\nstorage:\n  filesystem: {}\nhttp: {}\n")
+        config = {
+            "version": 0.1,
+            "log": {"level": "warn", "accesslog": {"disabled": True}},
+            "storage": {
+                "filesystem": {"rootdirectory": str(self._root / "data")},
+                "delete": {"enabled": True},
+            },
+            "http": {"addr": self._listen},
+        }
+        # JSON is YAML too.
+        self._config.write_text(json.dumps(config))
         return Program(
             name="registry",
-            argv=(str(find_tool("registry")), "serve", str(config)),
+            argv=self.command,
             ready=lambda: tcp_answers(self._listen),
             prepare=lambda: None,
-            # distribution also reads each key of its configuration from the environment.
-            environment={
-                "OTEL_TRACES_EXPORTER": "none",
-                "REGISTRY_HTTP_ADDR": self._listen,
-                "REGISTRY_LOG_ACCESSLOG_DISABLED": "true",
-                "REGISTRY_LOG_LEVEL": "warn",
-                "REGISTRY_STORAGE_DELETE_ENABLED": "true",
-                "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(self._root / "data"),
-            },
+            environment={},
             log=self._log,
             stop_timeout=5,
         )

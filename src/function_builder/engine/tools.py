@@ -28,6 +28,8 @@ _SOURCES = {
     "slirp4netns": "`apt-get install slirp4netns`",
     "newuidmap": "`apt-get install uidmap`, or run as root",
     "busybox": "`apt-get install busybox-static`",
+    "ip": "`apt-get install iproute2`",
+    "nsenter": "`apt-get install util-linux`",
     "unshare": "`apt-get install util-linux`",
     "setpriv": "`apt-get install util-linux`",
 }

@@ -7,7 +7,7 @@ import pytest
 from function_builder.cli.serve import own_buildkit
 from function_builder.cli.stack import Stack
 from function_builder.cli.up import MIRRORED
-from function_builder.engine import EngineError
+from function_builder.engine import BuildKitNetwork, EngineError
 from function_builder.settings import Settings
 
 
@@ -55,6 +55,7 @@ def test_what_up_starts_is_reached_wherever_it_listens(listen, host):
         metrics_listen=f"{listen}:8081",
         registry_listen=f"{listen}:5000",
         state=Path("/s"),
+        buildkit_network=BuildKitNetwork.HOST,
         example=Path("/hello"),
     )
     assert stack.url == f"http://{host}:8080"

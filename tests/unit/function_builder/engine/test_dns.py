@@ -38,7 +38,6 @@ def host(tmp_path):
         (Network.HOST, REMOTE, None, []),
         (Network.BRIDGE, REMOTE, None, []),
         (Network.BRIDGE, BOTH, None, []),
-        (Network.SLIRP4NETNS, LOCAL, None, []),
         # On a network of its own a step asks the servers that the host's resolver asks.
         (Network.BRIDGE, STUB, REMOTE, ["10.0.0.2", "fe80::1%eth0"]),
     ],

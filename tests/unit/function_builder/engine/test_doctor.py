@@ -24,6 +24,7 @@ FILES = {
     "sys/fs/cgroup/user.slice/app/memory.max": "max\n",
     "sys/fs/cgroup/user.slice/memory.max": "1073741824\n",
     "dev/fuse": "",
+    "dev/net/tun": "",
     "usr/lib/cni/bridge": "",
 }
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "true")
@@ -82,7 +83,7 @@ def test_a_machine_that_lacks_nothing(made, uid):
 
 
 def test_root_needs_nothing_of_what_makes_an_ordinary_user_root(made):
-    made.missing = {"rootlesskit", "newuidmap", "newgidmap", "slirp4netns"}
+    made.missing = {"rootlesskit", "newuidmap", "newgidmap"}
     made.write(**{"etc/subuid": None, "proc/sys/user/max_user_namespaces": "0"})
     findings = made.examined(uid=0)
     assert {finding.level for finding in findings.values()} == {Level.OK}
@@ -93,7 +94,7 @@ def test_root_needs_nothing_of_what_makes_an_ordinary_user_root(made):
     ("program", "level"),
     [
         *((name, Level.LACK) for name in ("buildkitd", "runc", "rootlesskit", "newuidmap")),
-        *((name, Level.NOTE) for name in ("registry", "busybox", "slirp4netns")),
+        *((name, Level.NOTE) for name in ("registry", "busybox", "slirp4netns", "ip")),
     ],
 )
 def test_a_missing_program(made, program, level):
@@ -109,6 +110,13 @@ def test_roots_bridge_wants_plugins_and_iptables(made):
     finding = made.examined(uid=0)["CNI's plugins"]
     assert finding.level is Level.NOTE
     assert finding.remedy == "apt-get install containernetworking-plugins iptables"
+
+
+def test_a_network_for_buildkit_wants_a_tun_device(made):
+    made.write(**{"dev/net/tun": None})
+    finding = made.examined(uid=0)["/dev/net/tun"]
+    assert finding.level is Level.NOTE
+    assert finding.remedy.startswith("modprobe tun ")
 
 
 def test_an_id_mapper_without_its_privilege(made):
