@@ -4,18 +4,12 @@ docs/network.md says what is shown here of the network, SECURITY.md what of proc
 """
 
 import asyncio
-import json
 import os
-import socket
-import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx2
@@ -23,10 +17,10 @@ import pytest
 import pytest_asyncio
 
 from function_builder.engine import Registry, find_tool
-from function_builder.engine.tools import search_path
-from tests.support import free_address, running, until
+from tests.support import free_address, host_network
+from tests.support.commands import Builder, command, ourselves, printed, with_busybox
 from tests.support.ordinary_user import OrdinaryUser, ordinary_user
-from tests.support.requests import SECRET, make_tar, signature
+from tests.support.requests import SECRET, make_tar
 from tests.support.servers import serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -35,62 +29,10 @@ METADATA = "169.254.169.254"
 """Where clouds hand out the credentials of their machines."""
 
 
-@dataclass(frozen=True, slots=True)
-class Builder:
-    """A builder that answers.
-
-    Attributes:
-        address: its `host:port`.
-        secret: what its requests are signed with.
-        registry: one that it can push to.
-    """
-
-    address: str
-    secret: str
-    registry: str
-
-    async def post(self, body: bytes) -> dict[str, Any]:
-        async with httpx2.AsyncClient(trust_env=False, timeout=100, verify=False) as http:
-            signed = {"X-Build-Signature": signature(body, self.secret)}
-            answer = await http.post(f"http://{self.address}/build", content=body, headers=signed)
-        reply: dict[str, Any] = answer.json()
-        return reply
-
-
 @pytest.fixture(scope="module")
 def user() -> Iterator[OrdinaryUser]:
     with ordinary_user() as one:
         yield one
-
-
-@asynccontextmanager
-async def command(user: OrdinaryUser, state: Path, *arguments: str, **environment: str):
-    """A command of ours as the user, killed if it has not ended, and all of it gone at the end."""
-    process = await asyncio.create_subprocess_exec(
-        *user.python("-m", "function_builder", *arguments, "--state-dir", state),
-        cwd=user.home,
-        env={**user.environment, **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-        await until(lambda: running(str(state)) == [])
-
-
-async def printed(process, word: str) -> str:
-    """What a command prints, up to the line with a word in it."""
-    lines = ""
-    async with asyncio.timeout(120):
-        while word not in lines:
-            line = (await process.stdout.readline()).decode()
-            assert line, lines
-            lines += line
-    return lines
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -111,30 +53,27 @@ async def rootless(user: OrdinaryUser) -> AsyncIterator[Builder]:
 @pytest.fixture(scope="module")
 def host_address() -> Iterator[str]:
     """An address of this host that is not on its loopback network, and the metadata's."""
-    if os.geteuid() or [name for _, name in socket.if_nameindex()] != ["lo"]:
-        pytest.skip("no network of our own (scripts/test): it would be the machine's that changes")
     address = "10.77.0.1"
-    change = [str(find_tool("busybox")), "ip", "address"]
-    for one in (address, METADATA):
-        subprocess.run([*change, "add", f"{one}/32", "dev", "lo"], check=True)
-    yield address
-    for one in (address, METADATA):
-        subprocess.run([*change, "del", f"{one}/32", "dev", "lo"], check=True)
+    with host_network.addresses(address, METADATA):
+        yield address
 
 
-@pytest_asyncio.fixture(params=["slirp4netns", "bridge"], scope="module", loop_scope="module")
+@pytest_asyncio.fixture(
+    params=["slirp4netns", "bridge", "bridge, isolated"], scope="module", loop_scope="module"
+)
 async def on_own_network(
     request, user: OrdinaryUser, host_address: str, engine_root: Path
 ) -> AsyncIterator[Builder]:
     """`serve` whose steps have a network of their own, and a registry that either can reach."""
-    if request.param == "slirp4netns" and not Path("/dev/net/tun").exists():  # noqa: ASYNC240 (it does not block)
+    steps, _, isolated = request.param.partition(", ")
+    if request.param != "bridge" and not Path("/dev/net/tun").exists():  # noqa: ASYNC240 (it does not block)
         pytest.skip("slirp4netns makes its network of /dev/net/tun")
-    who = user if request.param == "slirp4netns" else ourselves(engine_root / "root")
+    who = user if steps == "slirp4netns" else ourselves(engine_root / f"root-{isolated}")
     registry = f"{host_address}:{free_address().partition(':')[2]}"
     listen, secrets = free_address(), who.home / "secrets"
     secrets.mkdir(mode=0o755)
     (secrets / "payload-secret").write_text(SECRET)
-    blobs = engine_root / f"reached-{request.param}"
+    blobs = engine_root / f"reached-{steps}-{isolated}"
     async with (
         Registry(blobs, listen=registry, log=blobs.with_suffix(".log")),
         command(
@@ -144,7 +83,8 @@ async def on_own_network(
             listen=listen,
             metrics_listen=free_address(),
             secret_mount_path=str(secrets),
-            run_network=request.param,
+            run_network=steps,
+            buildkit_network=isolated or "host",
             insecure="true",
             drain_delay="0",
         ) as serve,
@@ -153,50 +93,16 @@ async def on_own_network(
         yield Builder(listen, SECRET, registry)
 
 
-def ourselves(home: Path) -> OrdinaryUser:
-    """Whoever runs the tests: root, for all else is skipped with the addresses."""
-    home.mkdir()
-    return OrdinaryUser(home, (), {"HOME": str(home), "PATH": search_path()})
+def is_isolated(request: pytest.FixtureRequest) -> bool:
+    """Whether BuildKit itself has a network of its own."""
+    return bool(request.node.callspec.params["on_own_network"] != "bridge")
 
 
-class Hello(BaseHTTPRequestHandler):
-    """Answers every GET; that of `/to/host:port` sends on to there."""
-
-    def do_GET(self) -> None:
-        _, found, target = self.path.partition("/to/")
-        self.send_response(302 if found else 200)
-        if found:
-            self.send_header("Location", f"http://{target}/")
-        self.end_headers()
-
-    def log_message(self, *_) -> None:
-        pass
-
-
-@asynccontextmanager
-async def listener(host: str) -> AsyncIterator[str]:
-    """Something that answers HTTP there; its `host:port`."""
-    with ThreadingHTTPServer((host, 0), Hello) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"{host}:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-async def reached(builder: Builder, addresses: list[str]) -> dict[str, bool]:
-    """From which of these a RUN step has an answer, all of them speaking HTTP."""
-    ask = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | /busybox nc -w 10 {} | /busybox grep -q ^HTTP"
-    tries = "; ".join(
-        f"{ask.format(address.replace(':', ' '))} && echo reached {address}"
-        for address in addresses
-    )
-    reply = await builder.post(with_busybox(f"{tries}; true"))
-    assert reply["status"] == "success", reply
-    said = {line.rpartition(" reached ")[2] for line in reply["log"] if line.startswith("l:")}
-    return {address: address in said for address in addresses}
+@contextmanager
+def listener(host: str) -> Iterator[str]:
+    """A program that answers HTTP there; its `host:port`."""
+    with host_network.serving(host_network.WebServer(host)) as port:
+        yield f"{host}:{port}"
 
 
 async def test_a_pushed_image_is_the_registrys(rootless):
@@ -224,13 +130,13 @@ def on_hosts_network(request) -> Builder:
 async def test_with_the_hosts_network_a_step_reaches_all_that_the_host_does(
     on_hosts_network, host_address
 ):
-    async with listener("127.0.0.1") as local, listener(METADATA) as metadata:
+    with listener("127.0.0.1") as local, listener(METADATA) as metadata:
         asked = [local, on_hosts_network.address, on_hosts_network.registry, metadata]
-        assert await reached(on_hosts_network, asked) == dict.fromkeys(asked, True)
+        assert await on_hosts_network.reached(asked) == dict.fromkeys(asked, True)
 
 
 async def test_with_a_network_of_its_own_a_step_reaches_all_but_the_hosts_loopback(
-    on_own_network, host_address
+    on_own_network, host_address, request
 ):
     reply = await on_own_network.post(
         make_tar(
@@ -239,7 +145,7 @@ async def test_with_a_network_of_its_own_a_step_reaches_all_but_the_hosts_loopba
         )
     )
     assert reply["status"] == "success", reply
-    async with (
+    with (
         listener("127.0.0.1") as local,
         listener(host_address) as host,
         listener(METADATA) as metadata,
@@ -247,9 +153,10 @@ async def test_with_a_network_of_its_own_a_step_reaches_all_but_the_hosts_loopba
         # 10.0.2.2 is what slirp4netns calls the host's loopback interface.
         alias = f"10.0.2.2:{local.partition(':')[2]}"
         hidden = [local, alias, on_own_network.address]
-        open_to_it = [host, on_own_network.registry, metadata]
+        open_to_it = [host, on_own_network.registry]
+        (hidden if is_isolated(request) else open_to_it).append(metadata)
         expected = dict.fromkeys(hidden, False) | dict.fromkeys(open_to_it, True)
-        assert await reached(on_own_network, hidden + open_to_it) == expected
+        assert await on_own_network.reached(hidden + open_to_it) == expected
 
 
 async def test_a_redirect_passes_the_source_policy_and_buildkits_own_network_alone_stops_it(
@@ -262,12 +169,12 @@ async def test_a_redirect_passes_the_source_policy_and_buildkits_own_network_alo
         )
         return reply
 
-    async with listener("127.0.0.1") as local, listener(host_address) as host:
+    with listener("127.0.0.1") as local, listener(host_address) as host:
         assert "denied by policy" in (await added(f"{local}/it"))["error"]
         assert (await added(f"{host}/it"))["status"] == "success"
         redirected = await added(f"{host}/to/{local}")
-    buildkit_is_apart = request.node.callspec.params["on_own_network"] == "slirp4netns"
-    assert redirected["status"] == ("failed" if buildkit_is_apart else "success"), redirected
+    expected = "failed" if is_isolated(request) else "success"
+    assert redirected["status"] == expected, redirected
 
 
 async def test_a_network_for_others_is_refused(tmp_path):
@@ -371,12 +278,3 @@ async def test_what_a_step_does_to_others_without_a_process_sandbox(sandboxed):
     assert (ended["status"] == "success") is own
     # What it might have done to BuildKit, it did not: the next build is well.
     assert (await builder.post(with_busybox("echo well")))["status"] == "success"
-
-
-def with_busybox(step: str) -> bytes:
-    """A request for a build with one step, from nothing but busybox."""
-    words = json.dumps(["/busybox", "sh", "-c", f": {uuid.uuid4()}; {step}"])
-    dockerfile = f"FROM scratch\nCOPY --chmod=755 busybox /\nRUN {words}\n"
-    return make_tar(
-        {"Dockerfile": dockerfile, "busybox": find_tool("busybox").read_bytes()}, {"skipPush": True}
-    )
