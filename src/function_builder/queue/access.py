@@ -1,4 +1,4 @@
-"""How the builder reaches NATS and proves itself, and what a failure of that is called."""
+"""The address of NATS, the credentials for it, and the reasons why it refuses a connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from function_builder.queue.nkeys import NKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How to reach NATS; the names of the files' settings are in the errors.
+    """The address of NATS and the credentials; errors contain the settings' names.
 
     Attributes:
         url: one or several `nats://host:port` or `tls://…`, separated by commas.
@@ -32,10 +32,10 @@ class Access:
     key: str = ""
 
     def key_of_user(self) -> NKey | None:
-        """The key that a file names.
+        """The key in the configured file.
 
         Raises:
-            ValueError: it cannot be read, or holds no key.
+            ValueError: it cannot be read, or has no key.
         """
         path = self.credentials or self.nkey_seed
         name = "nats_credentials_file" if self.credentials else "nats_nkey_seed_file"
@@ -48,10 +48,10 @@ class Access:
         return key
 
     def tls(self) -> ssl.SSLContext | None:
-        """The context for TLS, where a URL or a file asks for it.
+        """The TLS context; None if neither a URL nor a file requires TLS.
 
         Raises:
-            ValueError: a file cannot be read, or does not hold what it should.
+            ValueError: a file cannot be read, or has other content.
         """
         urls = self.url.split(",")
         if not (self.ca or self.cert or any(url.startswith("tls://") for url in urls)):
@@ -79,13 +79,13 @@ class NoTLSError(NATSError):
 
 
 class NATSClient(Client):
-    """nats-py's client, which sends no credentials without TLS where TLS is asked for.
+    """nats-py's client, which sends no credentials without TLS if TLS is required.
 
-    nats-py leaves it to the server whether there is TLS, for `tls://` too. A machine between them
-    that changes the server's first line could read a password, and all that follows.
+    In nats-py, the server decides whether to use TLS, for `tls://` too. A machine between them that
+    changes the server's first line could read the password and all later messages.
 
     Attributes:
-        key: proves who connects; None: the URL does, or nothing.
+        key: the builder's key; None: the URL has the credentials, or there are none.
         needs_tls: whether a server without TLS is refused.
     """
 
@@ -98,7 +98,7 @@ class NATSClient(Client):
         if self.needs_tls and not self._server_info.get("tls_required"):
             raise NoTLSError
         if self.key is not None:
-            # nats-py sends it where there is no JWT, and sets it for `nkeys_seed` alone.
+            # nats-py sends it if there is no JWT, but only sets it for `nkeys_seed`.
             self._public_nkey = self.key.public
         command: bytes = super()._connect_command()
         return command

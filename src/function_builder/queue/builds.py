@@ -1,4 +1,4 @@
-"""The queue's port on JetStream and an object store.
+"""The queue on JetStream and an object store: it implements `port.Builds`.
 
 A submission is written in this order, and acknowledged after the last write:
 
@@ -7,9 +7,9 @@ A submission is written in this order, and acknowledged after the last write:
 3. its job, with all that is needed to make the record;
 4. its record.
 
-So a builder that is killed leaves a body without a job, which `retention` deletes, a key without a
-record, whose id the next request of the key takes over, or a job without a record, which the
-worker makes.
+So a killed builder leaves one of three things. A body without a job is deleted by `retention`. The
+id of a key without a record is used by the next request with that key. For a job without a record,
+the worker makes the record.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class JetStreamBuilds:
     Args:
         jetstream: a connection.
         store: bodies and logs of ended builds.
-        history: how many seconds an ended build is kept.
+        history: seconds for which an ended build is kept.
         owner: this builder's name among all.
         replicas: on how many servers of the cluster each message is kept.
         max_queued: how many builds may be in the queue; 0: no limit.
-        lost_after: seconds of silence after which another builder begins the queued builds of one.
+        lost_after: seconds without a heartbeat after which other builders begin a builder's builds.
     """
 
     def __init__(
@@ -97,10 +97,10 @@ class JetStreamBuilds:
         self.writer = RecordWriter(self)
 
     async def prepare(self) -> None:
-        """Create the streams that are not there.
+        """Create the streams that do not exist.
 
         Raises:
-            Unavailable: JetStream did not.
+            Unavailable: JetStream did not create them.
         """
         own = self.records.config(self._replicas)
         for config in (*streams(self._replicas, self.lost_after), own):
@@ -165,7 +165,7 @@ class JetStreamBuilds:
                 new = body_key(tenant, record.info.id)
                 await self.store.copy(body_key(tenant, build_id), new)
             except NotStored:
-                raise Refusal(410, "the build's body is not kept any more: send it again") from None
+                raise Refusal(410, "the build's body is no longer stored: send it again") from None
             return await self._queue(record, idempotency)
 
     def begin(self, tenant: str, info: BuildInfo) -> None:
@@ -202,7 +202,7 @@ class JetStreamBuilds:
     async def follow(
         self, tenant: str, build_id: str, *, after: int = 0
     ) -> AsyncGenerator[LogBatch, None]:
-        """Yield a log's lines behind a number until the build has ended and all are read."""
+        """Yield a log's lines after a line number, until the build has ended and all are read."""
 
         async def length() -> int | None:
             found = await self._find(tenant, build_id)
@@ -220,7 +220,7 @@ class JetStreamBuilds:
                     yield LogBatch(*batch)
 
     async def cancel(self, tenant: str, build_id: str) -> BuildInfo | None:
-        """End a build that is queued or running, on whichever replica."""
+        """Cancel a build that is queued, or that runs on any replica."""
         with _refusals():
             while (found := await self._find(tenant, build_id)) is not None:
                 record = found.record
@@ -239,22 +239,22 @@ class JetStreamBuilds:
             return None
 
     async def tell(self, subject: str) -> None:
-        """Send a message that no stream keeps; without NATS it is lost."""
+        """Send a message that no stream stores; it is lost if NATS is unreachable."""
         with contextlib.suppress(Exception):
             await self.jetstream.client.publish(subject, b"")
 
     async def finish_up(self, record: Record) -> None:
-        """What follows the end of a build: its callback, its followers, its body.
+        """Store the callback of an ended build, and notify the followers of its log.
 
-        It may be done again: each part has the same effect twice.
+        It may be repeated, because a second time has no further effect.
         """
         await self.events.finished(record)
         await self.logs.tell_end(record.info.id)
 
     async def _settle_queued(self, record: Record) -> None:
-        """Take a build out of the queue that ended before it began.
+        """Remove the job of a build that ended before it began.
 
-        A worker that is handed its job would do the same, so a failure is ignored.
+        A worker that receives the job would do the same, so a failure is ignored.
         """
         with contextlib.suppress(Unavailable):
             await self.finish_up(record)
@@ -262,10 +262,10 @@ class JetStreamBuilds:
                 await self.jetstream.remove(JOBS, record.job)
 
     async def _check_room(self) -> None:
-        """Refuse a build for which the queue has no room.
+        """Refuse a build if the queue is full.
 
-        Requests at the same moment may exceed the limit by their number. JetStream's own limit is
-        exact, but it is met after the body is stored.
+        Concurrent requests may exceed the limit by their number. JetStream's own limit is exact,
+        but it is only checked after the body is stored.
 
         Raises:
             Refusal: 429.
@@ -284,7 +284,7 @@ class JetStreamBuilds:
             if claimed != build_id:
                 body = body_key(tenant, build_id)
                 if known is None:
-                    # The same id: the job of the request that was cut off may be stored.
+                    # The same id, because the interrupted request may have stored its job.
                     await self.store.copy(body, body_key(tenant, claimed))
                 with contextlib.suppress(StoreError):
                     await self.store.delete([body])
@@ -297,7 +297,7 @@ class JetStreamBuilds:
             f"{JOB_SUBJECTS}.{tenant}", record.to_value(), message_id=build_id
         )
         record = dataclasses.replace(record, job=job)
-        # A worker that was faster has made it.
+        # Then a worker was faster, and has made the record.
         with contextlib.suppress(Changed):
             await self.records.create(record)
         await self.events.queued(record)
@@ -311,7 +311,7 @@ class JetStreamBuilds:
         return None if found is None else await self._settled(found)
 
     async def _settled(self, found: Found) -> Found:
-        """A build whose time is over, or whose builder is lost, is ended where it is read."""
+        """End a build that waited too long, or whose builder is lost, when its record is read."""
         record, now = found.record, self.clock.now()
         if record.expired(now):
             error = "no build slot was free within the time that the request allows: send it again"
@@ -329,7 +329,7 @@ class JetStreamBuilds:
         return found
 
     async def _with_position(self, record: Record) -> BuildInfo:
-        """What a client sees of a build, with its place among those of its tenant that wait."""
+        """A build for its client, with its position among its tenant's waiting builds."""
         info = record.info
         if info.state is not BuildState.QUEUED or not record.job:
             return info
@@ -341,7 +341,7 @@ class JetStreamBuilds:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """Turn what the queue and the store could not do into answers."""
+    """Turn errors of the queue and the store into refusals."""
     try:
         yield
     except (Full, StoreFull) as error:

@@ -1,11 +1,11 @@
 """The stream of callbacks on NATS JetStream.
 
-One message is one attempt to come. Each of a tenant's has the subject `builds.callbacks.<tenant>`.
-Work-queue retention removes a message that is acknowledged. A message whose builder is silent for
-too long, because it was lost, is handed out again.
+One message is one future attempt, with the subject `builds.callbacks.<tenant>`. Work-queue
+retention removes an acknowledged message. JetStream redelivers a message if its builder is silent
+for too long, because the builder was lost.
 
-The consumer has no bound on messages that are not acknowledged: one that waits for its time is
-among them, and a receiver that is away for a day must not stop the callbacks of others.
+The consumer has no limit of unacknowledged messages, because callbacks that wait for their next
+attempt are unacknowledged. A receiver that is down for a day must not stop the callbacks of others.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ _CONSUMER: Final = "deliver"
 _LEAVE_SECONDS: Final = 5.0
 
 _TURNS: Final = 20
-"""More turns of the event loop than nats-py needs to give its caller a message that has arrived."""
+"""More turns of the event loop than nats-py needs to return a message that has arrived."""
 
 _NEXT_SECONDS: Final = 5.0
-"""A request that a restart of NATS has lost is repeated after this time."""
+"""After this time the request is repeated, because a restart of NATS may have lost it."""
 
 _DUPLICATES_SECONDS: Final = 600.0
-"""A builder that was lost between two steps leaves them to another one, which repeats the first."""
+"""How long JetStream ignores a repeated message, such as another builder's after a crash."""
 
 _MAX_AGE_SECONDS: Final = 4 * 24 * 3600.0
 """More than the 75 hours after which a callback is given up."""
 
 MAX_MESSAGES: Final = 200_000
-"""Callbacks that wait; beyond it the oldest are removed. A bound in bytes would be reserved."""
+"""Callbacks that wait; beyond it the oldest are removed. A limit in bytes would be reserved."""
 
 
 class CallbackStream:
@@ -61,7 +61,7 @@ class CallbackStream:
     Args:
         context: JetStream, on a connection that is open.
         replicas: on how many servers of a cluster each message is stored.
-        held: seconds of silence after which a message is handed out again.
+        held: seconds of silence after which JetStream redelivers a message.
     """
 
     def __init__(self, context: JetStreamContext, *, replicas: int = 1, held: float = 30.0) -> None:
@@ -90,10 +90,10 @@ class CallbackStream:
         with _translated():
             messages = await self._subscription()
             if self._asking is None:
-                # One by one: nats-py holds back what it has of a batch until the batch is full.
+                # One by one, because nats-py returns a batch only when it is full.
                 fetching = messages.fetch(1, timeout=_NEXT_SECONDS)
                 self._asking = asyncio.create_task(fetching, name="next callback")
-            # A caller that is canceled must not lose what comes.
+            # If the caller is cancelled, a message that arrives must not be lost.
             await asyncio.wait([self._asking])
             asked, self._asking = self._asking, None
             try:
@@ -103,9 +103,9 @@ class CallbackStream:
         return CallbackMessage(message, self._held)
 
     async def leave(self) -> None:
-        """Take no more callbacks, and give back those that are on their way here.
+        """Request no more callbacks, and return those that have not arrived yet.
 
-        The server reads this before all that is sent later on the connection.
+        The server reads this before all later messages on the connection.
         """
         messages, self._messages = self._messages, None
         if messages is None:
@@ -134,10 +134,10 @@ class CallbackStream:
             return int((await self._context.stream_info(STREAM)).state.messages)
 
     async def _subscription(self) -> JetStreamContext.PullSubscription:
-        """The consumer, which is created with its stream at the first use."""
+        """The consumer; the first use creates it and its stream."""
         if self._messages is None:
             await self._ensure_stream()
-            # Updates a consumer of an older version, which pull_subscribe does not.
+            # Also updates the consumer of an older version, unlike pull_subscribe.
             await self._context.add_consumer(
                 STREAM,
                 ConsumerConfig(
@@ -175,7 +175,7 @@ class CallbackMessage:
         self._held = held
 
     async def hold(self) -> None:
-        """Keep it from others until it is canceled."""
+        """Keep JetStream from redelivering it, until this is cancelled."""
         while True:
             await asyncio.sleep(self._held / 4)
             with contextlib.suppress(NATSError):
@@ -183,16 +183,16 @@ class CallbackMessage:
 
     @property
     def data(self) -> bytes:
-        """What was published."""
+        """The bytes that were published."""
         return self._message.data
 
     async def done(self) -> None:
-        """Remove it; returns when the server has."""
+        """Remove it, and wait until the server has done so."""
         with _translated():
             await self._message.ack_sync()
 
     async def postpone(self, seconds: float) -> None:
-        """Have it handed out again later."""
+        """Have it redelivered later."""
         with _translated(), contextlib.suppress(MsgAlreadyAckdError):
             await self._message.nak(delay=max(seconds, 0.001))
 

@@ -1,13 +1,11 @@
-"""Callbacks on their way: when each is sent, sent again, and given up.
+"""Send callbacks, and retry them until they are delivered or expire.
 
-A callback waits in a durable stream until it is delivered or given up, so it outlives this process.
-A failed attempt is stored as a new message with the next attempt's number and time, and only then
-is the old one removed. So a crash at any moment repeats an attempt at most, under the same
-`webhook-id`.
+A callback waits in a durable stream, so a restart of this process does not lose it. After a failed
+attempt, a new message with the next attempt's number and time is stored, and then the old message
+is removed. So a crash at any moment repeats one attempt at most, with the same `webhook-id`.
 
-Receivers do not delay each other. A host has a bounded number of attempts at a time, and one only
-while it does not answer or asks for less. A callback for a host that has no place goes back to the
-stream for the time that those before it will take.
+If a host has reached its limit of concurrent attempts (`schedule`), the callback returns to the
+stream until the others are expected to be done.
 """
 
 from __future__ import annotations
@@ -32,10 +30,10 @@ from function_builder.queue.webhooks import CallbackKeys, Webhook
 _log = structlog.get_logger(__name__)
 
 MAX_ATTEMPTS: Final = 64
-"""At a time, in this process."""
+"""Concurrent attempts of this process."""
 
 _LESS: Final = frozenset({429, 502, 503, 504})
-"""Statuses of a receiver that has too much to do, or stands behind a proxy that cannot reach it."""
+"""Statuses of an overloaded receiver, or of a proxy that cannot reach its receiver."""
 
 _GONE: Final = 410
 _UNSIGNED_SECONDS: Final = 60.0
@@ -44,11 +42,11 @@ _LOOK_AGAIN_SECONDS: Final = 3600.0
 
 
 Report: TypeAlias = Callable[[str, str, CallbackInfo], Awaitable[None]]
-"""Called with a tenant, a build's id and how its callback goes on; it raises nothing."""
+"""Called with a tenant, a build's id and the state of its callback; it raises nothing."""
 
 
 class Unavailable(Exception):
-    """The stream did not do what was asked; it keeps what it has."""
+    """A request to the stream failed; the stream keeps its callbacks."""
 
 
 class KeysUnavailable(Exception):
@@ -56,45 +54,45 @@ class KeysUnavailable(Exception):
 
 
 class Delivery(Protocol):
-    """A callback that the stream has handed out, to this process alone while it is held."""
+    """A callback that the stream has delivered to this process only, while it is held."""
 
     @property
     def data(self) -> bytes:
-        """What `Webhook.to_message` wrote."""
+        """The output of `Webhook.to_message`."""
 
     async def hold(self) -> None:
-        """Keep it from other processes until it is canceled."""
+        """Keep the stream from redelivering it, until this is cancelled."""
 
     async def done(self) -> None:
         """Remove it from the stream."""
 
     async def postpone(self, seconds: float) -> None:
-        """Have it handed out again later."""
+        """Have it redelivered later."""
 
 
 class Deliveries(Protocol):
     """The stream. Each method may raise `Unavailable`."""
 
     async def next(self) -> Delivery | None:
-        """Wait for a callback that is due; None: none came within some seconds."""
+        """Wait for a callback; None: none arrived within some seconds."""
 
     async def publish(self, webhook: Webhook) -> None:
         """Store a callback once for its id and attempt."""
 
     async def leave(self) -> None:
-        """Take no more callbacks: what is postponed from now on goes to another process."""
+        """Request no more callbacks: from now on, another process gets the postponed ones."""
 
 
 class Callbacks:
-    """Sends the callbacks of a stream until it is canceled.
+    """Sends the callbacks of a stream until it is cancelled.
 
     Args:
         deliveries: the stream.
         outbound: sends one.
-        hosts: where callbacks may be sent to now; the setting may have changed since the request.
-        keys: what signs a tenant's; it raises `KeysUnavailable`.
+        hosts: the allowed hosts; the setting may have changed since the request.
+        keys: gives a tenant's keys for signing; it raises `KeysUnavailable`.
         count: called with each attempt's outcome.
-        report: receives how the callback of a build's end goes on, after each attempt.
+        report: called after each attempt with the state of the callback of a build's end.
         clock: gives the time of the queue, which all its builders share.
     """
 
@@ -122,7 +120,7 @@ class Callbacks:
     async def run(self) -> None:
         """Send callbacks as they become due.
 
-        Where it is canceled, the attempts under way are given back to the stream.
+        If it is cancelled, running attempts are returned to the stream.
         """
         try:
             while True:
@@ -133,10 +131,10 @@ class Callbacks:
                     if delivery := await self._deliveries.next():
                         self._spawn(delivery)
                 except Unavailable as error:
-                    _log.debug("callbacks wait: their stream is away", reason=str(error))
+                    _log.debug("callbacks wait: their stream cannot be reached", reason=str(error))
                     await asyncio.sleep(_UNAVAILABLE_SECONDS)
         finally:
-            # First, or those that are given back would come back here, and wait.
+            # First, because otherwise the stream would redeliver the returned ones to this process.
             with contextlib.suppress(Unavailable):
                 await self._deliveries.leave()
             for task in self._tasks:
@@ -153,20 +151,20 @@ class Callbacks:
         try:
             await self._place(delivery)
         except Unavailable as error:
-            # It is handed out again, so the receiver may get it twice under one id.
-            _log.warning("the end of a callback's attempt is not stored", reason=str(error))
+            # It is redelivered, so the receiver may get it twice with one id.
+            _log.warning("the result of a callback's attempt is not stored", reason=str(error))
         except asyncio.CancelledError:
             with contextlib.suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(1):
                     await delivery.postpone(0)
             raise
         except Exception:  # noqa: BLE001 (a fault in one callback must not end the others)
-            _log.exception("a callback failed in the builder; it is tried again")
+            _log.exception("a callback failed in the builder; it is retried")
         finally:
             holding.cancel()
 
     async def _place(self, delivery: Delivery) -> None:
-        """Attempt it, if it is due and its host has a place."""
+        """Attempt it if it is due and its host has fewer attempts than its limit."""
         try:
             webhook = Webhook.parse(delivery.data)
             url = CallbackURL.parse(webhook.url)
@@ -177,10 +175,10 @@ class Callbacks:
         now = self._clock()
         lane = self._lanes.of(url.host, now)
         if webhook.not_before > now:
-            # A clock that was wrong for a while must not hold it for as long.
+            # At most an hour, because the clock may have been wrong when the time was set.
             await delivery.postpone(min(webhook.not_before - now, _LOOK_AGAIN_SECONDS))
         elif not self._hosts.allows(url):
-            reason = "not in callback_hosts any more"
+            reason = "its host is no longer in callback_hosts"
             self._note(CallbackOutcome.FORBIDDEN, webhook, url, reason=reason)
             await self._tell(webhook, CallbackState.FAILED, error=reason)
             await delivery.done()
@@ -222,7 +220,7 @@ class Callbacks:
         answer: Answer | None,
         failure: str,
     ) -> None:
-        """Store what follows from an attempt."""
+        """Store the result of an attempt."""
         status = 0 if answer is None else answer.status
         details: dict[str, str | int] = {"status": status} if status else {"reason": failure}
         state, due = CallbackState.FAILED, None
@@ -267,7 +265,7 @@ class Callbacks:
     def _note(
         self, outcome: CallbackOutcome, webhook: Webhook, url: CallbackURL, **details: str | int
     ) -> None:
-        """Count and log; the URL's path and query may hold a secret, and are left out."""
+        """Count and log it, without the URL's path and query, which may contain a secret."""
         self._count(outcome)
         tell = _log.info if outcome is CallbackOutcome.DELIVERED else _log.warning
         tell(

@@ -1,8 +1,7 @@
-"""Idempotency keys: each stands for one build, for 24 hours.
+"""Idempotency keys: each identifies one build for 24 hours.
 
-A key is claimed by compare-and-set before its job is stored. A builder that is killed in between
-leaves a key whose build has no record; after `TAKE_OVER_SECONDS` the next request of the key takes
-its id over.
+A key is stored by compare-and-set before its job is stored. If a builder is killed in between, the
+key's build has no record. After `TAKE_OVER_SECONDS` the next request with the key uses the same id.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from function_builder.queue.states import Record
 from function_builder.queue.streams import KEY_SUBJECTS, KEYS
 
 TAKE_OVER_SECONDS: Final = 10.0
-"""A key whose build has no record for so long is of a request that was never acknowledged."""
+"""If a key's build has no record after this time, its request was never acknowledged."""
 
 _POLL_SECONDS: Final = 0.1
 
@@ -44,7 +43,7 @@ class Claims:
         self._find = find
 
     async def known(self, tenant: str, key: Idempotency) -> Record | None:
-        """The build that a key stands for; None: none yet.
+        """The build that a key identifies; None: none yet.
 
         Raises:
             Refusal: 422: the key was sent with another body.
@@ -66,10 +65,10 @@ class Claims:
         return None
 
     async def claim(self, record: Record, key: Idempotency) -> tuple[Record | None, str]:
-        """Let a key stand for a build.
+        """Let a key identify a build.
 
         Returns:
-            The build that it stands for already, or None; and the id that it stands for.
+            The build that it identifies already, or None; and the id that it identifies.
         """
         claim = {
             "id": record.info.id,
@@ -88,5 +87,5 @@ class Claims:
 
 
 def _subject(tenant: str, key: Idempotency) -> str:
-    # A key may be any text, and a subject may not.
+    # A key may be any text, but a subject may not.
     return f"{KEY_SUBJECTS}.{tenant}.{hashlib.sha256(key.key.encode()).hexdigest()}"

@@ -1,4 +1,4 @@
-"""One connection to NATS: it is made, it is lost, it is made again, and what its errors mean."""
+"""One connection to NATS: connecting, reconnecting, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _RECONNECT_SECONDS: Final = 1
 _CLOSE_SECONDS: Final = 0.5
 
 _WRONG_LAST_SEQUENCE: Final = (10071, 10164)
-"""JetStream's codes for a message that may only follow another one."""
+"""JetStream's codes if the subject's last message is not the expected one."""
 
 _NO_ROOM: Final = (10023, 10047, 10077)
 """JetStream's codes for insufficient resources, insufficient storage and a full stream."""
 
 
 class Unavailable(Exception):
-    """JetStream did not do what was asked: it is away, or it has no room."""
+    """A request to JetStream failed: JetStream is unreachable, or it has no room."""
 
 
 class Rejected(Unavailable):
-    """NATS refuses this builder's credentials or its certificate: to wait does not help."""
+    """NATS refuses this builder's credentials or its certificate, so waiting does not help."""
 
 
 class Full(Unavailable):
@@ -51,12 +51,11 @@ class Connection:
     Attributes:
         client: nats-py's connection.
         context: nats-py's calls of JetStream.
-        reconnected: set, and replaced by a new event, each time that a connection was lost and is
-            there again.
+        reconnected: set, and replaced by a new event, after each reconnect.
 
     Args:
         access: how to reach it.
-        failed: called when JetStream did not do what was asked, with whether it has no room.
+        failed: called after each failed request; its argument is whether JetStream has no room.
     """
 
     def __init__(
@@ -72,10 +71,10 @@ class Connection:
         self._up = asyncio.Event()
 
     async def connect(self) -> None:
-        """Connect for the first time, as long as it takes.
+        """Connect for the first time, without a timeout.
 
         Raises:
-            Rejected: NATS refuses the credentials, or a file does not hold what it should.
+            Rejected: NATS refuses the credentials, or a file cannot be used.
         """
         access = self._access
         try:
@@ -88,7 +87,7 @@ class Connection:
                 signature_cb=key.sign if key else None,
                 user_jwt_cb=key.jwt if key and access.credentials else None,
                 tls=tls,
-                # Also of the first connection.
+                # This also applies to the first connection.
                 allow_reconnect=True,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=_RECONNECT_SECONDS,
@@ -100,7 +99,7 @@ class Connection:
                 reconnected_cb=self._on_reconnected,
             )
         except (NATSError, OSError, ValueError, Rejected) as error:
-            # After a failed handshake nats-py waits for an end of the connection that never comes.
+            # After a failed handshake, nats-py waits forever for the end of the connection.
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await self.client.close()
@@ -109,7 +108,7 @@ class Connection:
         self._up.set()
 
     async def close(self) -> None:
-        """Send what is written, and disconnect."""
+        """Send buffered messages, and disconnect."""
         with contextlib.suppress(NATSError, OSError, TimeoutError):
             async with asyncio.timeout(1):
                 await self.client.flush()
@@ -146,17 +145,17 @@ class Connection:
     async def _on_error(self, error: Exception) -> None:
         self._lost = reason(error)
         if not self._was_connected and (refused := refusal(error)):
-            # nats-py would try again without end; this ends its `connect`.
+            # nats-py would retry forever; this error ends its `connect`.
             raise Rejected(refused)
         _log.debug("NATS", error=self._lost)
 
     async def _on_disconnected(self) -> None:
         self._up.clear()
         if not self.client.is_closed:
-            _log.warning("NATS is away: queued builds wait", reason=self._lost)
+            _log.warning("NATS is unreachable: queued builds wait", reason=self._lost)
 
     async def _on_reconnected(self) -> None:
-        _log.info("NATS is there again")
+        _log.info("NATS is reachable again")
         self._up.set()
         self.reconnected.set()
         self.reconnected = asyncio.Event()

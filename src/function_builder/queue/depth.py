@@ -1,7 +1,7 @@
-"""How much there is in the queue, of all builders, for those who operate it.
+"""The numbers of queued builds and callbacks of all builders, for the metrics.
 
-It is asked for at each scrape of the metrics, so it costs one request where the queue is empty, and
-at most three for each of `MAX_TENANTS` tenants that have builds in it.
+Each scrape of the metrics needs them. They cost one request if the queue is empty, and at most
+three for each of `MAX_TENANTS` tenants with builds in it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from function_builder.queue.states import Record
 from function_builder.queue.streams import JOB_SUBJECTS, JOBS
 
 MAX_TENANTS: Final = 20
-"""Tenants with a number of their own: those with the most builds in the queue."""
+"""The tenants with the most builds in the queue have a number of their own."""
 
 OTHERS: Final = "_others"
-"""Stands for all other tenants, whose builds are counted together."""
+"""The label of all other tenants, whose builds are counted together."""
 
 
 class Depth(NamedTuple):
-    """What the queue holds.
+    """The contents of the queue.
 
     Attributes:
         waiting: by tenant, builds that no builder has begun. For `OTHERS`, all of their builds.
         begun: by tenant, builds that were begun and have not ended.
-        oldest: how many seconds the first of those that wait has waited; 0 if none waits.
-        callbacks: how many are not delivered and not given up.
+        oldest: for how many seconds the oldest waiting build has waited; 0 if none waits.
+        callbacks: how many are neither delivered nor expired.
     """
 
     waiting: Mapping[str, int]

@@ -1,4 +1,4 @@
-"""The events of builds that their callbacks asked for, and what became of them."""
+"""The events of builds for which callbacks were requested, and the results of the callbacks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Events:
-    """Stores events in the stream from which they are sent.
+    """Stores events in the stream of callbacks.
 
     Args:
         stream: keeps them until they are delivered.
-        records: say what became of them.
+        records: get the results.
     """
 
     def __init__(self, stream: CallbackStream, records: Records) -> None:
@@ -46,7 +46,7 @@ class Events:
         await self._store(EventType.FINISHED, record)
 
     async def reported(self, tenant: str, build_id: str, callback: CallbackInfo) -> None:
-        """Note in a build's record how its callback goes on; where that fails, it is left out."""
+        """Store the state of its callback in a build's record; a failure is ignored."""
         try:
             for _ in range(_TRIES):
                 found = await self._records.get(tenant, build_id)
@@ -61,7 +61,7 @@ class Events:
             _log.warning("a build does not show its callback", build=build_id, reason=str(error))
 
     async def _store(self, event: EventType, record: Record) -> None:
-        """Store an event, if it was asked for.
+        """Store an event if it was requested.
 
         Raises:
             Unavailable: it may not be stored.

@@ -1,6 +1,6 @@
-"""Which builds a tenant has, by id: enough to choose those of a page. No I/O.
+"""The ids, states and repositories of a tenant's builds, to choose those of a page. No I/O.
 
-An entry takes about 300 bytes. The index has a bound, and forgets the oldest builds beyond it.
+An entry takes about 300 bytes. Beyond its limit, the index drops the oldest builds.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from function_builder.contract.builds import BuildState
 
 
 class Entry(NamedTuple):
-    """What a list asks of a build.
+    """What a list needs to know of a build.
 
     Attributes:
         sequence: the number of its record in the stream.
         repository: of its image.
-        state: as the record says.
+        state: the state in its record.
     """
 
     sequence: int
@@ -41,7 +41,7 @@ class BuildIndex:
         self.horizon = ""
         self._limit = limit
         self._entries: dict[str, Entry] = {}
-        # Sorted. Nearly all new ids are larger than those that are there.
+        # Sorted. Nearly all new ids are larger than the existing ones.
         self._ids: list[str] = []
 
     def __len__(self) -> int:

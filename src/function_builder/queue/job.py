@@ -1,8 +1,8 @@
-"""One job that this builder was handed, from its record to its acknowledgment.
+"""One job that JetStream delivered to this builder, from its record to its acknowledgment.
 
-A build that was begun ends in this order: its log is stored, its record says how it ended, its
-callback is queued, its job is acknowledged. A builder that is killed before the last step loses the
-job to another one, which does what is missing (`states.next_step`).
+A build ends in this order: its log is stored, its result is stored in the record, its callback is
+stored, its job is acknowledged. If the builder is killed before the last step, JetStream delivers
+the job to another builder, which completes the steps (`states.next_step`).
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ from function_builder.queue.streams import WAKE
 from function_builder.store import NotStored, StoreError
 
 _HEARTBEAT_SECONDS: Final = 8.0
-"""How often an idle log wakes what publishes it."""
+"""How often the publisher of an idle log wakes."""
 
 RETRY_SECONDS: Final = 1.0
 _LAST_LINES_SECONDS: Final = 5.0
 _BUILDKIT_SECONDS: Final = 5.0
-"""A build that found no BuildKit is handed out again after so long."""
+"""A build that found no BuildKit is redelivered after this time."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Job(Generic[Place]):
-    """A job that this builder was handed.
+    """A job that JetStream delivered to this builder.
 
     Args:
         builds: the queue.
         runner: runs the build here.
         message: the job's message.
-        record: the build, as the message has it.
+        record: the build, as in the message.
         keep_body: whether the body is kept when the build has ended.
-        last_attempt: held by the one build here that runs for the last time.
+        last_attempt: held by the one build here that runs its last attempt.
 
     Attributes:
-        message: what is acknowledged; another one after JetStream has handed the job out again.
+        message: the message to acknowledge; a new one after each redelivery.
         found: the build's record, as this builder knows it.
         settled: whether the build has ended and the job is acknowledged.
-        returns_in: after how many seconds JetStream hands the job out again; 0: at once, or never.
+        returns_in: seconds until JetStream redelivers the job; 0: at once, or never.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class Job(Generic[Place]):
         self._runner = runner
         self._keep_body = keep_body
         self._last_attempt = last_attempt
-        # Runs its build; None before and after.
+        # The task of its build; None before and after.
         self._building: asyncio.Task[None] | None = None
-        # The builder leaves, so that another one may begin the build.
+        # The builder drains, so another builder may begin the build.
         self._giving_back = False
-        # The build was canceled, or another builder has begun it.
+        # The build was cancelled, or another builder has begun it.
         self._unwanted = False
 
     @property
@@ -97,7 +97,7 @@ class Job(Generic[Place]):
         self._stop("the builder is shutting down")
 
     async def see_through(self, slot: contextlib.ExitStack, place: Place) -> None:
-        """Do what its record says is to be done.
+        """Do the next step, which the record determines.
 
         Args:
             slot: closed as soon as the build has ended.
@@ -114,17 +114,17 @@ class Job(Generic[Place]):
                 await self._hand_back(RETRY_SECONDS)
             except Exception:  # noqa: BLE001 (a fault in one build must not end the others)
                 slot.close()
-                _log.exception("a queued build failed in the builder; it is tried again")
+                _log.exception("a queued build failed in the builder; it is retried")
                 await self._hand_back(_BUILDKIT_SECONDS)
 
     async def keep_alive(self) -> None:
-        """Tell JetStream that the job is alive, and end a build that should not be."""
+        """Tell JetStream that the job is in progress, and end a build that should not run."""
         with contextlib.suppress(NATSError):
             await self.message.in_progress()
         await self.look()
 
     async def look(self) -> None:
-        """End a build here that was canceled, or that another builder has begun."""
+        """End a build that was cancelled, or that another builder has begun."""
         with contextlib.suppress(Unavailable):
             found = await self._builds.records.get(self.found.record.tenant, self.id)
             if found is None or found.revision <= self.found.revision:
@@ -137,7 +137,7 @@ class Job(Generic[Place]):
     async def _handle(self, slot: contextlib.ExitStack, place: Place) -> None:
         records = self._builds.records
         tenant, build_id = self.found.record.tenant, self.id
-        # The submission was cut off before it made the record, or it is about to.
+        # The submission was interrupted before it stored the record, or is about to store it.
         self.found = await records.get(tenant, build_id) or self.found
         losses = self.found.record.losses
         step, record = next_step(self.found.record, self._builds.owner, self._builds.clock.now())
@@ -154,8 +154,8 @@ class Job(Generic[Place]):
     ) -> None:
         """Begin the build, unless another one has to end first.
 
-        A build that ends its BuildKit takes others with it. Each of those is lost as often, if they
-        always run beside it. So builds that run for the last time do so one after the other.
+        A build that kills its BuildKit also ends the builds beside it. If they always ran beside
+        it, they would be lost as often. So last attempts run one after the other.
         """
         async with contextlib.AsyncExitStack() as held:
             is_last = record.losses + 1 >= MAX_LOSSES
@@ -183,7 +183,7 @@ class Job(Generic[Place]):
             body = builds.store.get(body_key(record.tenant, self.id))
             build = await self._runner.prepare(record, body)
         except NotStored:
-            return await self._refused("the build's body is not kept any more", first)
+            return await self._refused("the build's body is no longer stored", first)
         except Refusal as refusal:
             return await self._refused(refusal.reason, first)
         if record.info.attempt > 1:
@@ -195,7 +195,7 @@ class Job(Generic[Place]):
         try:
             await self._build(build, place)
             slot.close()
-            # Another attempt goes on behind the last line.
+            # The line numbers continue after those of earlier attempts.
             await asyncio.wait([publishing], timeout=_LAST_LINES_SECONDS)
         finally:
             publishing.cancel()
@@ -206,7 +206,7 @@ class Job(Generic[Place]):
         self._building = asyncio.create_task(
             self._runner.run(build, place), name=f"build {self.id}"
         )
-        # The task takes its first step now, so that it ends its build even if it is canceled.
+        # The task takes its first step now, so that it ends its build even if it is cancelled.
         await asyncio.sleep(0)
         if self._unwanted or self._giving_back:
             self._stop("the build was cancelled")
@@ -223,7 +223,7 @@ class Job(Generic[Place]):
         record, result = self.found.record, build.result
         assert result is not None
         if build.outcome is Outcome.UNREACHABLE:
-            # Nothing was begun: it waits until a BuildKit is there.
+            # The build has not begun: it waits until BuildKit answers.
             await self._hand_back(_BUILDKIT_SECONDS)
             return False
         if build.outcome is Outcome.LOST and record.losses + 1 < MAX_LOSSES:
@@ -245,7 +245,7 @@ class Job(Generic[Place]):
         )
 
     async def _record_end(self, record: Record, first: int, lines: Sequence[str]) -> bool:
-        """Store the log and the end, as long as it takes; returns whether it is ours to end."""
+        """Store the log and the result, without a timeout; return whether the build is ours."""
         builds = self._builds
         while True:
             try:
@@ -260,13 +260,13 @@ class Job(Generic[Place]):
                 if current is None or not current.record.info.state.ended:
                     _log.warning("another builder runs this build: its end here is dropped")
                     return False
-                # It was canceled; its log was still ours to store.
+                # It was cancelled, but storing its log was still this builder's task.
                 record = current.record
                 self.found = current
                 if record.lines is not None:
                     return True
             except (Unavailable, StoreError) as error:
-                _log.warning("the end of a build cannot be stored yet", reason=str(error))
+                _log.warning("the result of a build cannot be stored yet", reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 return True
@@ -276,7 +276,7 @@ class Job(Generic[Place]):
         return current is not None and current.revision > self.found.revision
 
     async def _settle(self) -> None:
-        """What follows an end, then the acknowledgment of the job."""
+        """Store the callback of an ended build, then acknowledge its job."""
         builds, record = self._builds, self.found.record
         if record.lines is None:
             first = await builds.logs.next_number(self.id)
@@ -290,10 +290,10 @@ class Job(Generic[Place]):
         self.settled = True
 
     async def _hand_back(self, delay: float, *, lost: bool = False) -> None:
-        """Let another builder begin the build, or do what follows its end.
+        """Let another builder begin the build, or complete its end.
 
-        Until the record says so, the job is kept from others: they would take this builder for
-        lost, and count that. A builder that ends waits for NATS no longer than a request takes.
+        JetStream does not redeliver the job before the record is stored: another builder would
+        count this one as lost. A builder that drains waits for NATS no longer than one request.
         """
         record = self.found.record
         back = record.lose() if lost else record.give_back()
@@ -301,7 +301,7 @@ class Job(Generic[Place]):
             try:
                 self.found = await self._builds.records.update(self.found._replace(record=back))
             except Changed:
-                # It was canceled, another builder has begun it, or it is stored already.
+                # It was cancelled, another builder has begun it, or it is stored already.
                 break
             except Unavailable as error:
                 if self._giving_back:

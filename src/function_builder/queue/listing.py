@@ -1,12 +1,11 @@
 """Pages of builds, newest first.
 
-A builder that is asked for a list has an index of the tenant's builds in memory. Before each page
-it reads the records that were written since the page before, so a page has every build that was
-acknowledged, and costs nothing while no list is asked for. The records of the page itself are read
-again.
+The builder has an index in memory of each tenant whose builds were listed. Before each page it
+reads the records that were written since the last page. So a page has every acknowledged build, and
+a builder without lists does no work. The records of the page itself are read again.
 
-The first pages of a long list, and builds that the index has forgotten, are found by their keys:
-one period after the other, the newest first. Both ways read a bounded number of records a page.
+The first pages of a long list, and builds that the index has dropped, are found by their keys: one
+period after the other, the newest first. Both ways read a limited number of records for each page.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ MAX_INDEXED: Final = 25_000
 """Builds of a tenant in its index."""
 
 MAX_INDEXES: Final = 8
-"""Tenants that have an index in this builder; the one whose list was asked for last stays."""
+"""Tenants with an index in this builder; the index that was used least recently is dropped."""
 
 _READ_AT_ONCE: Final = 250
 MAX_READ: Final = 2000
-"""Records that one page reads for the index, which is used once it has read all."""
+"""Records that one page reads for the index, which is used when it has read all records."""
 
 MAX_EXAMINED: Final = 500
-"""Records that one page reads without the index, to find those of a state or a repository."""
+"""Records that one page reads without the index, to find a state or a repository."""
 
 _EXPIRE_EVERY: Final = 60.0
 _PERIOD_MILLISECONDS: Final = 16**6
@@ -52,7 +51,7 @@ _CURSOR: Final = "before-"
 
 
 class Wanted(NamedTuple):
-    """Which builds a page is to have.
+    """The filters of a page.
 
     Attributes:
         states: only of these; none: of any.
@@ -65,7 +64,7 @@ class Wanted(NamedTuple):
     limit: int
 
     def of(self, records: Mapping[str, Found], ids: Sequence[str]) -> Sequence[Found]:
-        """The records of ids, in their order, that are wanted; an id may have none."""
+        """The records that pass the filters, in the order of the ids; an id may have no record."""
         return [records[each] for each in ids if each in records and self._has(records[each])]
 
     def _has(self, found: Found) -> bool:
@@ -82,7 +81,7 @@ class Listed(NamedTuple):
 
 
 class _Followed:
-    """A tenant's index, and how far it has read the stream."""
+    """A tenant's index, and the last message of the stream that it has read."""
 
     def __init__(self) -> None:
         self.index = BuildIndex(MAX_INDEXED)
@@ -109,11 +108,11 @@ class Listing:
     async def page(self, tenant: str, wanted: Wanted, cursor: str) -> Listed:
         """A page of records, the newest first.
 
-        A page may be shorter than its limit and still have a cursor, where `MAX_EXAMINED` records
-        were read for it.
+        A page may be shorter than its limit and still have a cursor, if `MAX_EXAMINED` records were
+        read for it.
 
         Raises:
-            Refusal: 400: the cursor is not one.
+            Refusal: 400: the cursor is malformed.
             Unavailable: JetStream does not answer.
         """
         before = read_cursor(cursor)
@@ -135,7 +134,7 @@ class Listing:
         return Listed(found, "")
 
     async def _index(self, tenant: str) -> BuildIndex | None:
-        """The index of a tenant as of now; None: there is more to read first."""
+        """The current index of a tenant; None: it has not read all records yet."""
         followed = self._followed.setdefault(tenant, _Followed())
         self._followed.move_to_end(tenant)
         if len(self._followed) > MAX_INDEXES:
@@ -159,7 +158,7 @@ class Listing:
             first, last = await self._jetstream.bounds(STREAM)
             followed.index.expire(first)
             if last < followed.next - 1:
-                # It is another stream, made after a loss of the disk.
+                # It is a new stream, created after the disk was lost.
                 followed.index, followed.next = BuildIndex(MAX_INDEXED), 1
         return followed.index
 
@@ -198,10 +197,10 @@ def _note(index: BuildIndex, stored: Stored) -> None:
 
 
 def read_cursor(cursor: str) -> str:
-    """The id before which a page begins; of the first page, one that follows each id.
+    """The id before which a page begins; for the first page, a text after each id.
 
     Raises:
-        Refusal: 400: it is not a cursor.
+        Refusal: 400: it is malformed.
     """
     if not cursor:
         return "g"
@@ -212,7 +211,7 @@ def read_cursor(cursor: str) -> str:
 
 
 def periods(before: str, now: float, oldest: float) -> Sequence[str]:
-    """The periods that ids before one may lie in, the newest first.
+    """The periods of the ids before an id, the newest first.
 
     Args:
         before: an id, or the end of all ids.

@@ -1,8 +1,8 @@
 """The log of a queued build: batches in a stream while it runs, one object when it has ended.
 
-Lines are numbered from 1, through all attempts of a build. A follower reads each batch by its
-number in the stream, so a slow one needs no memory here. A plain subscription tells it to look.
-The object has the batches as they were, one a line.
+Lines are numbered from 1, through all attempts of a build. A follower reads each batch from the
+stream by its number, so a slow follower needs no memory here. A subscription notifies it of new
+batches. The object has the same batches, one per line.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
     lines: Sequence[str]
 
     def after(self, number: int) -> Batch:
-        """The lines behind the line of a number."""
+        """The lines after a line number."""
         skipped = max(number - self.first + 1, 0)
         return Batch(self.first + skipped, self.lines[skipped:])
 
@@ -66,7 +66,7 @@ def decode(data: bytes) -> Batch:
     """Read a batch.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a batch.
     """
     document = json.loads(data)
     lines: Sequence[str] = document["lines"]
@@ -82,7 +82,7 @@ def subject(build_id: str) -> str:
 
 
 def ended_subject(build_id: str) -> str:
-    """The subject for the end of a build, without a stream."""
+    """The subject that announces the end of a build; no stream stores it."""
     return f"builds.ended.{build_id}"
 
 
@@ -104,7 +104,7 @@ class Logs:
         self._store = store
 
     async def next_number(self, build_id: str) -> int:
-        """The number of the line that follows those of earlier attempts."""
+        """The number of the next line after earlier attempts."""
         stored = await self._jetstream.last(LOGS, subject(build_id))
         if stored is None:
             return 1
@@ -116,7 +116,7 @@ class Logs:
     ) -> int:
         """Publish batches as they come, and return the number of the line after the last.
 
-        Without JetStream it waits, because the lines are still in the build's own log.
+        If JetStream is unreachable it waits, because the lines stay in the build's own log.
         """
         async for lines in batches:
             if lines:
@@ -144,7 +144,7 @@ class Logs:
         Args:
             tenant: whose build it is.
             build_id: which build.
-            first: the number of this attempt's first line; those before are in the stream.
+            first: the number of this attempt's first line; earlier lines are in the stream.
             lines: this attempt's.
 
         Raises:
@@ -160,7 +160,7 @@ class Logs:
         return first - 1 + len(lines)
 
     async def tell_end(self, build_id: str) -> None:
-        """Let followers look at once."""
+        """Notify followers at once."""
         with contextlib.suppress(NATSError):
             await self._jetstream.client.publish(ended_subject(build_id), b"")
 
@@ -183,12 +183,12 @@ class Logs:
         Args:
             tenant: whose build it is.
             build_id: which build.
-            after: the number of the last line that is not wanted; 0: all are.
+            after: the number of the last line to leave out; 0: all lines are wanted.
             length: how many lines the log of the ended build has; None while it has not ended.
 
         Raises:
-            Unavailable: JetStream is away.
-            StoreError: the store is.
+            Unavailable: JetStream is unreachable.
+            StoreError: the store failed.
         """
         sequence = 1
         async with self._told(build_id) as changed:
@@ -217,7 +217,7 @@ class Logs:
                     yield Batch(after + 1, ())
 
     async def ended(self, tenant: str, build_id: str, after: int) -> AsyncIterator[Batch]:
-        """Yield an ended build's lines after a number; none if its log is not kept any more."""
+        """Yield an ended build's lines after a line number; none if its log was deleted."""
         held = b""
         try:
             async for piece in self._store.ranges(object_key(tenant, build_id), _RANGE_BYTES):
@@ -240,7 +240,7 @@ class Logs:
 
     @contextlib.asynccontextmanager
     async def _told(self, build_id: str) -> AsyncIterator[asyncio.Event]:
-        """An event that is set when there may be more of a log."""
+        """An event that is set when there may be new lines of a log."""
         changed = asyncio.Event()
 
         async def note(_: Msg) -> None:

@@ -1,4 +1,4 @@
-"""NKeys: how a client proves to NATS who it is, with an Ed25519 key and perhaps a JWT.
+"""NKeys: a client authenticates to NATS with an Ed25519 key, with or without a JWT.
 
 nats-py does this with `nkeys`, which has no wheel. PyNaCl, which opens build secrets, can sign too.
 The encoding is that of nats-io/nkeys: a prefix, 32 bytes and a CRC, in base32.
@@ -20,14 +20,14 @@ _JWT = re.compile(r"-----BEGIN NATS USER JWT-----\s+(\S+)\s+------?END NATS USER
 
 
 class NKey:
-    """A user's key, as a file holds it; the file is read for each connection.
+    """A user's key in a file, which is read for each connection.
 
     Args:
-        path: a file with a seed alone, or with a JWT and a seed, as `nsc` writes it.
+        path: a file with only a seed, or with a JWT and a seed, as `nsc` writes it.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it holds no user's seed.
+        ValueError: it has no user's seed.
     """
 
     def __init__(self, path: str) -> None:
@@ -42,7 +42,7 @@ class NKey:
         """The user's JWT.
 
         Raises:
-            ValueError: the file holds none.
+            ValueError: the file has no JWT.
         """
         found = _JWT.search(self._path.read_text())
         if found is None:

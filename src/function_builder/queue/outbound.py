@@ -1,9 +1,9 @@
-"""One POST to a URL that a client chose, without reaching what the operator has not listed.
+"""One POST to a URL that a client chose, to hosts and addresses that the operator allows.
 
-A name is resolved once for each connect. Each of its addresses is checked, and the connection goes
-to a checked address itself, so an answer of DNS that changes between check and connect has no
-effect. `Host` and the name in TLS stay the URL's. Redirects are not followed. Proxies of the
-environment are not used, because the address that a proxy connects to cannot be checked here.
+A name is resolved once for each connection, and each of its addresses is checked. The connection is
+made to a checked address, so DNS that changes its answer in between has no effect. `Host` and the
+name in TLS are those of the URL. Redirects are not followed. Proxies of the environment are not
+used, because the builder cannot check the address that a proxy connects to.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ ANSWER_SECONDS: Final = 20.0
 """From the lookup of the name to the end of the answer's head."""
 
 CONNECT_SECONDS: Final = 5.0
-"""For each address of a name, so that there is time for the next one."""
+"""For each address of a name, so that there is time to try the next address."""
 
 BODY_SECONDS: Final = 2.0
-"""How long the body of an answer is read and discarded: its status has decided already."""
+"""How long the body of an answer is read and discarded, because only its status matters."""
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
 """An answer's head and body together; beyond it the connection is closed."""
 
 _MAX_READ_BYTES: Final = 4096
-"""What is parsed between two turns of the event loop: tiny chunks take long to parse."""
+"""Bytes parsed between two turns of the event loop, because tiny chunks take long to parse."""
 
 MAX_LOOKUPS: Final = 16
-"""Names that are looked up at a time."""
+"""Concurrent lookups of names."""
 
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[Address]]]
 """Gives the addresses of a name for a port; raises OSError if there are none."""
@@ -113,8 +113,8 @@ class Outbound:
                 async for _ in response.aiter_stream():
                     pass
         except (*_FAILURES, OSError) as error:
-            # Many receivers do not like a connection that is closed while they still answer, so the
-            # body is read; but whether that worked has no meaning.
+            # Many receivers log an error if the connection is closed while they answer, so the body
+            # is read. A failure of this has no effect.
             if answer is None:
                 raise _delivery_error(error) from error
         return answer
@@ -148,8 +148,8 @@ def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
 
 def _system_trust() -> ssl.SSLContext:
     trust = ssl.create_default_context()
-    # As other HTTP clients do, which receivers were tested with: 3.13 and newer refuse certificates
-    # of private authorities that lack an extension.
+    # As in other HTTP clients: Python 3.13 and newer refuse certificates of private authorities
+    # that lack an extension.
     trust.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return trust
 
@@ -157,8 +157,8 @@ def _system_trust() -> ssl.SSLContext:
 class SystemResolver:
     """Looks names up with the system's resolver, each in a thread of its own.
 
-    The threads of the event loop are not used: a client that names hosts whose DNS does not answer
-    would hold all of them. These are daemons, so such a lookup does not delay the process's end.
+    The threads of the event loop are not used, because a client that names hosts whose DNS does not
+    answer would block all of them. These are daemon threads, which do not delay the process's end.
     """
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ class SystemResolver:
         found: asyncio.Future[Sequence[Address]] = loop.create_future()
 
         def end(addresses: Sequence[Address], error: OSError | None) -> None:
-            # Also after a lookup that is no longer waited for: until then its thread is there.
+            # Also after a cancelled lookup, because its thread runs until then.
             self._places.release()
             if found.done():
                 return
@@ -250,11 +250,11 @@ def _connect_words(error: BaseException) -> str:
 
 
 class _BoundedStream(httpcore2.AsyncNetworkStream):
-    """A connection that fails after so many bytes, whatever they are: also before a final status.
+    """A connection that fails after a number of bytes, also before a final status.
 
     Args:
         stream: the connection.
-        left: how many bytes may still be read, in a list that all layers of TLS share.
+        left: the bytes that may still be read, in a list that all layers of TLS share.
     """
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream, left: list[int]) -> None:
@@ -288,5 +288,5 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
         return _BoundedStream(stream, self._left)
 
     def get_extra_info(self, info: str) -> Any:
-        """What the connection knows of itself."""
+        """Extra information about the connection."""
         return self._stream.get_extra_info(info)

@@ -1,7 +1,7 @@
-"""What the server knows of the queue.
+"""The interface between the server and the queue.
 
-Each call takes a tenant, and sees that tenant's builds alone. An absent build and another tenant's
-are the same: None.
+Each call has a tenant, and only finds that tenant's builds. For a build that does not exist, and
+for another tenant's build, the result is the same: None.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Callback(NamedTuple):
     """Where a build's events are sent.
 
     Attributes:
-        url: checked, as `callback_url.check_url` gave it.
-        events: the types that were asked for.
+        url: the result of `callback_url.check_url`.
+        events: the types that were requested.
     """
 
     url: str
@@ -31,7 +31,7 @@ class Callback(NamedTuple):
 
 
 class CallbackOutcome(StrEnum):
-    """How an attempt to send a callback ended, a label of the metrics."""
+    """The result of an attempt to send a callback; a label of the metrics."""
 
     DELIVERED = "delivered"
     RETRIED = "retried"
@@ -41,11 +41,11 @@ class CallbackOutcome(StrEnum):
 
 
 class Idempotency(NamedTuple):
-    """What makes two requests one.
+    """What identifies a repeated request.
 
     Attributes:
-        key: any text: a storage key must be made of its hash.
-        fingerprint: the SHA-256 of the body; empty where there is none.
+        key: any text, so a storage key must be made from its hash.
+        fingerprint: the SHA-256 of the body; empty without a body.
     """
 
     key: str
@@ -54,7 +54,7 @@ class Idempotency(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A request that is checked and is to be built later.
+    """A checked request, which is built later.
 
     Attributes:
         id: of the build, as `contract.builds.new_id` makes it.
@@ -63,13 +63,13 @@ class Submission:
         image: the reference to push; empty if it is not pushed.
         repository: the image without its tag.
         requester: who asked.
-        trust_domain: what the body's secret stands for (`server.keys.trust_domain`). It decides
-            which caches the build shares, and whether a payload secret still vouches for it.
-        callback: where its events go, if anywhere.
-        idempotency: what makes a repetition of the request the same build.
+        trust_domain: derived from the secret that signed the body (`server.keys.trust_domain`).
+            It determines the shared caches, and whether that secret is still valid.
+        callback: where its events are sent; None: nowhere.
+        idempotency: identifies a repetition of the request; None: each request is a new build.
         headers: the trace that the build belongs to, as W3C headers.
-        queue_timeout: how many seconds it may wait for a slot; None: as long as it takes. After
-            that it ends as failed with `Reason.BUSY`.
+        queue_timeout: seconds for which it may wait for a slot; None: no limit. After that it
+            fails with `Reason.BUSY`.
     """
 
     id: str
@@ -102,8 +102,8 @@ class LogBatch(NamedTuple):
 
     Attributes:
         first: the number of the first of them; the log's first line is 1.
-        lines: without their newline, some 32 Ki characters at most; a `StepText` where the step is
-            known. None at all is a heartbeat.
+        lines: without their newline, at most about 32 Ki characters in total; a `StepText` if the
+            step is known. An empty batch is a heartbeat.
     """
 
     first: int
@@ -113,15 +113,15 @@ class LogBatch(NamedTuple):
 class Builds(Protocol):
     """The builds of all tenants, over all replicas.
 
-    Each method may raise `Refusal`: 503 while the queue cannot be reached; 507 while its disk is
-    full. Nothing has been acknowledged then.
+    Each method may raise `Refusal`: 503 if the queue is unreachable; 507 if its disk is full. The
+    request was not acknowledged then.
     """
 
     async def submit(self, submission: Submission, body: Reader) -> BuildInfo:
-        """Keep a body and queue its build.
+        """Store a body and queue its build.
 
-        Returns when both are durable. The same idempotency key and fingerprint as of an earlier
-        submission give that one's build, as it is now, whose id differs then.
+        Returns when both are durable. With the idempotency key and fingerprint of an earlier
+        submission, the result is the build of that submission, which has another id.
 
         Raises:
             Refusal: 422: another body was sent under this key; 429: the queue is full.
@@ -130,12 +130,12 @@ class Builds(Protocol):
     def begin(self, tenant: str, info: BuildInfo) -> None:
         """Record a synchronous build that begins.
 
-        Returns at once. It is written in the background; where that fails, the build is only
-        absent from the list.
+        Returns at once. The record is written in the background. If that fails, the only effect is
+        that the list does not have the build.
         """
 
     def finish(self, tenant: str, info: BuildInfo, log: Sequence[str]) -> None:
-        """Record a synchronous build's end, and its log; as `begin`."""
+        """Record a synchronous build's end, and its log, in the same way as `begin`."""
 
     async def get(self, tenant: str, build_id: str) -> BuildInfo | None:
         """A build as it is now. `build_id` is any text."""
@@ -149,7 +149,7 @@ class Builds(Protocol):
         limit: int = 50,
         cursor: str = "",
     ) -> Page:
-        """Builds, newest first; pages are stable while builds come.
+        """Builds, newest first; new builds do not change the following pages.
 
         Args:
             tenant: whose.
@@ -159,23 +159,23 @@ class Builds(Protocol):
             cursor: of the page before.
 
         Raises:
-            Refusal: 400: the cursor is not one.
+            Refusal: 400: the cursor is malformed.
         """
 
     def follow(
         self, tenant: str, build_id: str, *, after: int = 0
     ) -> AsyncGenerator[LogBatch, None]:
-        """Yield a log's lines behind number `after` until the build has ended and all are read.
+        """Yield a log's lines after line `after`, until the build has ended and all are read.
 
-        At least every 10 seconds there is a batch, if only a heartbeat. One follower holds one
-        batch in memory; a slow one delays no other. The numbers go on over attempts. Ends at once
-        for a build that is absent, or whose log is kept no longer.
+        There is a batch at least every 10 seconds, which may be a heartbeat. A follower has one
+        batch in memory, and a slow one does not delay others. Line numbers continue over attempts.
+        It ends at once for a build that does not exist, or whose log was deleted.
         """
 
     async def cancel(self, tenant: str, build_id: str) -> BuildInfo | None:
-        """End a build that is queued or running, on whichever replica.
+        """Cancel a build that is queued, or that runs on any replica.
 
-        The build is `cancelled` when this returns, or as it was if it had ended already.
+        The build is `cancelled` when this returns. A build that had ended before is unchanged.
         """
 
     async def retry(
@@ -186,10 +186,10 @@ class Builds(Protocol):
         requester: str = "",
         idempotency: Idempotency | None = None,
     ) -> BuildInfo | None:
-        """Queue a new build of a kept body; its `retry_of` names the old one.
+        """Queue a new build of a stored body; its `retry_of` names the old build.
 
         Raises:
-            Refusal: 409: the build has not ended; 410: its body is kept no longer; 422 as `submit`.
+            Refusal: 409: the build has not ended; 410: its body was deleted; 422: as for `submit`.
         """
 
     def unready_because(self) -> str:

@@ -1,7 +1,7 @@
 """The records of builds in JetStream, each written by compare-and-set.
 
-They are a key-value bucket, `builds`, so `nats kv` shows them. A key has two parts: the id's first
-six digits, which count periods of 4.7 hours, and the rest.
+They are in the key-value bucket `builds`, so `nats kv` shows them. A key has two parts: the id's
+first six digits, which count periods of 4.7 hours, and the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Found(NamedTuple):
 
     Attributes:
         record: the build.
-        revision: what a change of it must name.
+        revision: its revision, which an update must name.
     """
 
     record: Record
@@ -45,7 +45,7 @@ class Records:
         self._history = history
 
     def config(self, replicas: int) -> StreamConfig:
-        """The stream, as a key-value bucket has it (NATS ADR-8)."""
+        """The stream of the key-value bucket (NATS ADR-8)."""
         return StreamConfig(
             name=STREAM,
             subjects=[f"{RECORD_SUBJECTS}.>"],
@@ -68,7 +68,7 @@ class Records:
         """Store a new record.
 
         Raises:
-            Changed: there is one.
+            Changed: the build has a record.
         """
         return await self.update(Found(record, 0))
 
@@ -83,7 +83,7 @@ class Records:
         return Found(found.record, await self._jetstream.publish(name, data, last=found.revision))
 
     async def of(self, tenant: str, ids: Sequence[str]) -> Mapping[str, Found]:
-        """The records of several builds, by their ids; an id without one is left out."""
+        """The records of several builds, by their ids; ids without a record are left out."""
         subjects = [subject(tenant, build_id) for build_id in ids]
         found = [
             Found(Record.parse(stored.data), stored.sequence)

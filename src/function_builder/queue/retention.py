@@ -1,7 +1,7 @@
-"""Deletes what the store has kept for long enough.
+"""Deletes old bodies and logs from the store.
 
-Each builder does this now and then. Two at once have the same effect as one, because an object that
-is gone is ignored.
+Each builder does this regularly. Concurrent sweeps have the same effect as one, because an object
+that is already deleted is ignored.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from function_builder.store import StoredObject, StoreError
 SWEEP_SECONDS: Final = 600.0
 
 _UNACKNOWLEDGED_SECONDS: Final = 3600.0
-"""A body without a record, and older than this, is of a request that was cut off."""
+"""A body that has no record after this time belongs to an interrupted request."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Retention:
-    """Deletes bodies and logs by their age, and the oldest of them where they take too much.
+    """Deletes bodies and logs by their age, and the oldest if all of them are too large.
 
     Args:
         builds: the queue, and its store.
         history: seconds that a log is kept.
         keep_bodies: seconds that the body of an ended build is kept.
-        max_bytes: what logs and bodies of ended builds may take together; 0: no limit.
+        max_bytes: the limit for logs and bodies of ended builds together; 0: no limit.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class Retention:
         self._max_bytes = max_bytes
 
     async def run(self) -> None:
-        """Sweep until it is canceled."""
+        """Sweep regularly until it is cancelled."""
         while True:
-            # Replicas that start together do not list the store together.
+            # A random delay, so that replicas that start together do not list the store together.
             await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 (no secret)
             try:
                 deleted = await self.sweep(time.time())
@@ -60,11 +60,11 @@ class Retention:
                 _log.debug("old logs and bodies are deleted", objects=deleted)
 
     async def sweep(self, now: float) -> int:
-        """Delete what is too old, then what is too much; returns how many objects that were.
+        """Delete objects that are too old or exceed the limit; return how many.
 
         Raises:
-            Unavailable: JetStream is away.
-            StoreError: the store is.
+            Unavailable: JetStream is unreachable.
+            StoreError: the store failed.
         """
         store = self._builds.store
         kept: list[StoredObject] = []
@@ -89,7 +89,7 @@ class Retention:
     async def _unneeded(
         self, bodies: Sequence[StoredObject], now: float
     ) -> Mapping[StoredObject, float]:
-        """The bodies that no build waits for, and when each was needed last."""
+        """The bodies that no build needs, and when each was needed last."""
         by_tenant: dict[str, dict[str, StoredObject]] = defaultdict(dict)
         for body in bodies:
             _, _, name = body.key.partition("/")
@@ -113,7 +113,7 @@ def _needed_last(found: Found | None, body: StoredObject, now: float) -> float |
 
 
 def excess(objects: Iterable[StoredObject], limit: int) -> Sequence[str]:
-    """The names of the oldest objects, so many that the others take no more than a limit."""
+    """The names of the oldest objects, whose deletion brings the others below a limit."""
     newest_first = sorted(objects, key=lambda each: each.modified, reverse=True)
     taken = 0
     names = []

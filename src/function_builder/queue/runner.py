@@ -1,4 +1,4 @@
-"""What the queue knows of the server that runs its builds."""
+"""The interface between the queue and the server that runs its builds."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ Place = TypeVar("Place")
 
 
 class Runner(Protocol[Place]):
-    """What the server does for the queue."""
+    """Runs builds of the queue."""
 
     def ready(self) -> bool:
         """Whether a build may begin now: BuildKit answers, and the builder is not shutting down."""
 
     def turn(self, tenant: str) -> AbstractContextManager[Place]:
-        """Stand in line for a slot for a tenant; the slot is given back at the end."""
+        """Wait for a slot for a tenant; the block's end frees the slot."""
 
     def max_inflight(self, tenant: str) -> int:
         """How many of a tenant's queued builds may run on all builders; 0: no limit."""
 
     async def until_slot(self, place: Place) -> bool:
-        """Wait until a place in line has its slot; returns whether it has one: the line may end."""
+        """Wait until a place has its slot; return False if the builder ends before."""
 
     async def prepare(self, record: Record, body: AsyncIterator[bytes]) -> Build:
-        """Read a stored body, check it again, and make a build of it.
+        """Read a stored body, check it again, and return its build.
 
         Raises:
             Refusal: it cannot be built.
         """
 
     async def run(self, build: Build, place: Place) -> None:
-        """Run it to its end; canceled, the build ends as canceled."""
+        """Run a build to its end; if this is cancelled, the build ends as cancelled."""
 
     def release(self, build: Build) -> None:
-        """Note the end of a build, and give back what it held."""
+        """Note the end of a build, and release its resources."""
 
     def note_redelivery(self) -> None:
-        """A job was handed to this builder that another one, or this one, was handed before."""
+        """JetStream has redelivered a job."""

@@ -1,7 +1,7 @@
-"""The record of one build and how it changes. Pure: what is stored where is decided elsewhere.
+"""The record of one build and its changes. This module does no I/O.
 
-Each change is one compare-and-set of the whole record, so two builders that read the same record
-cannot both make one.
+Each change is one compare-and-set of the whole record. So of two builders that read the same
+record, only one can change it.
 
 ::
 
@@ -10,8 +10,7 @@ cannot both make one.
     running  -- end, fail -->  success, failed, cancelled
     running  -- give back, lose -->  queued
 
-A build that is canceled while it runs is `cancelled` at once. Its builder stores the log
-afterwards.
+A running build becomes `cancelled` at once, and its builder stores the log afterwards.
 """
 
 from __future__ import annotations
@@ -30,23 +29,23 @@ from function_builder.contract.text import dump_json
 from function_builder.queue.port import EVENT_OF_END, Callback, Submission
 
 MAX_LOSSES: Final = 3
-"""How many builders, or BuildKits, one build may lose before it has failed."""
+"""After this number of lost builders or BuildKits, a build fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What the queue keeps of a build.
+    """A build, as the queue stores it.
 
     Attributes:
-        info: what its client sees.
+        info: the part that its client sees.
         tenant: whose it is.
-        trust_domain: what the body's secret stands for.
-        callback: where its events go, if anywhere.
+        trust_domain: derived from the secret that signed the body.
+        callback: where its events are sent; None: nowhere.
         headers: the trace that it belongs to.
-        deadline: when it must have begun, in seconds since the epoch; None: at any time.
-        job: the number of its message in the stream of jobs; 0 without one, or if it is unknown.
-        owner: the builder that runs it, or ran it last.
-        losses: how many builders, or BuildKits, were lost with it.
+        deadline: until when it must begin, in seconds since the epoch; None: no limit.
+        job: the number of its message in the stream of jobs; 0: none, or unknown.
+        owner: the builder that runs it, or that ran it last.
+        losses: how many builders or BuildKits were lost while they ran it.
         lines: how many lines the log in the store has; None: it is not stored yet.
     """
 
@@ -97,7 +96,7 @@ class Record:
         return dataclasses.replace(self, info=info, owner=owner)
 
     def give_back(self) -> Record:
-        """Its builder leaves, and another may begin it."""
+        """Its builder drains, and another builder may begin it."""
         info = dataclasses.replace(self.info, state=BuildState.QUEUED)
         return dataclasses.replace(self, info=info, owner="")
 
@@ -110,7 +109,7 @@ class Record:
         return dataclasses.replace(self, info=self.info.end(state, result, now), lines=lines)
 
     def fail(self, error: str, reason: Reason, now: float) -> Record:
-        """It has failed without a result of BuildKit's."""
+        """It has failed without a result from BuildKit."""
         result = BuildResult(
             status=BuildStatus.FAILED,
             error=error,
@@ -123,7 +122,7 @@ class Record:
         return self.end(state, result, now, None if self.info.attempt else 0)
 
     def expired(self, now: float) -> bool:
-        """Whether it has waited longer than its client wants."""
+        """Whether it has waited longer than its client allows."""
         waits = self.info.state is BuildState.QUEUED and not self.info.attempt
         return waits and self.deadline is not None and now > self.deadline
 
@@ -138,10 +137,10 @@ class Record:
 
     @classmethod
     def parse(cls, data: bytes) -> Record:
-        """Read what `to_value` wrote.
+        """Read the output of `to_value`.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: it has another form.
         """
         try:
             fields: dict[str, Any] = json.loads(data)
@@ -154,23 +153,23 @@ class Record:
 
 
 class Step(Enum):
-    """What a builder does with a job that it was handed."""
+    """What a builder does with a job that it has received."""
 
     RUN = "run"
     EXPIRE = "expire"
     """The build waited too long."""
     GIVE_UP = "give up"
-    """It was lost too often."""
+    """Its builder or BuildKit was lost too often."""
     SETTLE = "settle"
-    """It has ended: what follows an end may not have been done."""
+    """It has ended, but its callback may not be stored yet."""
 
 
 def next_step(record: Record, owner: str, now: float) -> tuple[Step, Record]:
-    """Decide about a job that was handed out to a builder that does not run it.
+    """Decide about a job that this builder received and does not run.
 
-    A record that says `running` is of an attempt whose builder did not end it: JetStream hands a
-    job out again only if its builder was silent for `ack_wait`. This builder's own is of an attempt
-    that it gave up, because the answer that the record was stored did not come.
+    If the record says `running`, the owner did not end its attempt, because JetStream redelivers a
+    job only if its builder was silent for `ack_wait`. If this builder is the owner, it gave up the
+    attempt, because JetStream did not acknowledge the record.
     """
     if record.info.state.ended:
         return Step.SETTLE, record

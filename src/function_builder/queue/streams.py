@@ -11,11 +11,11 @@ from typing import Final
 from nats.js.api import RetentionPolicy, StreamConfig
 
 JOBS: Final = "BUILD_JOBS"
-"""The stream of queued builds; a message leaves it when its build has ended."""
+"""The stream of queued builds; a message is removed when its build has ended."""
 
 JOB_SUBJECTS: Final = "builds.queue"
 _DUPLICATES_SECONDS: Final = 3600.0
-"""For so long a repetition of a request that was cut off finds the job that this has stored."""
+"""How long a repeated request finds the job that the interrupted request has stored."""
 
 KEYS: Final = "KV_build_keys"
 KEY_SUBJECTS: Final = "$KV.build_keys"
@@ -28,17 +28,17 @@ _LOG_SECONDS: Final = 24 * 3600.0
 BUILDERS: Final = "KV_builders"
 BUILDER_SUBJECTS: Final = "$KV.builders"
 _ALIVE_FACTOR: Final = 2
-"""A builder's word that it is alive is kept for so many times `lost_after`."""
+"""A builder's heartbeat is stored for so many times `lost_after`."""
 
 WAKE: Final = "builds.wake"
-"""A message that no stream keeps: a tenant has a new job."""
+"""A message that no stream stores: a tenant has a new job."""
 
 CANCEL: Final = "builds.cancel"
-"""A message that no stream keeps: a build was canceled."""
+"""A message that no stream stores: a build was cancelled."""
 
 
 def streams(replicas: int, lost_after: float) -> Sequence[StreamConfig]:
-    """The streams but that of the records, whose messages are kept for `history`.
+    """All streams except that of the records.
 
     Args:
         replicas: on how many servers of the cluster each message is kept.

@@ -1,12 +1,12 @@
-"""A callback in the form of Standard Webhooks, with OpenFaaS' headers beside it. No I/O.
+"""A callback in the form of Standard Webhooks, with OpenFaaS' headers. No I/O.
 
 The form: https://github.com/standard-webhooks/standard-webhooks, `spec/standard-webhooks.md` 1.0.0.
 The body is `{"type", "timestamp", "data"}`. `webhook-signature` has one HMAC-SHA256 of
-`id.timestamp.body` for each secret in force. OpenFaaS' queue-worker (`main.go`, `postResult`) sends
+`id.timestamp.body` for each current secret. OpenFaaS' queue-worker (`main.go`, `postResult`) sends
 `X-Call-Id`, `X-Function-Status` and `X-Duration-Seconds`.
 
-`X-Build-Signature` is the HMAC of the body under the payload secret, as on a request. A callback
-cannot be replayed as a request with it: its body is JSON, and a build's is a tar.
+`X-Build-Signature` is the HMAC of the body with the payload secret, as on a request. An attacker
+cannot replay a callback as a request, because its body is JSON, and a request's body is a tar.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from function_builder.contract.text import dump_json
 from function_builder.queue.port import EVENT_OF_END
 
 MAX_BODY_BYTES: Final = 20_000
-"""A body is smaller, as the specification advises."""
+"""The limit of a body, as the specification advises."""
 
 _PREFIX: Final = "whsec_"
 _SECRET_BYTES: Final = range(24, 65)
@@ -46,14 +46,14 @@ _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _STATUSES: Final = {
     BuildState.SUCCESS: 200,
     BuildState.FAILED: 500,
-    # What the metrics call a request whose client did not wait for its answer.
+    # The metrics use this status for a client that disconnected before the answer.
     BuildState.CANCELLED: 499,
 }
-"""The status that `POST /build` answers to a build that ends so."""
+"""The status of `POST /build` for a build with this end."""
 
 
 class EventType(StrEnum):
-    """What happened to a build; the words follow CDEvents."""
+    """What happened to a build; the names follow CDEvents."""
 
     QUEUED = "build.queued"
     STARTED = "build.started"
@@ -74,7 +74,7 @@ def parse_events(header: str | None) -> tuple[EventType, ...]:
         raise Refusal(
             400, f"{CALLBACK_EVENTS_HEADER}: {shown(unknown[0])} is not an event: use {known}"
         )
-    # In the order in which they happen, each once.
+    # Each event once, in the order in which they happen.
     return tuple(event for event in EventType if event in named) or (EventType.FINISHED,)
 
 
@@ -84,7 +84,7 @@ def parse_secret(text: str) -> bytes:
     Padding is required, because the Go library of Standard Webhooks requires it.
 
     Raises:
-        ValueError: it is something else; the message does not contain the text.
+        ValueError: it has another form; the message does not contain the text.
     """
     if not text.startswith(_PREFIX):
         raise ValueError(f"must begin with {_PREFIX}")
@@ -93,7 +93,7 @@ def parse_secret(text: str) -> bytes:
     except (binascii.Error, ValueError):
         raise ValueError(f"must be base64 after {_PREFIX}, padding included") from None
     if len(key) not in _SECRET_BYTES:
-        raise ValueError(f"must hold 24 to 64 bytes, and holds {len(key)}")
+        raise ValueError(f"must have 24 to 64 bytes, and has {len(key)}")
     return key
 
 
@@ -103,11 +103,11 @@ def format_secret(key: bytes) -> str:
 
 
 class CallbackKeys(NamedTuple):
-    """What signs the callbacks of a tenant.
+    """The keys that sign the callbacks of a tenant.
 
     Attributes:
-        webhook: the keys of the webhook secrets; while they rotate, the new one and the old one.
-        payload: the payload secret; None: the builder asks for no signature, and gives none.
+        webhook: the keys of the webhook secrets; during a rotation, the new and the old one.
+        payload: the payload secret; None: the builder does not use signatures.
     """
 
     webhook: Sequence[bytes]
@@ -116,15 +116,15 @@ class CallbackKeys(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """One event of one build, on its way to one URL.
+    """One event of one build, which is sent to one URL.
 
     Attributes:
         id: `webhook-id`, equal in every attempt and on every replica.
-        url: where to, as `CallbackURL` writes it.
-        tenant: whose secrets sign it.
+        url: the receiver, as `CallbackURL` writes it.
+        tenant: the tenant whose secrets sign it.
         build_id: `X-Call-Id`.
-        body: the JSON, as sent and signed.
-        status: `X-Function-Status`, the status that `POST /build` answers; 0: the build goes on.
+        body: the JSON that is sent and signed.
+        status: `X-Function-Status`, the status of `POST /build`; 0: the build has not ended.
         seconds: `X-Duration-Seconds`, how long the build took.
         created: when the event happened, in UTC seconds.
         attempt: how many attempts have been made.
@@ -148,15 +148,15 @@ class Webhook:
         return bool(self.status)
 
     def to_message(self) -> bytes:
-        """The form in which it waits in the queue."""
+        """The form in which the stream stores it."""
         return dump_json(asdict(self) | {"body": self.body.decode()})
 
     @classmethod
     def parse(cls, data: bytes) -> Webhook:
-        """Read what `to_message` wrote.
+        """Read the output of `to_message`.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: it has another form.
         """
         try:
             fields = json.loads(data)
@@ -168,7 +168,7 @@ class Webhook:
         """The headers of one attempt.
 
         Args:
-            keys: what signs it.
+            keys: the keys that sign it.
             now: when the attempt is made, in UTC seconds.
         """
         timestamp = int(now)
@@ -194,7 +194,7 @@ def make_webhook(event: EventType, info: BuildInfo, *, url: str, tenant: str) ->
     Args:
         event: what happened.
         info: the build after it.
-        url: where to, checked.
+        url: the receiver, checked.
         tenant: whose build it is.
     """
     moments = {EventType.QUEUED: info.created, EventType.STARTED: info.started}
@@ -220,9 +220,9 @@ def signatures(secrets: Sequence[bytes], webhook_id: str, timestamp: int, body: 
 
 
 def webhook_id(build_id: str, event: EventType, attempt: int = 1) -> str:
-    """The id of a build's event; of the second start of a build, another one.
+    """The id of a build's event; each start of a build has its own id.
 
-    It contains no full stop, because `id.timestamp.body` is what is signed.
+    It contains no full stop, because `id.timestamp.body` is signed.
     """
     if not _ID.fullmatch(build_id):
         raise ValueError(f"not a build's id: {build_id!r}")
@@ -233,14 +233,14 @@ def webhook_id(build_id: str, event: EventType, attempt: int = 1) -> str:
 def make_body(event: EventType, created: float, document: Mapping[str, Any]) -> bytes:
     """The body for a build's document, smaller than `MAX_BODY_BYTES`.
 
-    The log is left out. Where the rest is too large, its largest values are reduced first: a text
-    keeps its first 4096 bytes (512, 64 where that is not enough), and a list or an object is left
-    out. `truncated` then lists the names of these values.
+    The log is left out. If the rest is too large, its largest values are reduced first. Of a text,
+    the first 4096 bytes remain (or 512, or 64). A list or an object is left out. `truncated` lists
+    the names of these values.
 
     Args:
         event: its type.
         created: when it happened, in UTC seconds.
-        document: what `GET /builds/{id}` answers.
+        document: the answer of `GET /builds/{id}`.
     """
     data = {name: value for name, value in document.items() if name not in _LEFT_OUT}
     envelope = {"type": event.value, "timestamp": rfc3339(created)}
@@ -263,8 +263,8 @@ def _size(value: object) -> int:
 
 
 def _cut(text: str, limit: int) -> str:
-    """A text's beginning, whose JSON has at most `limit` bytes."""
-    # One character has at most 6 bytes more or less than its share, so this takes a few rounds.
+    """The beginning of a text whose JSON has at most `limit` bytes."""
+    # Each character differs from the average by at most 6 bytes, so this takes a few rounds.
     while (size := _size(text + "…")) > limit:
         text = text[: max(0, len(text) * limit // size - 1)]
     return text + "…"

@@ -1,7 +1,7 @@
-"""Takes jobs, each when it has a slot, and keeps alive those that run here.
+"""Fetches jobs when this builder has slots for them, and reports their progress to JetStream.
 
-Each tenant that has jobs stands in the line for slots, as a synchronous request does. A job is
-fetched only with a slot in hand, so that none waits here while another builder has room.
+For each tenant that has jobs, the worker waits for a slot, as a synchronous request does. It
+fetches a job only when it has the slot, so no job waits here while another builder has free slots.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from function_builder.queue.states import Record
 from function_builder.queue.streams import CANCEL, JOB_SUBJECTS, JOBS, WAKE
 
 _LOOK_EVERY: Final = 10.0
-"""How often a worker looks at most without being told: a killed builder tells of no job."""
+"""The longest time between two looks for jobs: a killed builder sends no notification."""
 
 _log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Worker(Generic[Place]):
         self._purges: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Take jobs until it is canceled."""
+        """Fetch and run jobs until it is cancelled."""
         client = self._builds.jetstream.client
         await client.subscribe(f"{WAKE}.*", cb=self._on_wake)
         await client.subscribe(f"{CANCEL}.*", cb=self._on_cancel)
@@ -67,14 +67,14 @@ class Worker(Generic[Place]):
             tasks.create_task(self._take_jobs())
 
     async def drain(self) -> None:
-        """Take no more jobs, and give back those that run, so that another builder begins them."""
+        """Fetch no more jobs, and return the running ones, so that another builder begins them."""
         self._draining = True
         self._wake.set()
         for tenant in self._in_line:
             self._turns[tenant].cancel()
         for job in self._jobs.values():
             job.give_back()
-        # A job that is on its way here is started, and given back.
+        # A job that JetStream is delivering now is started, and returned.
         while tasks := self._running | set(self._turns.values()):
             await asyncio.wait(tasks)
 
@@ -87,7 +87,7 @@ class Worker(Generic[Place]):
             await job.look()
 
     async def _take_jobs(self) -> None:
-        """See to it that each tenant with jobs stands in line for a slot."""
+        """Wait for a slot for each tenant with jobs."""
         look_every = min(_LOOK_EVERY, self._builds.lost_after)
         while not self._draining:
             self._wake.clear()
@@ -97,9 +97,9 @@ class Worker(Generic[Place]):
                     await self._stand_in_line()
                 except Unavailable as error:
                     ready = False
-                    _log.debug("no job can be taken", reason=str(error))
+                    _log.debug("no job can be fetched", reason=str(error))
             with contextlib.suppress(TimeoutError):
-                # Nothing tells that BuildKit answers again.
+                # No notification says that BuildKit answers again.
                 async with asyncio.timeout(look_every if ready else RETRY_SECONDS):
                     await self._wake.wait()
 
@@ -116,7 +116,7 @@ class Worker(Generic[Place]):
                 # All of its jobs run here.
                 continue
             if tenant in self._turns:
-                # It may just have found that there is no job.
+                # Its task may just have found no job.
                 self._look_again.add(tenant)
                 continue
             task = asyncio.create_task(self._take_turns(tenant), name=f"jobs of {tenant}")
@@ -124,7 +124,7 @@ class Worker(Generic[Place]):
             task.add_done_callback(partial(self._end_of_turns, tenant))
 
     async def _take_turns(self, tenant: str) -> None:
-        """Start a tenant's jobs, each when the line has given it a slot, until there is none."""
+        """Start a tenant's jobs, each when it has a slot, until there are none."""
         while not self._draining:
             with contextlib.ExitStack() as held:
                 place = held.enter_context(self._runner.turn(tenant))
@@ -133,7 +133,7 @@ class Worker(Generic[Place]):
                     has_slot = await self._runner.until_slot(place)
                 finally:
                     self._in_line.discard(tenant)
-                # Without a connection a request would hold the slot until its timeout.
+                # Without a connection, a request would occupy the slot until its timeout.
                 if not (has_slot and self._can_take):
                     return
                 message = await self._next_job(tenant)
@@ -147,15 +147,15 @@ class Worker(Generic[Place]):
             self._look_again.discard(tenant)
             self._wake.set()
         if not task.cancelled() and (fault := task.exception()) is not None:
-            _log.error("the jobs of a tenant cannot be taken", tenant=tenant, exc_info=fault)
+            _log.error("the jobs of a tenant cannot be fetched", tenant=tenant, exc_info=fault)
 
     async def _next_job(self, tenant: str) -> Msg | None:
         try:
             await self._ensure_consumer(tenant)
             return await self._builds.jetstream.next_job(JOBS, tenant)
         except Unavailable as error:
-            _log.debug("no job can be taken", tenant=tenant, reason=str(error))
-            # It may be gone, with a queue that has lost its disk.
+            _log.debug("no job can be fetched", tenant=tenant, reason=str(error))
+            # The consumer may be lost, if the queue has lost its disk.
             self._consumers.pop(tenant, None)
             return None
 
@@ -170,9 +170,9 @@ class Worker(Generic[Place]):
                 filter_subject=f"{JOB_SUBJECTS}.{tenant}",
                 ack_policy=AckPolicy.EXPLICIT,
                 ack_wait=self._builds.lost_after,
-                # The record counts: a builder that drains gives its jobs back.
+                # The record counts losses, because a builder that drains returns its jobs too.
                 max_deliver=-1,
-                # Over all builders: JetStream hands out no more until one is acknowledged.
+                # Over all builders: JetStream delivers no more until one is acknowledged.
                 max_ack_pending=limit or -1,
             ),
         )
@@ -183,7 +183,7 @@ class Worker(Generic[Place]):
 
         Args:
             message: the job's.
-            slot: closed here, or when the build has ended.
+            slot: closed by this call, or when the build has ended.
             place: the slot.
         """
         with slot:
@@ -197,7 +197,7 @@ class Worker(Generic[Place]):
                 self._spawn(message.term())
                 return
             if (running := self._jobs.get(record.info.id)) is not None:
-                # NATS was away for longer than `ack_wait`; the build still runs here.
+                # NATS was unreachable for longer than `ack_wait`; the build still runs here.
                 running.message = message
                 return
             if message.metadata.num_delivered > 1:
@@ -226,25 +226,25 @@ class Worker(Generic[Place]):
             self._spawn(self._forget_log(job.id))
         tenant = job.found.record.tenant
         if self._runner.max_inflight(tenant):
-            # Another builder may have found no job, because as many ran as may.
+            # Another builder may have found no job, because the tenant's limit was reached.
             self._spawn(self._builds.tell(f"{WAKE}.{tenant}"))
         if job.returns_in:
             asyncio.get_running_loop().call_later(job.returns_in + 0.1, self._wake.set)
 
     async def _forget_log(self, build_id: str) -> None:
-        # Followers read the last batches from the stream first.
+        # Followers first read the last batches from the stream.
         await asyncio.sleep(RETRY_SECONDS)
         await self._builds.logs.forget(build_id)
 
     async def _keep_alive(self) -> None:
-        """Tell JetStream that the jobs here are alive, and look whether they still should be."""
+        """Tell JetStream that the jobs are in progress, and end those that should not run."""
         builds = self._builds
         while True:
             with contextlib.suppress(Unavailable):
                 await builds.heartbeats.send()
             for job in list(self._jobs.values()):
                 await job.keep_alive()
-            # Two words may be lost.
+            # Three in each `lost_after`, so that two may be lost.
             await asyncio.sleep(builds.lost_after / 4)
 
     def _spawn(self, work: Awaitable[None]) -> None:

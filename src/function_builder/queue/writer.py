@@ -1,4 +1,4 @@
-"""Synchronous builds are recorded beside their requests, and never delay one."""
+"""Records synchronous builds in the background, without delaying their requests."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from function_builder.queue.builds import JetStreamBuilds
 
 MAX_WAITING: Final = 200
-"""Records that wait to be written. Beyond it, builds are left out of the list."""
+"""The most records that wait to be written. Further builds are left out of the list."""
 
 MAX_WAITING_CHARS: Final = 32 << 20
-"""Characters of their logs, because all of them are in memory."""
+"""The most characters of their logs, because these are in memory."""
 
 _GIVE_UP_SECONDS: Final = 300.0
 """How long a record waits while the queue cannot be reached."""
@@ -32,18 +32,18 @@ _GIVE_UP_SECONDS: Final = 300.0
 _RETRY_SECONDS: Final = 1.0
 
 BEGIN_SECONDS: Final = 0.5
-"""A build that has ended by then has no record of its beginning: it would cost as much again."""
+"""A build that ends within this time gets one record, because two would cost twice as much."""
 
 _log = structlog.get_logger(__name__)
 
 
 class _Waiting(NamedTuple):
-    """A record that is to be written.
+    """A record that waits to be written.
 
     Attributes:
         record: the build.
         log: its log, at its end; None: the build begins.
-        is_new: whether no record of it can be there, and so no reader of its log.
+        is_new: whether the build has no record yet, and so no reader of its log.
     """
 
     record: Record
@@ -62,7 +62,7 @@ class RecordWriter:
         self._beginning: dict[str, asyncio.TimerHandle] = {}
 
     def begin(self, tenant: str, info: BuildInfo) -> None:
-        """Record a build that begins, unless it has ended soon."""
+        """Record a build that begins, unless it ends soon."""
         record = Record(info=info, tenant=tenant, owner=self._builds.owner)
         loop = asyncio.get_running_loop()
         self._beginning[info.id] = loop.call_later(BEGIN_SECONDS, self._begun, record)
@@ -75,7 +75,7 @@ class RecordWriter:
         self._add(_Waiting(record, list(log), is_new=beginning is not None))
 
     async def close(self, seconds: float) -> None:
-        """Write what waits, for some seconds at most."""
+        """Write the waiting records, for some seconds at most."""
         for beginning in self._beginning.values():
             beginning.cancel()
         if self._task is not None:
@@ -125,7 +125,7 @@ class RecordWriter:
             except (Changed, Unavailable):
                 if time.monotonic() > end:
                     raise
-                # It may have been stored although the answer was lost.
+                # It may be stored, although the acknowledgment was lost.
                 waiting = waiting._replace(is_new=False)
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
@@ -140,7 +140,7 @@ class RecordWriter:
                 await records.create(record)
             return
         found = None if is_new else await records.get(tenant, build_id)
-        # A build ends once, also if another builder took this one for lost meanwhile.
+        # A build ends once, even if another builder has counted this one as lost meanwhile.
         if found is None or not found.record.info.state.ended:
             lines = await self._builds.logs.store_whole(tenant, build_id, 1, log)
             record = dataclasses.replace(record, lines=lines)
