@@ -121,9 +121,9 @@ def time_of(seconds):
     [
         ("", "begin with whsec_"),
         (base64.b64encode(KEY).decode(), "begin with whsec_"),
-        ("whsec_", "holds 0"),
-        (webhooks.format_secret(bytes(23)), "holds 23"),
-        (webhooks.format_secret(bytes(65)), "holds 65"),
+        ("whsec_", "has 0"),
+        (webhooks.format_secret(bytes(23)), "has 23"),
+        (webhooks.format_secret(bytes(65)), "has 65"),
         (SECRET.rstrip("="), "padding"),
         ("whsec_!" + SECRET[7:], "base64"),
     ],
