@@ -23,7 +23,7 @@ TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 
 @pytest.fixture
 async def own_builder(tmp_path, buildkitd):
-    """A builder that nobody else counts on, or in."""
+    """A builder of these tests alone: they read its counters."""
     async with running_builder(tmp_path / "builder", buildkitd, max_inflight="1") as builder:
         yield builder
 

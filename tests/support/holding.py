@@ -76,9 +76,16 @@ class Trap:
 
 
 class Traps:
-    """The traps of one proxy."""
+    """The traps of one proxy.
 
-    def __init__(self) -> None:
+    Attributes:
+        address: `host:port`.
+        server: what is behind it; one that is away closes connections.
+    """
+
+    def __init__(self, server: str) -> None:
+        self.address = ""
+        self.server = server
         self._traps: list[Trap] = []
 
     def before(self, fits: Callable[[Asked], bool]) -> Trap:
@@ -105,17 +112,10 @@ class Traps:
 
 
 class NatsProxy(Traps):
-    """Hands messages on; one that is kept does not stop those behind it.
-
-    Attributes:
-        address: `host:port`.
-        server: what is behind it; one that is away closes connections.
-    """
+    """Hands messages on; one that is kept does not stop those behind it."""
 
     def __init__(self, server: str) -> None:
-        super().__init__()
-        self.address = ""
-        self.server = server
+        super().__init__(server)
         self._handed_out: dict[tuple[str, str], str] = {}
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -215,17 +215,7 @@ def _message(reply: str) -> tuple[str, str]:
 
 
 class S3Proxy(Traps):
-    """Hands requests on, each on a connection of its own.
-
-    Attributes:
-        address: `host:port`.
-        server: what is behind it; one that is away closes connections.
-    """
-
-    def __init__(self, server: str) -> None:
-        super().__init__()
-        self.address = ""
-        self.server = server
+    """Hands requests on, each on a connection of its own."""
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a builder's."""

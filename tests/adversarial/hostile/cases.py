@@ -21,6 +21,9 @@ SECRETS: Final = "com.openfaas.secrets"
 KEY: Final = SecretsKey.generate()
 """The builder's, for build secrets."""
 
+BUDGET: Final = 1
+"""Seconds that the builder may compute to select files; without a bound a case takes minutes."""
+
 COPIES_ALL: Final = b"FROM scratch\nCOPY . /f/\n"
 COPIES_ITSELF: Final = b"FROM scratch\nCOPY Dockerfile /f/\n"
 DIRECTORY: Final = "a directory"

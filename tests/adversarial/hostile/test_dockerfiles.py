@@ -26,7 +26,7 @@ from tests.support.requests import headers, make_tar
 pytestmark = pytest.mark.integration
 
 LIMITS = StepLimits(memory=64 << 20, tasks=64)
-"""So low that what exceeds them harms nobody here."""
+"""So low that what exceeds them does no harm here."""
 
 TIMEOUT = "15 s"
 """Of a build: long enough for a step to begin on a busy machine."""

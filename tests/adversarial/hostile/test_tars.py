@@ -7,6 +7,7 @@ every fifth case is a build, in random order, and one comes after all.
 
 import hashlib
 import hmac
+import json
 import re
 import subprocess
 import tempfile
@@ -26,6 +27,7 @@ from function_builder.contract.errors import Refusal
 from tests.adversarial.hostile import cases, contents, manifests, tars
 from tests.support.archives import BLOCK, Bytes
 from tests.support.builders import RunningBuilder, running_builder
+from tests.support.forks import BOUNDS
 from tests.support.images import File, pull
 from tests.support.requests import SECRET, headers, make_tar
 
@@ -66,6 +68,7 @@ async def builder(engine_root, buildkitd: str, tmp_path_factory) -> AsyncIterato
     spool.mkdir()
     key.write_bytes(cases.KEY.to_text())
     settings = {"spool_dir": str(spool), "build_secrets_private_key_path": str(key)}
+    settings[BOUNDS] = json.dumps({"aiobuildkit.fsutil.filter.BUDGET": cases.BUDGET})
     async with running_builder(root / "b", buildkitd, **settings) as running:
         # What a first build takes for good is none of the cases'.
         await builds_on(running)

@@ -172,7 +172,7 @@ class Clients:
             if files.get(path) != content:
                 raise WrongAnswerError(f"{name}: {path} holds {_short(files.get(path))}")
         if strays := {path for path in files if path.startswith("f/")} - set(ask.files):
-            raise WrongAnswerError(f"{name} holds what nobody sent: {_list(strays)}")
+            raise WrongAnswerError(f"{name} holds what no request sent: {_list(strays)}")
         self.digests.add(digest)
 
 

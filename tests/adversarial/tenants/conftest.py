@@ -19,7 +19,7 @@ class Tenants:
 
     Attributes:
         apart: whether each has a BuildKit of its own.
-        public: `host:port` of a registry that asks nobody.
+        public: `host:port` of a registry that asks for no credentials.
     """
 
     ann: Tenant
@@ -30,7 +30,7 @@ class Tenants:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def registries(registry: str, tmp_path_factory) -> AsyncIterator[dict[str, str]]:
-    """The `host:port` of a registry for each user, which knows nobody else."""
+    """The `host:port` of a registry for each user, which knows no other user."""
     async with AsyncExitStack() as stack:
         addresses = {}
         for name in ("ann", "bob"):

@@ -24,7 +24,7 @@ AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class Canaries:
-    """Words of one build, which nobody else may see; all of them of one length."""
+    """Words of one build, which no other may see; all of them of one length."""
 
     file: str
     step: str

@@ -96,7 +96,7 @@ async def test_one_question_for_a_base_stands_for_both(tenants: Tenants):
 
 
 async def test_a_step_that_both_run_at_once_is_run_once_and_tells_both(tenants: Tenants, steps):
-    """What it prints is masked for those who know the secret, and for nobody else."""
+    """What it prints is masked for builds that have the secret, and for no other."""
     ann, bob = tenants.ann, tenants.bob
     value = f"value-of-ann-{uuid.uuid4().hex}"
     call = f"{once()}; {steps.call('here')}"
