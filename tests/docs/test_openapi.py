@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 from starlette.routing import Route
 
 from function_builder import __version__, server
+from function_builder.contract.reads import sign_read
 from function_builder.server.app import create_app
 from function_builder.server.metrics import REASONS
 from tests.support import VECTORS
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.memory_builds import EndedBuilds
-from tests.support.requests import headers, make_tar, signature
+from tests.support.requests import SECRET, headers, make_tar, signature
 from tests.support.servers import serving_app
 from tests.support.services import idle_service
 
@@ -117,6 +119,34 @@ def test_answers_keep_to_the_document(case, documented):
 @FEW
 def test_answers_of_a_builder_with_a_queue_keep_to_the_document(case, with_queue):
     case.call_and_validate(base_url=with_queue, excluded_checks=NOT_OURS, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def with_tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A builder with tenants, and the address of it."""
+    root = tmp_path_factory.mktemp("tenants")
+    (root / "payload-secret").write_text(SECRET)
+    (root / "tenants.yaml").write_text("tenants:\n  default: {weight: 2}\n")
+    service = idle_service(
+        root,
+        disable_hmac=False,
+        secret_mount_path=root,
+        tenants_file=str(root / "tenants.yaml"),
+    )
+    with serving_app(create_app(service)) as url:
+        yield url
+
+
+@api.include(path="/usage").parametrize()
+@FEW
+def test_answers_of_a_builder_with_tenants_keep_to_the_document(case, with_tenants):
+    target = httpx2.Request("GET", with_tenants, params=case.query).url.raw_path.decode()
+    target = "/usage" + target.removeprefix("/")
+    case.headers = {
+        **(case.headers or {}),
+        **sign_read(SECRET.encode(), "GET", target, time.time()),
+    }
+    case.call_and_validate(base_url=with_tenants, excluded_checks=NOT_OURS, timeout=60)
 
 
 @api.include(path_regex="^/builds").parametrize()

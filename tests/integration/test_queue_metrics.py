@@ -93,8 +93,7 @@ async def test_a_scrape_says_what_waits_and_while_nats_is_away_that_it_is(tmp_pa
     metrics = Metrics()
 
     async def scraped() -> str:
-        assert metrics.refresh is not None
-        await metrics.refresh()
+        await metrics.refreshers[0]()
         return generate_latest(metrics.registry).decode()
 
     async with NatsServer(tmp_path / "nats", log=tmp_path / "nats.log") as server:

@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "logs": "Show a build's log, and follow it.",
     "cancel": "Stop a build.",
     "retry": "Build again what a build was made of.",
+    "usage": "Show what tenants used.",
     "web": "Print the link that opens a builder's web pages.",
     "serve": "Answer the Function Builder API.",
     "setup": "Compile the programs that `up` and `serve` run.",

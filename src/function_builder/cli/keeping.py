@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -59,6 +60,36 @@ def show(options: BuilderOptions, selection: Selection, *, as_json: bool) -> Non
             return
         found = [info async for info in _selected(client, selection, states)]
         Console(highlight=False).print(_table(found, time.time()))
+
+    _call(options, run, interrupted="interrupted")
+
+
+def show_usage(
+    options: BuilderOptions, *, first: str, last: str, tenant: str, as_json: bool
+) -> None:
+    """Print what tenants used: a line for each tenant and day."""
+
+    async def run(client: AsyncClient) -> None:
+        document = await client.usage(first=first, last=last, tenant=tenant)
+        if as_json:
+            typer.echo(dump_json(document))
+            return
+        table = Table("DAY", "TENANT", box=None, pad_edge=False, header_style="bold")
+        for column in ("BUILDS", "SUCCEEDED", "SECONDS", "RECEIVED"):
+            table.add_column(column, justify="right")
+        for row in document["usage"]:
+            builds = row["builds"]
+            table.add_row(
+                printable(str(row["day"])),
+                printable(str(row["tenant"])),
+                str(sum(builds.values())),
+                str(builds.get("success", 0)),
+                f"{row['buildSeconds']:.1f}",
+                decimal(row["receivedBytes"]),
+            )
+        Console(highlight=False).print(table)
+        if since := document.get("since"):
+            typer.echo(f"One builder's usage since its start, {printable(str(since))}.", err=True)
 
     _call(options, run, interrupted="interrupted")
 

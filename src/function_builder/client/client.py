@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 from function_builder.client.address import DEFAULT_URL
-from function_builder.client.answers import read_whole
+from function_builder.client.answers import read_document, read_whole
 from function_builder.client.builder_key import KeyQuestion, check_sealed
 from function_builder.client.builds import (
     BuildHandle,
@@ -266,6 +266,26 @@ class AsyncClient:
             repository=repository,
             page=page,
         )
+
+    async def usage(
+        self, *, first: str = "", last: str = "", tenant: str = ""
+    ) -> Mapping[str, Any]:
+        """What tenants used, as `GET /usage` answers it.
+
+        Args:
+            first: the first day, as `YYYY-MM-DD`; empty: the first of this month.
+            last: the last day; empty: today.
+            tenant: whose; empty: of all that the caller may see.
+
+        Raises:
+            Unreachable: no answer.
+            Refused: the builder has no tenants, or does not accept the proof.
+        """
+        given = {"from": first, "to": last, "tenant": tenant}
+        params = {name: value for name, value in given.items() if value} or None
+        async with self._transport.asked("GET", "/usage", params=params) as response:
+            document: Mapping[str, Any] = read_document(await self._transport.proven(response))
+        return document
 
     @asynccontextmanager
     async def _packed(

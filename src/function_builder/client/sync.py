@@ -5,8 +5,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar, Unpack, cast
+from typing import Any, Self, TypeVar, Unpack, cast
 
 from function_builder.client.address import DEFAULT_URL
 from function_builder.client.builds import BuildHandle
@@ -166,6 +167,10 @@ class Client:
         """Yield the builder's builds, newest first, as `AsyncClient.builds` does."""
         found = self._client.builds(status=status, repository=repository, page=page)
         return _iterate(found, self._loop)
+
+    def usage(self, *, first: str = "", last: str = "", tenant: str = "") -> Mapping[str, Any]:
+        """What tenants used, as `AsyncClient.usage` gives it."""
+        return self._loop.run(partial(self._client.usage, first=first, last=last, tenant=tenant))
 
 
 class Handle:

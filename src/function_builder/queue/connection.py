@@ -13,6 +13,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
 from function_builder.queue.access import Access, NATSClient, reason, refusal
+from function_builder.queue.port import QueueUnavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -29,7 +30,7 @@ _NO_ROOM: Final = (10023, 10047, 10077)
 """JetStream's codes for insufficient resources, insufficient storage and a full stream."""
 
 
-class Unavailable(Exception):
+class Unavailable(QueueUnavailable):
     """A request to JetStream failed: JetStream is unreachable, or it has no room."""
 
 

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
 from function_builder.contract.builds import BuildInfo, BuildState
 from function_builder.contract.reader import Reader
+from function_builder.contract.usage import Usage, UsageRows
 
 EVENT_OF_END: Final = "build.finished"
 """The event whose callback a build's document shows."""
+
+
+class QueueUnavailable(Exception):
+    """The queue did not do what was asked."""
 
 
 class Callback(NamedTuple):
@@ -108,6 +114,19 @@ class LogBatch(NamedTuple):
 
     first: int
     lines: Sequence[str]
+
+
+class UsageStore(Protocol):
+    """Usage over all builders and over restarts."""
+
+    async def prepare(self) -> None:
+        """Make it ready; raises `QueueUnavailable`."""
+
+    async def write(self, day: date, tenant: str, usage: Usage) -> None:
+        """Write what this process has counted since its start; raises `QueueUnavailable`."""
+
+    async def read(self, first: date, last: date, tenant: str) -> UsageRows:
+        """The sums over all builders; raises `QueueUnavailable`."""
 
 
 class Builds(Protocol):

@@ -19,12 +19,14 @@ from function_builder.contract.errors import Refusal
 from function_builder.contract.manifest import MANIFEST_HEADER
 from function_builder.server import keys
 from function_builder.server.answers import refused
+from function_builder.server.auditing import decided
 from function_builder.server.build import BUILD_ID, BuildEndpoint
 from function_builder.server.builds import BUILD_ID_HEADER, BuildsRoutes
 from function_builder.server.claims import current_secret
+from function_builder.server.decisions import AuditEvent
 from function_builder.server.metrics import CountRequests
 from function_builder.server.problems import problem
-from function_builder.server.reading import key_claim
+from function_builder.server.reading import identify, key_claim
 from function_builder.server.service import Service
 
 _log = structlog.get_logger(__name__)
@@ -68,6 +70,7 @@ def create_app(service: Service) -> Starlette:
         Route("/build", build, methods=["POST"]),
         Route("/build/", build, methods=["POST"]),
         *BuildsRoutes(service).routes(),
+        Route("/usage", decided(service, AuditEvent.USAGE, partial(_usage, service))),
         Route("/publickey", public_key),
         Route("/public-key", public_key),
         Route("/healthz", healthz),
@@ -90,9 +93,16 @@ def create_app(service: Service) -> Starlette:
     return app
 
 
+async def _usage(service: Service, request: Request) -> Response:
+    if service.usage is None:
+        raise Refusal(501, "usage is counted by tenant, and tenants_file is empty")
+    caller = await identify(request, service.settings, service.tenants)
+    return await service.usage.answer(request, caller)
+
+
 def _form(request: Request) -> Callable[[Refusal], Response]:
     """The form of a route's refusals."""
-    return problem if request.url.path.startswith("/builds") else refused
+    return problem if request.url.path.startswith(("/builds", "/usage")) else refused
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

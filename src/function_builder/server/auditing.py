@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from starlette.requests import Request
+from starlette.responses import Response
 
 from function_builder.contract.errors import Refusal
 from function_builder.contract.tenancy import TENANT_HEADER
 from function_builder.server.decisions import AuditEvent, Decision
 from function_builder.server.peers import client_address
+from function_builder.server.problems import problem
 from function_builder.server.reading import Caller
 from function_builder.server.service import Service
 
@@ -48,3 +52,23 @@ def note_decision(
             why="" if refusal is None else f"{refusal.status}: {refusal.reason}",
         ),
     )
+
+
+def decided(
+    service: Service, event: AuditEvent, handler: Callable[[Request], Awaitable[Response]]
+) -> Callable[[Request], Awaitable[Response]]:
+    """A handler whose refusals are problems, and whose decisions are noted."""
+
+    async def answer(request: Request) -> Response:
+        refusal = None
+        try:
+            return await handler(request)
+        except Refusal as refused:
+            refusal = refused
+            return problem(refused)
+        finally:
+            caller = getattr(request.state, "caller", None)
+            build_id = request.path_params.get("id", "")
+            note_decision(service, request, event, caller, build=build_id, refusal=refusal)
+
+    return answer

@@ -24,7 +24,7 @@ from function_builder.contract.sse import EVENT_STREAM, LAST_EVENT_ID_HEADER
 from function_builder.contract.text import dump_json
 from function_builder.queue.port import Idempotency
 from function_builder.server.asking import read_key
-from function_builder.server.auditing import note_decision
+from function_builder.server.auditing import decided
 from function_builder.server.build_actions import (
     BuildActions,
     checked_id,
@@ -34,7 +34,6 @@ from function_builder.server.build_actions import (
 from function_builder.server.claims import current_secret
 from function_builder.server.decisions import AuditEvent
 from function_builder.server.following import NDJSON, STREAM_HEADERS, Follower
-from function_builder.server.problems import problem
 from function_builder.server.reading import Caller, identify
 from function_builder.server.service import Service
 
@@ -75,44 +74,22 @@ class BuildsRoutes:
 
     def routes(self) -> list[Route]:
         """One route for each path."""
-        read = self._answering(AuditEvent.READ, self._read)
-        cancel = self._answering(AuditEvent.CANCEL, self._cancel)
+        read = decided(self._service, AuditEvent.READ, self._read)
+        cancel = decided(self._service, AuditEvent.CANCEL, self._cancel)
 
         async def read_or_cancel(request: Request) -> Response:
             return await (cancel if request.method == "DELETE" else read)(request)
 
         return [
-            Route("/builds", self._answering(AuditEvent.LIST, self._list)),
+            Route("/builds", decided(self._service, AuditEvent.LIST, self._list)),
             Route("/builds/{id}", read_or_cancel, methods=["GET", "DELETE"]),
-            Route("/builds/{id}/log", self._answering(AuditEvent.LOG, self._log)),
+            Route("/builds/{id}/log", decided(self._service, AuditEvent.LOG, self._log)),
             Route(
                 "/builds/{id}/retry",
-                self._answering(AuditEvent.RETRY, self._retry),
+                decided(self._service, AuditEvent.RETRY, self._retry),
                 methods=["POST"],
             ),
         ]
-
-    def _answering(self, event: AuditEvent, handler: _Handler) -> _Handler:
-        """A handler whose refusals are problems, and whose decisions are noted."""
-
-        async def answer(request: Request) -> Response:
-            refusal = None
-            try:
-                return await handler(request)
-            except Refusal as refused:
-                refusal = refused
-                return problem(refused)
-            finally:
-                note_decision(
-                    self._service,
-                    request,
-                    event,
-                    getattr(request.state, "caller", None),
-                    build=request.path_params.get("id", ""),
-                    refusal=refusal,
-                )
-
-        return answer
 
     async def _list(self, request: Request) -> Response:
         builds, query = self._actions.builds, request.query_params

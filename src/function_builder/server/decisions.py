@@ -15,6 +15,7 @@ class AuditEvent(StrEnum):
     LOG = "builds.log"
     CANCEL = "builds.cancel"
     RETRY = "builds.retry"
+    USAGE = "usage"
     SIGN_IN = "web.sign_in"
 
 

@@ -278,6 +278,8 @@ class Exchange:
             raise too_large(claimed.settings.largest_body)
         self._signed, self._claim = timestamp, claimed
         self._caller = Caller(claimed.tenant, credential=credential)
+        if service.usage is not None:
+            service.usage.count_received(claimed.tenant, self.spool.size)
         if service.tenants is not None:
             bind_contextvars(tenant=claimed.tenant)
         service.accept()
@@ -303,13 +305,16 @@ class Exchange:
         if build.refusal is not None:
             self._note_refusal(build.refusal)
         else:
-            self._trace.outcome = note_end(self._service.metrics, build)
+            self._trace.outcome = note_end(self._service, build)
         build.release()
         self._service.unread.add(build.log)
 
     def _note_refusal(self, refusal: Refusal) -> None:
         self._trace.outcome = note_refusal(self._service.metrics, refusal, self._client)
         self._note_decision(refusal=refusal)
+        usage, caller = self._service.usage, self._caller
+        if usage is not None and caller is not None and isinstance(refusal, NoSlot):
+            usage.count_limited(caller.tenant, refusal.setting)
 
     def _note_decision(self, *, image: str = "", refusal: Refusal | None = None) -> None:
         note_decision(

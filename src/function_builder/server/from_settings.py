@@ -13,7 +13,7 @@ from function_builder.server.decisions import Audit
 from function_builder.server.prometheus import Metrics
 from function_builder.server.quotas import Quotas
 from function_builder.server.replays import Replays
-from function_builder.server.service import Service
+from function_builder.server.service import Service, Usage
 from function_builder.server.slots import Slots
 from function_builder.server.spool import SpoolSpace
 from function_builder.server.unread import UnreadLogs
@@ -26,6 +26,12 @@ def service_of(settings: Settings) -> Service:
     pool = buildkits(settings)
     own = RegistryCredentials(settings.docker_config.expanduser(), settings.docker_auth_config)
     tenants = _tenants(settings, own) if settings.tenants_file else None
+    metrics = Metrics()
+    slots = Slots(
+        settings.max_inflight,
+        settings.max_queue,
+        limits=(lambda _: NO_LIMITS) if tenants is None else tenants.limits,
+    )
     return Service(
         settings=settings,
         builder=Builder(
@@ -38,17 +44,14 @@ def service_of(settings: Settings) -> Service:
             denied_sources=() if settings.local_sources else LOCAL_SOURCES,
         ),
         pool=pool,
-        metrics=Metrics(),
-        slots=Slots(
-            settings.max_inflight,
-            settings.max_queue,
-            limits=(lambda _: NO_LIMITS) if tenants is None else tenants.limits,
-        ),
+        metrics=metrics,
+        slots=slots,
         uploads=Uploads(settings.most_uploads),
         unread=UnreadLogs(),
         space=SpoolSpace(settings.spool_dir, settings.max_spool_bytes),
         tenants=tenants,
         audit=_audit(settings.audit_log) if settings.audit_log else None,
+        usage=None if tenants is None else _usage(metrics, slots),
         quotas=None if tenants is None else Quotas(tenants.limits),
         replays=Replays(settings.replay_window) if settings.replay_window else None,
     )
@@ -58,6 +61,12 @@ def _audit(path: str) -> Audit:
     from function_builder.server.audit import AuditLog  # noqa: PLC0415 (few builders have one)
 
     return AuditLog(path)
+
+
+def _usage(metrics: Metrics, slots: Slots) -> Usage:
+    from function_builder.server.usage import TenantsUsage  # noqa: PLC0415 (as above)
+
+    return TenantsUsage(metrics, slots)
 
 
 def _tenants(settings: Settings, own: RegistryCredentials) -> TenantsInForce:

@@ -157,8 +157,8 @@ def metrics_app(metrics: Metrics) -> Starlette:
 
     async def scrape(_: Request) -> Response:
         async with one_at_a_time:
-            if metrics.refresh is not None:
-                await metrics.refresh()
+            for refresh in metrics.refreshers:
+                await refresh()
             text = await asyncio.to_thread(generate_latest, metrics.registry)
         return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

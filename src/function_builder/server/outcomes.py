@@ -11,6 +11,7 @@ from function_builder.contract.errors import Refusal
 from function_builder.contract.result import BuildStatus
 from function_builder.server.metrics import REASONS, count_build
 from function_builder.server.prometheus import Metrics
+from function_builder.server.service import Service
 from function_builder.server.slots import NoSlot
 
 _log = structlog.get_logger(__name__)
@@ -50,7 +51,7 @@ def describe(build: Build, requester: str) -> BuildInfo:
     return info.end(state, build.result, created + build.result.duration)
 
 
-def note_end(metrics: Metrics, build: Build) -> str:
+def note_end(service: Service, build: Build) -> str:
     """Note a build that has ended; returns its outcome in a word."""
     result = build.result
     assert result is not None
@@ -63,5 +64,7 @@ def note_end(metrics: Metrics, build: Build) -> str:
         digest=result.digest,
         error=result.error,
     )
-    count_build(metrics, build)
+    count_build(service.metrics, build)
+    if service.usage is not None:
+        service.usage.count_build(build)
     return build.outcome.value

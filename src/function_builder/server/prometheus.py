@@ -19,18 +19,19 @@ class Metrics:
     of a fixed set, so that their number is bounded whatever is sent. docs/monitoring.md lists them.
 
     Attributes:
-        refresh: asks for what a scrape cannot read in this process; None: there is nothing.
+        refreshers: each asks for what a scrape cannot read in this process.
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.refresh: Callable[[], Awaitable[None]] | None = None
+        self.refreshers: list[Callable[[], Awaitable[None]]] = []
         ProcessCollector(registry=self.registry)
         self._gauge("info", "The builder's version.", ["version"]).labels(__version__).set(1)
         self._declare_requests()
         self._declare_builds()
         self._declare_state()
         self._declare_queue()
+        self._declare_tenants()
 
     def _declare_requests(self) -> None:
         """The first three are those of pro-builder's dashboard."""
@@ -156,6 +157,57 @@ class Metrics:
             "Callbacks that are not delivered yet, of all builders.",
             registry=None,
         )
+
+    def _declare_tenants(self) -> None:
+        """Not registered: a builder without tenants_file says nothing of tenants."""
+        self.tenant_builds = Counter(
+            "function_builder_tenant_builds",
+            "Builds ended, by tenant and outcome.",
+            ["tenant", "outcome"],
+            registry=None,
+        )
+        self.tenant_seconds = Counter(
+            "function_builder_tenant_build_seconds",
+            "Seconds for which the builds of a tenant had slots.",
+            ["tenant"],
+            registry=None,
+        )
+        self.tenant_received_bytes = Counter(
+            "function_builder_tenant_received_bytes",
+            "Bodies of a tenant's requests to build.",
+            ["tenant"],
+            registry=None,
+        )
+        self.tenant_limited = Counter(
+            "function_builder_tenant_limited",
+            "Requests answered 429, by tenant and the limit that was met.",
+            ["tenant", "limit"],
+            registry=None,
+        )
+        self.tenant_waiting = Gauge(
+            "function_builder_tenant_builds_waiting",
+            "Builds of a tenant that wait for a slot; all its queued builds count as one.",
+            ["tenant"],
+            registry=None,
+        )
+        self.tenant_slots = Gauge(
+            "function_builder_tenant_slots_taken",
+            "Build slots that a tenant has taken.",
+            ["tenant"],
+            registry=None,
+        )
+
+    def register_tenants(self) -> None:
+        """Show what is known of each tenant from now on."""
+        for metric in (
+            self.tenant_builds,
+            self.tenant_seconds,
+            self.tenant_received_bytes,
+            self.tenant_limited,
+            self.tenant_waiting,
+            self.tenant_slots,
+        ):
+            self.registry.register(metric)
 
     def register_queue(self) -> None:
         """Show what is known of the queue from now on."""

@@ -72,7 +72,7 @@ class QueueMetrics:
         async def refresh() -> None:
             self._set(await _depth(jetstream))
 
-        self._metrics.refresh = refresh
+        self._metrics.refreshers.append(refresh)
 
     def _set(self, depth: Depth | None) -> None:
         metrics = self._metrics

@@ -29,13 +29,14 @@ from function_builder.queue.connection import Unavailable
 from function_builder.queue.jetstream import JetStream
 from function_builder.queue.retention import Retention
 from function_builder.queue.states import Record
+from function_builder.queue.usage import StoredUsage
 from function_builder.queue.worker import Worker
 from function_builder.server import keys
 from function_builder.server.claims import own_claim
 from function_builder.server.outcomes import note_end
 from function_builder.server.queue_metrics import QueueMetrics
 from function_builder.server.sending import sending_callbacks
-from function_builder.server.service import Phase, Service
+from function_builder.server.service import Phase, Service, Usage
 from function_builder.server.slots import Closed, Place
 from function_builder.server.spool import Spool
 from function_builder.settings import Settings
@@ -114,7 +115,7 @@ class QueuedBuilds:
 
     def release(self, build: Build) -> None:
         """Note the end of a build, and give back what it held."""
-        note_end(self._service.metrics, build)
+        note_end(self._service, build)
         build.release()
         self._spools.pop(build.id).close()
 
@@ -164,6 +165,9 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
             max_queued=settings.max_queued,
             lost_after=settings.lost_after,
         )
+        usage = service.usage
+        if usage is not None:
+            usage.store = StoredUsage(jetstream, builds.owner, settings.nats_replicas)
         worker = Worker(builds, QueuedBuilds(service), keep_bodies=bool(settings.keep_bodies))
         opening = asyncio.create_task(_open(builds), name="connection to NATS")
         tasks = [opening]
@@ -184,6 +188,8 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
                 task.cancel()
             await asyncio.wait(tasks)
             await builds.writer.close(_LAST_RECORDS_SECONDS)
+            if usage is not None:
+                await _last_usage(usage)
 
 
 _Work = Callable[[], Awaitable[None]]
@@ -201,6 +207,16 @@ def _work(
         max_bytes=settings.max_store_bytes,
     )
     yield "retention", retention.run
+    if service.usage is not None:
+        yield "usage of tenants", service.usage.keep
+
+
+async def _last_usage(usage: Usage) -> None:
+    try:
+        async with asyncio.timeout(_LAST_RECORDS_SECONDS):
+            await usage.flush()
+    except (Unavailable, TimeoutError):
+        _log.warning("what tenants used last is not written")
 
 
 async def _open(builds: JetStreamBuilds) -> None:

@@ -8,6 +8,8 @@ from enum import Enum
 from typing import Protocol
 
 import structlog
+from starlette.requests import Request
+from starlette.responses import Response
 
 from function_builder.buildkits.pool import Pool
 from function_builder.builds.build import Build, Outcome
@@ -20,11 +22,12 @@ from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
 from function_builder.contract.timestamp import Timestamp
 from function_builder.disk import Disk
-from function_builder.queue.port import Builds
+from function_builder.queue.port import Builds, UsageStore
 from function_builder.server.claims import TenantsInForce
 from function_builder.server.decisions import Audit
 from function_builder.server.prometheus import Metrics
 from function_builder.server.quotas import Quotas
+from function_builder.server.reading import Caller
 from function_builder.server.replays import Replays
 from function_builder.server.slots import NoSlot, Place, Slots
 from function_builder.server.spool import SpoolSpace
@@ -55,6 +58,38 @@ class Drained(Protocol):
         """Start no more builds, and return the running ones to the queue."""
 
 
+class Usage(Protocol):
+    """Counts what tenants use, and answers what they have used.
+
+    Attributes:
+        store: keeps it over restarts; None: it is counted since the start.
+    """
+
+    store: UsageStore | None
+
+    def count_received(self, tenant: str, size: int) -> None:
+        """Count a body whose tenant is proven."""
+
+    def count_build(self, build: Build) -> None:
+        """Count a build that has ended."""
+
+    def count_limited(self, tenant: str, limit: str) -> None:
+        """Count a request that was refused because of a limit."""
+
+    async def keep(self) -> None:
+        """Write to the store what changes."""
+
+    async def flush(self) -> None:
+        """Write to the store what has changed; raises `QueueUnavailable`."""
+
+    async def answer(self, request: Request, caller: Caller) -> Response:
+        """The usage that a caller may see.
+
+        Raises:
+            Refusal: 400, 403 or 503.
+        """
+
+
 @dataclass(slots=True, eq=False)
 class Service:
     """The state of one builder process.
@@ -69,6 +104,7 @@ class Service:
         tracing: enters the trace of a request.
         quotas: how many builds a tenant may begin; None: there are no tenants.
         tenants: whose requests there are; None: there is one tenant.
+        usage: counts what tenants use; None: there is one tenant.
         audit: keeps what is decided about requests; None: nothing does.
         builds: builds that outlive their connection; None: there is no queue.
         worker: runs builds from the queue; None: there is no queue.
@@ -91,6 +127,7 @@ class Service:
     quotas: Quotas | None = None
     tenants: TenantsInForce | None = None
     audit: Audit | None = None
+    usage: Usage | None = None
     builds: Builds | None = None
     worker: Drained | None = None
     tracing: Tracing = handed_on

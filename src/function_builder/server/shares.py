@@ -49,6 +49,10 @@ class Shares:
         account = self._accounts.get(tenant)
         return account.running if account else 0
 
+    def running_by_tenant(self) -> dict[str, int]:
+        """How many slots each tenant has; 0 for one that had some."""
+        return {tenant: account.running for tenant, account in self._accounts.items()}
+
     def first(self, tenants: Iterable[str]) -> str:
         """The tenant that has the next slot; of equal ones, the first that is named.
 

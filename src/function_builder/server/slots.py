@@ -143,6 +143,14 @@ class Slots:
         """The number of requests that wait for a slot."""
         return sum(map(_requests, self._lines.values()))
 
+    def waiting_by_tenant(self) -> dict[str, int]:
+        """How many places each tenant has in the line; its queued builds have one at most."""
+        return {tenant: len(line) for tenant, line in self._lines.items()}
+
+    def taken_by_tenant(self) -> dict[str, int]:
+        """How many slots each tenant has."""
+        return self._shares.running_by_tenant()
+
     @property
     def all_taken(self) -> bool:
         """Whether the next request would have to wait at least."""

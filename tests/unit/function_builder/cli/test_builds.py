@@ -184,3 +184,14 @@ def test_no_color_and_no_escapes_in_a_pipe(builder: FakeBuilds, tmp_path: Path) 
     )
     assert "failed" in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_usage_is_a_table_or_json(run, builder: FakeBuilds) -> None:
+    done = run("usage", "--from", "2026-11-01", "--tenant", "acme")
+    assert [line.split() for line in done.out.splitlines()] == [
+        ["DAY", "TENANT", "BUILDS", "SUCCEEDED", "SECONDS", "RECEIVED"],
+        ["2026-11-29", "acme", "3", "2", "12.5", "1.5", "kB"],
+    ]
+    assert "since its start, 2026-11-29T00:00:00Z" in done.err
+    asked = json.loads(run("usage", "--json").out)
+    assert asked["usage"][0]["builds"] == {"failed": 1, "success": 2}

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,6 +23,22 @@ SECRET = b"a payload secret"
 
 class Cut(Exception):
     """Breaks the connection off."""
+
+
+USAGE: Final = {
+    "from": "2026-11-01",
+    "to": "2026-11-29",
+    "since": "2026-11-29T00:00:00Z",
+    "usage": [
+        {
+            "day": "2026-11-29",
+            "tenant": "acme",
+            "builds": {"failed": 1, "success": 2},
+            "buildSeconds": 12.5,
+            "receivedBytes": 1500,
+        }
+    ],
+}
 
 
 @dataclass
@@ -117,6 +133,8 @@ class FakeBuilds:
             [SECRET], request.method, target, request.headers.get("x-build-signature")
         ) and not (build_id and opens(token, [SECRET], "default", build_id)):
             return problem(401, "the request is not signed")
+        if request.url.path == "/usage":
+            return self._signed(request, USAGE)
         if not build_id:
             return self._signed(request, self._page(request))
         if build := self.builds.get(build_id):
@@ -210,6 +228,7 @@ def serving_builds() -> Iterator[FakeBuilds]:
             Route("/builds/{id}", fake.answer, methods=["GET", "DELETE"]),
             Route("/builds/{id}/log", fake.answer),
             Route("/builds/{id}/retry", fake.answer, methods=["POST"]),
+            Route("/usage", fake.answer),
         ]
     )
 
