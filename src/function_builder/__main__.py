@@ -11,6 +11,7 @@ from typing import Final
 _EXTRAS: Final = {
     "certs": "certs",
     "doctor": "server",
+    "policy": "server",
     "serve": "server",
     "setup": "server",
     "tenants": "server",

@@ -16,6 +16,7 @@ from function_builder.builds.failures import Failure
 from function_builder.builds.log import BuildLog
 from function_builder.builds.phases import Measures
 from function_builder.builds.platforms import PlatformReport
+from function_builder.builds.source_policy import SourcePolicy
 from function_builder.contract.builds import DEFAULT_TENANT, new_id
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.context import ContextEntry
@@ -102,6 +103,7 @@ class Build:
         measures: the times of its phases.
         transfers: the transfers of its context to BuildKit.
         platforms: BuildKit's status of each platform.
+        source_policy: what BuildKit may read for it.
         placed: the reason for the choice of its BuildKit; two reasons if the first was lost.
         log: its lines.
         told: set when there is news for its client: it waits for a slot, BuildKit has started it,
@@ -118,6 +120,7 @@ class Build:
     measures: Measures = field(default_factory=lambda: Measures(time.time_ns()))
     transfers: list[Transfer] = field(default_factory=list)
     platforms: PlatformReport = field(default_factory=PlatformReport)
+    source_policy: SourcePolicy = field(default_factory=SourcePolicy)
     placed: list[Chosen] = field(default_factory=list)
     log: BuildLog = field(default_factory=BuildLog)
     told: asyncio.Event = field(default_factory=asyncio.Event)

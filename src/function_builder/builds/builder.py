@@ -38,6 +38,7 @@ from function_builder.builds.platforms import (
     refuse_unlisted,
 )
 from function_builder.builds.pushes import Pushes
+from function_builder.builds.source_policy import SourcePolicy
 from function_builder.builds.transcript import Transcript
 from function_builder.context.mtimes import Lease, NotHeld
 from function_builder.context.transfers import ContextLoads
@@ -69,7 +70,7 @@ class Builder:
         insecure: push without verifying TLS, or over plain HTTP.
         confirm_pushes: ask the registry for each image after its push.
         log_prefixes: the beginning of each log line.
-        denied_sources: regular expressions of the sources that BuildKit must not read.
+        source_policy: a tenant's, of what BuildKit may read for its builds.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Builder:
         insecure: bool,
         confirm_pushes: bool,
         log_prefixes: LogPrefixes,
-        denied_sources: Sequence[str] = (),
+        source_policy: Callable[[str], SourcePolicy] = lambda _: SourcePolicy(),
     ) -> None:
         self._pool = pool
         self._credentials = credentials
@@ -90,7 +91,7 @@ class Builder:
         self._insecure = insecure
         self._pushes = Pushes() if confirm_pushes else None
         self._log_prefixes = log_prefixes
-        self._denied_sources = denied_sources
+        self._source_policy = source_policy
 
     async def run(self, build: Build) -> None:
         """Run a build to its end. It always has a result afterwards.
@@ -98,6 +99,7 @@ class Builder:
         Raises:
             asyncio.CancelledError: the build was cancelled, also in BuildKit.
         """
+        build.source_policy = self._source_policy(build.request.tenant)
         transcript = Transcript(Mask({}), prefixes=self._log_prefixes)
         outcome, failure = Outcome.CRASHED, CRASHED
         try:
@@ -255,7 +257,7 @@ class Builder:
                 ),
                 attachables=[files, auth, Secrets(request.secrets)],
                 shared_key=lease.shared_key,
-                denied_sources=self._denied_sources,
+                source_policy=build.source_policy,
                 # History would store unmasked output, with secrets that a RUN step prints. Writing
                 # it also takes a tenth of a cached build's time (docs/performance.md).
                 internal=True,

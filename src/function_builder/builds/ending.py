@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import structlog
 
 from aiobuildkit import BuildKitError, ConnectionFailed, RPCError, SolveError
+from function_builder.builds import denials
 from function_builder.builds.build import Build, BuildRequest, Outcome
 from function_builder.builds.failures import (
     Failure,
     absent_file,
     classify,
-    is_denied,
     is_too_large,
     near_miss,
     shortened,
@@ -27,10 +27,6 @@ from function_builder.contract.findings import Reason
 
 _log = structlog.get_logger(__name__)
 
-_OWN_MACHINE = (
-    "ADD may not name BuildKit's own machine or network link, or a metadata service, on this "
-    "builder (local_sources)."
-)
 _STOPPED_AT = {Reason.TIMEOUT: "Timed out at"}
 
 CRASHED = Failure(
@@ -64,12 +60,17 @@ def failed(
             step = findings.failed_step(error)
             reason, retryable = classify(error, step)
             text = shortened(findings.mask.text(with_meaning(without_host_paths(error.message))))
+            denial = denials.explain(build, error)
+            if denial is not None and denial.rule:
+                text = f"{text} (rule: {denial.rule})"
+            source = error.source if isinstance(error, SolveError) else None
             return Outcome.FAILED, Failure(
                 error=f"failed to solve: {text}",
                 reason=reason,
                 retryable=retryable,
                 step=step,
-                source=findings.excerpt(error.source) if isinstance(error, SolveError) else None,
+                source=findings.excerpt(source if denial is None else denial.source),
+                note="" if denial is None else denial.note,
             )
         case ConnectionFailed():
             _log.warning("BuildKit cannot be reached", reason=str(error))
@@ -94,8 +95,8 @@ def last_lines(build: Build, failure: Failure) -> Iterator[str]:
         yield f"{_STOPPED_AT.get(failure.reason, 'Failed at')} {failure.step}"
     if failure.source:
         yield from failure.source.excerpt.split("\n")
-    if is_denied(failure.error):
-        yield _OWN_MACHINE
+    if failure.note:
+        yield failure.note
     absent = absent_file(failure.error)
     if absent and "--from=" not in failure.step:
         near = near_miss(absent, (entry.path for entry in build.request.context))

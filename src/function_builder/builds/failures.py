@@ -6,6 +6,7 @@ tests get the texts from a real BuildKit. An error that no pattern matches is re
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,8 +31,13 @@ _PUSH: Final = "failed to push "
 _NOT_ALLOWED: Final = re.compile(r"failed to load LLB: .* is not allowed", re.DOTALL)
 """`solver/llbsolver/vertex.go`, about entitlements."""
 
-_DENIED: Final = " denied by policy: source denied by policy"
-"""`sourcepolicy/engine.go`, about sources that `policy/sources.py` denies."""
+_DENIED: Final = re.compile(
+    r'source ("(?:[^"\\]|\\.)*") denied by policy: source denied by policy\Z'
+)
+"""`sourcepolicy/engine.go`, about a source of a build's policy."""
+
+_TOO_MANY: Final = "too many mutations on a single source: too many operations"
+"""The same, about rules that convert a source endlessly."""
 
 _BASE_STEP: Final = re.compile(r"\[(?:[^\]]+ )?\d+/\d+\] FROM ")
 
@@ -126,6 +132,7 @@ class Failure:
         retryable: whether the same request may succeed later.
         step: the name of the step that failed; empty if it is unknown.
         source: the instruction that failed.
+        note: a line for the log that explains it; empty: none.
     """
 
     error: str
@@ -133,6 +140,7 @@ class Failure:
     retryable: bool = False
     step: str = ""
     source: SourceExcerpt | None = None
+    note: str = ""
 
 
 class Remedy(StrEnum):
@@ -151,6 +159,8 @@ def find_remedy(message: str) -> Remedy | None:
     Args:
         message: BuildKit's.
     """
+    if denied_source(message) is not None:
+        return None
     # For a frontend's image, the first part is from the Dockerfile frontend. The second says why
     # the image did not run.
     if message.startswith(f"failed with build-arg:{SYNTAX_ARG} = ") and _METADATA in message:
@@ -197,9 +207,16 @@ def doubt_of_push(message: str) -> Doubt | None:
     return Doubt.ABSENT if _NOT_THERE.match(message) else None
 
 
-def is_denied(message: str) -> bool:
-    """Whether the source policy denied a source that the Dockerfile names."""
-    return message.endswith(_DENIED)
+def denied_source(message: str) -> str | None:
+    """The source that the source policy denied, as BuildKit writes it; None: it denied none."""
+    # The source is quoted as Go does it, which for what a URL may have is as JSON does it.
+    found = _DENIED.search(message, max(message.rfind('source "'), 0))
+    if found is None:
+        return None
+    try:
+        return str(json.loads(found[1]))
+    except ValueError:
+        return found[1]
 
 
 def absent_file(message: str) -> str | None:
@@ -274,7 +291,7 @@ def without_host_paths(text: str) -> str:
 def _reason(error: RPCError, step: str) -> Reason:
     message = error.message
     frontend = isinstance(error, SolveError) and error.in_frontend
-    if is_denied(message):
+    if denied_source(message) is not None or message.endswith(_TOO_MANY):
         return Reason.POLICY
     too_large = _HEADERS_TOO_LARGE in message or _MESSAGE_TOO_LARGE.search(message)
     if too_large or is_too_large(error):

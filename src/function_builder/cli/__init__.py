@@ -28,6 +28,7 @@ _COMMANDS: Final = {
     "setup": "Compile the programs that `up` and `serve` run.",
     "secret": "Make keys, and seal build secrets.",
     "tenants": "Check and extend the file of a builder's tenants.",
+    "policy": "Say what a source policy refuses.",
     "certs": "Make certificates for BuildKit.",
     "doctor": "Say what this machine lacks to build.",
 }

@@ -10,9 +10,10 @@ from typing import Annotated, Final
 import typer
 
 from function_builder import tenants as package
+from function_builder.policy.sources import builder_policy
 from function_builder.server import keys
 from function_builder.tenants.adding import Added, Trusted, add_tenant
-from function_builder.tenants.document import TenantsError, read_tenants
+from function_builder.tenants.document import read_tenants
 from function_builder.tenants.files import Files
 
 FAILED: Final = 1
@@ -36,7 +37,19 @@ _SecretsOption = Annotated[
 
 
 @tenants.command()
-def check(file: _FileArgument, *, secrets: _SecretsOption = _DEFAULT_SECRETS) -> None:
+def check(
+    file: _FileArgument,
+    *,
+    secrets: _SecretsOption = _DEFAULT_SECRETS,
+    source_policy: Annotated[
+        str,
+        typer.Option(
+            envvar="source_policy",
+            metavar="FILE",
+            help="The builder's own source policy, which a tenant's may narrow.",
+        ),
+    ] = "",
+) -> None:
     """Say what is wrong with a tenants file, with line and column, or which tenants it has.
 
     \b
@@ -44,8 +57,12 @@ def check(file: _FileArgument, *, secrets: _SecretsOption = _DEFAULT_SECRETS) ->
     """
     try:
         own = keys.payload_secrets(secrets) if (secrets / "payload-secret").exists() else []
-        found = read_tenants(file, Files(), own)
-    except (TenantsError, keys.KeyFileError) as error:
+        policy = builder_policy(source_policy, local_sources=True)
+        found = read_tenants(file, Files(), own, policy)
+    except OSError as error:
+        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
+        raise typer.Exit(FAILED) from None
+    except (ValueError, keys.KeyFileError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(FAILED) from None
     typer.echo(f"{file.name} is right: {', '.join(sorted(found.by_name))}")

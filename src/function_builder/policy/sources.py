@@ -1,4 +1,4 @@
-"""Sources that BuildKit must not read for a build: its own machine, and metadata services.
+"""A builder's source policy, with what BuildKit must not read: its own machine, metadata services.
 
 BuildKit fetches `ADD` of a URL or a git repository itself, from its own network instead of that of
 RUN steps. So each solve has these expressions, and BuildKit denies matching sources. It only
@@ -12,7 +12,10 @@ The syntax is RE2's. Source: BuildKit, `sourcepolicy/matcher.go`; the identifier
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
+
+from function_builder.builds.source_policy import SourcePolicy, denying
 
 _METADATA: Final = (
     r"169\.254\.\d+\.\d+",
@@ -55,3 +58,24 @@ LOCAL_SOURCES: Final = (
     # A registry on BuildKit's own machine is common.
     rf"^docker-image://(?i:{_any(_METADATA)}){_END}",
 )
+
+
+def builder_policy(file: str, *, local_sources: bool) -> SourcePolicy:
+    """The rules for all builds of a builder.
+
+    Args:
+        file: of the operator's rules; empty: there are none.
+        local_sources: whether the addresses above may be read.
+
+    Raises:
+        OSError: the file cannot be read.
+        SourcePolicyError: something in it is wrong.
+    """
+    local = [] if local_sources else denying(LOCAL_SOURCES, "local_sources")
+    if not file:
+        return SourcePolicy(local=local)
+    from function_builder.policy.source_policy_file import (  # noqa: PLC0415 (few have a file)
+        read_source_policy,
+    )
+
+    return SourcePolicy(read_source_policy(Path(file)), local)

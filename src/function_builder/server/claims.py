@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from starlette.requests import Request
 
+from function_builder.builds.source_policy import SourcePolicy
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
 from function_builder.contract.tenancy import Limits, Scope
@@ -76,6 +77,9 @@ class TenantsInForce(Protocol):
 
     def credentials(self, tenant: str) -> RegistryCredentials:
         """What a tenant's builds push and pull with; none if the tenant has none."""
+
+    def source_policy(self, tenant: str) -> SourcePolicy:
+        """What BuildKit may read for a tenant's builds."""
 
     def limits(self, tenant: str) -> Limits:
         """A tenant's part of the builder; of one that is gone, what a new one has."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from function_builder.buildkits.from_settings import buildkits
 from function_builder.builds.builder import Builder
 from function_builder.builds.options import RegistryCache
+from function_builder.builds.source_policy import SourcePolicy
 from function_builder.contract.tenancy import NO_LIMITS
-from function_builder.policy.sources import LOCAL_SOURCES
+from function_builder.errors import StartError
+from function_builder.policy.sources import builder_policy
 from function_builder.registries.credentials import RegistryCredentials
 from function_builder.server.claims import TenantsInForce
 from function_builder.server.decisions import Audit
@@ -25,7 +27,8 @@ def service_of(settings: Settings) -> Service:
     """What all endpoints of one builder share."""
     pool = buildkits(settings)
     own = RegistryCredentials(settings.docker_config.expanduser(), settings.docker_auth_config)
-    tenants = _tenants(settings, own) if settings.tenants_file else None
+    policy = _source_policy(settings)
+    tenants = _tenants(settings, own, policy) if settings.tenants_file else None
     metrics = Metrics()
     slots = Slots(
         settings.max_inflight,
@@ -41,7 +44,7 @@ def service_of(settings: Settings) -> Service:
             insecure=settings.insecure,
             confirm_pushes=settings.confirm_pushes,
             log_prefixes=settings.log_prefixes,
-            denied_sources=() if settings.local_sources else LOCAL_SOURCES,
+            source_policy=(lambda _: policy) if tenants is None else tenants.source_policy,
         ),
         pool=pool,
         metrics=metrics,
@@ -69,7 +72,16 @@ def _usage(metrics: Metrics, slots: Slots) -> Usage:
     return TenantsUsage(metrics, slots)
 
 
-def _tenants(settings: Settings, own: RegistryCredentials) -> TenantsInForce:
+def _source_policy(settings: Settings) -> SourcePolicy:
+    try:
+        return builder_policy(settings.source_policy, local_sources=settings.local_sources)
+    except OSError as error:
+        raise StartError(f"source_policy cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise StartError(f"source_policy cannot be used: {error}") from error
+
+
+def _tenants(settings: Settings, own: RegistryCredentials, policy: SourcePolicy) -> TenantsInForce:
     from function_builder.server import tenancy  # noqa: PLC0415 (few builders have tenants)
 
-    return tenancy.read_tenancy(settings, own)
+    return tenancy.read_tenancy(settings, own, policy)

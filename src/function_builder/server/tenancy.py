@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from starlette.requests import Request
 
+from function_builder.builds.source_policy import SourcePolicy
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
 from function_builder.contract.reads import token_tenant
@@ -53,14 +54,20 @@ class Tenancy:
         current: the tenants in force.
         settings: the builder's.
         own: the builder's own registry credentials.
+        policy: its source policy.
     """
 
     def __init__(
-        self, current: CurrentTenants, settings: Settings, own: RegistryCredentials
+        self,
+        current: CurrentTenants,
+        settings: Settings,
+        own: RegistryCredentials,
+        policy: SourcePolicy,
     ) -> None:
         self._current = current
         self._settings = settings
         self._own = own
+        self._policy = policy
         self._helpers = CredentialHelpers()
         self._issuers: Issuers | None = None
         self._issuers_of: Tenants | None = None
@@ -142,6 +149,11 @@ class Tenancy:
         file = None if found is None else found.registry_config
         return RegistryCredentials(file, helpers=self._helpers)
 
+    def source_policy(self, tenant: str) -> SourcePolicy:
+        """What BuildKit may read for a tenant's builds."""
+        found = self._tenants.named(tenant)
+        return self._policy if found is None else self._policy.narrowed(found.policy)
+
     def limits(self, tenant: str) -> Limits:
         """A tenant's part of the builder; of one that is gone, what a new one has."""
         found = self._tenants.named(tenant)
@@ -210,12 +222,13 @@ class Tenancy:
         )
 
 
-def read_tenancy(settings: Settings, own: RegistryCredentials) -> Tenancy:
+def read_tenancy(settings: Settings, own: RegistryCredentials, policy: SourcePolicy) -> Tenancy:
     """Read `tenants_file`.
 
     Args:
         settings: the builder's.
         own: its own registry credentials.
+        policy: its source policy.
 
     Raises:
         StartError: it is wrong.
@@ -224,10 +237,13 @@ def read_tenancy(settings: Settings, own: RegistryCredentials) -> Tenancy:
     try:
         return Tenancy(
             CurrentTenants(
-                Path(settings.tenants_file), lambda read: keys.payload_secrets(directory, read)
+                Path(settings.tenants_file),
+                lambda read: keys.payload_secrets(directory, read),
+                policy,
             ),
             settings,
             own,
+            policy,
         )
     except (TenantsError, keys.KeyFileError) as error:
         raise StartError(f"tenants_file cannot be used: {error}") from error

@@ -28,6 +28,13 @@ class PolicySettings:
         """Whether ADD, which BuildKit fetches itself, may name BuildKit's own 127.0.0.1,
         link-local addresses, and metadata services.""",
     )
+    source_policy: str = setting(
+        "source_policy",
+        values.text,
+        "",
+        """A file of rules for what BuildKit may read for a build, or reads from elsewhere, in the
+        form of `buildctl build --source-policy-file` (docs/policy.md). Empty: no rules.""",
+    )
     allowed_pushes: PushPatterns = setting(
         "allowed_pushes",
         PushPatterns.parse,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from function_builder.builds.source_policy import NO_SOURCE_POLICY, SourcePolicy
 from function_builder.tenants.document import read_tenants
 from function_builder.tenants.files import Files
 from function_builder.tenants.tenant import Tenants
@@ -20,6 +21,7 @@ class CurrentTenants:
     Args:
         path: the file.
         own: reads the builder's own payload secrets.
+        policy: the builder's source policy, which a tenant's may narrow.
 
     Attributes:
         tenants: those in force.
@@ -30,9 +32,12 @@ class CurrentTenants:
         Exception: what `own` raises.
     """
 
-    def __init__(self, path: Path, own: OwnSecrets) -> None:
+    def __init__(
+        self, path: Path, own: OwnSecrets, policy: SourcePolicy = NO_SOURCE_POLICY
+    ) -> None:
         self._path = path
         self._own = own
+        self._policy = policy
         self._files = Files()
         self.tenants = self._read()
         self.stale = False
@@ -53,4 +58,4 @@ class CurrentTenants:
 
     def _read(self) -> Tenants:
         files = self._files = Files()
-        return read_tenants(self._path, files, self._own(files.read))
+        return read_tenants(self._path, files, self._own(files.read), self._policy)

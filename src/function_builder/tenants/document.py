@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
+from function_builder.builds.source_policy import NO_SOURCE_POLICY, PolicyRule, SourcePolicy
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import shown
 from function_builder.contract.secrets import SecretsKey
+from function_builder.items import Fault, Item
 from function_builder.queue.webhooks import parse_secret
 from function_builder.registries.docker_config import ConfigError, DockerConfig
 from function_builder.tenants.files import Files
-from function_builder.tenants.items import Fault, Item
 from function_builder.tenants.overrides import LIMITS, LISTS, NUMBERS, read_limits, read_overrides
 from function_builder.tenants.scopes import read_scopes
 from function_builder.tenants.tenant import Tenant, Tenants, Token
@@ -26,7 +27,7 @@ from function_builder.tenants.trusts import TrustReader
 TOP_KEYS: Final = ("tenants",)
 TENANT_KEYS: Final = (
     *("payload_secret_file", "webhook_secret_file", "hosts", "tokens", "oidc"),
-    *("registry_config", "build_secrets_key"),
+    *("registry_config", "build_secrets_key", "policy"),
     *LISTS,
     *NUMBERS,
     *LIMITS,
@@ -61,13 +62,19 @@ class TenantsError(ValueError):
         super().__init__("\n".join(f"{path.name}: {fault}" for fault in self.faults))
 
 
-def read_tenants(path: Path, files: Files, own: Sequence[bytes] = ()) -> Tenants:
+def read_tenants(
+    path: Path,
+    files: Files,
+    own: Sequence[bytes] = (),
+    policy: SourcePolicy = NO_SOURCE_POLICY,
+) -> Tenants:
     """Read a tenants file with the files that it names.
 
     Args:
         path: the file.
         files: reads them all; names in the file are relative to its directory.
         own: the builder's own payload secrets, which are those of the tenant `default`.
+        policy: the builder's source policy, which a tenant's may narrow.
 
     Raises:
         TenantsError: it cannot be read, or something in it is wrong.
@@ -81,7 +88,7 @@ def read_tenants(path: Path, files: Files, own: Sequence[bytes] = ()) -> Tenants
     except UnicodeDecodeError as error:
         raise TenantsError(path, [Fault(1, 1, "the file is not UTF-8")]) from error
     document = Item.parse(text, faults)
-    tenants = [] if document is None else _Reader(path.parent, files, own).tenants(document)
+    tenants = [] if document is None else _Reader(path.parent, files, own, policy).tenants(document)
     if faults:
         raise TenantsError(path, faults)
     return Tenants(tenants)
@@ -90,10 +97,13 @@ def read_tenants(path: Path, files: Files, own: Sequence[bytes] = ()) -> Tenants
 class _Reader:
     """Reads each tenant, and remembers what another one may not have as well."""
 
-    def __init__(self, directory: Path, files: Files, own: Sequence[bytes]) -> None:
+    def __init__(
+        self, directory: Path, files: Files, own: Sequence[bytes], policy: SourcePolicy
+    ) -> None:
         self._directory = directory
         self._files = files
         self._own = own
+        self._policy = policy
         self._secrets = dict.fromkeys(own, DEFAULT_TENANT)
         self._webhook_keys: dict[bytes, str] = {}
         self._keys: dict[str, str] = {}
@@ -138,6 +148,7 @@ class _Reader:
             limits=read_limits(fields),
             registry_config=self._registry_config_of(name, fields),
             build_secrets_key=self._build_secrets_key_of(name, fields),
+            policy=self._policy_of(fields),
         )
 
     def _secrets_of(self, name: str, fields: Mapping[str, Item]) -> list[bytes]:
@@ -195,6 +206,27 @@ class _Reader:
                 _claim(self._keys, key.public, name, item, "the key")
             return path
         return None
+
+    def _policy_of(self, fields: Mapping[str, Item]) -> Sequence[PolicyRule]:
+        for data, item, path in self._one(fields, "policy"):
+            from function_builder.policy.source_policy_file import (  # noqa: PLC0415 (few have one)
+                SourcePolicyError,
+                parse_source_policy,
+            )
+
+            try:
+                rules = parse_source_policy(data, path.name)
+            except SourcePolicyError as error:
+                for fault in error.faults:
+                    item.fail(f"{shown(path.name)}: {fault}")
+                return ()
+            if not self._policy.may_narrow(rules):
+                item.fail(
+                    f"{shown(path.name)} has ALLOW rules, and so has the builder's source_policy: "
+                    "a tenant's file may then only DENY and CONVERT"
+                )
+            return rules
+        return ()
 
     def _one(self, fields: Mapping[str, Item], key: str) -> Iterator[tuple[bytes, Item, Path]]:
         """The content of the one file that a key names."""

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 from typing import Any, Final
 
 from function_builder.contract.tenancy import Limits
+from function_builder.items import Item
 from function_builder.settings import Settings
-from function_builder.tenants.items import Item
 from function_builder.tenants.tenant import Tenant
 
 LISTS: Final = {"push": "allowed_pushes", "allowed_frontends": "allowed_frontends"}

@@ -7,7 +7,7 @@ from typing import Final
 
 from function_builder.contract.errors import shown
 from function_builder.contract.tenancy import Scope
-from function_builder.tenants.items import Item
+from function_builder.items import Item
 
 ALL_SCOPES: Final = frozenset(Scope)
 

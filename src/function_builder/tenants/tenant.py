@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from function_builder.builds.source_policy import PolicyRule
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.tenancy import NO_LIMITS, Limits, Scope
 from function_builder.oidc.trust import Issuer, Trust
@@ -57,6 +58,7 @@ class Tenant:
         limits: its part of the builder.
         registry_config: the file of its registry credentials; None: it has none.
         build_secrets_key: the file of its key for build secrets; None: it has none.
+        policy: its source policy, in addition to the builder's.
         tokens: its bearer tokens.
         trusts: the OIDC tokens that are its.
     """
@@ -69,6 +71,7 @@ class Tenant:
     limits: Limits = NO_LIMITS
     registry_config: Path | None = None
     build_secrets_key: Path | None = None
+    policy: Sequence[PolicyRule] = ()
     tokens: Sequence[Token] = ()
     trusts: Sequence[Trust] = ()
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from function_builder.contract.errors import shown
+from function_builder.items import Item
 from function_builder.oidc.trust import ClaimPath, Issuer, Trust, url_fault
 from function_builder.tenants.files import Files
-from function_builder.tenants.items import Item
 from function_builder.tenants.scopes import read_scopes
 
 TRUST_KEYS: Final = (

@@ -19,6 +19,7 @@ from aiobuildkit.model import (
     Exporter,
     PruneOptions,
     SolveResult,
+    SourceRule,
     StatusEvent,
     Timeouts,
     UsageRecord,
@@ -93,7 +94,7 @@ class Client:
         cache_exports: Iterable[CacheEntry] = (),
         attachables: Iterable[Attachable] = (),
         shared_key: str = "",
-        denied_sources: Iterable[str] = (),
+        source_policy: Iterable[SourceRule] = (),
         internal: bool = False,
         ref: str | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -113,8 +114,8 @@ class Client:
             shared_key: names the build context for incremental transfers. In a later session with
                 the same key, BuildKit only asks for files whose metadata differ from those
                 announced before.
-            denied_sources: regular expressions (RE2) of the sources that BuildKit must not read,
-                such as `^https?://127[.]` (BuildKit's `sourcepolicy`).
+            source_policy: rules for all sources that the solve reads, those of frontends
+                included: what BuildKit must not read, or reads from elsewhere.
             internal: keep the solve out of BuildKit's history.
             ref: BuildKit's name for the solve; default: a random one.
             metadata: of the Solve call; with `traceparent` (W3C Trace Context) BuildKit's
@@ -132,7 +133,7 @@ class Client:
             exporters=exporters,
             cache_imports=cache_imports,
             cache_exports=cache_exports,
-            denied_sources=denied_sources,
+            source_policy=source_policy,
             internal=internal,
         )
         return Solve(self._connect(), session, request, metadata or {}, self._timeouts)

@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TypedDict
 
 from aiobuildkit.errors import SourceLocation
 
 __all__ = [
+    "AttrCondition",
+    "AttrConstraint",
     "BuildKitVersion",
     "CacheEntry",
     "Exporter",
     "Platform",
     "PruneOptions",
     "SolveResult",
+    "SourceAction",
+    "SourceMatch",
+    "SourceRule",
+    "SourceUpdate",
     "StatusEvent",
     "Timeouts",
     "UsageRecord",
@@ -88,6 +95,78 @@ class CacheEntry:
 
     type: str
     attrs: Mapping[str, str] = field(default_factory=dict)
+
+
+class SourceAction(StrEnum):
+    """What a rule of a source policy does with a source that it matches."""
+
+    ALLOW = "ALLOW"
+    DENY = "DENY"
+    CONVERT = "CONVERT"
+    """BuildKit reads another source instead, and looks at all rules again for it."""
+
+
+class SourceMatch(StrEnum):
+    """How a rule's identifier matches that of a source; equal ones always match."""
+
+    WILDCARD = "WILDCARD"
+    """`*` is any text."""
+    EXACT = "EXACT"
+    REGEX = "REGEX"
+    """A regular expression (RE2), found anywhere in the identifier."""
+
+
+class AttrCondition(StrEnum):
+    """How a source's attribute compares with a value."""
+
+    EQUAL = "EQUAL"
+    NOTEQUAL = "NOTEQUAL"
+    MATCHES = "MATCHES"
+    """The value is a regular expression (RE2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttrConstraint:
+    """A condition of an attribute of a source (`solver/pb/attr.go`); an absent one is empty."""
+
+    key: str
+    value: str
+    condition: AttrCondition = AttrCondition.EQUAL
+
+
+@dataclass(frozen=True, slots=True)
+class SourceUpdate:
+    """What a CONVERT makes of a source.
+
+    Attributes:
+        identifier: the new one, in which `${1}` is the first group or `*` that matched; empty:
+            the rule's own.
+        attrs: attributes to set.
+    """
+
+    identifier: str = ""
+    attrs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRule:
+    """One rule of a source policy (BuildKit's `sourcepolicy/pb/policy.proto`).
+
+    A source may be read if the last ALLOW or DENY that matches it is not a DENY.
+
+    Attributes:
+        action: what is done with a source that matches.
+        identifier: what sources match, such as `docker-image://docker.io/library/*`.
+        match: how.
+        constraints: conditions that must hold too.
+        updates: with CONVERT alone, and there required.
+    """
+
+    action: SourceAction
+    identifier: str
+    match: SourceMatch = SourceMatch.WILDCARD
+    constraints: Sequence[AttrConstraint] = ()
+    updates: SourceUpdate | None = None
 
 
 @dataclass(frozen=True, slots=True)

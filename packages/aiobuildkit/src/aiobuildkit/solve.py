@@ -17,7 +17,14 @@ from typing import Self
 from aiobuildkit.convert import solve_result, status_event
 from aiobuildkit.error_details import solve_error
 from aiobuildkit.errors import ConnectionLost, RPCError, SolveError, StatusCode
-from aiobuildkit.model import CacheEntry, Exporter, SolveResult, StatusEvent, Timeouts
+from aiobuildkit.model import (
+    CacheEntry,
+    Exporter,
+    SolveResult,
+    SourceRule,
+    StatusEvent,
+    Timeouts,
+)
 from aiobuildkit.protos import control_pb2 as pb
 from aiobuildkit.rpc import calls
 from aiobuildkit.rpc.channel import Channel
@@ -198,7 +205,7 @@ def solve_request(
     cache_imports: Sequence[CacheEntry],
     cache_exports: Iterable[CacheEntry],
     internal: bool,
-    denied_sources: Iterable[str] = (),
+    source_policy: Iterable[SourceRule] = (),
     definition: pb.Definition | None = None,
 ) -> pb.SolveRequest:
     """The request of a solve, as BuildKit's `client/solve.go` makes it."""
@@ -219,16 +226,30 @@ def solve_request(
             exports=[pb.CacheOptionsEntry(type=e.type, attrs=e.attrs) for e in cache_exports],
         ),
         internal=internal,
-        source_policy=_source_policy(denied_sources),
+        source_policy=_source_policy(source_policy),
     )
 
 
-def _source_policy(denied: Iterable[str]) -> pb.SourcePolicy | None:
-    rules = [
+def _source_policy(rules: Iterable[SourceRule]) -> pb.SourcePolicy | None:
+    messages = [
         pb.SourceRule(
-            action=pb.SOURCE_DENY,
-            selector=pb.SourceSelector(identifier=expression, match_type=pb.SOURCE_REGEX),
+            action=pb.SourceAction.Value(f"SOURCE_{rule.action}"),
+            selector=pb.SourceSelector(
+                identifier=rule.identifier,
+                match_type=pb.SourceMatch.Value(f"SOURCE_{rule.match}"),
+                constraints=[
+                    pb.SourceConstraint(
+                        key=each.key,
+                        value=each.value,
+                        condition=pb.SourceCondition.Value(f"SOURCE_{each.condition}"),
+                    )
+                    for each in rule.constraints
+                ],
+            ),
+            updates=None
+            if rule.updates is None
+            else pb.SourceUpdate(identifier=rule.updates.identifier, attrs=rule.updates.attrs),
         )
-        for expression in denied
+        for rule in rules
     ]
-    return pb.SourcePolicy(version=1, rules=rules) if rules else None
+    return pb.SourcePolicy(version=1, rules=messages) if messages else None

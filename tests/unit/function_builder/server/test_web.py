@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from function_builder.builds.source_policy import SourcePolicy
 from function_builder.contract.builds import BuildInfo, BuildState, new_id
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import BuildWarning, SourceExcerpt
@@ -294,6 +295,7 @@ async def test_a_tenant_sees_its_own_builds_alone(service, builds, tmp_path):
     service.tenants = read_tenancy(
         Settings(tenants_file=str(tmp_path / "tenants.yaml"), secret_mount_path=tmp_path),
         RegistryCredentials(None),
+        SourcePolicy(),
     )
     theirs = kept(builds, image="r/default:1")
     own = kept(builds, image="r/acme:1", tenant="acme")

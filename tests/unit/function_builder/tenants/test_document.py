@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from function_builder.contract.tenancy import Scope
+from function_builder.items import Fault
 from function_builder.tenants.document import TenantsError
-from function_builder.tenants.items import Fault
 from tests.unit.function_builder.tenants.conftest import HASH, OWN, TOKEN, Place
 
 WHOLE = f"""\

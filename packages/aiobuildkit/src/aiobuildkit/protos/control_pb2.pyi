@@ -39,12 +39,31 @@ class _SourceActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceAc
     DESCRIPTOR: _descriptor.EnumDescriptor
     SOURCE_ALLOW: _SourceAction.ValueType  # 0
     SOURCE_DENY: _SourceAction.ValueType  # 1
+    SOURCE_CONVERT: _SourceAction.ValueType  # 2
 
 class SourceAction(_SourceAction, metaclass=_SourceActionEnumTypeWrapper): ...
 
 SOURCE_ALLOW: SourceAction.ValueType  # 0
 SOURCE_DENY: SourceAction.ValueType  # 1
+SOURCE_CONVERT: SourceAction.ValueType  # 2
 Global___SourceAction: _TypeAlias = SourceAction  # noqa: Y015
+
+class _SourceCondition:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SourceConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceCondition.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SOURCE_EQUAL: _SourceCondition.ValueType  # 0
+    SOURCE_NOTEQUAL: _SourceCondition.ValueType  # 1
+    SOURCE_MATCHES: _SourceCondition.ValueType  # 2
+
+class SourceCondition(_SourceCondition, metaclass=_SourceConditionEnumTypeWrapper): ...
+
+SOURCE_EQUAL: SourceCondition.ValueType  # 0
+SOURCE_NOTEQUAL: SourceCondition.ValueType  # 1
+SOURCE_MATCHES: SourceCondition.ValueType  # 2
+Global___SourceCondition: _TypeAlias = SourceCondition  # noqa: Y015
 
 class _SourceMatch:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -176,7 +195,7 @@ Global___SolveRequest: _TypeAlias = SolveRequest  # noqa: Y015
 
 @_typing.final
 class SourcePolicy(_message.Message):
-    """sourcepolicy/pb/policy.proto: Policy, with the rules that deny."""
+    """sourcepolicy/pb/policy.proto: Policy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -205,22 +224,69 @@ class SourceRule(_message.Message):
 
     ACTION_FIELD_NUMBER: _builtins.int
     SELECTOR_FIELD_NUMBER: _builtins.int
+    UPDATES_FIELD_NUMBER: _builtins.int
     action: Global___SourceAction.ValueType
     @_builtins.property
     def selector(self) -> Global___SourceSelector: ...
+    @_builtins.property
+    def updates(self) -> Global___SourceUpdate: ...
     def __init__(
         self,
         *,
         action: Global___SourceAction.ValueType = ...,
         selector: Global___SourceSelector | None = ...,
+        updates: Global___SourceUpdate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["selector", b"selector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["selector", b"selector", "updates", b"updates"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "selector", b"selector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "selector", b"selector", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SourceRule: _TypeAlias = SourceRule  # noqa: Y015
+
+@_typing.final
+class SourceUpdate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AttrsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    ATTRS_FIELD_NUMBER: _builtins.int
+    identifier: _builtins.str
+    @_builtins.property
+    def attrs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        identifier: _builtins.str = ...,
+        attrs: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attrs", b"attrs", "identifier", b"identifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceUpdate: _TypeAlias = SourceUpdate  # noqa: Y015
 
 @_typing.final
 class SourceSelector(_message.Message):
@@ -228,21 +294,50 @@ class SourceSelector(_message.Message):
 
     IDENTIFIER_FIELD_NUMBER: _builtins.int
     MATCH_TYPE_FIELD_NUMBER: _builtins.int
+    CONSTRAINTS_FIELD_NUMBER: _builtins.int
     identifier: _builtins.str
     match_type: Global___SourceMatch.ValueType
+    @_builtins.property
+    def constraints(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceConstraint]: ...
     def __init__(
         self,
         *,
         identifier: _builtins.str = ...,
         match_type: Global___SourceMatch.ValueType = ...,
+        constraints: _abc.Iterable[Global___SourceConstraint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier", "match_type", b"match_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "identifier", b"identifier", "match_type", b"match_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SourceSelector: _TypeAlias = SourceSelector  # noqa: Y015
+
+@_typing.final
+class SourceConstraint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    value: _builtins.str
+    condition: Global___SourceCondition.ValueType
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        value: _builtins.str = ...,
+        condition: Global___SourceCondition.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceConstraint: _TypeAlias = SourceConstraint  # noqa: Y015
 
 @_typing.final
 class Definition(_message.Message):

@@ -137,6 +137,13 @@ class Item:
             return ""
         return str(self._node.value)
 
+    def quoted(self) -> str:
+        """A JSON string, which may be empty; "", with a fault, if it is something else."""
+        if not isinstance(self._node, yaml.ScalarNode) or self._node.style != '"':
+            self.fail("must be a string")
+            return ""
+        return str(self._node.value)
+
     def texts(self) -> list[tuple[str, Item]]:
         """Those of a list, or one, without those that are wrong."""
         return [(text, item) for item in self.one_or_more() if (text := item.text())]

@@ -1,0 +1,93 @@
+"""The source policy of a build: what BuildKit may read for it, or reads from elsewhere.
+
+BuildKit evaluates the rules, for each source that a Dockerfile, a frontend or a named context
+reads. It knows one list of rules for a build, in which the last ALLOW or DENY that matches decides.
+So the builder's rules and a tenant's become one list, in which both hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiobuildkit import SourceAction, SourceMatch, SourceRule
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRule:
+    """A rule, and what it is called.
+
+    Attributes:
+        rule: what BuildKit evaluates.
+        name: of the file's author; empty: its identifier stands for it.
+    """
+
+    rule: SourceRule
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or self.rule.identifier
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePolicy:
+    """The rules of one build.
+
+    Attributes:
+        rules: of the operator, in BuildKit's order.
+        local: the rules that deny BuildKit's own machine (`local_sources`). No rule allows what
+            they deny, because they are the last.
+    """
+
+    rules: Sequence[PolicyRule] = ()
+    local: Sequence[PolicyRule] = field(default=(), repr=False)
+
+    def __iter__(self) -> Iterator[SourceRule]:
+        for each in (*self.rules, *self.local):
+            yield each.rule
+
+    def may_narrow(self, rules: Sequence[PolicyRule]) -> bool:
+        """Whether `narrowed` takes these rules.
+
+        Two lists of what is allowed have no common list in BuildKit's form.
+        """
+        return not (_allow(self.rules) and _allow(rules))
+
+    def narrowed(self, rules: Sequence[PolicyRule]) -> SourcePolicy:
+        """This policy, and another one that may only deny more.
+
+        BuildKit applies each CONVERT before it decides, wherever in the list it is. So these can
+        be first, and a name that both convert is converted by this policy.
+
+        Args:
+            rules: of the other one, which `may_narrow` accepts.
+        """
+        own_converts, own = _divided(self.rules)
+        converts, others = _divided(rules)
+        # The last rule that matches decides. An ALLOW must not follow a DENY of the other policy.
+        decisions = [*own, *others] if _allow(own) else [*others, *own]
+        return SourcePolicy([*own_converts, *converts, *decisions], self.local)
+
+
+NO_SOURCE_POLICY: Final = SourcePolicy()
+
+
+def _divided(rules: Sequence[PolicyRule]) -> tuple[list[PolicyRule], list[PolicyRule]]:
+    """The rules that convert, and the others."""
+    converts = [each for each in rules if each.rule.action is SourceAction.CONVERT]
+    return converts, [each for each in rules if each.rule.action is not SourceAction.CONVERT]
+
+
+def _allow(rules: Sequence[PolicyRule]) -> bool:
+    return any(each.rule.action is SourceAction.ALLOW for each in rules)
+
+
+def denying(expressions: Sequence[str], name: str) -> list[PolicyRule]:
+    """Rules of one name that deny what regular expressions match."""
+    return [
+        PolicyRule(
+            SourceRule(action=SourceAction.DENY, identifier=each, match=SourceMatch.REGEX), name
+        )
+        for each in expressions
+    ]

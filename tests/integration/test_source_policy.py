@@ -1,0 +1,130 @@
+"""A source policy holds in BuildKit, whatever names the source, and is explained."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from function_builder.engine import find_tool
+from tests.support.builders import RunningBuilder, running_builder
+from tests.support.requests import headers, make_tar
+
+pytestmark = pytest.mark.integration
+
+RULES = [
+    {
+        "name": "no denied images",
+        "action": "DENY",
+        "selector": {"identifier": "docker-image://docker.io/library/denied:*"},
+    },
+    {"action": "DENY", "selector": {"identifier": r"^https?://", "match_type": "REGEX"}},
+    {"action": "DENY", "selector": {"identifier": "git://*"}},
+]
+FRONTEND = """\
+FROM scratch
+COPY --chmod=755 dockerfile-frontend /bin/
+ENTRYPOINT ["/bin/dockerfile-frontend"]
+"""
+
+IMAGE = "no denied images"
+GIT = "git://*"
+URL = "^https?://"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def strict(
+    buildkitd: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningBuilder]:
+    root: Path = tmp_path_factory.mktemp("strict")
+    policy = root / "policy.json"
+    policy.write_text(json.dumps({"rules": RULES}))
+    async with running_builder(
+        root / "b",
+        buildkitd,
+        source_policy=str(policy),
+        allowed_frontends="denied",
+        allowed_context_images="*",
+    ) as builder:
+        yield builder
+
+
+async def ask(
+    builder: RunningBuilder,
+    http: httpx2.AsyncClient,
+    files: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    body = make_tar(files, {"skipPush": True} | dict(config))
+    answer = await http.post(f"{builder.url}/build", content=body, headers=headers(body))
+    reply = answer.json()
+    assert isinstance(reply, dict), answer.text
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "config", "expected"),
+    [
+        ("FROM denied:1", {}, (IMAGE, 1)),
+        ("FROM busybox\nCOPY --from=denied /x /", {}, (IMAGE, 2)),
+        ("FROM busybox\n\nRUN --mount=from=denied,target=/d \\\n true", {}, (IMAGE, 3)),
+        ("ARG V=1\nFROM denied:${V}", {}, (IMAGE, 2)),
+        ("# syntax=denied:1\nFROM busybox", {}, (IMAGE, 1)),
+        ("FROM mine", {"contexts": {"mine": "docker-image://denied:2"}}, (IMAGE, 1)),
+        ("FROM busybox\nADD https://example.com/x /", {}, (URL, 2)),
+        ("FROM busybox\nADD http://example.com:81/x /", {}, (URL, 2)),
+        ("FROM busybox\nADD https://example.com/x.git#main /", {}, (GIT, 2)),
+        ("FROM busybox\nADD git@example.com:x/y.git /", {}, (GIT, 2)),
+    ],
+)
+async def test_what_is_denied_is_not_read_and_says_by_which_rule(
+    strict: RunningBuilder,
+    http: httpx2.AsyncClient,
+    dockerfile: str,
+    config: Mapping[str, Any],
+    expected: tuple[str, int],
+) -> None:
+    rule, line = expected
+    reply = await ask(strict, http, {"Dockerfile": f"{dockerfile}\n"}, config)
+    assert (reply["status"], reply.get("reason")) == ("failed", "policy"), reply
+    assert reply["error"].endswith(f"denied by policy (rule: {rule})"), reply["error"]
+    assert reply["log"][-1].endswith(f", by its rule {rule}."), reply["log"]
+    assert (reply["source"]["file"], reply["source"]["line"]) == ("Dockerfile", line), reply
+
+
+async def test_a_frontends_image_does_not_get_round_it(
+    strict: RunningBuilder, buildkitd: str, registry: str, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    """Its program asks BuildKit for sources itself. Its own name is converted to its digest."""
+    program = find_tool("dockerfile-frontend-1.2").read_bytes()
+    made = {"image": f"{registry}/front/end:1", "skipPush": False}
+    frontend = await ask(
+        strict, http, {"Dockerfile": FRONTEND, "dockerfile-frontend": program}, made
+    )
+    assert frontend["status"] == "success", frontend
+    name = f"docker-image://{registry}/front/end"
+    policy = tmp_path / "policy.json"
+    pin = {
+        "action": "CONVERT",
+        "selector": {"identifier": "docker-image://docker.io/front/end:*"},
+        "updates": {"identifier": f"{name}@{frontend['digest']}"},
+    }
+    policy.write_text(json.dumps({"rules": [*RULES, pin]}))
+    async with running_builder(
+        tmp_path / "b", buildkitd, source_policy=str(policy), allowed_frontends="front/end"
+    ) as builder:
+        for line, word in (
+            ("FROM denied:1", "denied:1"),
+            ("FROM busybox\nADD https://example.com/x /", "https://example.com/x"),
+        ):
+            files = {"Dockerfile": f"# syntax=front/end:never-pushed\n{line}\n"}
+            reply = await ask(builder, http, files, {})
+            assert (reply["status"], reply.get("reason")) == ("failed", "policy"), reply
+            assert word in reply["source"]["excerpt"], reply
+        good = {"Dockerfile": "# syntax=front/end:never-pushed\nFROM busybox\n"}
+        reply = await ask(builder, http, good, {})
+        assert reply["status"] == "success", reply
+        assert not [line for line in reply["log"] if "WARNING" in line], reply["log"]
