@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 
 import structlog
 
@@ -25,6 +25,7 @@ from function_builder.contract.builds import BuildInfo, BuildState, is_id, new_i
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
 from function_builder.contract.reader import Reader
+from function_builder.contract.tenancy import OverLimit
 from function_builder.queue.callback_stream import CallbackStream
 from function_builder.queue.claims import Claims
 from function_builder.queue.clock import Clock
@@ -65,6 +66,7 @@ class JetStreamBuilds:
         owner: this builder's name among all.
         replicas: on how many servers of the cluster each message is kept.
         max_queued: how many builds may be in the queue; 0: no limit.
+        max_queued_of: how many of a tenant's builds may be in it; 0: no limit.
         lost_after: seconds without a heartbeat after which other builders begin a builder's builds.
     """
 
@@ -77,6 +79,7 @@ class JetStreamBuilds:
         owner: str,
         replicas: int = 1,
         max_queued: int = 0,
+        max_queued_of: Callable[[str], int] = lambda _: 0,
         lost_after: float = 30.0,
     ) -> None:
         self.jetstream = jetstream
@@ -93,6 +96,7 @@ class JetStreamBuilds:
         self.lost_after = lost_after
         self._replicas = replicas
         self._max_queued = max_queued
+        self._max_queued_of = max_queued_of
         self._prepared = False
         self.writer = RecordWriter(self)
 
@@ -118,7 +122,7 @@ class JetStreamBuilds:
             key = submission.idempotency
             if key and (known := await self._claims.known(submission.tenant, key)) is not None:
                 return await self._with_position(known)
-            await self._check_room()
+            await self._check_room(submission.tenant)
             name = body_key(submission.tenant, submission.id)
             await self.store.put(name, body)
             record = Record.of(submission)
@@ -145,7 +149,7 @@ class JetStreamBuilds:
                 return await self._with_position(known)
             if not old.info.state.ended:
                 raise Refusal(409, "the build has not ended: cancel it first, or wait for its end")
-            await self._check_room()
+            await self._check_room(tenant)
             created = time.time()
             record = Record.of(
                 Submission(
@@ -261,7 +265,7 @@ class JetStreamBuilds:
             if record.job:
                 await self.jetstream.remove(JOBS, record.job)
 
-    async def _check_room(self) -> None:
+    async def _check_room(self, tenant: str) -> None:
         """Refuse a build if the queue is full.
 
         Concurrent requests may exceed the limit by their number. JetStream's own limit is exact,
@@ -276,6 +280,11 @@ class JetStreamBuilds:
                 f"The queue is full: it has {self._max_queued} builds, which is the limit of this "
                 "builder (max_queued). Send the request again later.",
             )
+        if limit := self._max_queued_of(tenant):
+            subject = f"{JOB_SUBJECTS}.{tenant}"
+            waiting = await self.jetstream.waiting(JOBS, subject)
+            if waiting.get(subject, 0) >= limit:
+                raise OverLimit("max_queued", limit, "Queued builds")
 
     async def _queue(self, record: Record, key: Idempotency | None) -> BuildInfo:
         tenant, build_id = record.tenant, record.info.id

@@ -6,7 +6,7 @@ for another tenant's build, the result is the same: None.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -127,6 +127,22 @@ class UsageStore(Protocol):
 
     async def read(self, first: date, last: date, tenant: str) -> UsageRows:
         """The sums over all builders; raises `QueueUnavailable`."""
+
+
+class Marks(Protocol):
+    """A number for each tenant, which all builders change."""
+
+    async def move(self, tenant: str, change: Callable[[float], float]) -> float:
+        """Change a tenant's mark at once for all builders, and return it; at first it is 0.
+
+        Args:
+            tenant: whose.
+            change: gives the new mark; what it raises leaves the mark as it is. It may be called
+                again, if another builder was faster.
+
+        Raises:
+            QueueUnavailable: the mark may be changed or not.
+        """
 
 
 class Builds(Protocol):

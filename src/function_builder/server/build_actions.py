@@ -92,7 +92,7 @@ class BuildActions:
             raise Closed
         checked_id(build_id)
         if service.quotas is not None:
-            service.quotas.take(tenant)
+            await service.quotas.take(tenant)
         requester = client_address(request, service.settings.trusted_proxies)
         info = _found(
             await self.builds.retry(tenant, build_id, requester=requester, idempotency=idempotency)

@@ -24,7 +24,7 @@ from function_builder.contract.errors import Refusal
 from function_builder.contract.manifest import MANIFEST_HEADER, MissingContent
 from function_builder.contract.reader import Reader
 from function_builder.contract.signature import SIGNATURE_HEADER, Signature
-from function_builder.contract.tenancy import Scope
+from function_builder.contract.tenancy import OverLimit, Scope
 from function_builder.contract.timestamp import Timestamp
 from function_builder.policy.checks import checked
 from function_builder.queue.port import Builds, Idempotency, Submission
@@ -295,7 +295,7 @@ class Exchange:
             )
         self._measures.end(BuildPhase.CHECK)
         if self._service.quotas is not None:
-            self._service.quotas.take(claim.tenant)
+            await self._service.quotas.take(claim.tenant)
         return request
 
     def _note_end(self, build: Build) -> None:
@@ -313,7 +313,7 @@ class Exchange:
         self._trace.outcome = note_refusal(self._service.metrics, refusal, self._client)
         self._note_decision(refusal=refusal)
         usage, caller = self._service.usage, self._caller
-        if usage is not None and caller is not None and isinstance(refusal, NoSlot):
+        if usage is not None and caller is not None and isinstance(refusal, NoSlot | OverLimit):
             usage.count_limited(caller.tenant, refusal.setting)
 
     def _note_decision(self, *, image: str = "", refusal: Refusal | None = None) -> None:

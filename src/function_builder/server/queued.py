@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -27,6 +28,7 @@ from function_builder.queue.access import Access
 from function_builder.queue.builds import JetStreamBuilds
 from function_builder.queue.connection import Unavailable
 from function_builder.queue.jetstream import JetStream
+from function_builder.queue.marks import StoredMarks
 from function_builder.queue.retention import Retention
 from function_builder.queue.states import Record
 from function_builder.queue.usage import StoredUsage
@@ -163,9 +165,12 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
             owner=_name(),
             replicas=settings.nats_replicas,
             max_queued=settings.max_queued,
+            max_queued_of=partial(_max_queued, service),
             lost_after=settings.lost_after,
         )
         usage = service.usage
+        if service.quotas is not None:
+            service.quotas.marks = StoredMarks(jetstream, settings.nats_replicas)
         if usage is not None:
             usage.store = StoredUsage(jetstream, builds.owner, settings.nats_replicas)
         worker = Worker(builds, QueuedBuilds(service), keep_bodies=bool(settings.keep_bodies))
@@ -190,6 +195,10 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
             await builds.writer.close(_LAST_RECORDS_SECONDS)
             if usage is not None:
                 await _last_usage(usage)
+
+
+def _max_queued(service: Service, tenant: str) -> int:
+    return 0 if service.tenants is None else service.tenants.limits(tenant).max_queued
 
 
 _Work = Callable[[], Awaitable[None]]

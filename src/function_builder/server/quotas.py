@@ -1,4 +1,4 @@
-"""How many builds a tenant may begin in an hour, on this builder since its start.
+"""How many builds a tenant may begin in an hour: on all builders, or on this one without a queue.
 
 The generic cell rate algorithm: each build moves a tenant's mark ahead by its part of an hour, and
 the mark may lie an hour ahead of now at most. So a tenant that was quiet may use its whole hour at
@@ -7,16 +7,22 @@ once, and then has its builds one by one.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from function_builder.contract.errors import BUSY, Refusal
 from function_builder.contract.tenancy import Limits
+from function_builder.queue.port import Marks, QueueUnavailable
 from function_builder.server.slots import NoSlot
 
 _WINDOW: Final = 3600.0
+
+_ROUNDING: Final = 1e-3
+"""A float that counts seconds since the epoch is exact to some 1e-7; quotas add up to 10,000."""
 
 
 class OverQuota(NoSlot):
@@ -42,18 +48,24 @@ class Quotas:
 
     Args:
         limits: a tenant's.
-        clock: seconds.
+        clock: seconds since the epoch.
+
+    Attributes:
+        marks: those of all builders; None: this builder counts alone.
     """
 
     def __init__(
-        self, limits: Callable[[str], Limits], clock: Callable[[], float] = time.monotonic
+        self, limits: Callable[[str], Limits], clock: Callable[[], float] = time.time
     ) -> None:
+        self.marks: Marks | None = None
         self._limits = limits
         self._clock = clock
-        self._marks: dict[str, float] = {}
+        self._own: dict[str, float] = {}
 
-    def take(self, tenant: str) -> None:
+    async def take(self, tenant: str) -> None:
         """Count a build that is about to begin, or to wait.
+
+        While the queue cannot be reached, this builder counts alone.
 
         Raises:
             OverQuota: the tenant has had as many as it may.
@@ -61,9 +73,22 @@ class Quotas:
         quota = self._limits(tenant).builds_per_hour
         if not quota:
             return
-        now = self._clock()
-        mark = max(self._marks.get(tenant, now), now) + _WINDOW / quota
-        # Sums of parts of an hour are not exact.
-        if (seconds := mark - now - _WINDOW) > 1e-6:
-            raise OverQuota(quota, max(1, math.ceil(seconds)))
-        self._marks[tenant] = mark
+        move = partial(_next_mark, now=self._clock(), quota=quota)
+        if self.marks is not None:
+            with contextlib.suppress(QueueUnavailable):
+                self._own[tenant] = await self.marks.move(tenant, move)
+                return
+        self._own[tenant] = move(self._own.get(tenant, 0.0))
+
+
+def _next_mark(mark: float, *, now: float, quota: int) -> float:
+    """Where a tenant's mark is after one more build.
+
+    Raises:
+        OverQuota: further ahead than it may be.
+    """
+    moved = max(mark, now) + _WINDOW / quota
+    # Sums of parts of an hour are not exact.
+    if (seconds := moved - now - _WINDOW) > _ROUNDING:
+        raise OverQuota(quota, max(1, math.ceil(seconds)))
+    return moved

@@ -15,7 +15,7 @@ from typing import Final
 
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import BUSY, Refusal
-from function_builder.contract.tenancy import NO_LIMITS, Limits
+from function_builder.contract.tenancy import NO_LIMITS, Limits, rate_limit
 from function_builder.server.shares import Shares
 
 UNLIMITED_BUILDS: Final = 8
@@ -246,7 +246,10 @@ class Slots:
         waiting = {each: _requests(line) for each, line in self._lines.items()}
         own, limits = waiting.get(tenant, 0), self._limits(tenant)
         if limits.max_queue is not None and own >= limits.max_queue:
-            raise NoSlot(limits.max_inflight or self.limit)
+            refusal = NoSlot(limits.max_inflight or self.limit)
+            refusal.setting = "max_queue"
+            refusal.headers = rate_limit("max_queue", limits.max_queue)
+            raise refusal
         if sum(waiting.values()) < self._max_queue:
             return
         most = max(waiting, key=waiting.__getitem__, default=tenant)

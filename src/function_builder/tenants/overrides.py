@@ -15,7 +15,7 @@ LISTS: Final = {"push": "allowed_pushes", "allowed_frontends": "allowed_frontend
 NUMBERS: Final = {"build_timeout": "build_timeout", "max_body_bytes": "max_body_bytes"}
 """Keys of a tenant, and the variables of the settings, which read the values too."""
 
-LIMITS: Final = ("weight", "max_inflight", "max_queue", "builds_per_hour")
+LIMITS: Final = ("weight", "max_inflight", "max_queue", "max_queued", "builds_per_hour")
 
 _MOST: Final = 10_000
 
