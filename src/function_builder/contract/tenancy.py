@@ -20,6 +20,9 @@ class Scope(StrEnum):
     """Build, retry and cancel."""
 
 
+ALL_SCOPES: Final = frozenset(Scope)
+
+
 class Limits(NamedTuple):
     """A tenant's part of a builder.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -50,6 +51,13 @@ class Trust:
     audience: str
     claims: Mapping[ClaimPath, frozenset[str]]
     scopes: frozenset[Scope]
+
+    @property
+    def id(self) -> str:
+        """8 hex digits, which change with the issuer, the audience and the claims."""
+        claims = sorted((path, sorted(values)) for path, values in self.claims.items())
+        said = repr((self.issuer.url, self.audience, claims))
+        return hashlib.sha256(said.encode()).hexdigest()[:8]
 
     def accepts(self, token: Mapping[str, Any]) -> bool:
         """Whether the claims of a verified token are right."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -13,11 +13,13 @@ from function_builder.builds.source_policy import SourcePolicy
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
 from function_builder.contract.tenancy import Limits, Scope
+from function_builder.oidc.trust import Issuer
 from function_builder.queue.webhooks import CallbackKeys
 from function_builder.registries.credentials import RegistryCredentials
 from function_builder.server import keys
 from function_builder.server.prometheus import Metrics
 from function_builder.settings import Settings
+from function_builder.tenants.tenant import Proven
 
 _BEARER: Final = "bearer "
 
@@ -68,6 +70,19 @@ class TenantsInForce(Protocol):
         Raises:
             Refusal: 400 or 401.
         """
+
+    async def prove(self, token: str) -> Proven:
+        """What a bearer token proves.
+
+        Raises:
+            Refusal: 401.
+        """
+
+    def scopes(self, tenant: str, credentials: Collection[str]) -> frozenset[Scope]:
+        """What the credentials of a tenant that are still in the file may do together."""
+
+    def issuer(self, url: str) -> Issuer | None:
+        """An OIDC issuer that a tenant trusts; None: none does."""
 
     def named(self, tenant: str) -> Claim | None:
         """The tenant of a build that was accepted before; None if it is there no longer."""

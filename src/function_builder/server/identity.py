@@ -17,6 +17,7 @@ from typing import Any, Final
 import structlog
 
 from function_builder.contract.errors import Refusal
+from function_builder.contract.tenancy import Scope
 from function_builder.oidc.issuers import WAIT_SECONDS, Issuers
 from function_builder.oidc.keys import Rejected
 from function_builder.tenants.tenant import Proven, Tenants
@@ -60,5 +61,11 @@ def _only(claims: Mapping[str, Any], tenants: Tenants) -> Proven:
     if len(found) != 1:
         names = ", ".join(found) or "none"
         raise Rejected(f"its claims are those of {len(found)} tenants: {names}")
-    ((tenant, scopes),) = found.items()
-    return Proven(tenant, scopes, f"oidc:{str(claims.get('sub', ''))[:MAX_SUBJECT]}")
+    ((tenant, trusts),) = found.items()
+    return Proven(
+        tenant,
+        frozenset[Scope]().union(*(trust.scopes for trust in trusts)),
+        f"oidc:{str(claims.get('sub', ''))[:MAX_SUBJECT]}",
+        [trust.id for trust in trusts],
+        claims,
+    )

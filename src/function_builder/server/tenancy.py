@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +18,9 @@ from function_builder.builds.source_policy import SourcePolicy
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
 from function_builder.contract.reads import token_tenant
-from function_builder.contract.tenancy import NO_LIMITS, TENANT_HEADER, Limits
+from function_builder.contract.tenancy import NO_LIMITS, TENANT_HEADER, Limits, Scope
 from function_builder.errors import StartError
+from function_builder.oidc.trust import Issuer
 from function_builder.queue.webhooks import CallbackKeys
 from function_builder.registries.credential_helpers import CredentialHelpers
 from function_builder.registries.credentials import RegistryCredentials
@@ -90,7 +91,7 @@ class Tenancy:
         token = bearer(request)
         named = token_tenant(token) if token else None
         if token and named is None:
-            proven = await self._prove(token, tenants)
+            proven = await self.prove(token)
             if wanted not in (None, proven.tenant):
                 raise Refusal(400, f"{TENANT_HEADER} is not the tenant of the bearer token")
             return self._claim(tenants, proven.tenant, tenants.named(proven.tenant), proven)
@@ -100,22 +101,31 @@ class Tenancy:
         tenant = tenants.at_host(request.headers.get("host", "")) or tenants.default
         return self._claim(tenants, tenant.name, tenant)
 
-    async def _prove(self, token: str, tenants: Tenants) -> Proven:
+    async def prove(self, token: str) -> Proven:
         """What a bearer token proves.
 
         Raises:
             Refusal: 401.
         """
+        tenants = self._tenants
         found = tenants.of_token(token)
         if found is not None:
             tenant, known = found
-            return Proven(tenant.name, known.scopes, f"token:{known.sha256[:8]}")
+            return Proven(tenant.name, known.scopes, f"token:{known.id}", [known.id])
         issuers = self._trusted(tenants)
         if issuers is None or token.count(".") != _JWT_DOTS:
             raise Refusal(401, _NOT_ACCEPTED)
         from function_builder.server.identity import prove  # noqa: PLC0415 (few tenants have oidc)
 
         return await prove(token, tenants, issuers, _NOT_ACCEPTED)
+
+    def scopes(self, tenant: str, credentials: Collection[str]) -> frozenset[Scope]:
+        """What the credentials of a tenant that are still in the file may do together."""
+        return self._tenants.scopes(tenant, credentials)
+
+    def issuer(self, url: str) -> Issuer | None:
+        """An issuer that a tenant trusts; None: none does."""
+        return next((each for each in self._tenants.issuers if each.url == url), None)
 
     def _trusted(self, tenants: Tenants) -> Issuers | None:
         """The issuers that the tenants trust; None: they trust none."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from function_builder.contract.errors import shown
-from function_builder.contract.tenancy import Scope
+from function_builder.contract.tenancy import ALL_SCOPES, Scope
 from function_builder.items import Item
-
-ALL_SCOPES: Final = frozenset(Scope)
 
 
 def read_scopes(fields: Mapping[str, Item]) -> frozenset[Scope]:

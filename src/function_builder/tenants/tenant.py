@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from function_builder.builds.source_policy import PolicyRule
 from function_builder.contract.builds import DEFAULT_TENANT
-from function_builder.contract.tenancy import NO_LIMITS, Limits, Scope
+from function_builder.contract.tenancy import ALL_SCOPES, NO_LIMITS, Limits, Scope
 from function_builder.oidc.trust import Issuer, Trust
-from function_builder.tenants.scopes import ALL_SCOPES
 
 _DECOY_BYTES: Final = 32
 
@@ -30,6 +29,11 @@ class Token:
     sha256: str
     scopes: frozenset[Scope] = ALL_SCOPES
 
+    @property
+    def id(self) -> str:
+        """8 hex digits."""
+        return self.sha256[:8]
+
 
 class Proven(NamedTuple):
     """What a bearer token proves.
@@ -38,11 +42,15 @@ class Proven(NamedTuple):
         tenant: whose it is.
         scopes: what it may do.
         credential: its id for the audit log.
+        credentials: the ids of what accepted it in the tenants file.
+        claims: of an OIDC token.
     """
 
     tenant: str
     scopes: frozenset[Scope]
     credential: str
+    credentials: Sequence[str]
+    claims: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,13 +126,19 @@ class Tenants:
         digest = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
         return self._by_token.get(digest)
 
-    def of_claims(self, claims: Mapping[str, Any]) -> Mapping[str, frozenset[Scope]]:
-        """The tenants that a verified OIDC token proves, with what it may do for each."""
-        found: dict[str, frozenset[Scope]] = {}
+    def of_claims(self, claims: Mapping[str, Any]) -> Mapping[str, Sequence[Trust]]:
+        """The tenants that a verified OIDC token proves, with the trusts that accept it."""
+        found: dict[str, list[Trust]] = {}
         for name, trust in self._by_issuer.get(str(claims.get("iss")), ()):
             if trust.accepts(claims):
-                found[name] = found.get(name, frozenset()) | trust.scopes
+                found.setdefault(name, []).append(trust)
         return found
+
+    def scopes(self, name: str, credentials: Collection[str]) -> frozenset[Scope]:
+        """What the credentials of a tenant that are still in the file may do together."""
+        tenant = self.by_name.get(name)
+        own: Sequence[Token | Trust] = () if tenant is None else [*tenant.tokens, *tenant.trusts]
+        return frozenset[Scope]().union(*(each.scopes for each in own if each.id in credentials))
 
     def signers(self, tenant: Tenant | None) -> Sequence[bytes]:
         """The payload secrets to try for a request.

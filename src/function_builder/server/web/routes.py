@@ -14,10 +14,12 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connection
 
 from function_builder.contract.builds import BuildInfo, BuildState
 from function_builder.contract.errors import Refusal
+from function_builder.contract.tenancy import Scope
 from function_builder.server.auditing import note_decision
 from function_builder.server.build_actions import BuildActions, read_line_number
 from function_builder.server.decisions import AuditEvent
@@ -25,21 +27,12 @@ from function_builder.server.following import Follower
 from function_builder.server.reading import Caller
 from function_builder.server.service import Service
 from function_builder.server.web import session
+from function_builder.server.web.answers import HEADERS, base, html
+from function_builder.server.web.sign_in import SignIn
 from function_builder.server.web.views import Pages
 
 PAGE_BUILDS: Final = 50
 """The builds of one page of the list."""
-
-_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    # Nothing of another origin, no inline script or style: what a build wrote stays text.
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 _STATIC: Final = {
     "style.css": "text/css",
@@ -59,7 +52,7 @@ def web_routes(service: Service) -> list[Route]:
     return [
         Route("/", web.home),
         Route("/web", web.home),
-        Route("/web/sign-in", web.sign_in),
+        *web.sign_in.routes(),
         Route("/web/sign-out", web.page(web.sign_out), methods=["POST"]),
         Route("/web/static/{name}", web.static),
         # Browsers ask for it beside a log that is text.
@@ -84,6 +77,7 @@ class _Web:
         self._service = service
         self._actions = BuildActions(service)
         self._pages = Pages(signed=not service.settings.disable_hmac)
+        self.sign_in = SignIn(service, self._pages)
         folder = resources.files(__package__) / "static"
         self._files = {name: (folder / name).read_bytes() for name in _STATIC}
 
@@ -99,18 +93,21 @@ class _Web:
 
         async def answer(request: Request) -> Response:
             try:
-                tenant = session.require(request, self._service)
-                request.state.caller = Caller(tenant, by="web", credential="web-token")
+                visitor = session.require(request, self._service)
+                tenant = visitor.tenant
+                request.state.caller = Caller(tenant, by="web", credential=visitor.credential)
+                if event is not None:
+                    visitor.allow(Scope.READ if request.method in ("GET", "HEAD") else Scope.BUILD)
                 response = await handler(request, tenant)
                 self._decide(request, event)
             except session.SignedOut:
-                return self._sign_in_page(request, "", HTTPStatus.UNAUTHORIZED)
+                return self.sign_in.page(request, "", HTTPStatus.UNAUTHORIZED)
             except Refusal as refusal:
                 self._decide(request, event, refusal)
                 title = HTTPStatus(refusal.status).phrase
-                page = self._pages.error(_base(request), title=title, text=refusal.reason)
-                return _html(page, refusal.status)
-            for name, value in _HEADERS.items():
+                page = self._pages.error(base(request), title=title, text=refusal.reason)
+                return html(page, refusal.status)
+            for name, value in HEADERS.items():
                 response.headers.setdefault(name, value)
             return response
 
@@ -128,22 +125,6 @@ class _Web:
         """The list is the first page."""
         return RedirectResponse("web/builds", HTTPStatus.SEE_OTHER)
 
-    async def sign_in(self, request: Request) -> Response:
-        """Set the cookie of the link's token, or ask for a token."""
-        token = request.query_params.get("token", "").strip()
-        response = RedirectResponse("builds", HTTPStatus.SEE_OTHER, _HEADERS)
-        try:
-            if session.sign_in(response, request, self._service, token):
-                self._decide(request, AuditEvent.SIGN_IN)
-                return response
-        except Refusal as refusal:
-            return self._sign_in_page(request, refusal.reason, refusal.status)
-        if not token:
-            return self._sign_in_page(request, "", HTTPStatus.OK)
-        fault = "This token is not valid, or it has expired."
-        self._decide(request, AuditEvent.SIGN_IN, Refusal(HTTPStatus.FORBIDDEN, fault))
-        return self._sign_in_page(request, fault, HTTPStatus.FORBIDDEN)
-
     async def sign_out(self, _: Request, _tenant: str) -> Response:
         """Remove the cookie."""
         response = RedirectResponse("sign-in", HTTPStatus.SEE_OTHER)
@@ -154,7 +135,7 @@ class _Web:
         """A file of these pages, which holds nothing of any build."""
         name = request.path_params["name"]
         if name not in self._files:
-            return _html(self._pages.error(_base(request), title="Not Found", text=""), 404)
+            return html(self._pages.error(base(request), title="Not Found", text=""), 404)
         return self._file(name)
 
     async def icon(self, _: Request) -> Response:
@@ -162,7 +143,7 @@ class _Web:
         return self._file("icon.svg")
 
     def _file(self, name: str) -> Response:
-        headers = _HEADERS | {"Cache-Control": "no-cache"}
+        headers = HEADERS | {"Cache-Control": "no-cache"}
         return Response(self._files[name], 200, headers, _STATIC[name])
 
     async def list(self, request: Request, tenant: str) -> Response:
@@ -180,7 +161,7 @@ class _Web:
             cursor=query.get("cursor", ""),
         )
         page = self._pages.list(
-            _base(request),
+            base(request),
             builds=found.builds,
             cursor=found.cursor,
             status=status,
@@ -188,12 +169,12 @@ class _Web:
             first=not query.get("cursor"),
             unready=builds.unready_because(),
         )
-        return _html(page)
+        return html(page)
 
     async def build(self, request: Request, tenant: str) -> Response:
         """One build."""
         info = await self._actions.find(tenant, request.path_params["id"])
-        return _html(self._pages.build(_base(request), info))
+        return html(self._pages.build(base(request), info))
 
     async def log(self, request: Request, tenant: str) -> Response:
         """The log as NDJSON, for the page's script; it follows the build to its end."""
@@ -230,9 +211,6 @@ class _Web:
         info = await self._actions.retry(request, tenant, request.path_params["id"], by="web")
         return RedirectResponse(f"../{info.id}", HTTPStatus.SEE_OTHER)
 
-    def _sign_in_page(self, request: Request, fault: str, status: int) -> Response:
-        return _html(self._pages.sign_in(_base(request), fault), status)
-
 
 class _LogResponse(Response):
     """A log that is sent as it grows.
@@ -245,17 +223,7 @@ class _LogResponse(Response):
         super().__init__()
         self._sending = sending
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Send it to the build's end."""
         del scope, receive
         await self._sending(send)
-
-
-def _base(request: Request) -> str:
-    """The relative path from a page to `/web/`, so that a proxy may add a prefix."""
-    path: str = request.scope["path"]
-    return "../" * path.removeprefix("/web").strip("/").count("/")
-
-
-def _html(page: str, status: int = 200) -> Response:
-    return Response(page, status, _HEADERS, "text/html")

@@ -1,11 +1,17 @@
-"""Which browser may see the web pages: the cookie that its sign-in link sets."""
+"""Which browser may see the web pages: the cookie that its sign-in sets.
+
+The cookie holds the token of a link, or the session that a bearer token was exchanged for. It never
+holds a bearer token. A sign-in always sets a new cookie, so that a cookie of before is worth
+nothing to the one who set it.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -13,37 +19,84 @@ from starlette.responses import Response
 
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
-from function_builder.contract.web import WebToken, parse_web_token
+from function_builder.contract.tenancy import ALL_SCOPES, Scope
+from function_builder.contract.web import (
+    WebToken,
+    parse_web_session,
+    parse_web_token,
+    web_session,
+)
 from function_builder.server import keys
 from function_builder.server.service import Service
+from function_builder.tenants.tenant import Proven
 
 _COOKIE: Final = "function-builder"
+
+
+SESSION_SECONDS: Final = 12 * 3600.0
+"""The longest session of a bearer token; a token that expires before it ends its session."""
 
 
 class SignedOut(Exception):
     """The browser has to sign in first."""
 
 
-def require(request: Request, service: Service) -> str:
-    """The tenant whose builds a browser may see; it changes nothing on behalf of another site.
+class Visitor(NamedTuple):
+    """A browser that is signed in.
+
+    Attributes:
+        tenant: whose builds it may see.
+        scopes: what it may do.
+        credential: what signed it in, for the audit log.
+    """
+
+    tenant: str
+    scopes: frozenset[Scope]
+    credential: str
+
+    def allow(self, scope: Scope) -> None:
+        """Check what it may do.
+
+        Raises:
+            Refusal: 403.
+        """
+        if scope not in self.scopes:
+            raise Refusal(403, f"you signed in with a token that does not have the scope {scope}")
+
+
+def require(request: Request, service: Service) -> Visitor:
+    """The browser of a request; it changes nothing on behalf of another site.
 
     Raises:
         SignedOut: it has no valid cookie.
         Refusal: 403, a page of another site sent the form; 503, the payload secret cannot be read.
     """
-    tenant = DEFAULT_TENANT
+    visitor: Visitor | None = Visitor(DEFAULT_TENANT, ALL_SCOPES, "web-token")
     if not service.settings.disable_hmac:
-        token = _proven(request.cookies.get(_COOKIE, ""), service)
-        if token is None:
-            raise SignedOut
-        tenant = token.tenant
-    if request.method not in ("GET", "HEAD") and not _same_origin(request):
+        cookie = request.cookies.get(_COOKIE, "")
+        if token := _proven(cookie, service):
+            visitor = Visitor(token.tenant, ALL_SCOPES, "web-token")
+        else:
+            visitor = _of_session(cookie, service)
+    if visitor is None:
+        raise SignedOut
+    if request.method not in ("GET", "HEAD"):
+        require_same_origin(request)
+    return visitor
+
+
+def require_same_origin(request: Request) -> None:
+    """Check that a page of this origin sent a form.
+
+    Raises:
+        Refusal: 403.
+    """
+    if not _same_origin(request):
         raise Refusal(403, "another site sent this form: open the page here, and try again")
-    return tenant
 
 
 def sign_in(response: Response, request: Request, service: Service, text: str) -> bool:
-    """Set the cookie of a valid token; returns whether it is valid.
+    """Set the cookie of a valid link's token; returns whether it is valid.
 
     Raises:
         Refusal: 503, the payload secret cannot be read.
@@ -51,17 +104,45 @@ def sign_in(response: Response, request: Request, service: Service, text: str) -
     token = _proven(text, service)
     if token is None:
         return False
+    _set_cookie(response, request, token.text, token.expires)
+    return True
+
+
+def begin(response: Response, request: Request, service: Service, proven: Proven) -> None:
+    """Set the cookie of a new session, for what a bearer token proves.
+
+    Raises:
+        Refusal: 403, the token may not read; 503, the payload secret cannot be read.
+    """
+    Visitor(proven.tenant, proven.scopes, "").allow(Scope.READ)
+    until = min(time.time() + SESSION_SECONDS, float(proven.claims.get("exp", math.inf)))
+    secret = keys.signing_secrets(service.settings)[0]
+    text = web_session(secret, proven.tenant, int(until), proven.credentials)
+    _set_cookie(response, request, text, int(until))
+
+
+def _set_cookie(response: Response, request: Request, text: str, expires: int) -> None:
     response.set_cookie(
         _COOKIE,
-        token.text,
-        max_age=int(token.expires - time.time()),
+        text,
+        max_age=int(expires - time.time()),
         # Without one a browser uses the directory of these pages, also behind a proxy's prefix.
         path=None,
-        secure=_is_https(request),
+        secure=is_https(request),
         httponly=True,
         samesite="lax",
     )
-    return True
+
+
+def _of_session(text: str, service: Service) -> Visitor | None:
+    found = parse_web_session(text)
+    if found is None or service.tenants is None:
+        return None
+    if not found.valid(keys.signing_secrets(service.settings), time.time()):
+        return None
+    scopes = service.tenants.scopes(found.tenant, found.credentials)
+    credential = f"web-session:{'.'.join(found.credentials)}"
+    return Visitor(found.tenant, scopes, credential) if scopes else None
 
 
 def _proven(text: str, service: Service) -> WebToken | None:
@@ -83,7 +164,8 @@ def sign_out(response: Response) -> None:
     response.set_cookie(_COOKIE, "", max_age=0, path=None, httponly=True, samesite="lax")
 
 
-def _is_https(request: Request) -> bool:
+def is_https(request: Request) -> bool:
+    """Whether the browser's connection is HTTPS, here or at a proxy."""
     # A client that forges the header only keeps its own cookie off plain HTTP.
     scheme = request.headers.get("x-forwarded-proto", request.url.scheme)
     return scheme.partition(",")[0].strip().lower() == "https"

@@ -96,9 +96,9 @@ class Pages:
         )
         return self._render("build.html", base, build=info, pinned=pinned, commands=commands)
 
-    def sign_in(self, base: str, fault: str) -> str:
+    def sign_in(self, base: str, fault: str, *, has_tenants: bool) -> str:
         """The page that asks for a token."""
-        return self._render("sign-in.html", base, fault=fault)
+        return self._render("sign-in.html", base, fault=fault, has_tenants=has_tenants)
 
     def error(self, base: str, *, title: str, text: str) -> str:
         """A refusal."""

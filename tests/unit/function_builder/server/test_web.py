@@ -119,6 +119,16 @@ async def test_a_link_signs_a_browser_in_and_a_button_out(service, builds):
         )
 
 
+@pytest.mark.parametrize(
+    ("token", "status"),
+    [("", 403), ("fbk_unknown", 403), ("a.b.c", 403), (65_536 * "a", 413)],
+)
+async def test_a_form_with_another_token_signs_no_browser_in(service, token, status):
+    async with browser(service, signed_in=False) as client:
+        answer = await client.post("/web/sign-in", data={"token": token}, headers=ORIGIN)
+    assert (answer.status_code, "set-cookie" in answer.headers) == (status, False)
+
+
 async def test_a_cookie_that_came_over_https_stays_there(service):
     token = web_token(SECRET.encode(), "default", int(time.time()) + 60)
     async with browser(service, signed_in=False) as client:
@@ -127,7 +137,7 @@ async def test_a_cookie_that_came_over_https_stays_there(service):
         assert "Secure" in answer.headers["set-cookie"].split("; ")
 
 
-@pytest.mark.parametrize(
+OTHER_SITES = pytest.mark.parametrize(
     "site",
     [
         {"sec-fetch-site": "cross-site", "origin": "http://builder"},
@@ -137,6 +147,17 @@ async def test_a_cookie_that_came_over_https_stays_there(service):
         {},
     ],
 )
+
+
+@OTHER_SITES
+async def test_another_site_signs_no_browser_in(service, site):
+    token = web_token(SECRET.encode(), "default", int(time.time()) + 60)
+    async with browser(service, signed_in=False) as client:
+        answer = await client.post("/web/sign-in", data={"token": token}, headers=site)
+    assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+
+
+@OTHER_SITES
 async def test_another_site_changes_nothing(service, builds, site):
     info = kept(builds)
     async with browser(service) as client:

@@ -26,8 +26,12 @@ def test_a_token_is_the_tenants_whose_claims_it_has(place: Place) -> None:
     said: dict[str, Any] = {"iss": "https://token.actions.example.com", "aud": ["x", "builder"]}
     acme = said | {"repository_owner": "acme-labs", "private": True}
     zeta = said | {"repository_owner": ["a", "zeta"], "k8s": {"sa": {"name": "ci"}}}
-    assert tenants.of_claims(acme) == {"acme": frozenset(Scope)}
-    assert tenants.of_claims(zeta) == {"zeta": {Scope.READ}}
+    (mine,) = tenants.of_claims(acme)["acme"]
+    (theirs,) = tenants.of_claims(zeta)["zeta"]
+    assert mine.scopes == set(Scope)
+    assert theirs.scopes == {Scope.READ}
+    assert tenants.scopes("zeta", [mine.id, theirs.id]) == {Scope.READ}
+    assert tenants.scopes("absent", [mine.id]) == frozenset()
     both = acme | zeta | {"repository_owner": ["acme", "zeta"]}
     assert set(tenants.of_claims(both)) == {"acme", "zeta"}
     for wrong in (

@@ -1,0 +1,127 @@
+"""A browser that signs in with a bearer token of a tenant."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from function_builder.contract.web import parse_web_session, web_session
+from function_builder.server.service import Service
+from tests.support.issuer import AUDIENCE, Issuer, running_issuer
+from tests.support.requests import SECRET
+from tests.unit.function_builder.server.test_tenancy import started
+from tests.unit.function_builder.server.test_web import ORIGIN, browser, kept
+
+READS, BUILDS, ONLY_BUILDS = "fbk_reads", "fbk_builds", "fbk_only"
+
+
+def file(issuer: Issuer) -> str:
+    tokens = {READS: "[read]", BUILDS: "[read, build]", ONLY_BUILDS: "[build]"}
+    lines = ["tenants:", "  acme:", "    tokens:"]
+    for token, scopes in tokens.items():
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        lines.append(f"      - {{sha256: {digest}, scopes: {scopes}}}")
+    claims = f"{{issuer: {issuer.url}, audience: {AUDIENCE}, claims: {{repository_owner: acme}}}}"
+    return "\n".join([*lines, f"    oidc: [{claims}]"])
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    with running_issuer() as running:
+        yield running
+
+
+@pytest.fixture
+def service(tmp_path: Path, issuer: Issuer) -> Service:
+    (tmp_path / "payload-secret").write_text(SECRET)
+    (tmp_path / "tenants.yaml").write_text(file(issuer))
+    service = started(tmp_path, web=True)
+    kept(service.builds, "acme", image="r/acme:1")  # type: ignore[arg-type]
+    kept(service.builds, "default", image="r/ours:1")  # type: ignore[arg-type]
+    return service
+
+
+async def signed_in(service: Service, token: str) -> dict[str, str]:
+    """The headers of a browser after it."""
+    async with browser(service, signed_in=False) as client:
+        answer = await client.post("/web/sign-in", data={"token": token}, headers=ORIGIN)
+    assert (answer.status_code, answer.headers["location"]) == (303, "builds"), answer.text
+    cookie = answer.headers["set-cookie"]
+    assert {"HttpOnly", "SameSite=lax"} <= set(cookie.split("; "))
+    assert token not in cookie
+    return {"cookie": cookie.partition(";")[0]}
+
+
+async def builds_page(service: Service, sent: dict[str, str]) -> Any:
+    async with browser(service, signed_in=False) as client:
+        return await client.get("/web/builds", headers=sent)
+
+
+async def test_it_sees_the_builds_of_its_tenant_alone(service: Service, issuer: Issuer) -> None:
+    for token in (READS, BUILDS, issuer.token()):
+        page = await builds_page(service, await signed_in(service, token))
+        assert (page.status_code, "r/acme:1" in page.text, "r/ours:1" in page.text) == (
+            200,
+            True,
+            False,
+        )
+
+
+async def test_it_may_do_what_its_token_may(service: Service) -> None:
+    (build_id,) = (await service.builds.list("acme", limit=9)).builds[0:1]  # type: ignore[union-attr]
+    for token, status in ((READS, 403), (BUILDS, 303)):
+        sent = await signed_in(service, token) | ORIGIN
+        async with browser(service, signed_in=False) as client:
+            answer = await client.post(f"/web/builds/{build_id.id}/cancel", headers=sent)
+            assert answer.status_code == status
+            assert (await client.post("/web/sign-out", headers=sent)).status_code == 303
+    async with browser(service, signed_in=False) as client:
+        answer = await client.post("/web/sign-in", data={"token": ONLY_BUILDS}, headers=ORIGIN)
+    assert (answer.status_code, "scope read" in answer.text) == (403, True)
+
+
+async def test_a_session_ends_with_its_token(
+    service: Service, issuer: Issuer, tmp_path: Path
+) -> None:
+    sent = [await signed_in(service, token) for token in (READS, issuer.token())]
+    text = (tmp_path / "tenants.yaml").read_text()
+    digest = hashlib.sha256(READS.encode()).hexdigest()
+    text = text.replace(f"      - {{sha256: {digest}, scopes: [read]}}\n", "")
+    (tmp_path / "tenants.yaml").write_text(text.replace("repository_owner: acme", "sub: a"))
+    await service.tenants.refresh()  # type: ignore[union-attr]
+    assert [(await builds_page(service, each)).status_code for each in sent] == [401, 401]
+
+
+async def test_a_session_ends_when_its_oidc_token_expires(service: Service, issuer: Issuer) -> None:
+    expires = int(time.time()) + 100
+    sent = await signed_in(service, issuer.token(exp=expires))
+    session = parse_web_session(sent["cookie"].partition("=")[2])
+    assert session is not None
+    assert session.expires == expires
+    assert not session.valid([SECRET.encode()], expires)
+
+
+async def test_a_session_of_others_is_not_accepted(service: Service) -> None:
+    digest = hashlib.sha256(READS.encode()).hexdigest()[:8]
+    later = int(time.time()) + 60
+    good = web_session(SECRET.encode(), "acme", later, [digest])
+    assert (await builds_page(service, {"cookie": f"function-builder={good}"})).status_code == 200
+    for wrong in (
+        web_session(b"another secret", "acme", later, [digest]),
+        web_session(SECRET.encode(), "default", later, [digest]),
+        web_session(SECRET.encode(), "acme", int(time.time()) - 1, [digest]),
+        web_session(SECRET.encode(), "acme", later, ["00000000"]),
+        good.replace("acme", "zeta"),
+        READS,
+    ):
+        answer = await builds_page(service, {"cookie": f"function-builder={wrong}"})
+        assert answer.status_code == 401
+
+
+async def test_a_token_that_is_not_accepted_is_not_shown(service: Service) -> None:
+    async with browser(service, signed_in=False) as client:
+        answer = await client.post("/web/sign-in", data={"token": "fbk_unknown"}, headers=ORIGIN)
+    assert (answer.status_code, "fbk_unknown" in answer.text) == (401, False)
