@@ -1,0 +1,141 @@
+"""What MkDocs makes of this repository's documents: links, generated pages and `llms.txt`.
+
+The pages are written for GitHub. On the site, some lie elsewhere (`PAGES`), and a link to a file
+that is not a page leads to the repository.
+"""
+
+import os
+import posixpath
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Navigation
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    "README.md": "index.md",
+    "SECURITY.md": "security.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "examples/clients/README.md": "examples.md",
+    "packages/node/README.md": "node.md",
+    "chart/function-builder/README.md": "chart.md",
+}
+"""Documents outside `docs/`, and their names on the site."""
+
+_SOURCES = {page: source for source, page in PAGES.items()}
+_LINK = re.compile(r"(\]\()([^)\s]+)(\))")
+_ITEM = re.compile(r"( *)([-*+]|\d+\.)( +)")
+_FIRST_WORDS = re.compile(r"\n\n(?![#>|!<\s-]|```)(.+?)(?:\n\n|\n```|\n-|\Z)", re.DOTALL)
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Add the documents outside `docs/`, the commands' page, and the script for diagrams."""
+    for source, page in PAGES.items():
+        files.append(File.generated(config, page, content=(ROOT / source).read_text()))
+    files.append(File.generated(config, "cli.md", content="\n".join(_commands())))
+    mermaid = str(ROOT / os.environ["MERMAID_SCRIPT"])
+    files.append(File.generated(config, "assets/mermaid.min.js", abs_src_path=mermaid))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, **_: object) -> str:
+    """A page's text with links of the site, and lists as Python-Markdown reads them."""
+    source = _SOURCES.get(page.file.src_uri, f"docs/{page.file.src_uri}")
+
+    def moved(match: re.Match[str]) -> str:
+        return match[1] + _moved(match[2], posixpath.dirname(source), config) + match[3]
+
+    return "\n".join(_indented(_LINK.sub(moved, markdown).split("\n")))
+
+
+def on_nav(nav: Navigation, *, config: MkDocsConfig, **_: object) -> Navigation:
+    """Remember the navigation for `llms.txt`."""
+    config.extra["navigation"] = nav
+    return nav
+
+
+def on_post_build(*, config: MkDocsConfig) -> None:
+    """Write `llms.txt`: each page with its first paragraph. Its form: https://llmstxt.org."""
+    lines = [f"# {config.site_name}", "", f"> {config.site_description}"]
+    for section in config.extra["navigation"]:
+        lines += ["", f"## {section.title}", ""]
+        for page in section.children:
+            url = posixpath.join(config.site_url or "", page.url)
+            lines.append(f"- [{page.title}]({url}): {_summary(page.markdown or '')}")
+    Path(config.site_dir, "llms.txt").write_text("\n".join(lines) + "\n")
+
+
+def _moved(link: str, folder: str, config: MkDocsConfig) -> str:
+    """A link of a document in `folder` as a link of its page on the site."""
+    path, mark, anchor = link.partition("#")
+    if not path or "://" in link or link.startswith("mailto:"):
+        return link
+    target = posixpath.normpath(posixpath.join(folder, path))
+    if target in PAGES:
+        return PAGES[target] + mark + anchor
+    if target.startswith("docs/"):
+        return target.removeprefix("docs/") + mark + anchor
+    kind = "tree" if (ROOT / target).is_dir() else "blob"
+    return f"{config.repo_url}/{kind}/main/{target}{mark}{anchor}"
+
+
+def _indented(lines: list[str]) -> Iterator[str]:
+    """Lines whose lists are indented by four spaces a level, where GitHub asks for two or three."""
+    levels: list[int] = []
+    fence = ""
+    before = ""
+    for line in lines:
+        text = line.lstrip(" ")
+        indent = len(line) - len(text)
+        if text and not fence:
+            levels = [each for each in levels if each <= indent]
+        here = levels[-1] if levels else 0
+        item = None if fence else _ITEM.match(line)
+        if item and not levels and before and not _ITEM.match(before):
+            yield ""
+        shifted = " " * (4 * len(levels) + max(0, indent - here)) + text if text else ""
+        yield shifted if levels else line
+        if item:
+            levels.append(len(item[0]))
+        if text.startswith("```"):
+            fence = "" if fence else "```"
+        before = "" if fence else text
+
+
+def _summary(markdown: str) -> str:
+    found = _FIRST_WORDS.search(markdown)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", found[1] if found else "")
+    return " ".join(text.split())
+
+
+def _commands() -> Iterator[str]:
+    """The page of the commands, from their `--help`."""
+    yield "# Commands\n\nThis page has the help of each command, as `--help` prints it.\n"
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        (first,) = pool.map(_help, [()])
+        level = [((), first)]
+        while level:
+            names = [(*name, sub) for name, text in level for sub in _subcommands(text)]
+            level = list(zip(names, pool.map(_help, names), strict=True))
+            for name, text in level:
+                yield f"## function-builder {' '.join(name)}\n\n```text\n{text.strip()}\n```\n"
+
+
+def _help(name: tuple[str, ...]) -> str:
+    program = [sys.executable, "-m", "function_builder", *name, "--help"]
+    environment = {**os.environ, "COLUMNS": "92", "TERM": "dumb", "HOME": "/root"}
+    run = subprocess.run(program, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return run.stdout
+
+
+def _subcommands(text: str) -> list[str]:
+    _, _, listed = text.partition("\nCommands:\n")
+    return re.findall(r"^  (\S+)  ", listed.partition("\n\n")[0], re.MULTILINE)
