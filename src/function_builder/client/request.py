@@ -35,7 +35,7 @@ from function_builder.contract.names import CONFIG_NAME, CONTEXT
 from function_builder.contract.secrets import SECRETS_NAME
 from function_builder.contract.signature import Signature
 
-_BLOCK = 512
+BLOCK = 512
 _CHUNK = 1024 * 1024
 _NO_TIME = 315_619_200
 """Of files without a time of their own, 2 January 1980: ZIP archives can hold none before 1980."""
@@ -80,11 +80,7 @@ def pack(
     Raises:
         ContextError: the directory is missing, has no Dockerfile, or holds what cannot be sent.
     """
-    spool = _Spool(payload_secret, abandoned or Event())
-    try:
-        _write_document(spool, CONFIG_NAME, config.to_json())
-        if secrets is not None:
-            _write_document(spool, SECRETS_NAME, secrets)
+    with begun(config, payload_secret, secrets, abandoned or Event()) as spool:
         if isinstance(context, Path):
             _write_directory(spool, context, CONTEXT, config.dockerfile)
         else:
@@ -92,14 +88,32 @@ def pack(
         for name, folder in folders.items():
             _write_directory(spool, folder, name, None)
         return spool.finish()
+
+
+@contextmanager
+def begun(
+    config: BuildConfig, payload_secret: bytes | None, secrets: bytes | None, abandoned: Event
+) -> Iterator[Spool]:
+    """A body with its config and its secrets; its file is closed if the block fails."""
+    spool = Spool(payload_secret, abandoned)
+    try:
+        write_document(spool, CONFIG_NAME, config.to_json())
+        if secrets is not None:
+            write_document(spool, SECRETS_NAME, secrets)
+        yield spool
     except BaseException:
         with suppress(OSError):  # closing writes what a full disk refused before
             spool.file.close()
         raise
 
 
-class _Spool:
-    """The unlinked file being written, and the signature of what is in it."""
+class Spool:
+    """The unlinked file being written, and the signature of what is in it.
+
+    Args:
+        payload_secret: signs it.
+        abandoned: ends the writing.
+    """
 
     def __init__(self, payload_secret: bytes | None, abandoned: Event) -> None:
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (outlives this call)
@@ -108,6 +122,11 @@ class _Spool:
         self._signature = Signature([payload_secret]) if payload_secret is not None else None
 
     def write(self, data: bytes) -> None:
+        """Write bytes.
+
+        Raises:
+            ContextError: the disk is full, or the request was abandoned.
+        """
         if self._abandoned.is_set():
             raise ContextError("packing was abandoned")
         with self._errors():
@@ -117,7 +136,8 @@ class _Spool:
             self._signature.update(data)
 
     def finish(self) -> SignedBody:
-        self.write(bytes(2 * _BLOCK))
+        """End the tar."""
+        self.write(bytes(2 * BLOCK))
         with self._errors():
             self.file.flush()
         value = self._signature.value() if self._signature is not None else None
@@ -134,41 +154,53 @@ class _Spool:
             ) from error
 
 
-def _write_document(spool: _Spool, name: str, content: bytes, *, mtime: int = 0) -> None:
+def write_document(spool: Spool, name: str, content: bytes, *, mtime: int = 0) -> None:
+    """Write an entry that is in memory."""
     info = tarfile.TarInfo(name)
     info.mtime = mtime
     info.size = len(content)
     spool.write(_header(info))
-    spool.write(content + bytes(-len(content) % _BLOCK))
+    spool.write(content + bytes(-len(content) % BLOCK))
 
 
-def _write_files(spool: _Spool, files: Files, dockerfile: str) -> None:
+def _write_files(spool: Spool, files: Files, dockerfile: str) -> None:
     names = dockerfile_names(dockerfile)
     if not any(name in files for name in names):
         raise ContextError(f"the files have no {names[0]}")
     for name, content in sorted(files.items()):
         data = content.encode() if isinstance(content, str) else content
-        _write_document(spool, f"{CONTEXT}/{name}", data, mtime=_NO_TIME)
+        write_document(spool, f"{CONTEXT}/{name}", data, mtime=_NO_TIME)
 
 
-def _write_directory(spool: _Spool, directory: Path, root: str, dockerfile: str | None) -> None:
+def directory_entries(
+    directory: Path, root: str, dockerfile: str | None
+) -> Iterator[tuple[tarfile.TarInfo, FoundEntry]]:
+    """What is sent of a directory, each with its header; of a file, the header lacks the size.
+
+    Args:
+        directory: a context.
+        root: its folder in the tar.
+        dockerfile: as for `find_entries`.
+
+    Raises:
+        ContextError: as `pack`.
+    """
     if not os.path.isdir(directory):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         raise ContextError(f"{directory} is not a directory")
     first_names: dict[tuple[int, int], str] = {}
     for entry in find_entries(directory, dockerfile):
+        if stat.S_ISSOCK(entry.status.st_mode):
+            continue  # as tar and docker do
         try:
-            _write_entry(spool, root, entry, first_names)
+            yield _info(root, entry, first_names), entry
         except OSError as error:
             raise cannot_read(entry.path, error) from error
 
 
-def _write_entry(
-    spool: _Spool, root: str, entry: FoundEntry, first_names: dict[tuple[int, int], str]
-) -> None:
+def _info(root: str, entry: FoundEntry, first_names: dict[tuple[int, int], str]) -> tarfile.TarInfo:
     status = entry.status
-    if stat.S_ISSOCK(status.st_mode):
-        return  # as tar and docker do
-    info = _info(root, entry, status)
+    info = tarfile.TarInfo(f"{root}/{entry.name}".removesuffix("/"))
+    _describe(info, status)
     first_name = first_names.get((status.st_dev, status.st_ino))
     if stat.S_ISDIR(status.st_mode):
         info.type = tarfile.DIRTYPE
@@ -181,36 +213,72 @@ def _write_entry(
         )
     elif first_name is not None:
         info.type, info.linkname = tarfile.LNKTYPE, first_name
-    else:
-        if status.st_nlink > 1:
-            first_names[status.st_dev, status.st_ino] = info.name
-        _write_file(spool, root, entry)
-        return
-    spool.write(_header(info))
-
-
-def _info(root: str, entry: FoundEntry, status: os.stat_result) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(f"{root}/{entry.name}".removesuffix("/"))
-    info.mode = stat.S_IMODE(status.st_mode)
-    info.mtime = status.st_mtime_ns // 1_000_000_000
+    elif status.st_nlink > 1:
+        first_names[status.st_dev, status.st_ino] = info.name
     return info
 
 
-def _write_file(spool: _Spool, root: str, entry: FoundEntry) -> None:
-    with open(entry.path, "rb", buffering=0, opener=_open_as_it_is) as file:
-        before = os.fstat(file.fileno())
-        if not stat.S_ISREG(before.st_mode):
-            raise _changed(entry)
-        info = _info(root, entry, before)
+def _describe(info: tarfile.TarInfo, status: os.stat_result) -> None:
+    info.mode = stat.S_IMODE(status.st_mode)
+    info.mtime = status.st_mtime_ns // 1_000_000_000
+
+
+def _write_directory(spool: Spool, directory: Path, root: str, dockerfile: str | None) -> None:
+    for info, entry in directory_entries(directory, root, dockerfile):
+        if info.isreg():
+            write_file(spool, info, entry)
+        else:
+            spool.write(_header(info))
+
+
+def write_file(
+    spool: Spool, info: tarfile.TarInfo, entry: FoundEntry, read: os.stat_result | None = None
+) -> None:
+    """Write a file.
+
+    Args:
+        spool: where to.
+        info: its header.
+        entry: the file.
+        read: its status when it was read before, if it must be the same now.
+
+    Raises:
+        ContextError: it changed, or cannot be read.
+    """
+    with open_file(entry) as (file, before):
+        if read is not None and version(read) != version(before):
+            raise changed(entry)
+        _describe(info, before)
         info.size = left = before.st_size
         spool.write(_header(info))
         while left and (data := file.read(min(left, _CHUNK))):
             spool.write(data)
             left -= len(data)
-        after = os.fstat(file.fileno())
-        if left or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            raise _changed(entry)
-    spool.write(bytes(-info.size % _BLOCK))
+        if left or version(os.fstat(file.fileno())) != version(before):
+            raise changed(entry)
+    spool.write(bytes(-info.size % BLOCK))
+
+
+def version(status: os.stat_result) -> tuple[int, int]:
+    """What changes with a file's content."""
+    return status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def open_file(entry: FoundEntry) -> Iterator[tuple[IO[bytes], os.stat_result]]:
+    """Open a regular file; returns its status too.
+
+    Raises:
+        ContextError: it is another kind of file by now, or cannot be read.
+    """
+    try:
+        with open(entry.path, "rb", buffering=0, opener=_open_as_it_is) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise changed(entry)
+            yield file, status
+    except OSError as error:
+        raise cannot_read(entry.path, error) from error
 
 
 def _open_as_it_is(path: str, flags: int) -> int:
@@ -218,7 +286,8 @@ def _open_as_it_is(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-def _changed(entry: FoundEntry) -> ContextError:
+def changed(entry: FoundEntry) -> ContextError:
+    """The error for a file that changed while it was read."""
     return ContextError(
         f"{entry.path} changed while it was read: build again, or leave it out with .dockerignore"
     )

@@ -1,0 +1,219 @@
+"""A request with a manifest: the table of a context's files, and the contents that have to be sent.
+
+The first attempt sends the contents that are new to this client, if they are small. The builder's
+answer names what else it lacks.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tarfile import TarInfo
+from threading import Event
+from typing import IO, Final
+
+from function_builder.client.context import FoundEntry, dockerfile_names
+from function_builder.client.errors import ContextError
+from function_builder.client.request import (
+    SignedBody,
+    begun,
+    changed,
+    directory_entries,
+    open_file,
+    version,
+    write_document,
+    write_file,
+)
+from function_builder.client.stat_cache import StatCache
+from function_builder.contract.config import BuildConfig
+from function_builder.contract.manifest import (
+    MANIFEST_NAME,
+    PART_BYTES,
+    Row,
+    content_digest,
+    content_name,
+    pack_manifest,
+)
+from function_builder.contract.names import CONTEXT
+
+SMALL_BYTES: Final = 256 * 1024
+"""The files of a smaller context are always sent, because a question would take longer."""
+
+_UNASKED_BYTES: Final = 1 << 20
+"""New contents up to this size are sent at once. More may be there, from another client."""
+
+_THREADS: Final = 8
+_IGNORE: Final = ".dockerignore"
+_SECOND: Final = 1_000_000_000
+_NO_DIGEST: Final = bytes(32)
+_TYPES: Final = {
+    tarfile.REGTYPE: stat.S_IFREG,
+    tarfile.DIRTYPE: stat.S_IFDIR,
+    tarfile.SYMTYPE: stat.S_IFLNK,
+    tarfile.LNKTYPE: 0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The entries of a request.
+
+    Attributes:
+        rows: of the manifest.
+        files: the entry of each row, and its status when it was read.
+        new: the rows whose content is new to this client.
+    """
+
+    rows: list[Row]
+    files: list[tuple[FoundEntry, os.stat_result]]
+    new: set[int]
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files."""
+        return sum(row.size for row in self.rows)
+
+    def first(self, dockerfile: str) -> set[int]:
+        """The rows whose content is sent before the builder has said what it lacks.
+
+        Args:
+            dockerfile: as in the config. Every builder reads it, and the ignore files.
+        """
+        names = dockerfile_names(dockerfile)
+        always = {f"{CONTEXT}/{each}" for each in (*names, f"{names[0]}{_IGNORE}", _IGNORE)}
+        needed = {number for number, row in enumerate(self.rows) if row.path in always}
+        new = sum(self.rows[number].size for number in self.new)
+        return needed | self.new if new <= _UNASKED_BYTES else needed
+
+    def named(self, ranges: Iterable[Sequence[int]]) -> set[int]:
+        """The rows of a builder's `missing` that exist."""
+        ends = len(self.rows)
+        return {
+            number
+            for first, count in ranges
+            for number in range(max(first, 0), min(first + count, ends))
+        }
+
+
+def list_directories(
+    context: Path,
+    folders: Mapping[str, Path],
+    config: BuildConfig,
+    *,
+    abandoned: Event,
+    caches: Path | None,
+) -> Listing | None:
+    """List a context and its folders; None if they are small.
+
+    It blocks: it reads the files that have changed since the last time.
+
+    Args:
+        context: the build context.
+        folders: the folder of the tar -> a directory.
+        config: names the Dockerfile.
+        abandoned: ends the reading.
+        caches: where the digests of earlier builds are kept; None keeps none.
+
+    Raises:
+        ContextError: as `pack`.
+    """
+    roots = [
+        (context, CONTEXT, config.dockerfile),
+        *((d, name, None) for name, d in folders.items()),
+    ]
+    listed = [(root[0], list(directory_entries(*root))) for root in roots]
+    sizes = [e.status.st_size for _, entries in listed for info, e in entries if info.isreg()]
+    if sum(sizes) < SMALL_BYTES:
+        return None
+    listing = Listing([], [], set())
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
+        for directory, entries in listed:
+            cache = StatCache(directory, caches)
+            _list(listing, entries, cache, threads, abandoned)
+            cache.write()
+    return listing
+
+
+def _list(
+    listing: Listing,
+    entries: Sequence[tuple[TarInfo, FoundEntry]],
+    cache: StatCache,
+    threads: ThreadPoolExecutor,
+    abandoned: Event,
+) -> None:
+    files = [entry for info, entry in entries if info.isreg()]
+    known = {entry.name: cache.get(entry.name, entry.status) for entry in files}
+    unread = [entry for entry in files if known[entry.name] is None]
+    read = dict(
+        zip(
+            (entry.name for entry in unread),
+            threads.map(partial(_read, abandoned=abandoned), unread),
+            strict=True,
+        )
+    )
+    for info, entry in entries:
+        status, digest = entry.status, _NO_DIGEST
+        if info.isreg():
+            status, digest = read.get(entry.name) or (status, known[entry.name] or _NO_DIGEST)
+            if entry.name in read:
+                cache.put(entry.name, status, digest)
+                if cache.last(entry.name) != digest:
+                    listing.new.add(len(listing.rows))
+        size = status.st_size if info.isreg() else 0
+        mode = _TYPES[info.type] | info.mode
+        mtime = status.st_mtime_ns // _SECOND * _SECOND
+        listing.rows.append(Row(info.name, mode, size, mtime, info.linkname, digest))
+        listing.files.append((entry, status))
+
+
+def _read(entry: FoundEntry, abandoned: Event) -> tuple[os.stat_result, bytes]:
+    """Digest a file; returns its status at that time too."""
+
+    def parts(file: IO[bytes]) -> Iterator[bytes]:
+        while data := file.read(PART_BYTES):
+            if abandoned.is_set():
+                raise ContextError("reading was abandoned")
+            yield data
+
+    with open_file(entry) as (file, before):
+        digest = content_digest(parts(file))
+        if version(before) != version(os.fstat(file.fileno())):
+            raise changed(entry)
+        return before, digest
+
+
+def pack_listed(
+    listing: Listing,
+    send: Collection[int],
+    config: BuildConfig,
+    payload_secret: bytes | None,
+    *,
+    secrets: bytes | None = None,
+    abandoned: Event,
+) -> SignedBody:
+    """Pack a manifest, and the contents of some of its rows.
+
+    It blocks.
+
+    Raises:
+        ContextError: a file changed since it was listed, or a name is not UTF-8.
+    """
+    with begun(config, payload_secret, secrets, abandoned) as spool:
+        try:
+            manifest = pack_manifest(listing.rows)
+        except UnicodeEncodeError as error:
+            raise ContextError(f"{os.fsencode(error.object)!r} is not UTF-8: rename it") from error
+        write_document(spool, MANIFEST_NAME, manifest)
+        sent = set()
+        for number in sorted(send):
+            row, (entry, status) = listing.rows[number], listing.files[number]
+            if stat.S_ISREG(row.mode) and row.size and row.digest not in sent:
+                sent.add(row.digest)
+                write_file(spool, TarInfo(content_name(row.digest)), entry, status)
+        return spool.finish()
