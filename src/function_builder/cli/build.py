@@ -107,6 +107,14 @@ def build(
     skip_push: Annotated[
         bool, typer.Option("--skip-push", help="Build only; --image may be left out then.")
     ] = False,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="Send all files. Without it: only those that the builder's BuildKit does not have,"
+            " if the builder understands that.",
+        ),
+    ] = False,
     progress: ProgressOption = Progress.AUTO,
     quiet: QuietOption = False,
     file: DockerfileOption = None,
@@ -203,6 +211,7 @@ def build(
         signed_answers=signed_answers,
         wait=wait,
         public_key=builder_public_key,
+        full=full,
     )
     if detach:
         building.submit(directory, options, builder, secrets=secrets)

@@ -94,6 +94,7 @@ class BuilderOptions:
     signed_answers: bool | None
     wait: float
     public_key: Path | None = None
+    full: bool = False
 
 
 def with_builder(command: Callable[..., None]) -> Callable[..., None]:

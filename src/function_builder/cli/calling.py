@@ -11,6 +11,7 @@ from typing import Final
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
 from rich.text import Text
 
 from function_builder.cli.builder_options import DEFAULT_URL, LOCAL_SECRET, BuilderOptions
@@ -50,6 +51,10 @@ def client_of(
     def on_retry(error: ClientError, seconds: float) -> None:
         note(f"{error}; trying again in {seconds:.0f} s")
 
+    def on_manifest(sent: int, files: int) -> None:
+        if sent < files:
+            note(f"sending {decimal(sent)} of {decimal(files)}, the rest is unchanged")
+
     key = options.public_key
     try:
         return AsyncClient(
@@ -62,6 +67,8 @@ def client_of(
             on_upload=upload,
             require_signed_answers=options.signed_answers,
             builder_public_key=read_file(key, "--builder-public-key") if key else None,
+            manifest=not options.full,
+            on_manifest=on_manifest,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error

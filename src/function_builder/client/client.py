@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from function_builder.client.address import DEFAULT_URL
 from function_builder.client.answers import read_document, read_whole
@@ -43,6 +43,11 @@ from function_builder.contract.config import BuildConfig
 from function_builder.contract.result import BuildResult
 from function_builder.contract.secrets import sealed_for
 
+if TYPE_CHECKING:
+    import httpx2
+
+    from function_builder.client.verifier import Verifier
+
 
 class AsyncClient:
     """A client of one builder; an asynchronous context manager.
@@ -67,6 +72,10 @@ class AsyncClient:
         builder_public_key: the builder's key for build secrets, as `seal_secrets` accepts it:
             secrets that were sealed for another key are not sent. None: the builder is asked for
             its key, where `require_signed_answers` holds.
+        manifest: whether to send only what changed, where the builder understands that. Digests of
+            files are kept in `$XDG_CACHE_HOME/function-builder`.
+        on_manifest: called before a request that leaves unchanged files out, with its bytes and the
+            bytes of all files.
 
     Raises:
         ValueError: the URL, or the environment's proxy, is not an http or https address, a header
@@ -87,7 +96,11 @@ class AsyncClient:
         read_timeout: float = 60,
         require_signed_answers: bool | None = None,
         builder_public_key: str | bytes | None = None,
+        manifest: bool = True,
+        on_manifest: Callable[[int, int], None] | None = None,
     ) -> None:
+        self._manifest = manifest
+        self._on_manifest = on_manifest
         self._builder_key = read_public_key(builder_public_key) if builder_public_key else None
         self._transport = Transport(
             url,
@@ -154,11 +167,9 @@ class AsyncClient:
             Unreachable: no answer.
             Refused: an answer that starts no build.
         """
-        context = chosen_context(directory, files)
-        async with (
-            self._packed(context, *build_config(config, options), secrets) as body,
-            self._transport.posted(body, {"Accept": "application/json"}, limited=False) as response,
-        ):
+        request = (chosen_context(directory, files), *build_config(config, options), secrets)
+        headers = {"Accept": "application/json"}
+        async with self._posted(*request, headers, limited=False) as response:
             reply = await self._transport.read(response)
             result = read_whole(response.status_code, response.headers, reply)
             return self._transport.verifier(response).checked(reply, result)
@@ -177,12 +188,16 @@ class AsyncClient:
 
         Arguments and errors are those of `build`.
         """
-        context = chosen_context(directory, files)
-        async with (
-            self._packed(context, *build_config(config, options), secrets) as body,
-            self._transport.posted(body, {"Accept": STREAM_TYPE}) as response,
-        ):
-            stream = BuildStream(response, self._transport.verifier(response))
+        request = (chosen_context(directory, files), *build_config(config, options), secrets)
+        headers = {"Accept": STREAM_TYPE}
+        async with AsyncExitStack() as held:
+            response = await held.enter_async_context(self._posted(*request, headers))
+
+            async def again() -> tuple[httpx2.Response, Verifier]:
+                other = await held.enter_async_context(self._posted_whole(*request, headers))
+                return other, self._transport.verifier(other)
+
+            stream = BuildStream(response, self._transport.verifier(response), again)
             try:
                 yield stream
             finally:
@@ -286,6 +301,58 @@ class AsyncClient:
         async with self._transport.asked("GET", "/usage", params=params) as response:
             document: Mapping[str, Any] = read_document(await self._transport.proven(response))
         return document
+
+    @asynccontextmanager
+    async def _posted(
+        self,
+        context: Path | Files,
+        config: BuildConfig,
+        folders: Mapping[str, Path],
+        secrets: bytes | None,
+        headers: Mapping[str, str],
+        *,
+        limited: bool = True,
+    ) -> AsyncIterator[httpx2.Response]:
+        """Send a request, with only what the builder lacks if it understands that."""
+        delta = None
+        if self._manifest and config.image and isinstance(context, Path):
+            # Loaded here, because most requests are small or have no directory.
+            from function_builder.client.delta import Delta  # noqa: PLC0415 (as above)
+
+            if secrets is not None:
+                await self._check_sealed(secrets)
+            delta = Delta(
+                *(self._transport, context, config, folders),
+                secrets=secrets,
+                on_manifest=self._on_manifest,
+            )
+        async with AsyncExitStack() as held:
+            response = None
+            if delta is not None:
+                response = await delta.post(held, headers, limited=limited)
+            if response is None:
+                whole = self._posted_whole(
+                    context, config, folders, secrets, headers, limited=limited
+                )
+                response = await held.enter_async_context(whole)
+            yield response
+
+    @asynccontextmanager
+    async def _posted_whole(
+        self,
+        context: Path | Files,
+        config: BuildConfig,
+        folders: Mapping[str, Path],
+        secrets: bytes | None,
+        headers: Mapping[str, str],
+        *,
+        limited: bool = True,
+    ) -> AsyncIterator[httpx2.Response]:
+        async with (
+            self._packed(context, config, folders, secrets) as body,
+            self._transport.posted(body, headers, limited=limited) as response,
+        ):
+            yield response
 
     @asynccontextmanager
     async def _packed(

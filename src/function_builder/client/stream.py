@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -26,9 +27,17 @@ class BuildStream:
     (none in a heartbeat). `result` gives the last object, which has no log.
     """
 
-    def __init__(self, response: httpx2.Response, verifier: Verifier) -> None:
+    def __init__(
+        self,
+        response: httpx2.Response,
+        verifier: Verifier,
+        again: Callable[[], Awaitable[tuple[httpx2.Response, Verifier]]] | None = None,
+    ) -> None:
         self._response = response
         self._verifier = verifier
+        self._again = again
+        self._first_step = 0
+        self._last_step = 0
         self._result: BuildResult | None = None
         self._progress = self._read()
 
@@ -77,10 +86,34 @@ class BuildStream:
             if event.ended:
                 if event.error.startswith(BUSY):
                     raise Refused(HTTPStatus.TOO_MANY_REQUESTS, event.error)
+                if event.missing and self._again is not None:
+                    await self._repeat(self._again)
+                    async for repeated in self._read():
+                        yield repeated
+                    return
                 self._result = self._verifier.checked(line, event)
                 return
             self._verifier.update(line + b"\n")
-            yield event
+            yield self._renumbered(event)
+
+    async def _repeat(
+        self, again: Callable[[], Awaitable[tuple[httpx2.Response, Verifier]]]
+    ) -> None:
+        """Send all of the request: BuildKit lost what it had, after the stream had begun."""
+        await self._response.aclose()
+        self._again, self._first_step = None, self._last_step
+        self._response, self._verifier = await again()
+
+    def _renumbered(self, event: BuildResult) -> BuildResult:
+        """The steps of a repeated build follow those of the first attempt."""
+        steps = []
+        for step in event.steps:
+            number, space, state = step.partition(" ")
+            if number.isdecimal():
+                self._last_step = max(self._last_step, self._first_step + int(number))
+                number = str(self._first_step + int(number))
+            steps.append(number + space + state)
+        return replace(event, steps=tuple(steps)) if self._first_step else event
 
     async def _whole(self) -> BuildResult:
         """A reply in one piece, as builders give that do not stream; its log is its progress."""

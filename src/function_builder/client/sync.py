@@ -29,8 +29,8 @@ class Client:
     Threads may share it. `close` ends the builds that run: their calls raise RuntimeError. A
     process that was forked needs a client of its own once this one has been used.
 
-    The arguments are those of `AsyncClient`; `on_retry` and `on_upload` are called in the client's
-    own thread.
+    The arguments are those of `AsyncClient`; `on_retry`, `on_upload` and `on_manifest` are called
+    in the client's own thread.
     """
 
     def __init__(
@@ -47,6 +47,8 @@ class Client:
         read_timeout: float = 60,
         require_signed_answers: bool | None = None,
         builder_public_key: str | bytes | None = None,
+        manifest: bool = True,
+        on_manifest: Callable[[int, int], None] | None = None,
     ) -> None:
         self._client = AsyncClient(
             url,
@@ -60,6 +62,8 @@ class Client:
             read_timeout=read_timeout,
             require_signed_answers=require_signed_answers,
             builder_public_key=builder_public_key,
+            manifest=manifest,
+            on_manifest=on_manifest,
         )
         self._loop = LoopThread(self._client.close)
 
