@@ -99,19 +99,19 @@ def _parse(data: bytes, faults: list[Fault]) -> list[PolicyRule]:
     document = Item.parse(text.replace("\t", " "), faults)
     if document is None:
         return []
-    top = document.fields(_TOP_KEYS, required="rules")
+    top = document.fields(_TOP_KEYS, required=("rules",))
     if "version" in top and top["version"].text() != "1":
         top["version"].fail("must be 1, which is the only version")
     return [_rule(item) for item in top["rules"].items()] if "rules" in top else []
 
 
 def _rule(item: Item) -> PolicyRule:
-    fields = item.fields(_RULE_KEYS, required="action")
+    fields = item.fields(_RULE_KEYS, required=("action",))
     action = _one_of(SourceAction, fields, "action", SourceAction.ALLOW)
     if "selector" not in fields:
         item.fail("selector is absent")
         return PolicyRule(SourceRule(action=action, identifier=""))
-    selector = fields["selector"].fields(_SELECTOR_KEYS, required="identifier")
+    selector = fields["selector"].fields(_SELECTOR_KEYS, required=("identifier",))
     match = _one_of(SourceMatch, selector, "match_type", SourceMatch.WILDCARD)
     identifier = selector["identifier"].quoted() if "identifier" in selector else ""
     if "identifier" in selector:
@@ -156,7 +156,7 @@ def _updates(action: SourceAction, fields: Mapping[str, Item], rule: Item) -> So
 
 
 def _constraint(item: Item) -> AttrConstraint:
-    fields = item.fields(_CONSTRAINT_KEYS, required="key")
+    fields = item.fields(_CONSTRAINT_KEYS, required=("key",))
     condition = _one_of(AttrCondition, fields, "condition", AttrCondition.EQUAL)
     key = fields["key"].quoted() if "key" in fields else ""
     value = fields["value"].quoted() if "value" in fields else ""
