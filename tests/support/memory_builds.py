@@ -178,7 +178,7 @@ class MemoryBuilds(Builds):
         if not kept.info.state.ended:
             raise Refusal(409, "the build has not ended")
         if kept.body is None:
-            raise Refusal(410, "the body of the build is kept no longer")
+            raise Refusal(410, "the build's body is no longer stored: send it again")
         old = kept.info
         info = BuildInfo(
             id=new_id(),

@@ -132,7 +132,7 @@ class BuildHandle:
         """Build the same body again, as a new build.
 
         Raises:
-            Refused: 409: the build has not ended; 410: the body is kept no longer; or as `status`.
+            Refused: 409: the build has not ended; 410: the body was deleted; or as `status`.
         """
         headers = {IDEMPOTENCY_HEADER: new_key(), "Prefer": RESPOND_ASYNC}
         async with self._transport.asked(

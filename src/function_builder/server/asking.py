@@ -1,4 +1,4 @@
-"""What a request to build asks for beside the build: an answer at once, a callback, one effect."""
+"""The headers of a request to build: an asynchronous answer, a callback, an idempotency key."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _MAX_KEY: Final = 255
 
 
 class Asked(NamedTuple):
-    """What the headers of a request to build ask for.
+    """The options in the headers of a request to build.
 
     Attributes:
         asynchronous: whether the answer is 202, before the build has ended.
-        callback: where the build's events go.
-        key: what makes a repetition the same build; empty: nothing does.
+        callback: where the build's events are sent; None: nowhere.
+        key: the idempotency key; empty: none.
     """
 
     asynchronous: bool = False
@@ -44,7 +44,7 @@ class Asked(NamedTuple):
 
 
 def no_queue() -> Refusal:
-    """The answer where a queue is needed and there is none."""
+    """The answer to a request that needs a queue, if there is none."""
     return Refusal(501, "this builder keeps no builds: its setting nats_url is empty")
 
 

@@ -144,4 +144,4 @@ def _found(info: BuildInfo | None) -> BuildInfo:
 
 
 def _unknown() -> Refusal:
-    return Refusal(404, "there is no such build, or it is kept no longer")
+    return Refusal(404, "there is no such build, or it was deleted")

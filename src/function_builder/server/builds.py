@@ -38,7 +38,7 @@ from function_builder.server.reading import Caller, identify
 from function_builder.server.service import Service
 
 BUILD_ID_HEADER: Final = "X-Build-Id"
-"""On every answer of POST /build, so that what a client saw can be found in the builder's log."""
+"""On every answer of POST /build, to find the request in the builder's log."""
 
 DEFAULT_LIMIT: Final = 50
 
@@ -48,7 +48,7 @@ _Handler = Callable[[Request], Awaitable[Response]]
 def accepted(
     info: BuildInfo, service: Service, tenant: str, answer: AnswerSignature | None
 ) -> Response:
-    """202: the build is queued, and no crash loses it from now on."""
+    """202: the build is queued, and a crash does not lose it."""
     document = info.to_document()
     if secret := current_secret(service.settings, service.tenants, tenant):
         document["token"] = build_token(secret, tenant, info.id)
@@ -62,7 +62,7 @@ def accepted(
 
 
 class BuildsRoutes:
-    """The handlers of `/builds` and what is below.
+    """The handlers of `/builds` and below.
 
     Args:
         service: what the endpoints share.
@@ -123,14 +123,16 @@ class BuildsRoutes:
         caller, build_id = await self._identify(request)
         info = await self._actions.cancel(request, caller.tenant, build_id, by=caller.by)
         if info.state.ended and info.state is not BuildState.CANCELLED:
-            raise Refusal(409, f"the build has ended before: its status is {info.state.value}")
+            raise Refusal(409, f"the build had already ended: its status is {info.state.value}")
         return _document(info.to_document(), caller.answer)
 
     async def _retry(self, request: Request) -> Response:
         caller, build_id = await self._identify(request)
         if caller.has_token:
-            raise Refusal(403, "a build's token reads and cancels: sign the request to build again")
-        # A repetition of the very request, such as a proxy's, is one retry.
+            raise Refusal(
+                403, "a build's token only reads and cancels: sign the request to build again"
+            )
+        # A repetition of the same request, such as a proxy's, is one retry.
         key = read_key(request.headers) or (caller.proof and f"retry {caller.proof.hex()}")
         idempotency = Idempotency(key, build_id.encode()) if key else None
         info = await self._actions.retry(
@@ -139,7 +141,7 @@ class BuildsRoutes:
         return accepted(info, self._service, caller.tenant, caller.answer)
 
     async def _identify(self, request: Request) -> tuple[Caller, str]:
-        """Who asks, for which build.
+        """The caller and the build of a request.
 
         Raises:
             Refusal: 401; 404, no build can have this id; 501.

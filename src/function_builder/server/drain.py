@@ -1,4 +1,4 @@
-"""The end of a builder: signals ask for it, and builds may end before it."""
+"""Shutdown of a builder: after a signal, running builds may end first."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from function_builder.server.connections import Connections
 from function_builder.server.service import Phase, Service
 
 _UNPROVEN_SECONDS: Final = 3.0
-"""How long a drain waits for bodies that are not proven: a stranger may make one last."""
+"""How long a drain waits for unproven bodies, because a stranger may send them slowly."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Signals:
-    """The first SIGTERM or SIGINT asks for an end, the second for a quick one."""
+    """The first SIGTERM or SIGINT starts the shutdown, the second ends its waits."""
 
     def __init__(self) -> None:
         self.first = asyncio.Event()
@@ -43,17 +43,17 @@ class Signals:
 
 
 async def drain(service: Service, connections: Connections, hurry: asyncio.Event) -> None:
-    """Leave in the contract's order; `hurry` cuts every wait short."""
+    """Shut down in the contract's order; `hurry` ends every wait."""
     settings = service.settings
     service.phase = Phase.LEAVING
     connections.announce_close()
     _log.info("leaving: not ready any more", **_standing(service))
     if service.worker is not None:
-        # At once: another builder may begin them while this one waits for its own.
+        # At once, so that another builder begins them while this one waits for its own builds.
         await service.worker.drain()
     await _wait(hurry, settings.drain_delay)
     service.phase = Phase.DRAINING
-    # Not before: until then a proxy may send on one, and would meet its end.
+    # Not earlier, because until then a proxy may send a request on an idle connection.
     connections.close_idle()
     if service.accepted or service.uploads.taken:
         _log.info("draining: builds may end", **_standing(service))
@@ -73,7 +73,7 @@ async def drain(service: Service, connections: Connections, hurry: asyncio.Event
 
 
 def _standing(service: Service) -> dict[str, int]:
-    """How many builds there are."""
+    """The numbers of running and waiting builds."""
     return {"running": len(service.running), "waiting": service.slots.waiting}
 
 

@@ -1,4 +1,4 @@
-"""A queued build's log on its way to one reader, who may be slow, or go away."""
+"""Sends the log of a queued build to one reader, which may be slow or disconnect."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ NDJSON: Final = "application/x-ndjson"
 PLAIN: Final = "text/plain; charset=utf-8"
 
 STREAM_HEADERS: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
-"""Keep caches and proxies from holding a stream back."""
+"""Keep caches and proxies from buffering a stream."""
 
 _BEHIND_ALL: Final = 1 << 53
-"""No log has so many lines: who follows from there waits for the end."""
+"""No log has so many lines, so a reader that begins there only gets the end."""
 
 _RECONNECT: Final = b"retry: 1000\n\n"
 """Milliseconds after which a browser reconnects."""
@@ -40,7 +40,7 @@ _RECONNECT: Final = b"retry: 1000\n\n"
 _LOST: Final = BuildResult(
     status=BuildStatus.FAILED,
     error=(
-        "the builder lost sight of the build, which goes on: "
+        "the builder can no longer follow the build, which still runs: "
         "send the request again with the same Idempotency-Key"
     ),
     reason=Reason.SERVICE.value,
@@ -49,7 +49,7 @@ _LOST: Final = BuildResult(
 
 
 class _LostError(Exception):
-    """The build cannot be followed to its end here."""
+    """This builder cannot follow the build to its end."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +60,7 @@ class Follower:
         service: what the endpoints share; it has a queue.
         request: the reader's.
         send: the ASGI channel.
-        tenant: whose the build is.
+        tenant: the tenant of the build.
         info: the build.
         answer: signs the answer; None: it is not signed.
         after: the number of the last line that the reader has.
@@ -76,12 +76,12 @@ class Follower:
     _begun: bool = False
 
     async def send_lines(self) -> None:
-        """Send the log as NDJSON; a log that breaks off has no last line, and is to be resumed."""
+        """Send the log as NDJSON. Without its last line it is incomplete: the client resumes it."""
         await self._begin(NDJSON)
         await self._attend(self._lines())
 
     async def send_events(self) -> None:
-        """Send the log as server-sent events; without the event `end` it is to be resumed."""
+        """Send the log as server-sent events. Without the event `end`, the client resumes it."""
         await self._begin(EVENT_STREAM)
         await self._attend(self._events())
 
@@ -99,11 +99,11 @@ class Follower:
             await self._attend(self._whole())
 
     async def _attend(self, sending: Coroutine[Any, Any, None], *, lost: bytes = b"") -> None:
-        """Send until the end, until the reader goes away, or until the builder ends.
+        """Send until the build ends, the reader disconnects, or the builder ends.
 
         Args:
             sending: sends the whole answer.
-            lost: the last piece of an answer that has begun and cannot be sent to its end.
+            lost: the last piece of an answer that has begun and cannot be completed.
         """
         task = asyncio.create_task(sending, name=f"follower of {self.info.id}")
         gone = asyncio.create_task(until_gone(self.request))

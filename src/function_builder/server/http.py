@@ -1,4 +1,4 @@
-"""HTTP/1.1 by uvicorn, with a deadline and a bound for each phase of a connection."""
+"""uvicorn's HTTP/1.1, with a deadline and a limit for each phase of a connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from function_builder.server.h2c import UpgradeFilter
 from function_builder.server.request_bounds import BoundError, RequestBounds
 
 HEAD_SECONDS: Final = 30.0
-"""From a connection's start, or a request's first byte, until its headers are there."""
+"""From a connection's start, or a request's first byte, until its headers have arrived."""
 
 LINGER_SECONDS: Final = 30.0
 """How long the rest of a request is discarded after its answer.
@@ -25,10 +25,9 @@ connection were closed while the client sends.
 """
 
 MAX_DISCARDED_BYTES: Final = 256 * 1024
-"""How many bytes are discarded that belong to no body.
+"""The most bytes to discard after a request that is not answered yet, or that cannot be parsed.
 
-They come behind a request that is not answered yet, or behind one that cannot be parsed. A refused
-body is discarded whatever its size: it may be refused because it is too large.
+The rest of a refused body has no such limit, because it may be refused for its size.
 """
 
 READ_SECONDS: Final = 300.0
@@ -41,8 +40,8 @@ A user may look at a page of a log in a pager for minutes.
 class BoundedHTTP(HttpToolsProtocol):
     """uvicorn's protocol with bounds.
 
-    uvicorn by itself accepts headers without end, waits for them without end, and keeps an answer
-    for a client that does not read it. Until a signature is proven, any stranger can do that.
+    uvicorn itself does not limit the size of headers or the time for them. It also keeps an answer
+    for a client that does not read it. A client can do this without a signature.
 
     | phase | deadline | bound |
     |---|---|---|
@@ -52,15 +51,15 @@ class BoundedHTTP(HttpToolsProtocol):
     | answer that is not read | `READ_SECONDS` | `UnreadLogs` |
     | between requests | `keep_alive_timeout` | `Connections` |
 
-    An answer that is given before its request has ended is its connection's last. The rest of the
-    request is discarded without being parsed.
+    If an answer begins before its request has ended, the connection is closed after the answer. The
+    rest of the request is discarded without being parsed.
 
-    A request that is sent behind another, before that one is answered, is not answered: the
-    connection ends with the first answer, as RFC 9112, 9.3.2, permits. uvicorn would keep the
-    second one and stop reading; the end of the first one's client would then go unnoticed.
+    A pipelined request is not answered: the connection is closed after the first answer, as RFC
+    9112, 9.3.2, permits. uvicorn would keep the second request and stop reading, so it would not
+    notice that the client disconnects.
 
-    uvicorn's timer of idle connections is replaced, because any byte cancels it, also one that
-    begins no request, and no other timer follows.
+    uvicorn's timer for idle connections is replaced, because any byte cancels it, even one that
+    does not begin a request.
 
     Args:
         connections: all connections of the builder.
@@ -112,7 +111,7 @@ class BoundedHTTP(HttpToolsProtocol):
             self.parser.feed_data(self._upgrades.pass_on(data))
             self._bounds.check_head()
         except httptools.HttpParserUpgrade:
-            # CONNECT: what follows would be another protocol's.
+            # CONNECT: the following bytes would belong to another protocol.
             self._ignore_what_follows()
         except httptools.HttpParserError:
             # Also raised for a second request, which is discarded.
@@ -162,7 +161,7 @@ class BoundedHTTP(HttpToolsProtocol):
         self._connections.busy(self)
         super().on_headers_complete()
         self.cycle.transport = cast("asyncio.Transport", _AnswerTransport(self))
-        # An answer that begins before the request has ended says that it is the last.
+        # An answer that begins before the request has ended has `Connection: close`.
         self._keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
     def on_body(self, body: bytes) -> None:
@@ -195,12 +194,12 @@ class BoundedHTTP(HttpToolsProtocol):
             self._rest()
 
     def announce_close(self) -> None:
-        """Let the answer under way, if it has not begun, say that it is the last."""
+        """Add `Connection: close` to the next answer, if its headers are not sent yet."""
         if self.cycle is not None and not self.cycle.response_started:
             self.cycle.keep_alive = False
 
     def shutdown(self) -> None:
-        """End the connection, or let its answer be the last."""
+        """Close the connection, at once or after its answer."""
         if self._lingering:
             self.transport.close()
         else:
@@ -212,17 +211,17 @@ class BoundedHTTP(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if readable(self.transport.get_extra_info("socket").fileno()):
-            # It is read next. Bytes that begin no request leave the connection idle.
+            # They are read next. The connection stays idle if they do not begin a request.
             self._resting = self.loop.call_later(1, self.close_idle)
         else:
             self.transport.close()
 
     def drop(self) -> None:
-        """End the connection at once: others need its place."""
+        """Close the connection at once, because others need its place."""
         self.transport.abort()
 
     def end_answer(self) -> None:
-        """Close the connection behind its last answer, once the rest of its request is read."""
+        """Close the connection after its last answer, when the rest of its request is read."""
         if not self._whole or self._discarding:
             self._linger()
         else:
@@ -295,7 +294,7 @@ class BoundedHTTP(HttpToolsProtocol):
 
 
 class _AnswerTransport:
-    """What an answer is written to; its end may have to wait for the rest of the request."""
+    """The transport of an answer; closing it may wait for the rest of the request."""
 
     def __init__(self, connection: BoundedHTTP) -> None:
         self._connection = connection
@@ -305,7 +304,7 @@ class _AnswerTransport:
         self._connection.transport.write(data)
 
     def is_closing(self) -> bool:
-        """Whether nothing can be written any more."""
+        """Whether nothing more can be written."""
         return self._connection.transport.is_closing()
 
     def close(self) -> None:

@@ -50,7 +50,7 @@ class Metrics:
             "http_requests_in_flight", "Requests being answered.", registry=self.registry
         )
         self.refusals = self._counter(
-            "refusals", "Requests to build that came to no build, by reason.", ["reason"]
+            "refusals", "Requests to build that started no build, by reason.", ["reason"]
         )
 
     def _declare_builds(self) -> None:
@@ -67,18 +67,18 @@ class Metrics:
         )
         self.steps = self._counter(
             "build_steps",
-            "Steps of Dockerfiles ended, by how they came about: cached, run or failed.",
+            "Steps of Dockerfiles that ended, by result: cached, run or failed.",
             ["result"],
         )
         self.placed = self._counter(
             "builds_placed",
-            "Builds sent to a BuildKit: the function's home, another as that was busy, or another "
-            "as the one before was lost.",
+            "Builds sent to a BuildKit: the function's home, or another one because the home was "
+            "busy, or because a BuildKit was lost.",
             ["reason"],
         )
         self.callbacks = self._counter(
             "callback_attempts",
-            "Attempts to send a callback, by how they ended.",
+            "Attempts to send a callback, by outcome.",
             ["outcome"],
         )
         self.received_bytes = self._counter("received_bytes", "Bodies of POST /build.")
@@ -93,13 +93,13 @@ class Metrics:
 
     def _declare_state(self) -> None:
         self.ready = self._gauge("ready", "Whether /ready answers 200.")
-        self.running = self._gauge("builds_in_progress", "Builds that run.")
-        self.waiting = self._gauge("builds_waiting", "Builds that wait for a slot.")
+        self.running = self._gauge("builds_in_progress", "Builds that are running.")
+        self.waiting = self._gauge("builds_waiting", "Builds that are waiting for a slot.")
         self.slots_taken = self._gauge("slots_taken", "Build slots taken.")
-        self.slots_limit = self._gauge("slots_limit", "Build slots there are; 0: no limit.")
-        self.uploads = self._gauge("uploads_in_progress", "Bodies on their way.")
+        self.slots_limit = self._gauge("slots_limit", "The number of build slots; 0: no limit.")
+        self.uploads = self._gauge("uploads_in_progress", "Bodies that are being received.")
         self.uploads_limit = self._gauge(
-            "uploads_limit", "Such bodies that there may be: proven at the headers, and others."
+            "uploads_limit", "The most bodies at a time: proven at the headers, and others."
         )
         self.tasks = self._gauge("tasks", "asyncio tasks that have not ended.")
         self.spool_available = self._gauge(
@@ -107,7 +107,7 @@ class Metrics:
         )
         self.spool_size = self._gauge("spool_size_bytes", "Size of the disk for request bodies.")
         self.record_paths = self._gauge(
-            "content_record_paths", "Paths whose content BuildKit is known to hold."
+            "content_record_paths", "Paths whose content BuildKit is known to have."
         )
         self.buildkit_up = self._gauge(
             "buildkit_up", "Whether any BuildKit answered when it was last asked."
@@ -119,31 +119,31 @@ class Metrics:
         )
         self.buildkit_disk = self._gauge(
             "buildkit_disk_bytes",
-            "What the caches of all BuildKits take, as of some minutes ago.",
+            "The size of the caches of all BuildKits, some minutes ago.",
         )
 
-        self.tenants = self._gauge("tenants", "Tenants in force; 0: there is no tenants_file.")
+        self.tenants = self._gauge("tenants", "The number of tenants; 0: there is no tenants_file.")
         self.tenants_stale = self._gauge(
-            "tenants_file_stale", "Whether tenants_file has changed, and is wrong."
+            "tenants_file_stale", "Whether tenants_file has changed and has an error."
         )
 
     def _declare_queue(self) -> None:
-        """Not registered: a builder without a queue says nothing of one (`register_queue`)."""
+        """Not registered, because a builder without a queue has none of them (`register_queue`)."""
         self.queue_up = Gauge("function_builder_queue_up", "Whether NATS answers.", registry=None)
         self.queue_builds = Gauge(
             "function_builder_queue_builds",
-            "Builds in the queue, of all builders, by whether they were begun.",
+            "Builds in the queue of all builders, by state.",
             ["tenant", "state"],
             registry=None,
         )
         self.queue_oldest = Gauge(
             "function_builder_queue_oldest_waiting_seconds",
-            "How long the first of the builds that were not begun has waited.",
+            "How long the oldest waiting build has waited.",
             registry=None,
         )
         self.redeliveries = Counter(
             "function_builder_queue_redeliveries",
-            "Queued builds that this builder was handed after they had been handed out before.",
+            "Queued builds that JetStream has redelivered to this builder.",
             registry=None,
         )
         self.queue_failures = Counter(
@@ -210,7 +210,7 @@ class Metrics:
             self.registry.register(metric)
 
     def register_queue(self) -> None:
-        """Show what is known of the queue from now on."""
+        """Show the metrics of the queue from now on."""
         for metric in (
             self.queue_up,
             self.queue_builds,

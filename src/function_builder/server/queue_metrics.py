@@ -1,4 +1,4 @@
-"""What the metrics say of the queue."""
+"""The metrics of the queue."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from function_builder.queue.jetstream import JetStream
 from function_builder.server.prometheus import Metrics
 
 _SECONDS: Final = 3.0
-"""Of the 10 that Prometheus waits by default: the other metrics must not be lost with NATS."""
+"""Less than Prometheus' default of 10, so that it gets the other metrics without NATS."""
 
 
 class Part(StrEnum):
-    """What a queue consists of."""
+    """The parts of a queue."""
 
     NATS = "nats"
     STORE = "store"
 
 
 class Failure(StrEnum):
-    """Why one of the two did not do what was asked."""
+    """Why a request to a part failed."""
 
     FULL = "full"
     UNAVAILABLE = "unavailable"
 
 
 class State(StrEnum):
-    """How far a build in the queue is."""
+    """The state of a build in the queue."""
 
     WAITING = "waiting"
     BEGUN = "begun"
@@ -54,11 +54,11 @@ class QueueMetrics:
             metrics.queue_builds.labels(DEFAULT_TENANT, state.value)
 
     def note_nats(self, full: bool) -> None:
-        """NATS did not do what was asked."""
+        """Count a failed request to NATS."""
         self._note(Part.NATS, full=full)
 
     def note_store(self, full: bool) -> None:
-        """The store did not do what was asked."""
+        """Count a failed request to the store."""
         self._note(Part.STORE, full=full)
 
     def _note(self, part: Part, *, full: bool) -> None:
@@ -66,7 +66,7 @@ class QueueMetrics:
         self._metrics.queue_failures.labels(part.value, failure.value).inc()
 
     def show(self, jetstream: JetStream) -> None:
-        """Have each scrape show the queue, too."""
+        """Show the queue in each scrape."""
         self._metrics.register_queue()
 
         async def refresh() -> None:

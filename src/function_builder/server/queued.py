@@ -1,4 +1,4 @@
-"""The queue of a builder that has one: its connection, its worker, and its builds here.
+"""The queue of a builder: its connection, its worker, and the queued builds that it runs.
 
 Importing this imports nats-py and obstore, so only a builder with `nats_url` does.
 """
@@ -48,7 +48,7 @@ _LAST_RECORDS_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 1.0
 
 _START_SECONDS: Final = 5.0
-"""How long the start waits for NATS: what refuses this builder then ends it with one line."""
+"""How long the start waits for NATS. A refusal within this time ends the builder with one line."""
 
 _log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class QueuedBuilds:
     """Runs builds of the queue on this builder; the worker's `Runner`.
 
     Args:
-        service: what the endpoints share; its slots bound synchronous and queued builds together.
+        service: what the endpoints share; its slots are for synchronous and queued builds.
     """
 
     def __init__(self, service: Service) -> None:
@@ -70,7 +70,7 @@ class QueuedBuilds:
         return service.phase is Phase.SERVING and service.pool.reachable
 
     def turn(self, tenant: str) -> AbstractContextManager[Place]:
-        """Stand in line for a slot for a tenant; the slot is given back at the end."""
+        """Wait for a slot for a tenant; the end of the block frees the slot."""
         return self._service.slots.turn(tenant)
 
     def max_inflight(self, tenant: str) -> int:
@@ -79,7 +79,7 @@ class QueuedBuilds:
         return 0 if tenants is None else tenants.limits(tenant).max_inflight
 
     async def until_slot(self, place: Place) -> bool:
-        """Wait until a place in line has its slot; returns whether it has one: the line may end."""
+        """Wait until a place has its slot; return False if the builder ends before."""
         try:
             async for _ in place.positions():
                 pass
@@ -88,7 +88,7 @@ class QueuedBuilds:
         return True
 
     async def prepare(self, record: Record, body: AsyncIterator[bytes]) -> Build:
-        """Read a stored body, check it again, and make a build of it.
+        """Read a stored body, check it again, and return its build.
 
         Raises:
             Refusal: it cannot be built, or its payload secret was replaced.
@@ -112,11 +112,11 @@ class QueuedBuilds:
         return Build(request, time.monotonic(), record.info.id, record.headers, measures)
 
     async def run(self, build: Build, place: Place) -> None:
-        """Run it to its end; canceled, the build ends as canceled."""
+        """Run a build to its end; if this is cancelled, the build ends as cancelled."""
         await self._service.run(build, place)
 
     def release(self, build: Build) -> None:
-        """Note the end of a build, and give back what it held."""
+        """Note the end of a build, and release its resources."""
         note_end(self._service, build)
         build.release()
         self._spools.pop(build.id).close()
@@ -126,7 +126,7 @@ class QueuedBuilds:
         self._service.metrics.redeliveries.inc()
 
     def _vouch(self, record: Record) -> Settings:
-        """The settings for a record's tenant, if it may still build.
+        """The settings of a record's tenant, if the tenant may still build.
 
         Raises:
             Refusal: it may not.
@@ -138,17 +138,17 @@ class QueuedBuilds:
         else:
             claim = tenants.named(tenant)
         if claim is None:
-            raise Refusal(401, "the tenant that sent the request was removed since")
+            raise Refusal(401, "the tenant that sent the request has been removed")
         if record.trust_domain not in claim.domains:
-            raise Refusal(401, "the payload secret that signed the request was replaced since")
+            raise Refusal(401, "the payload secret that signed the request has been replaced")
         return claim.settings
 
 
 @contextlib.asynccontextmanager
 async def queue_of(service: Service) -> AsyncIterator[None]:
-    """Have the queue that `nats_url` names: `service.builds`, and what works on it.
+    """Set `service.builds` to the queue of `nats_url`, and run its worker.
 
-    NATS may start later than this builder, as pods do: until then no build can be queued.
+    NATS may start later than this builder. Until then no build can be queued.
 
     Raises:
         StartError: NATS refuses this builder, or its store cannot be used.
@@ -229,7 +229,7 @@ async def _last_usage(usage: Usage) -> None:
 
 
 async def _open(builds: JetStreamBuilds) -> None:
-    """Connect and make the streams, as long as it takes.
+    """Connect and create the streams, without a timeout.
 
     Raises:
         Rejected: NATS refuses this builder.
@@ -239,14 +239,14 @@ async def _open(builds: JetStreamBuilds) -> None:
         try:
             await builds.prepare()
         except Unavailable as error:
-            _log.warning("the streams of the queue cannot be made yet", reason=str(error))
+            _log.warning("the streams of the queue cannot be created yet", reason=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
         else:
             return
 
 
 async def _wait_for(opening: asyncio.Task[None]) -> None:
-    """Wait some seconds for the queue to open; without it, the builder starts too.
+    """Wait some seconds for the queue; without it, the builder starts anyway.
 
     Raises:
         StartError: NATS refuses this builder.
@@ -302,6 +302,6 @@ def _tell_fault(working: asyncio.Task[None]) -> None:
 
 
 def _name() -> str:
-    """This process's name among all builders; a restarted one is another."""
+    """This process's name among all builders; a restart changes it."""
     host = "".join(letter if letter.isalnum() else "-" for letter in socket.gethostname())
     return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

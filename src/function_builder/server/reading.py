@@ -1,4 +1,4 @@
-"""Who asks about a build: a request without a body is signed, or has the build's token."""
+"""The caller of a request without a body, which has a signature or the build's token."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _UNSIGNED: Final = (
 
 
 class Caller(NamedTuple):
-    """Who asks.
+    """The caller of a request.
 
     Attributes:
-        tenant: whose builds it sees.
+        tenant: the tenant whose builds it may see.
         answer: signs the answer; None: it is not signed.
-        proof: what this signed request has and no other; empty if it is not signed.
-        has_token: whether it has a build's token, which reads and cancels that build alone.
-        by: what proved it, in a word for the log.
+        proof: a value that only this signed request has; empty if it is not signed.
+        has_token: whether it has a build's token, which only reads and cancels that build.
+        by: the kind of its proof, for the log.
         credential: the id of what proved it, for the audit log.
     """
 
@@ -53,13 +53,13 @@ async def identify(
     tenants: TenantsInForce | None = None,
     build_id: str = "",
 ) -> Caller:
-    """Find out who asks.
+    """Identify the caller.
 
     Args:
         request: without a body.
-        settings: say where the payload secrets are, and how old a request may be.
+        settings: the paths of the payload secrets, and the largest age of a request.
         tenants: all of them; None: there is one.
-        build_id: the build of the route, whose token is accepted; empty: there is none.
+        build_id: the build of the route, whose token is accepted; empty: none.
 
     Raises:
         Refusal: 400, 401 or 403.
@@ -105,10 +105,10 @@ async def _prove(
 
 
 async def key_claim(request: Request, settings: Settings, tenants: TenantsInForce) -> Claim:
-    """Whose key for build secrets a request asks for.
+    """The tenant whose key for build secrets is requested.
 
-    A request that names its tenant must prove it, so that no stranger learns which names exist. The
-    name of a host is not a secret.
+    A request that names its tenant must be proven, so that a stranger does not learn which names
+    exist. The name of a host is not a secret.
 
     Raises:
         Refusal: 400, 401 or 403.

@@ -89,12 +89,12 @@ def _queue(service: Service) -> contextlib.AbstractAsyncContextManager[None]:
 
 @contextlib.asynccontextmanager
 async def _spans(endpoint: str) -> AsyncIterator[Tracing]:
-    """Our own spans, if OpenTelemetry is installed; without it, the builder starts too."""
+    """The builder's own spans; without OpenTelemetry it starts without them."""
     try:
         from function_builder.server.spans import Spans  # noqa: PLC0415 (it may be absent)
     except ImportError as error:
         _log.warning(
-            "no spans are sent, without OpenTelemetry: pip install 'function-builder[otel]'",
+            "no spans are sent: pip install 'function-builder[otel]'",
             missing=error.name,
         )
         yield handed_on
@@ -107,7 +107,7 @@ async def _spans(endpoint: str) -> AsyncIterator[Tracing]:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: ours know of draining."""
+    """uvicorn without its signal handlers, because ours drain."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -118,7 +118,7 @@ class _Server(uvicorn.Server):
 async def _listening(
     app: ASGIApp, address: HostPort, connections: Connections
 ) -> AsyncIterator[None]:
-    """Serve an application on a port; at the end, wait for the answers under way."""
+    """Serve an application on a port; at the end, wait for the current answers."""
     try:
         sockets = listeners(address)
     except EngineError as error:
@@ -128,13 +128,13 @@ async def _listening(
             stack.enter_context(listener)
         config = uvicorn.Config(
             app,
-            # uvicorn calls it, and asks for nothing else of a class.
+            # uvicorn only calls it, so it need not be a class.
             http=cast("type[asyncio.Protocol]", partial(BoundedHTTP, connections)),
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
-            # Whom to believe about a client's address is a setting of ours (server/peers.py).
+            # `trusted_proxies` decides about the client's address (server/peers.py).
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=int(_CANCELLED_ANSWERS_SECONDS),

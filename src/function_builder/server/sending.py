@@ -1,4 +1,4 @@
-"""The builder's part in sending callbacks: its settings, its secrets, its metrics."""
+"""Sends callbacks with the settings, secrets and metrics of this builder."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ async def sending_callbacks(
     Args:
         service: has the settings, the secrets and the metrics.
         stream: keeps the callbacks.
-        report: receives how the callback of a build's end goes on.
+        report: called with the state of the callback of a build's end.
         clock: gives the time of the queue.
     """
     settings = service.settings
     if not settings.callback_hosts:
         yield
         return
-    # Loaded here, because an HTTP client costs every builder some megabytes.
+    # Imported here, because an HTTP client needs some megabytes of memory.
     from function_builder.queue.callbacks import Callbacks, KeysUnavailable  # noqa: PLC0415 (only with a queue)
     from function_builder.queue.outbound import Outbound  # noqa: PLC0415 (as above)
 
@@ -45,7 +45,7 @@ async def sending_callbacks(
         if tenant != DEFAULT_TENANT:
             found = service.tenants.callback_keys(tenant) if service.tenants else None
             if found is None:
-                raise KeysUnavailable("its tenant has no webhook secret any more")
+                raise KeysUnavailable("its tenant no longer has a webhook secret")
             return found
         try:
             return keys.callback_keys(settings)
@@ -70,4 +70,4 @@ async def sending_callbacks(
 
 def _tell_fault(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (fault := task.exception()) is not None:
-        _log.error("no callback is sent any more", exc_info=fault)
+        _log.error("callbacks are no longer sent", exc_info=fault)

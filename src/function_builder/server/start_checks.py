@@ -1,4 +1,4 @@
-"""What can be wrong with a builder's settings, looked for before anything is started."""
+"""Checks of a builder's settings, before anything is started."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 
 
 def check_start(settings: Settings) -> None:
-    """Look for what would keep the builder from its start, before anything else is started.
+    """Check the settings before anything else is started.
 
     Raises:
         StartError: a secret is absent, `spool_dir` cannot be written to, or a port is taken.

@@ -1,4 +1,4 @@
-"""The memory that logs take whose builds have ended, and whose clients have not read them yet."""
+"""Limits the memory of logs whose builds have ended, and which their clients still read."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _log = structlog.get_logger(__name__)
 
 
 class UnreadLogs:
-    """A budget over all such logs: they hold no slot, so that no other bound applies to them.
+    """A limit for all such logs together, because these builds no longer occupy slots.
 
-    Beyond it, the log is cut whose client has read nothing for the longest time. The last one is
-    kept whatever its size, because a log has a bound of its own.
+    Beyond it, the log whose client has read nothing for the longest time is cut. A single log is
+    never cut, because each log has its own limit.
 
     Args:
         limit: bytes.
@@ -32,11 +32,11 @@ class UnreadLogs:
 
     @property
     def size(self) -> int:
-        """Bytes of memory that they take."""
+        """The bytes of memory that they use."""
         return sum(log.size for log in self._logs)
 
     def add(self, log: BuildLog) -> None:
-        """Count a log, now that its build has ended; others may be cut for it."""
+        """Count the log of a build that has ended; this may cut other logs."""
         if log in self._answering:
             self._logs.add(log)
         while len(self._logs) > 1 and self.size > self._limit:
@@ -49,7 +49,7 @@ class UnreadLogs:
 
     @contextmanager
     def until_read(self, log: BuildLog) -> Iterator[None]:
-        """Read a log in the block, at whose end it is forgotten."""
+        """Count a log as read until the end of the block."""
         self._answering.add(log)
         try:
             yield

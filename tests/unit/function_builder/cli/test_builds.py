@@ -149,7 +149,7 @@ def test_cancel_and_retry(run, builder: FakeBuilds) -> None:
     build.status = "failed"
     done = run("cancel", build.id)
     assert done.code == 3
-    assert "ended before" in done.err
+    assert "already ended" in done.err
     again = run("retry", build.id)
     assert (again.code, again.out.strip()) == (0, list(builder.builds)[-1])
 

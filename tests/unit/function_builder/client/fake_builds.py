@@ -139,7 +139,7 @@ class FakeBuilds:
             return self._signed(request, self._page(request))
         if build := self.builds.get(build_id):
             return self._about(request, build)
-        return problem(404, "there is no such build, or it is kept no longer")
+        return problem(404, "there is no such build, or it was deleted")
 
     def _about(self, request: Request, build: Build) -> Response:
         if request.url.path.endswith("/retry"):
@@ -148,7 +148,7 @@ class FakeBuilds:
             return self._log(request, build)
         if request.method == "DELETE":
             if build.status in ("success", "failed"):
-                return problem(409, f"the build has ended before: its status is {build.status}")
+                return problem(409, f"the build had already ended: its status is {build.status}")
             build.end("cancelled", "the build was cancelled")
         return self._signed(request, build.document())
 

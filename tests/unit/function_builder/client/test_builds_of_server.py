@@ -152,7 +152,7 @@ async def test_cancel_retry_and_the_list(client, builds):
     assert (await build.cancel()).state is BuildState.CANCELLED
     ended = await client.submit(files=FILES, image="r/f:1")
     builds.end(ended.id, BuildState.FAILED, error="no")
-    with pytest.raises(Refused, match=r"\(409\).*ended before"):
+    with pytest.raises(Refused, match=r"\(409\).*already ended"):
         await ended.cancel()
     again = await build.retry()
     assert again.info.retry_of == build.id

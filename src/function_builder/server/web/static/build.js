@@ -223,7 +223,7 @@ async function showLog() {
     timeline.draw();
     scroll();
   }
-  if (!view.sections.size && state.hidden) tell("This build has no log, or it is kept no longer.");
+  if (!view.sections.size && state.hidden) tell("This build has no log, or it was deleted.");
   if (search.input.value) search.find();
   goToLine();
   byId("log").dataset.complete = "";
