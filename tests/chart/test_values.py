@@ -25,6 +25,7 @@ NOT_SETTINGS = {
     "max_inflight",
     "enable_lchown",
     "build_secrets_private_key_path",
+    "tenants_file",
     "secret_mount_path",
     "DOCKER_CONFIG",
     "DOCKER_AUTH_CONFIG",

@@ -35,6 +35,8 @@ buildSecrets:
   privateKeySecret: ""
   privateKeyKey: key
   mountPath: /var/secrets/buildkit
+tenants:
+  secret: ""
 settings:
   drain_delay: 5
   drain_timeout: 300

@@ -74,6 +74,13 @@ spec:
         defaultMode: 0440
         # Registries without a password need no Secret.
         optional: true
+    {{- if .Values.tenants.secret }}
+    # The whole Secret, so that a new tenant's files appear.
+    - name: tenants
+      secret:
+        secretName: {{ .Values.tenants.secret }}
+        defaultMode: 0440
+    {{- end }}
     {{- if .Values.buildSecrets.privateKeySecret }}
     - name: build-secrets-key
       secret:
@@ -213,6 +220,10 @@ env:
   - name: build_secrets_private_key_path
     value: {{ printf "%s/%s" .mountPath .privateKeyKey | quote }}
   {{- end }}{{ end }}
+  {{- if .Values.tenants.secret }}
+  - name: tenants_file
+    value: /var/secrets/tenants/tenants.yaml
+  {{- end }}
   {{- if .Values.awsCredentialsSecret }}
   - name: AWS_SHARED_CREDENTIALS_FILE
     value: {{ printf "/var/secrets/aws-credentials/%s" .Values.awsCredentialsSecret | quote }}
@@ -284,6 +295,11 @@ volumeMounts:
   {{- if .Values.buildSecrets.privateKeySecret }}
   - name: build-secrets-key
     mountPath: {{ .Values.buildSecrets.mountPath }}
+    readOnly: true
+  {{- end }}
+  {{- if .Values.tenants.secret }}
+  - name: tenants
+    mountPath: /var/secrets/tenants
     readOnly: true
   {{- end }}
   {{- if .Values.awsCredentialsSecret }}

@@ -145,7 +145,8 @@ class Slots:
 
     def waiting_by_tenant(self) -> dict[str, int]:
         """How many places each tenant has in the line; its queued builds have one at most."""
-        return {tenant: len(line) for tenant, line in self._lines.items()}
+        known = {**self._shares.running_by_tenant(), **self._lines}
+        return {tenant: len(self._lines.get(tenant, ())) for tenant in known}
 
     def taken_by_tenant(self) -> dict[str, int]:
         """How many slots each tenant has."""

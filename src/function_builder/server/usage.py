@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 FLUSH_SECONDS: Final = 1.0
 """Between two writes; a builder that is killed loses what it counted since the last one."""
 
+_LIMITS: Final = ("max_inflight", "max_queue", "max_queued", "builds_per_hour")
+"""The values of a label, as `NoSlot` and `OverLimit` name what was met."""
+
 _RETRY_SECONDS: Final = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -65,6 +68,9 @@ class TenantsUsage:
     def count_received(self, tenant: str, size: int) -> None:
         """Count a body whose tenant is proven."""
         self._row(tenant).received_bytes += size
+        for limit in _LIMITS:
+            # From 0 on, so that the first one is an increase.
+            self._metrics.tenant_limited.labels(tenant, limit)
         self._metrics.tenant_received_bytes.labels(tenant).inc(size)
 
     def count_build(self, build: Build) -> None:

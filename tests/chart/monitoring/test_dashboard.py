@@ -11,6 +11,7 @@ from function_builder.queue.access import Access
 from function_builder.queue.jetstream import JetStream
 from function_builder.server.metrics import read_state
 from function_builder.server.queue_metrics import QueueMetrics
+from function_builder.server.usage import TenantsUsage
 from tests.chart.monitoring.queries import alerts, dashboard, dashboard_queries, selectors
 from tests.support.services import idle_service
 
@@ -60,10 +61,14 @@ def test_pro_builders_three_panels_come_first():
     ]
 
 
-def test_every_query_asks_for_metrics_that_there_are(tmp_path):
+async def test_every_query_asks_for_metrics_that_there_are(tmp_path):
     service = idle_service(tmp_path)
     read_state(service)
     QueueMetrics(service.metrics).show(JetStream(Access(url="nats://127.0.0.1:9")))
+    TenantsUsage(service.metrics, service.slots).count_received("acme", 1)
+    with service.slots.turn("acme"):
+        await service.metrics.refreshers[-1]()
+    service.metrics.tenant_seconds.labels("acme")
     known = {
         sample.name for family in service.metrics.registry.collect() for sample in family.samples
     }

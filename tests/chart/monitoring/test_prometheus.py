@@ -113,10 +113,16 @@ def build(builder: RunningBuilder, registry: str, step: str, *, name: str = "m")
 @pytest.mark.timeout(180)
 async def test_every_query_and_every_alert_has_its_data(tmp_path, buildkitd, registry):
     store = (tmp_path / "store").as_uri()
+    tenants = tmp_path / "tenants.yaml"
+    tenants.write_text("tenants: {default: {weight: 1}}")
     async with (
         NatsServer(tmp_path / "nats", log=tmp_path / "nats.log") as nats,
         running_builder(
-            tmp_path / "builder", buildkitd, nats_url=nats.url, store_url=store
+            tmp_path / "builder",
+            buildkitd,
+            nats_url=nats.url,
+            store_url=store,
+            tenants_file=str(tenants),
         ) as builder,
         running_prometheus(tmp_path, builder) as prometheus,
     ):
