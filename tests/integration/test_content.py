@@ -22,6 +22,7 @@ from aiobuildkit import BuildKitError, Client, Exporter, FileSync, FileTree, Tra
 from aiobuildkit.fsutil.sender import CHUNK
 from function_builder.buildkits.addresses import Addresses
 from function_builder.buildkits.pool import Pool
+from function_builder.buildkits.pools import Pools
 from function_builder.builds import builder as builder_module
 from function_builder.builds import options
 from function_builder.builds.build import Build, BuildRequest
@@ -161,7 +162,7 @@ class Builds:
         if records is not None:
             pool.daemons[self.client.address].records = records
         self._builder = Builder(
-            pool,
+            Pools(pool),
             credentials=lambda _: RegistryCredentials(None),
             cache=RegistryCache("", insecure=True),
             insecure=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ import structlog
 from aiobuildkit import Client, TLSConfig
 from function_builder.buildkits.addresses import Addresses, Endpoint
 from function_builder.buildkits.pool import Pool
+from function_builder.buildkits.pools import Pools
 from function_builder.errors import StartError
 from function_builder.settings import Settings
 
@@ -20,8 +22,12 @@ CERTIFICATES: Final = Path("/var/secrets/certs")
 """pro-builder's directory of `ca.crt`, `client.crt` and `client.key`."""
 
 
-def buildkits(settings: Settings) -> Pool:
-    """The BuildKits of `buildkit_url`.
+def buildkits(settings: Settings, urls: Callable[[], Mapping[str, str]] | None = None) -> Pools:
+    """The BuildKits of `buildkit_url`, and those of tenants, which have the same certificates.
+
+    Args:
+        settings: the builder's.
+        urls: the `buildkit_url` of each tenant that has one, now; None: there are no tenants.
 
     Raises:
         StartError: it names no BuildKit.
@@ -41,7 +47,10 @@ def buildkits(settings: Settings) -> Pool:
     named = settings.tls_ca or settings.tls_cert
     if named and not addresses.names and all(each.on_unix_socket for each in addresses.fixed):
         _log.warning("certificates have no effect: BuildKit is on a unix socket")
-    return Pool(addresses, connect)
+    shared = Pool(addresses, connect)
+    if urls is None:
+        return Pools(shared)
+    return Pools(shared, lambda url: Pool(Addresses.parse(url), connect), urls)
 
 
 def _tls(settings: Settings) -> TLSConfig | None:

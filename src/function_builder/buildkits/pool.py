@@ -89,12 +89,7 @@ class Pool:
     @property
     def disk_bytes(self) -> float:
         """The size of all known caches together, in bytes; NaN if none is known."""
-        known = [
-            daemon.disk_bytes
-            for daemon in self.daemons.values()
-            if not math.isnan(daemon.disk_bytes)
-        ]
-        return sum(known) if known else math.nan
+        return known_sum(daemon.disk_bytes for daemon in self.daemons.values())
 
     async def watch(self) -> None:
         """Check the health of all forever, and update the list."""
@@ -180,6 +175,12 @@ class Pool:
             daemon.records.max_paths = MAX_PATHS // len(self.daemons)
         if self._addresses.names and self.daemons.keys() != known.keys():
             _log.info("BuildKits", addresses=sorted(self.daemons))
+
+
+def known_sum(sizes: Iterable[float]) -> float:
+    """The sum of what is not NaN; NaN if all are."""
+    known = [size for size in sizes if not math.isnan(size)]
+    return sum(known) if known else math.nan
 
 
 def _weight(identity: str, cache_scope: str) -> bytes:

@@ -21,7 +21,7 @@ from aiobuildkit import (
     Tokens,
 )
 from function_builder.buildkits.daemon import Daemon
-from function_builder.buildkits.pool import Pool
+from function_builder.buildkits.pools import Pools
 from function_builder.builds import epoch, options
 from function_builder.builds.build import Build, BuildRequest, Outcome
 from function_builder.builds.ending import CRASHED, cancelled, failed, last_lines, timed_out
@@ -64,7 +64,7 @@ class Builder:
     """Runs builds.
 
     Args:
-        pool: the BuildKits to use.
+        pools: the BuildKits to use, for each tenant.
         credentials: a tenant's, for the registries that BuildKit asks for.
         cache: the build caches in a registry, for BuildKits that do not have a function.
         insecure: push without verifying TLS, or over plain HTTP.
@@ -75,7 +75,7 @@ class Builder:
 
     def __init__(
         self,
-        pool: Pool,
+        pools: Pools,
         *,
         credentials: Callable[[str], RegistryCredentials],
         cache: RegistryCache,
@@ -84,7 +84,7 @@ class Builder:
         log_prefixes: LogPrefixes,
         source_policy: Callable[[str], SourcePolicy] = lambda _: SourcePolicy(),
     ) -> None:
-        self._pool = pool
+        self._pools = pools
         self._credentials = credentials
         self._tokens = Tokens(TokenServiceHTTP().send)
         self._cache = cache
@@ -146,9 +146,10 @@ class Builder:
         """
         build.log.append([transcript.note(note) for note in build.request.config.notes])
         cache_scope = _cache_scope(build.request) or build.id
+        pool = self._pools.of(build.request.tenant)
         lost: Daemon | None = None
         while True:
-            with self._pool.place(cache_scope, lost=lost) as (daemon, reason):
+            with pool.place(cache_scope, lost=lost) as (daemon, reason):
                 build.placed.append(reason)
                 try:
                     return await self._pushed(build, transcript, daemon)
@@ -157,7 +158,7 @@ class Builder:
                 except BuildKitError as failure:
                     # It may have restarted, on a machine that lost unwritten data.
                     daemon.doubt()
-                    if lost or _suspect(build, failure) or not self._pool.has_other(daemon):
+                    if lost or _suspect(build, failure) or not pool.has_other(daemon):
                         raise
                     lost = daemon
                     _log.warning("BuildKit was lost", buildkit=daemon.address, reason=str(failure))

@@ -49,6 +49,14 @@ def check(
             help="The builder's own source policy, which a tenant's may narrow.",
         ),
     ] = "",
+    buildkit_url: Annotated[
+        str,
+        typer.Option(
+            envvar="buildkit_url",
+            metavar="URL",
+            help="The builder's own BuildKits, which no tenant may have to itself.",
+        ),
+    ] = "",
 ) -> None:
     """Say what is wrong with a tenants file, with line and column, or which tenants it has.
 
@@ -58,7 +66,7 @@ def check(
     try:
         own = keys.payload_secrets(secrets) if (secrets / "payload-secret").exists() else []
         policy = builder_policy(source_policy, local_sources=True)
-        found = read_tenants(file, Files(), own, policy)
+        found = read_tenants(file, Files(), own, policy, buildkit_url)
     except OSError as error:
         typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
         raise typer.Exit(FAILED) from None

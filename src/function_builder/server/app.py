@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import resources
 
@@ -41,13 +41,7 @@ def create_app(service: Service) -> Starlette:
     async def ready(_: Request) -> Response:
         if reason := service.unready_because():
             return PlainTextResponse(reason, 503)
-        # Synchronous builds go on without the queue, so that a Service must go on sending.
-        waiting = service.builds.unready_because() if service.builds is not None else ""
-        answer = f"OK for synchronous builds: {waiting}" if waiting else "OK"
-        if service.tenants is not None and service.tenants.stale:
-            # Not 503: the tenants of before are served.
-            answer += "\ntenants_file has changed and is wrong: the builder's log says where"
-        return PlainTextResponse(answer)
+        return PlainTextResponse("\n".join(_ready_lines(service)))
 
     async def public_key(request: Request) -> Response:
         try:
@@ -120,3 +114,15 @@ async def _crash(request: Request, error: Exception) -> Response:
     )
     answer.headers.update(named)
     return answer
+
+
+def _ready_lines(service: Service) -> Iterator[str]:
+    """What a ready builder says of its parts. It names no tenant, because anyone may ask."""
+    # Synchronous builds go on without the queue, so that a Service must go on sending.
+    waiting = service.builds.unready_because() if service.builds is not None else ""
+    yield f"OK for synchronous builds: {waiting}" if waiting else "OK"
+    # None of these is a reason for 503, because the other tenants are served.
+    if lost := service.pools.unreachable:
+        yield f"tenants whose own BuildKits do not answer: {lost}; the builder's log says which"
+    if service.tenants is not None and service.tenants.stale:
+        yield "tenants_file has changed and is wrong: the builder's log says where"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -95,6 +95,9 @@ class TenantsInForce(Protocol):
 
     def source_policy(self, tenant: str) -> SourcePolicy:
         """What BuildKit may read for a tenant's builds."""
+
+    def buildkit_urls(self) -> Mapping[str, str]:
+        """The `buildkit_url` of each tenant that has BuildKits of its own."""
 
     def limits(self, tenant: str) -> Limits:
         """A tenant's part of the builder; of one that is gone, what a new one has."""

@@ -25,10 +25,10 @@ from function_builder.settings import Settings
 
 def service_of(settings: Settings) -> Service:
     """What all endpoints of one builder share."""
-    pool = buildkits(settings)
     own = RegistryCredentials(settings.docker_config.expanduser(), settings.docker_auth_config)
     policy = _source_policy(settings)
     tenants = _tenants(settings, own, policy) if settings.tenants_file else None
+    pools = buildkits(settings, None if tenants is None else tenants.buildkit_urls)
     metrics = Metrics()
     slots = Slots(
         settings.max_inflight,
@@ -38,7 +38,7 @@ def service_of(settings: Settings) -> Service:
     return Service(
         settings=settings,
         builder=Builder(
-            pool,
+            pools,
             credentials=(lambda _: own) if tenants is None else tenants.credentials,
             cache=RegistryCache(settings.cache_registry, insecure=settings.insecure),
             insecure=settings.insecure,
@@ -46,7 +46,7 @@ def service_of(settings: Settings) -> Service:
             log_prefixes=settings.log_prefixes,
             source_policy=(lambda _: policy) if tenants is None else tenants.source_policy,
         ),
-        pool=pool,
+        pools=pools,
         metrics=metrics,
         slots=slots,
         uploads=Uploads(settings.most_uploads),

@@ -101,7 +101,7 @@ def read_tasks(metrics: Metrics, loop: asyncio.AbstractEventLoop) -> None:
 
 def read_state(service: Service) -> None:
     """Let the gauges read the service's state at each scrape, and every known label begin at 0."""
-    metrics, pool, spool = service.metrics, service.pool, service.spool_disk
+    metrics, pools, spool = service.metrics, service.pools, service.spool_disk
     metrics.ready.set_function(lambda: float(not service.unready_because()))
     metrics.running.set_function(lambda: len(service.running))
     metrics.waiting.set_function(lambda: service.slots.waiting)
@@ -111,11 +111,11 @@ def read_state(service: Service) -> None:
     metrics.uploads_limit.set(service.uploads.limit)
     metrics.spool_available.set_function(lambda: spool().available)
     metrics.spool_size.set_function(lambda: spool().size)
-    metrics.record_paths.set_function(lambda: pool.recorded_paths)
-    metrics.buildkit_up.set_function(lambda: float(pool.reachable))
-    metrics.buildkit_daemons.labels("up").set_function(lambda: pool.answering)
-    metrics.buildkit_daemons.labels("down").set_function(lambda: len(pool.daemons) - pool.answering)
-    metrics.buildkit_disk.set_function(lambda: pool.disk_bytes)
+    metrics.record_paths.set_function(lambda: pools.recorded_paths)
+    metrics.buildkit_up.set_function(lambda: float(pools.shared.reachable))
+    metrics.buildkit_daemons.labels("up").set_function(lambda: pools.answering)
+    metrics.buildkit_daemons.labels("down").set_function(lambda: pools.daemons - pools.answering)
+    metrics.buildkit_disk.set_function(lambda: pools.disk_bytes)
     for outcome in Outcome:
         metrics.builds.labels(outcome.value)
         metrics.build_seconds.labels(outcome.value)

@@ -67,7 +67,7 @@ class QueuedBuilds:
     def ready(self) -> bool:
         """Whether a build may begin now."""
         service = self._service
-        return service.phase is Phase.SERVING and service.pool.reachable
+        return service.phase is Phase.SERVING and service.pools.shared.reachable
 
     def turn(self, tenant: str) -> AbstractContextManager[Place]:
         """Wait for a slot for a tenant; the end of the block frees the slot."""

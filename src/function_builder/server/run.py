@@ -67,7 +67,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
             (metrics_app(service.metrics), settings.metrics_listen),
         ):
             await stack.enter_async_context(_listening(app, address, connections))
-        watch = asyncio.create_task(service.pool.watch())
+        watch = asyncio.create_task(service.pools.watch())
         stack.callback(watch.cancel)
         _log.info("serving", listen=str(settings.listen), metrics=str(settings.metrics_listen))
         if on_ready is not None:

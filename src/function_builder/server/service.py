@@ -11,7 +11,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from function_builder.buildkits.pool import Pool
+from function_builder.buildkits.pools import Pools
 from function_builder.builds.build import Build, Outcome
 from function_builder.builds.builder import Builder
 from function_builder.builds.failures import Failure
@@ -116,7 +116,7 @@ class Service:
 
     settings: Settings
     builder: Builder
-    pool: Pool
+    pools: Pools
     metrics: Metrics
     slots: Slots
     uploads: Uploads
@@ -202,7 +202,7 @@ class Service:
             return "the builder is shutting down"
         if self.slots.all_taken and not self.settings.ready_when_full:
             return "every build slot is taken"
-        if not self.pool.reachable:
+        if not self.pools.shared.reachable:
             return "BuildKit cannot be reached"
         if self.spool_disk().nearly_full:
             return "the disk for request bodies is nearly full"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -164,6 +164,10 @@ class Tenancy:
         found = self._tenants.named(tenant)
         return self._policy if found is None else self._policy.narrowed(found.policy)
 
+    def buildkit_urls(self) -> Mapping[str, str]:
+        """The `buildkit_url` of each tenant that has BuildKits of its own."""
+        return self._tenants.buildkit_urls
+
     def limits(self, tenant: str) -> Limits:
         """A tenant's part of the builder; of one that is gone, what a new one has."""
         found = self._tenants.named(tenant)
@@ -250,6 +254,7 @@ def read_tenancy(settings: Settings, own: RegistryCredentials, policy: SourcePol
                 Path(settings.tenants_file),
                 lambda read: keys.payload_secrets(directory, read),
                 policy,
+                settings.buildkit_url,
             ),
             settings,
             own,

@@ -22,6 +22,7 @@ class CurrentTenants:
         path: the file.
         own: reads the builder's own payload secrets.
         policy: the builder's source policy, which a tenant's may narrow.
+        buildkit_url: of the builder's own BuildKits, which no tenant may name.
 
     Attributes:
         tenants: those in force.
@@ -33,11 +34,16 @@ class CurrentTenants:
     """
 
     def __init__(
-        self, path: Path, own: OwnSecrets, policy: SourcePolicy = NO_SOURCE_POLICY
+        self,
+        path: Path,
+        own: OwnSecrets,
+        policy: SourcePolicy = NO_SOURCE_POLICY,
+        buildkit_url: str = "",
     ) -> None:
         self._path = path
         self._own = own
         self._policy = policy
+        self._buildkit_url = buildkit_url
         self._files = Files()
         self.tenants = self._read()
         self.stale = False
@@ -58,4 +64,6 @@ class CurrentTenants:
 
     def _read(self) -> Tenants:
         files = self._files = Files()
-        return read_tenants(self._path, files, self._own(files.read), self._policy)
+        return read_tenants(
+            self._path, files, self._own(files.read), self._policy, self._buildkit_url
+        )

@@ -19,6 +19,7 @@ from function_builder.items import Fault, Item
 from function_builder.queue.webhooks import parse_secret
 from function_builder.registries.docker_config import ConfigError, DockerConfig
 from function_builder.tenants.files import Files
+from function_builder.tenants.isolation import Isolation
 from function_builder.tenants.overrides import LIMITS, LISTS, NUMBERS, read_limits, read_overrides
 from function_builder.tenants.scopes import read_scopes
 from function_builder.tenants.tenant import Tenant, Tenants, Token
@@ -27,7 +28,7 @@ from function_builder.tenants.trusts import TrustReader
 TOP_KEYS: Final = ("tenants",)
 TENANT_KEYS: Final = (
     *("payload_secret_file", "webhook_secret_file", "hosts", "tokens", "oidc"),
-    *("registry_config", "build_secrets_key", "policy"),
+    *("registry_config", "build_secrets_key", "policy", "buildkit_url"),
     *LISTS,
     *NUMBERS,
     *LIMITS,
@@ -67,6 +68,7 @@ def read_tenants(
     files: Files,
     own: Sequence[bytes] = (),
     policy: SourcePolicy = NO_SOURCE_POLICY,
+    buildkit_url: str = "",
 ) -> Tenants:
     """Read a tenants file with the files that it names.
 
@@ -75,6 +77,7 @@ def read_tenants(
         files: reads them all; names in the file are relative to its directory.
         own: the builder's own payload secrets, which are those of the tenant `default`.
         policy: the builder's source policy, which a tenant's may narrow.
+        buildkit_url: of the builder's own BuildKits, which no tenant may name; empty: unknown.
 
     Raises:
         TenantsError: it cannot be read, or something in it is wrong.
@@ -88,7 +91,8 @@ def read_tenants(
     except UnicodeDecodeError as error:
         raise TenantsError(path, [Fault(1, 1, "the file is not UTF-8")]) from error
     document = Item.parse(text, faults)
-    tenants = [] if document is None else _Reader(path.parent, files, own, policy).tenants(document)
+    reader = _Reader(path.parent, files, own, policy, Isolation(buildkit_url))
+    tenants = [] if document is None else reader.tenants(document)
     if faults:
         raise TenantsError(path, faults)
     return Tenants(tenants)
@@ -98,16 +102,21 @@ class _Reader:
     """Reads each tenant, and remembers what another one may not have as well."""
 
     def __init__(
-        self, directory: Path, files: Files, own: Sequence[bytes], policy: SourcePolicy
+        self,
+        directory: Path,
+        files: Files,
+        own: Sequence[bytes],
+        policy: SourcePolicy,
+        isolation: Isolation,
     ) -> None:
         self._directory = directory
         self._files = files
         self._own = own
         self._policy = policy
+        self._isolation = isolation
         self._secrets = dict.fromkeys(own, DEFAULT_TENANT)
         self._webhook_keys: dict[bytes, str] = {}
         self._keys: dict[str, str] = {}
-        self._registries: dict[str, tuple[str, object]] = {}
         self._hosts: dict[str, str] = {}
         self._tokens: dict[str, str] = {}
         self._trusts = TrustReader(directory, files)
@@ -137,8 +146,10 @@ class _Reader:
         can_prove_itself = name == DEFAULT_TENANT or any(proof in fields for proof in _PROOFS)
         if value.is_mapping and not can_prove_itself:
             key.fail(f"{name} cannot prove itself: give it {' or '.join(_PROOFS)}")
+        buildkit_url = self._isolation.read_url(name, fields)
         return Tenant(
             name=name,
+            buildkit_url=buildkit_url,
             secrets=self._own if name == DEFAULT_TENANT else self._secrets_of(name, fields),
             webhook_keys=self._webhook_keys_of(name, fields),
             hosts=self._hosts_of(name, fields),
@@ -146,7 +157,7 @@ class _Reader:
             trusts=self._trusts.read(name, fields["oidc"]) if "oidc" in fields else (),
             overrides=read_overrides(fields),
             limits=read_limits(fields),
-            registry_config=self._registry_config_of(name, fields),
+            registry_config=self._registry_config_of(name, buildkit_url, fields),
             build_secrets_key=self._build_secrets_key_of(name, fields),
             policy=self._policy_of(fields),
         )
@@ -176,25 +187,19 @@ class _Reader:
             found.append(key)
         return found
 
-    def _registry_config_of(self, name: str, fields: Mapping[str, Item]) -> Path | None:
+    def _registry_config_of(
+        self, name: str, buildkit_url: str, fields: Mapping[str, Item]
+    ) -> Path | None:
         for data, item, path in self._one(fields, "registry_config"):
             try:
                 config = DockerConfig(data, path.name)
                 for host in sorted(config.hosts):
                     access = config.helper(host), config.entry(host)
-                    self._claim_registry(host, access, name, item)
+                    self._isolation.claim_registry(buildkit_url, host, access, name, item)
             except ConfigError as error:
                 item.fail(f"{shown(path.name)}: {error.what}")
             return path
         return None
-
-    def _claim_registry(self, host: str, access: object, name: str, item: Item) -> None:
-        owner, known = self._registries.setdefault(host, (name, access))
-        if access != known:
-            item.fail(
-                f"{owner} has other credentials for {host}: on one BuildKit, one's builds may pull "
-                "with the other's, and fail. Give both the same, or each a builder"
-            )
 
     def _build_secrets_key_of(self, name: str, fields: Mapping[str, Item]) -> Path | None:
         for data, item, path in self._one(fields, "build_secrets_key"):

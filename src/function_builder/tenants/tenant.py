@@ -65,6 +65,7 @@ class Tenant:
         overrides: settings of the builder that it has otherwise, by their field's name.
         limits: its part of the builder.
         registry_config: the file of its registry credentials; None: it has none.
+        buildkit_url: the BuildKits that are its alone; empty: it uses the builder's.
         build_secrets_key: the file of its key for build secrets; None: it has none.
         policy: its source policy, in addition to the builder's.
         tokens: its bearer tokens.
@@ -78,6 +79,7 @@ class Tenant:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = NO_LIMITS
     registry_config: Path | None = None
+    buildkit_url: str = ""
     build_secrets_key: Path | None = None
     policy: Sequence[PolicyRule] = ()
     tokens: Sequence[Token] = ()
@@ -97,6 +99,9 @@ class Tenants:
 
     def __init__(self, tenants: Sequence[Tenant]) -> None:
         self.by_name: Mapping[str, Tenant] = {tenant.name: tenant for tenant in tenants}
+        self.buildkit_urls: Mapping[str, str] = {
+            tenant.name: tenant.buildkit_url for tenant in tenants if tenant.buildkit_url
+        }
         self._by_host = {host: tenant for tenant in tenants for host in tenant.hosts}
         width = max(1, *(len(tenant.secrets) for tenant in tenants))
         self._decoys = [os.urandom(_DECOY_BYTES) for _ in range(width)]

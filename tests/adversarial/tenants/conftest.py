@@ -18,7 +18,7 @@ class Tenants:
     """Two of them.
 
     Attributes:
-        apart: whether each has a BuildKit of its own.
+        apart: whether each has a BuildKit of its own (`buildkit_url` of a tenant).
         public: `host:port` of a registry that asks for no credentials.
     """
 
@@ -53,14 +53,18 @@ async def running_tenants(
             state = engine_root / f"bk-{name}"
             daemon = BuildKitDaemon(state, config=config, log=state.with_suffix(".log"))
             addresses[name] = (await stack.enter_async_context(daemon)).address
-        ann, bob = [
-            await stack.enter_async_context(
-                tenant(
-                    root / name, name, addresses.get(name) or addresses["both"], registries[name]
-                )
+        if apart:
+            absent = f"unix://{root}/absent.sock"
+            ann, bob = await stack.enter_async_context(
+                tenants_of_one_builder(root / "t", absent, registries, addresses)
             )
-            for name in ("ann", "bob")
-        ]
+        else:
+            ann, bob = [
+                await stack.enter_async_context(
+                    tenant(root / name, name, addresses["both"], registries[name])
+                )
+                for name in ("ann", "bob")
+            ]
         yield Tenants(ann, bob, apart, registry)
 
 
@@ -74,7 +78,7 @@ async def together(engine_root, registry, registries, tmp_path_factory) -> Async
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def apart(engine_root, registry, registries, tmp_path_factory) -> AsyncIterator[Tenants]:
-    """Two tenants with a BuildKit each."""
+    """Two tenants of one builder with a BuildKit each; there is none for the others."""
     root = tmp_path_factory.mktemp("apart")
     async with running_tenants(root, engine_root, registry, registries, apart=True) as tenants:
         yield tenants

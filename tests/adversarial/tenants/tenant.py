@@ -39,7 +39,7 @@ class Tenant:
     @property
     def payload_secret(self) -> str:
         """What its requests are signed with."""
-        return self.secret.read_text()
+        return self.secret.read_text().strip()
 
     def body(
         self,
@@ -125,18 +125,24 @@ async def tenant(root: Path, name: str, buildkit: str, registry: str) -> AsyncIt
 
 @asynccontextmanager
 async def tenants_of_one_builder(
-    root: Path, buildkit: str, registries: Mapping[str, str]
+    root: Path,
+    buildkit: str,
+    registries: Mapping[str, str],
+    own: Mapping[str, str] | None = None,
 ) -> AsyncIterator[list[Tenant]]:
     """One builder with a tenant for each name; nothing of their secrets is in its log at the end.
 
     Args:
         root: a directory of its own.
-        buildkit: the BuildKit of all.
+        buildkit: the BuildKit of all that have none of their own; it need not be there.
         registries: the registry of each name.
+        own: the BuildKit of each name that has one of its own.
     """
-    keys = write_tenants(root, registries)
+    keys = write_tenants(root, registries, own or {})
     settings = {"tenants_file": str(root / "tenants.yaml")}
-    async with running_builder(root / "builder", buildkit, **settings) as builder:
+    # Without a BuildKit for all, it is not ready for the tenant `default`.
+    probe = "/healthz" if own else "/ready"
+    async with running_builder(root / "builder", buildkit, wait_for=probe, **settings) as builder:
         yield [
             Tenant(name, builder, root / name, {"X-Build-Tenant": name}, registry, keys[name])
             for name, registry in registries.items()
@@ -144,7 +150,9 @@ async def tenants_of_one_builder(
         check_log(builder)
 
 
-def write_tenants(root: Path, registries: Mapping[str, str]) -> dict[str, SecretsKey]:
+def write_tenants(
+    root: Path, registries: Mapping[str, str], own: Mapping[str, str]
+) -> dict[str, SecretsKey]:
     """A tenants file with its secrets; each tenant's key for build secrets."""
     root.mkdir()
     lines, keys = ["tenants:"], {}
@@ -152,9 +160,10 @@ def write_tenants(root: Path, registries: Mapping[str, str]) -> dict[str, Secret
         config, key = root / f"{name}.json", root / f"{name}.key"
         keys[name] = write_credentials(config, key, name, registry)
         (root / name).write_text(f"only-for-tests-of-{name}")
+        place = f", buildkit_url: '{own[name]}'" if name in own else ""
         lines.append(
             f"  {name}: {{payload_secret_file: {name}, registry_config: {config.name}, "
-            f"build_secrets_key: {key.name}}}"
+            f"build_secrets_key: {key.name}{place}}}"
         )
     (root / "tenants.yaml").write_text("\n".join(lines))
     return keys

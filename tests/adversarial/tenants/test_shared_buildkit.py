@@ -8,6 +8,7 @@ consequence.
 import asyncio
 import hashlib
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -93,6 +94,18 @@ async def test_one_question_for_a_base_stands_for_both(tenants: Tenants):
         if await both() != (True, False):
             return
     pytest.fail("BuildKit kept them apart: SECURITY.md says that it does not")
+
+
+async def test_a_tenant_without_a_buildkit_uses_none_of_another(apart: Tenants):
+    """The others have each built above, and the builder's own BuildKit is not there."""
+    own = apart.ann.builder
+    default = replace(apart.ann, secret=own.secrets / "payload-secret", headers={})
+    reply = await default.build(default.body(f"FROM busybox\nRUN {once()}\n"))
+    assert "BuildKit cannot be reached" in reply.error
+    assert not (await apart.bob.build(apart.bob.body(f"FROM busybox\nRUN {once()}\n"))).error
+    assert own.metric('buildkit_daemons{state="up"}') == 2
+    assert own.metric('buildkit_daemons{state="down"}') == 1
+    assert own.get("/ready").status_code == 503
 
 
 async def test_a_step_that_both_run_at_once_is_run_once_and_tells_both(tenants: Tenants, steps):

@@ -14,7 +14,7 @@ def tls_of(
 ) -> TLSConfig | None:
     """What the BuildKit at `url`, or one that its name was found to have, is spoken to with."""
     settings = Settings(buildkit_url=url, tls_ca=ca, buildkit_server_name=name)
-    tls = from_settings.buildkits(settings)._connect(found or Endpoint(url))._tls
+    tls = from_settings.buildkits(settings).shared._connect(found or Endpoint(url))._tls
     assert tls is None or isinstance(tls, TLSConfig)
     return tls
 

@@ -574,7 +574,7 @@ async def test_a_followed_build_of_a_builder_that_ends_has_a_last_line(service, 
 
 
 async def test_readiness_says_that_the_queue_is_away_and_stays(service, builds, monkeypatch):
-    monkeypatch.setattr(type(service.pool), "reachable", True)
+    monkeypatch.setattr(type(service.pools.shared), "reachable", True)
     async with client(service) as http:
         assert (await http.get("/ready")).text == "OK"
         builds.broken = Refusal(503, "the queue cannot be reached")

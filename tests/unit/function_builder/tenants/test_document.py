@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from function_builder.contract.tenancy import Scope
 from function_builder.items import Fault
-from function_builder.tenants.document import TenantsError
+from function_builder.tenants.document import TenantsError, read_tenants
+from function_builder.tenants.files import Files
 from tests.unit.function_builder.tenants.conftest import HASH, OWN, TOKEN, Place
 
 WHOLE = f"""\
@@ -207,3 +208,44 @@ def test_any_text_is_read_or_refused_with_places(place: Place, text: str) -> Non
     except TenantsError as error:
         faults = error.faults
     assert all(fault.line > 0 and fault.column > 0 for fault in faults)
+
+
+def write_credentials(place: Place) -> None:
+    for name, word in (("acme.json", "YTpi"), ("other.json", "YzpkCg==")):
+        text = json.dumps({"auths": {"r.example.com": {"auth": word}}})
+        (place.path.parent / name).write_text(text)
+
+
+POOLS = """\
+tenants:
+  acme: {payload_secret_file: acme, registry_config: acme.json, buildkit_url: "tcp://acme:1234"}
+  zeta: {payload_secret_file: zeta, registry_config: other.json, buildkit_url: "tcp://ZETA:1234"}
+"""
+
+
+def test_credentials_may_differ_where_buildkits_do(place: Place) -> None:
+    write_credentials(place)
+    found = place.read(POOLS)
+    assert found.buildkit_urls == {"acme": "tcp://acme:1234", "zeta": "tcp://ZETA:1234"}
+    assert "zeta" in found.by_name
+    (fault,) = place.faults(
+        POOLS.replace(', buildkit_url: "tcp://acme:1234"', "").replace(
+            ', buildkit_url: "tcp://ZETA:1234"', ""
+        )
+    )
+    assert "acme has other credentials for r.example.com" in fault
+
+
+def test_a_buildkit_of_ones_own_is_no_others(place: Place) -> None:
+    write_credentials(place)
+    shared = POOLS.replace("ZETA", "acme").replace("other.json", "acme.json")
+    (fault,) = place.faults(shared)
+    assert "line 3" in fault
+    assert "also that of acme: name one that is zeta's alone" in fault
+    own = "tenants: {default: {buildkit_url: 'tcp://a:1'}}"
+    assert "default has the builder's own BuildKits" in place.faults(own)[0]
+    assert "not an address of BuildKit" in place.faults(entry("buildkit_url: 'ftp://a'"))[0]
+    place.write(entry("buildkit_url: 'tcp://b:1'"))
+    with pytest.raises(TenantsError, match="this BuildKit is the builder's own"):
+        read_tenants(place.path, Files(), [OWN], buildkit_url="tcp://a:1,tcp://b:1")
+    assert read_tenants(place.path, Files(), [OWN], buildkit_url="dns://b:1").by_name["acme"]
