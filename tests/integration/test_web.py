@@ -17,8 +17,10 @@ from function_builder.contract.log import StepText
 from function_builder.contract.web import web_token
 from function_builder.engine import NatsServer
 from function_builder.server.app import create_app
+from function_builder.server.service import Service
 from tests.support.builders import running_builder
 from tests.support.gate import gate
+from tests.support.issuer import running_issuer
 from tests.support.memory_builds import MemoryBuilds
 from tests.support.queued import QueueClient, tiny
 from tests.support.requests import SECRET, make_tar
@@ -70,19 +72,29 @@ async def url(tmp_path, builds) -> AsyncIterator[str]:
     """A server whose builds are in memory, as a test makes them."""
     service = idle_service(tmp_path, web=True)
     service.builds = builds
-    listening = socket.create_server(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with serving(service, listening) as served:
+            yield f"{served}/web/builds"
+
+
+@contextlib.asynccontextmanager
+async def serving(service: Service, listening: socket.socket) -> AsyncIterator[str]:
+    """A service that answers on a socket; its URL."""
     config = uvicorn.Config(
         create_app(service), log_level="critical", lifespan="off", timeout_graceful_shutdown=1
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listening]))
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}/web/builds"
-    server.should_exit = True
-    await task
-    listening.close()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
 
 
-def kept(builds: MemoryBuilds, image: str = "r/f:1", *, created: float = 0.0) -> str:
+def kept(
+    builds: MemoryBuilds, image: str = "r/f:1", *, created: float = 0.0, tenant: str = "default"
+) -> str:
     """A build that runs."""
     now = created or time.time()
     info = BuildInfo(
@@ -94,8 +106,50 @@ def kept(builds: MemoryBuilds, image: str = "r/f:1", *, created: float = 0.0) ->
         repository=image,
         requester=image,
     )
-    builds.begin("default", info)
+    builds.begin(tenant, info)
     return info.id
+
+
+async def test_a_user_of_a_tenant_signs_in_at_an_issuer_and_with_a_token(
+    tmp_path, builds, chromium
+):
+    """The issuer is another site: `localhost` beside 127.0.0.1."""
+    kept(builds, "r/acme:1", tenant="acme")
+    kept(builds, "r/ours:1")
+    with (
+        running_issuer("localhost") as issuer,
+        socket.create_server(("127.0.0.1", 0)) as listening,
+    ):
+        issuer.allow_sign_in("builder", groups=["acme"])
+        trust = f"{{issuer: {issuer.url}, audience: builder, claims: {{groups: acme}}}}"
+        (tmp_path / "tenants.yaml").write_text(f"tenants: {{acme: {{oidc: [{trust}]}}}}")
+        (tmp_path / "payload-secret").write_text(SECRET)
+        service = idle_service(
+            tmp_path,
+            disable_hmac=False,
+            secret_mount_path=tmp_path,
+            tenants_file=str(tmp_path / "tenants.yaml"),
+            web=True,
+            web_url=f"http://127.0.0.1:{listening.getsockname()[1]}",
+            web_oidc_issuer=issuer.url,
+            web_oidc_client_id="builder",
+        )
+        service.builds = builds
+        async with serving(service, listening) as url, new_page(chromium) as page:
+            await page.goto(f"{url}/web/sign-in")
+            await page.get_by_role("link", name="Sign in with your organization").click()
+            await expect(page).to_have_url(f"{url}/web/builds")
+            await expect(page.get_by_role("link", name="r/acme:1")).to_be_visible()
+            assert await page.get_by_text("r/ours:1").count() == 0
+            await page.get_by_role("button", name="Sign out").click()
+            await page.wait_for_url("**/web/sign-in")
+            token = issuer.token(aud="builder", groups="acme")
+            await page.get_by_label("Or paste").fill(token)
+            await page.get_by_role("button", name="Sign in").click()
+            await expect(page.get_by_role("link", name="r/acme:1")).to_be_visible()
+            cookies = await page.context.cookies()
+            assert [each["httpOnly"] for each in cookies] == [True]
+            assert token not in str(cookies)
 
 
 async def test_builds_of_a_real_builder_are_watched_cancelled_and_built_again(

@@ -1,5 +1,7 @@
 """An OpenID Connect issuer on this machine, which answers over HTTP as it is told to."""
 
+import base64
+import hashlib
 import json
 import threading
 import time
@@ -7,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -36,6 +39,29 @@ class Issuer:
             "/jwks": lambda _: as_json({"keys": [self.jwk(kid) for kid in self.keys]}),
         }
         self.add_key("one")
+        self.forms: list[dict[str, str]] = []
+
+    def allow_sign_in(self, client: str, **claims: Any) -> None:
+        """Sign each browser in that asks for it, as a user with these claims; codes are nonces."""
+
+        def authorize(request: BaseHTTPRequestHandler) -> Answer:
+            query = fields(request.path.partition("?")[2])
+            self.forms.append(query)
+            answer = urlencode({"code": query["nonce"], "state": query["state"], "iss": self.url})
+            return 302, {"Location": f"{query['redirect_uri']}?{answer}"}, b""
+
+        def token(request: BaseHTTPRequestHandler) -> Answer:
+            form = fields(request.rfile.read(int(request.headers["Content-Length"])).decode())
+            self.forms.append(form | {"authorization": request.headers.get("Authorization", "")})
+            digest = hashlib.sha256(form["code_verifier"].encode()).digest()
+            challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+            begun = [each for each in self.forms if each.get("nonce") == form["code"]]
+            if not begun or begun[0]["code_challenge"] != challenge:
+                return 400, {}, b"{}"
+            said = {"aud": client, "nonce": form["code"]} | claims
+            return as_json({"id_token": self.token(**said)})
+
+        self.answers |= {"/authorize": authorize, "/token": token}
 
     def add_key(self, kid: str) -> None:
         self.keys[kid] = ec.generate_private_key(ec.SECP256R1())
@@ -72,13 +98,18 @@ class Issuer:
         return jwt.encode(said, self.keys[kid], self.algorithm(kid), headers=headers)
 
 
+def fields(text: str) -> dict[str, str]:
+    """Those of a query or a form."""
+    return dict(parse_qsl(text))
+
+
 def as_json(document: Any) -> Answer:
     return 200, {"Content-Type": "application/json"}, json.dumps(document).encode()
 
 
 @contextmanager
-def running_issuer() -> Iterator[Issuer]:
-    """An issuer at a port of 127.0.0.1."""
+def running_issuer(host: str = "127.0.0.1") -> Iterator[Issuer]:
+    """An issuer at a port of 127.0.0.1, with this name for it."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -99,7 +130,7 @@ def running_issuer() -> Iterator[Issuer]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        issuer = Issuer(f"http://127.0.0.1:{server.server_port}")
+        issuer = Issuer(f"http://{host}:{server.server_port}")
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

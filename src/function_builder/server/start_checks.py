@@ -8,6 +8,7 @@ import structlog
 
 from function_builder.engine import EngineError, ensure_free
 from function_builder.errors import StartError
+from function_builder.oidc.trust import url_fault
 from function_builder.server import keys
 from function_builder.settings import EMBEDDED, Settings
 
@@ -51,8 +52,19 @@ def _check_secrets(settings: Settings) -> None:
         raise StartError(f"{error}: write it there, or set the path") from error
     if settings.disable_hmac and settings.tenants_file:
         raise StartError("tenants_file needs signatures: unset it, or disable_hmac")
+    _check_sign_in(settings)
     if settings.disable_hmac and settings.replay_window:
         raise StartError("replay_window needs signatures: unset it, or disable_hmac")
+
+
+def _check_sign_in(settings: Settings) -> None:
+    if not settings.web_oidc_issuer:
+        return
+    if not settings.tenants_file or not settings.web_oidc_client_id:
+        raise StartError("web_oidc_issuer needs tenants_file and web_oidc_client_id")
+    for name in ("web_oidc_issuer", "web_url"):
+        if fault := url_fault(getattr(settings, name)):
+            raise StartError(f"{name} {fault}")
 
 
 def _check_spool(settings: Settings) -> None:

@@ -100,3 +100,32 @@ class QueueSettings:
         """Whether browsers get pages of the builds, at `/`. They show what `nats_url` keeps. A link
         of `function-builder web` signs a browser in.""",
     )
+    web_url: str = setting(
+        "web_url",
+        values.text,
+        "",
+        """The URL at which browsers reach the builder, such as `https://builder.example.com`, for
+        `web_oidc_issuer`. The issuer must know `/web/oidc-callback` below it as a redirect URI.""",
+    )
+    web_oidc_issuer: str = setting(
+        "web_oidc_issuer",
+        values.text,
+        "",
+        """The URL of an OIDC issuer at which browsers sign in. Its ID tokens must be those of a
+        tenant, with `web_oidc_client_id` as the audience. Empty: browsers sign in with tokens.""",
+    )
+    web_oidc_client_id: str = setting(
+        "web_oidc_client_id", values.text, "", "The builder's name at `web_oidc_issuer`."
+    )
+    web_oidc_client_secret_file: str = setting(
+        "web_oidc_client_secret_file",
+        values.text,
+        "",
+        "The file of the builder's secret at `web_oidc_issuer`. Empty: it is a public client.",
+    )
+    web_oidc_scope: str = setting(
+        "web_oidc_scope",
+        values.text,
+        "openid profile email",
+        "The scopes that are asked for at `web_oidc_issuer`, for the claims of the tenants file.",
+    )

@@ -108,17 +108,30 @@ def sign_in(response: Response, request: Request, service: Service, text: str) -
     return True
 
 
-def begin(response: Response, request: Request, service: Service, proven: Proven) -> None:
-    """Set the cookie of a new session, for what a bearer token proves.
+def begin(
+    response: Response,
+    request: Request,
+    service: Service,
+    proven: Proven,
+    until: float = math.inf,
+) -> None:
+    """Set the cookie of a new session.
+
+    Args:
+        response: gets the cookie.
+        request: of the browser.
+        service: what the endpoints share.
+        proven: what the browser's token proves.
+        until: the latest end of the session, in seconds since the epoch.
 
     Raises:
         Refusal: 403, the token may not read; 503, the payload secret cannot be read.
     """
     Visitor(proven.tenant, proven.scopes, "").allow(Scope.READ)
-    until = min(time.time() + SESSION_SECONDS, float(proven.claims.get("exp", math.inf)))
+    expires = int(min(time.time() + SESSION_SECONDS, until))
     secret = keys.signing_secrets(service.settings)[0]
-    text = web_session(secret, proven.tenant, int(until), proven.credentials)
-    _set_cookie(response, request, text, int(until))
+    text = web_session(secret, proven.tenant, expires, proven.credentials)
+    _set_cookie(response, request, text, expires)
 
 
 def _set_cookie(response: Response, request: Request, text: str, expires: int) -> None:

@@ -1,10 +1,11 @@
-"""How a browser signs in: by a link, or by a token in a form."""
+"""How a browser signs in: by a link, by a token in a form, or at an OIDC issuer."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
@@ -20,6 +21,9 @@ from function_builder.server.web import session
 from function_builder.server.web.answers import HEADERS, base, html
 from function_builder.server.web.views import Pages
 from function_builder.tenants.tenant import Proven
+
+if TYPE_CHECKING:
+    from function_builder.server.web.code_flow import CodeFlow
 
 _NOT_VALID: Final = "This token is not valid, or it has expired."
 
@@ -38,18 +42,27 @@ class SignIn:
     def __init__(self, service: Service, pages: Pages) -> None:
         self._service = service
         self._pages = pages
+        self._flow: CodeFlow | None = None
+        if service.settings.web_oidc_issuer and service.tenants is not None:
+            from function_builder.server.web.code_flow import CodeFlow  # noqa: PLC0415 (PyJWT)
+
+            self._flow = CodeFlow(service.settings, service.tenants)
 
     def routes(self) -> list[Route]:
         """The routes of the sign-in."""
         return [
             Route("/web/sign-in", self._by_link),
             Route("/web/sign-in", self._by_form, methods=["POST"]),
+            Route("/web/oidc", self._begin_flow),
+            Route("/web/oidc-callback", self._end_flow),
         ]
 
     def page(self, request: Request, fault: str, status: int) -> Response:
         """The page that asks for a token."""
         has_tenants = self._service.tenants is not None
-        page = self._pages.sign_in(base(request), fault, has_tenants=has_tenants)
+        # The issuer sends browsers back to this URL, where the cookie of the flow must be.
+        start = f"{self._service.settings.web_url.rstrip('/')}/web/oidc" if self._flow else ""
+        page = self._pages.sign_in(base(request), fault, has_tenants=has_tenants, start=start)
         return html(page, status)
 
     async def _by_link(self, request: Request) -> Response:
@@ -81,6 +94,30 @@ class SignIn:
         self._decide(request)
         return response
 
+    async def _begin_flow(self, request: Request) -> Response:
+        """Send the browser to the issuer."""
+        try:
+            return await self._require_flow().begin(request)
+        except Refusal as refusal:
+            return self._refused(request, refusal)
+
+    async def _end_flow(self, request: Request) -> Response:
+        """Sign the browser in that the issuer sent back."""
+        response: Response = RedirectResponse("builds", HTTPStatus.SEE_OTHER, HEADERS)
+        try:
+            self._begin(response, request, await self._require_flow().end(request))
+            self._decide(request)
+        except Refusal as refusal:
+            response = self._refused(request, refusal)
+        if self._flow is not None:
+            self._flow.forget(response, request)
+        return response
+
+    def _require_flow(self) -> CodeFlow:
+        if self._flow is None:
+            raise Refusal(404, "browsers do not sign in at an issuer here")
+        return self._flow
+
     async def _exchange(
         self, response: Response, request: Request, token: str, *, is_link: bool = True
     ) -> None:
@@ -94,11 +131,14 @@ class SignIn:
             return
         if is_link or tenants is None or not token:
             raise Refusal(HTTPStatus.FORBIDDEN, _NOT_VALID)
-        self._begin(response, request, await tenants.prove(token))
+        proven = await tenants.prove(token)
+        self._begin(response, request, proven, until=float(proven.claims.get("exp", math.inf)))
 
-    def _begin(self, response: Response, request: Request, proven: Proven) -> None:
+    def _begin(
+        self, response: Response, request: Request, proven: Proven, until: float = math.inf
+    ) -> None:
         request.state.caller = Caller(proven.tenant, by="web", credential=proven.credential)
-        session.begin(response, request, self._service, proven)
+        session.begin(response, request, self._service, proven, until)
 
     def _refused(self, request: Request, refusal: Refusal) -> Response:
         self._decide(request, refusal)

@@ -96,9 +96,16 @@ class Pages:
         )
         return self._render("build.html", base, build=info, pinned=pinned, commands=commands)
 
-    def sign_in(self, base: str, fault: str, *, has_tenants: bool) -> str:
-        """The page that asks for a token."""
-        return self._render("sign-in.html", base, fault=fault, has_tenants=has_tenants)
+    def sign_in(self, base: str, fault: str, *, has_tenants: bool, start: str) -> str:
+        """The page that asks for a token.
+
+        Args:
+            base: see above.
+            fault: why a token was refused; empty: none was.
+            has_tenants: whether a bearer token may be pasted.
+            start: where a sign-in at an issuer begins; empty: there is none.
+        """
+        return self._render("sign-in.html", base, fault=fault, has_tenants=has_tenants, start=start)
 
     def error(self, base: str, *, title: str, text: str) -> str:
         """A refusal."""
