@@ -1,7 +1,7 @@
 """The command `function-builder`.
 
-A command's module is imported when that command is asked for: a server must answer its first probe
-at once and must not pay for a client's imports, nor a client for a server's.
+A command's module is imported when the command runs, so a server does not import the client, and a
+client does not import the server. Both then start faster.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COMMANDS: Final = {
     "builds": "List a builder's builds.",
     "logs": "Show a build's log, and follow it.",
     "cancel": "Stop a build.",
-    "retry": "Build again what a build was made of.",
+    "retry": "Build the same body again.",
     "usage": "Show what tenants used.",
     "web": "Print the link that opens a builder's web pages.",
     "serve": "Answer the Function Builder API.",
@@ -30,7 +30,7 @@ _COMMANDS: Final = {
     "tenants": "Check and extend the file of a builder's tenants.",
     "policy": "Say what a source policy refuses.",
     "certs": "Make certificates for BuildKit.",
-    "doctor": "Say what this machine lacks to build.",
+    "doctor": "Show what this machine needs in order to build.",
 }
 """Each is the function, or the group of commands, of its name in the module of its name; in the
 order of a first visit. The texts stand in the list of commands, which loads none of them."""
@@ -59,7 +59,7 @@ def main() -> None:
     )
     app.callback(help=_HELP, epilog=_EPILOG)(_options)
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
-    # Modules are not garbage. Without a search among them, a server starts a tenth faster.
+    # Without a garbage collection of the modules, a server starts a tenth faster.
     gc.disable()
     for name, text in _COMMANDS.items():
         if name != wanted:

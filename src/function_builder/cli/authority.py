@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 AUTHORITY_LIFETIME: Final = timedelta(days=3650)
 
 _CLOCK_SKEW: Final = timedelta(minutes=5)
-"""Machines whose clocks are behind ours by less take a new certificate at once."""
+"""A new certificate is valid at once on machines whose clocks are less behind."""
 
 _CRITICAL: Final = True
 
@@ -31,7 +31,7 @@ class AuthorityError(Exception):
 
 
 class Authority:
-    """A key that signs certificates, and the certificate that says so."""
+    """A key that signs certificates, and its own certificate."""
 
     def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
         self._key = key
@@ -76,7 +76,7 @@ class Authority:
         self.write_certificate(certificate)
 
     def write_certificate(self, path: Path) -> None:
-        """Write what others need to trust what it signs."""
+        """Write the certificate that others need to trust its signatures."""
         _replace(path, _pem(self._certificate), 0o644)
 
     def issue_server(self, hosts: Sequence[str], certificate: Path, key: Path, days: int) -> None:
@@ -116,7 +116,7 @@ class Authority:
 
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    """Write a private key, for its owner's eyes."""
+    """Write a private key that only its owner can read."""
     pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -171,7 +171,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:
-    """Put a file in place of another at once, so that no reader sees half of one."""
+    """Replace a file atomically, so that no reader sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)

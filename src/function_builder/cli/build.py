@@ -147,9 +147,9 @@ def build(
 ) -> None:
     """Build a directory into an image on a builder, and push it.
 
-    All of the directory is sent but what its .dockerignore leaves out. A terminal shows the steps
-    as they run; pipes and CI get plain lines. All of that goes to standard error: standard output
-    has the image with its digest, and nothing else.
+    All of the directory is sent, except the files that .dockerignore excludes. A terminal shows the
+    steps while they run; pipes and CI get plain lines. This goes to standard error. Standard output
+    has only the image with its digest.
 
     \b
     With the builder that `function-builder up` or `make up` started:

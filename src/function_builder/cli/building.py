@@ -113,7 +113,7 @@ async def _build(
 
 
 def _config(options: BuildOptions) -> BuildConfig:
-    """What the options say, held to what a builder will say of it."""
+    """The configuration in the options, checked as a builder checks it."""
     if not options["image"] and not options["skip_push"]:
         raise typer.BadParameter(
             "name the image to push, or give --skip-push", param_hint="--image"

@@ -30,7 +30,7 @@ def builds(
         int, typer.Option(metavar="COUNT", min=1, max=10_000, help="How many, newest first.")
     ] = 20,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Show the table until Ctrl-C, always up to date.")
+        bool, typer.Option("--watch", "-w", help="Update the table until Ctrl-C.")
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="A JSON object a line, as GET /builds/ID answers.")
@@ -68,15 +68,17 @@ def logs(
     *,
     follow: Annotated[
         bool,
-        typer.Option("--follow", "-f", help="Go on until the build ends, then print its image."),
+        typer.Option(
+            "--follow", "-f", help="Follow the log to the build's end, then print its image."
+        ),
     ] = False,
 ) -> None:
     """Show a build's log, from its beginning.
 
-    With --follow, a terminal shows the steps as they run, as `build` does. A lost connection is
-    made again, for up to --wait seconds, and no line is lost. An interrupt does not stop the build:
-    `cancel` does. The log goes to standard output; with --follow it goes to standard error, and
-    standard output has the image with its digest.
+    With --follow, a terminal shows the steps while they run, as `build` does. After a lost
+    connection, the command reconnects for up to --wait seconds, and no line is lost. An interrupt
+    does not stop the build; `cancel` does. The log goes to standard output. With --follow it goes
+    to standard error, and standard output has the image with its digest.
 
     \b
       function-builder logs 019acb0dd1f84fe2a0c1d2e3
@@ -88,7 +90,7 @@ def logs(
       1    with --follow: the build failed or was cancelled
       2    the command is wrong
       3    the builder refused, or gave no answer
-      130  interrupted; the build goes on
+      130  interrupted; the build still runs
     """
     from function_builder.cli import keeping
 
@@ -100,7 +102,7 @@ def logs(
 
 @with_builder
 def cancel(builder: BuilderOptions, build_id: _Id) -> None:
-    """Stop a build, queued or running, on whichever replica of the builder.
+    """Cancel a build that is queued, or that runs on any replica of the builder.
 
     \b
     Exit codes:
@@ -116,9 +118,9 @@ def cancel(builder: BuilderOptions, build_id: _Id) -> None:
 
 @with_builder
 def retry(builder: BuilderOptions, build_id: _Id) -> None:
-    """Build again what a build was made of, as a new build, and print the new build's id.
+    """Build the same body again, as a new build, and print the new build's id.
 
-    The build must have ended, and the builder must still have what was sent (keep_bodies).
+    The build must have ended, and the builder must still have its body (keep_bodies).
 
     \b
     Exit codes:

@@ -1,4 +1,4 @@
-"""What each command that speaks to a builder does: its client, and how its errors end it."""
+"""The client of a command, and how the client's errors end the command."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def client_of(
 
 
 def note_on(console: Console) -> Callable[[str], None]:
-    """What shows a line that is not a build's own."""
+    """A function that shows a message outside the log."""
     return lambda text: console.print(Text(printable(text), "yellow"), soft_wrap=True)
 
 
@@ -87,7 +87,7 @@ def print_image(result: BuildResult) -> None:
 
 @contextmanager
 def exits(console: Console, options: BuilderOptions, *, interrupted: str) -> Iterator[None]:
-    """End the command with one line and its exit code where a call to the builder fails.
+    """End the command with one line and an exit code if a call to the builder fails.
 
     Args:
         console: where the line is printed.
@@ -126,7 +126,7 @@ def _headers(texts: Sequence[str]) -> dict[str, str]:
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon:
-            # Not the text: it may hold a password.
+            # Without the text, which may contain a password.
             raise typer.BadParameter("write NAME:VALUE, or @FILE", param_hint="--header")
         headers[name.strip()] = value.strip()
     return headers
@@ -153,7 +153,7 @@ def read_file(file: Path, option: str) -> bytes:
 
 
 def _advice(error: ClientError, options: BuilderOptions) -> str:
-    """What to do about it, where that is not in the error itself."""
+    """What to do about an error, if the error does not say it."""
     if isinstance(error, Unreachable) and options.url == DEFAULT_URL:
         return "; `function-builder up` starts a builder here, --url names another"
     if isinstance(error, Refused) and not error.from_builder:

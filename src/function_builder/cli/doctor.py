@@ -1,4 +1,4 @@
-"""The command `function-builder doctor`: what this machine lacks, and the line that mends it."""
+"""The command `function-builder doctor`: what this machine needs, and how to install it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _QUIET_SECONDS: Final = 1.0
 _CHATTY_SECONDS: Final = 10.0
 """When a growing log is taken to be shown: without a first line, after a pause, or after a time."""
 
-_GOES_ON: Final = "interrupted; the build goes on"
+_GOES_ON: Final = "interrupted; the build still runs"
 _COLORS: Final = {
     BuildState.SUCCESS: "green",
     BuildState.FAILED: "red",
@@ -110,7 +110,7 @@ def watch(options: BuilderOptions, selection: Selection) -> None:
 
 
 def log(options: BuilderOptions, build_id: str) -> None:
-    """Print a build's log as far as it has come."""
+    """Print the current log of a build."""
 
     async def run(client: AsyncClient) -> None:
         build = client.handle(build_id)
@@ -152,12 +152,12 @@ def follow(options: BuilderOptions, build_id: str) -> None:
 
 
 def cancel(options: BuilderOptions, build_id: str) -> None:
-    """Stop a build."""
+    """Cancel a build."""
 
     async def run(client: AsyncClient) -> BuildInfo:
         return await client.handle(build_id).cancel()
 
-    info = _call(options, run, interrupted="interrupted; the build may go on")
+    info = _call(options, run, interrupted="interrupted; the build may still run")
     typer.echo(f"{build_id} is {info.state}", err=True)
 
 

@@ -1,4 +1,4 @@
-"""A build as a picture on a terminal, redrawn in place."""
+"""A build on a terminal, redrawn in place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN_OUTPUT: Final = 6
 class LiveView(View):
     """The build's steps, each with its time, and the newest output, redrawn in place.
 
-    What is left in the end is every step, and of a failed build the output that it ended with.
+    At the end, it shows every step, and the last output of a failed build.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class LiveView(View):
         )
 
     def progress(self, event: BuildResult) -> None:
-        """Take the log's next lines into the picture."""
+        """Add the log's next lines to the view."""
         for line in log_lines(event):
             self._steps.observe(line)
 
     def finish(self, result: BuildResult) -> None:
-        """Replace the picture by the whole of what was done."""
+        """Replace the view by all steps and the result."""
         self._live.stop()
         failed = result.status is not BuildStatus.SUCCESS
         culprit = self._steps.failing(result.error, result.step) if failed else None
@@ -86,7 +86,7 @@ class LiveView(View):
         picture.append(_table(_running_row(step, now) for step in _most_telling(steps, room)))
         if output:
             picture.append(_output(output))
-        # The terminal echoes ^C where the cursor is: on a line of its own it spoils nothing.
+        # The terminal echoes ^C at the cursor, which has an empty line for it.
         return Group(*picture, Text())
 
     def _headline(self, now: float) -> Text:

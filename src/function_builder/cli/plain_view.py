@@ -17,7 +17,7 @@ from function_builder.cli.view import View
 from function_builder.client import BuildResult, OutputLine, StatusLine, StepState, log_lines
 
 _LARGE_BYTES: Final = 1_000_000
-"""A smaller body is sent in a moment, and not worth a line."""
+"""A smaller body is sent without a message."""
 
 _ENDINGS: Final = {
     StepState.COMPLETED: "DONE SECONDS",
@@ -50,7 +50,7 @@ class PlainView(View):
         self._sending: float | None = None
 
     def note(self, text: str) -> None:
-        """Say something that is not the build's own."""
+        """Show a message of the command or the client."""
         self._line(printable(text))
 
     def upload(self, sent: int, total: int) -> None:
@@ -101,7 +101,7 @@ class PlainView(View):
             self._tell(step)
 
     def _tell_held(self) -> None:
-        """Tell the ends that may not have been the last of their steps, now that others begin."""
+        """Show the held ends of steps, because other steps begin."""
         for step in self._held.values():
             self._tell(step)
         self._held = {}
@@ -116,7 +116,7 @@ class PlainView(View):
             self._line(f"{printable(step.name)}  {step.took}".rstrip())
 
     def _activity(self, line: StatusLine) -> None:
-        """Tell what a step does at length, such as a push, as it begins and once it has ended."""
+        """Show a long activity of a step, such as a push, when it begins and when it has ended."""
         if not line.step or line.name.startswith(_TRANSFER):
             return
         key = line.step, line.name

@@ -27,7 +27,7 @@ class Stack:
         listen: the builder's `host:port`.
         metrics_listen: its metrics'.
         registry_listen: the registry's.
-        state: the directory of all that is kept.
+        state: the directory of all files.
         buildkit_network: BuildKit's.
         example: the directory that is built first.
     """
@@ -41,7 +41,7 @@ class Stack:
 
     @property
     def secret_file(self) -> Path:
-        """What requests are signed with."""
+        """The secret that signs requests."""
         return self.state / "payload-secret"
 
     @property
@@ -51,12 +51,12 @@ class Stack:
 
     @property
     def image(self) -> str:
-        """What the example becomes."""
+        """The image of the example."""
         return f"{self.registry}/{self.example.name}:latest"
 
     @property
     def url(self) -> str:
-        """Where this machine reaches the builder."""
+        """The builder's URL on this machine."""
         return f"http://{HostPort.parse(self.listen).local}"
 
     @property
@@ -95,7 +95,7 @@ class Stack:
             )
 
     def check_addresses(self) -> None:
-        """Look whether the ports are free.
+        """Check that the ports are free.
 
         Raises:
             EngineError: one is not, or is not an address.

@@ -1,4 +1,4 @@
-"""A build's steps as its log tells of them, for a view to show."""
+"""The steps of a build, read from its log, for the views."""
 
 from __future__ import annotations
 
@@ -116,5 +116,5 @@ class Steps:
 
 
 def printable(text: str) -> str:
-    """A line that a build wrote, without what could steer a terminal."""
+    """A line that a build wrote, without control sequences of terminals."""
     return _CONTROLS.sub("", _ESCAPES.sub("", text)).expandtabs()

@@ -41,23 +41,23 @@ from function_builder.server import serve
 from function_builder.settings import EMBEDDED, Settings
 
 EXAMPLE: Final = Path(__file__).parent / "hello"
-"""What is built to show that all works."""
+"""The example that `up` builds."""
 
 _NEEDED: Final = ("runc", "unshare", "setpriv", "busybox")
 _NEEDED_ROOTLESS: Final = ("rootlesskit", "newuidmap")
 """The system's programs, which are looked for before minutes are spent on compiling the others."""
 
 MIRRORED: Final = ("docker.io", "ghcr.io")
-"""What `up`'s registry stands in for: the base images of OpenFaaS' templates come from both.
+"""The registries that `up`'s registry replaces, because OpenFaaS' templates use both.
 
-Their images lie below these names, apart from those that builds push.
+Their images are below these names, separate from the images that builds push.
 """
 
 WEB_SECONDS: Final = 30 * 24 * 3600
 """How long the link opens the web pages."""
 
 _FRONTENDS: Final = "docker/dockerfile=built-in,docker/dockerfile-upstream=built-in"
-"""Any RUN step may push to `up`'s registry, so that no image there is to read Dockerfiles."""
+"""No image of `up`'s registry may be a frontend, because any RUN step may push to it."""
 
 
 def up(
@@ -97,11 +97,11 @@ def up(
 ) -> None:
     """Run BuildKit, a registry and the builder here, build an example, and serve until Ctrl-C.
 
-    Everything listens on 127.0.0.1 and is kept in one directory, which an ordinary user removes
-    with `rootlesskit rm -rf .run`, for BuildKit's files there belong to other ids.
-    The registry stands in for Docker Hub and ghcr.io too, by what is pushed below docker.io/ and
-    ghcr.io/ in it, and has a busybox to build on, so no other registry is needed. `make up` takes
-    options as variables: make up registry_listen=127.0.0.1:5001
+    Everything listens on 127.0.0.1 and is stored in one directory. An ordinary user removes it with
+    `rootlesskit rm -rf .run`, because BuildKit's files in it belong to other users.
+    The registry also replaces Docker Hub and ghcr.io: their images are below docker.io/ and
+    ghcr.io/ in it. It has a busybox image to build on, so no other registry is needed. `make up`
+    accepts options as variables: make up registry_listen=127.0.0.1:5001
 
     BuildKit, the registry and nats-server are compiled first, unless they are installed.
     """

@@ -1,4 +1,4 @@
-"""The builder's address as a caller gives it, apart from the credentials that it may hold."""
+"""The builder's address, without the credentials that the given URL may contain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx2
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
-"""A proxy from the environment never stands between a machine and itself."""
+"""Addresses of this machine, for which a proxy of the environment is not used."""
 
 _CREDENTIALS: Final = re.compile(r"//.*@", re.DOTALL)
 
@@ -20,7 +20,7 @@ class Address:
     """Where the builder listens.
 
     Attributes:
-        url: without credentials, so that no error and no log line holds any.
+        url: without credentials, so that no error and no log line contains any.
         credentials: user and password for HTTP's basic authentication, if the URL had them.
     """
 
@@ -32,7 +32,7 @@ class Address:
         """Read a URL; `/build` is added when it has no path.
 
         Raises:
-            ValueError: it is not an http or https address; the text holds no password.
+            ValueError: it is not an http or https address; the text contains no password.
         """
         try:
             parsed = httpx2.URL(url)
@@ -52,10 +52,10 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """The address for an error: a query may hold a token, so it is left out."""
+        """The address for an error, without its query, which may contain a token."""
         return str(self.url.copy_with(query=None, fragment=None))
 
 
 def without_credentials(url: str) -> str:
-    """A text that should be a URL, without what stands before its last @."""
+    """A text that should be a URL, without the part before its last @."""
     return _CREDENTIALS.sub("//***@", url)

@@ -1,4 +1,4 @@
-"""What a builder's answer means: pure reading of statuses, headers and bodies."""
+"""The meaning of a builder's answer: its status, headers and body. No I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNAVAILABLE: Final = 503
 ACCEPTED: Final = 202
 PROBLEM_TYPE: Final = "application/problem+json"
 _MAY_RETURN: Final = frozenset({BUSY, 502, UNAVAILABLE, 504})
-"""Answers to a reader that is to come back: the builder is busy, ends, or starts."""
+"""Statuses after which a reader retries: the builder is busy, shuts down, or starts."""
 
 _LONGEST_REASON: Final = 500
 _FIRST_BACK_OFF: Final = 0.5
@@ -33,7 +33,7 @@ _FROM_A_PROXY: Final = {
     504: "it stopped waiting for the builder (nginx: proxy_read_timeout): raise that, and follow"
     " builds as a stream",
 }
-"""What a status means that a proxy gave."""
+"""The meaning of a proxy's status."""
 
 _NOT_A_BUILDER: Final = "not a Function Builder response: check the URL"
 _TLS_WANTED: Final = (
@@ -44,7 +44,7 @@ _CERTIFICATE_WANTED: Final = (b"No required SSL certificate was sent", b"SSL cer
 
 
 def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refused:
-    """Read an answer that started no build; its words come from JSON, text or the status alone."""
+    """Read an answer that started no build; its reason is JSON, text or only the status."""
     text = ""
     try:
         is_problem = headers.get("content-type", "").startswith(PROBLEM_TYPE)
@@ -64,10 +64,10 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refuse
 
 
 def _problem(body: bytes) -> str:
-    """The words of a problem (RFC 9457).
+    """The reason in a problem (RFC 9457).
 
     Raises:
-        ValueError: it is not one.
+        ValueError: it is not a problem.
     """
     document = json.loads(body)
     if not isinstance(document, dict):
@@ -76,7 +76,7 @@ def _problem(body: bytes) -> str:
 
 
 def _not_a_builders(status: int, headers: Mapping[str, str], body: bytes, text: str) -> str:
-    """What an answer means that no builder gave; `text` is its own, if it is readable."""
+    """The meaning of an answer that is not a builder's; `text` is its readable body."""
     if any(words in body for words in _TLS_WANTED):
         return "the port speaks TLS: use https://"
     if any(words in body for words in _CERTIFICATE_WANTED):
@@ -100,10 +100,9 @@ def retry_delay(
 ) -> float | None:
     """Seconds until a refused request may be sent again; None if waiting would not help.
 
-    429 says that nothing was begun and that a slot will be free; 503 says so only when it names a
-    time. Without a time the delay doubles from one second, with each `attempt` counted from 0.
-    Up to half as much is added by `chance`, a number from 0 to 1: clients that were refused
-    together come back one by one.
+    A request is retried after 429, and after 503 with `Retry-After`. Without that header the delay
+    is one second, and doubles with each `attempt`, counted from 0. `chance`, a number from 0 to 1,
+    adds up to half of the delay, so that clients that were refused together retry one by one.
     """
     if refused.status not in (BUSY, UNAVAILABLE):
         return None
@@ -119,10 +118,10 @@ def retry_delay(
 def lost_delay(
     error: ClientError, attempt: int, *, chance: Callable[[], float] = random.random
 ) -> float | None:
-    """Seconds until a lost connection to a build is made again; None if that would not help.
+    """Seconds until the client reconnects to a build; None if that would not help.
 
-    The delay doubles with each `attempt`, counted from 0. Up to half as much is added by
-    `chance`, a number from 0 to 1.
+    The delay doubles with each `attempt`, counted from 0. `chance`, a number from 0 to 1, adds up
+    to half of the delay.
     """
     if isinstance(error, Refused) and error.status not in _MAY_RETURN:
         return None
@@ -133,7 +132,7 @@ def read_document(body: bytes) -> Mapping[str, Any]:
     """Read an answer that is a JSON object.
 
     Raises:
-        Refused: it is not one.
+        Refused: it is another.
     """
     try:
         document = json.loads(body)
@@ -175,5 +174,5 @@ def read_whole(status: int, headers: Mapping[str, str], body: bytes) -> BuildRes
 
 
 def cut_short(reason: str) -> BuildResult:
-    """What a build is taken for whose reply ended without saying how the build did."""
+    """The result of a build whose reply ended without a result."""
     return BuildResult(status=BuildStatus.FAILED, error=reason)

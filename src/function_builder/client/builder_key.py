@@ -1,4 +1,4 @@
-"""A builder's key for build secrets: asked for with a proof, and compared before they are sent."""
+"""A builder's key for build secrets: requesting it, and comparing it before secrets are sent."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from function_builder.contract.secrets import key_id, sealed_for
 
 
 class KeyQuestion:
-    """One `GET /publickey`, and what its answer proves.
+    """One `GET /publickey`, and the proof in its answer.
 
     Args:
-        payload_secret: what signs the answer; None: nothing does.
+        payload_secret: the secret that signs the answer; None: it is not signed.
         required: whether an answer without a signature is refused.
 
     Attributes:
-        path: of the question.
+        path: of the request.
         params: its query.
     """
 

@@ -1,4 +1,4 @@
-"""A build that does not need the client's connection: found by its id, followed, cancelled."""
+"""A build that does not need the client's connection: the client finds it by its id."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from function_builder.contract.builds import (
 from function_builder.contract.result import BuildResult, parse_result
 
 _BEHIND_ALL: Final = 10**15 - 1
-"""No log has so many lines: a reader that begins there waits for the end."""
+"""No log has so many lines, so a reader that begins there only gets the end."""
 
 _MAX_KEY: Final = 255
 
 _AFTER: Final = re.compile(rb'"after":(\d{1,15})\}')
-"""The number of the last line so far, which ends each object of a log."""
+"""The number of the last line, in each object of a log."""
 
 
 class BuildHandle:
@@ -38,9 +38,9 @@ class BuildHandle:
 
     Attributes:
         id: the build's id.
-        token: opens this build alone, for reading and cancelling, without the payload secret; None
-            if it is not known.
-        info: the build as the builder described it last; None before the first answer.
+        token: allows reading and cancelling this one build without the payload secret; None if it
+            is unknown.
+        info: the build in the last answer; None before the first answer.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class BuildHandle:
         self._path = f"/builds/{quote(build_id, safe='')}"
         self._transport = transport
         self._result: BuildResult | None = None
-        # At first an address that does not answer is more likely to be wrong than away.
+        # Before the first answer, an address that does not answer is probably wrong.
         self._answered = info is not None
 
     @classmethod
@@ -68,7 +68,7 @@ class BuildHandle:
         return cls(transport, info.id, token=str(token) if token else None, info=info)
 
     async def status(self) -> BuildInfo:
-        """Ask how the build stands.
+        """Request the state of the build.
 
         Raises:
             Unreachable: no answer.
@@ -81,8 +81,8 @@ class BuildHandle:
     async def log(self, *, after: int = 0) -> AsyncGenerator[BuildResult]:
         """Yield the log from its beginning until the build ends, as `BuildStream` yields it.
 
-        A lost connection is made again, and the log goes on behind the last line. Leaving the
-        iteration does not stop the build.
+        After a lost connection, the client reconnects and continues after the last line. Leaving
+        the iteration does not stop the build.
 
         Args:
             after: how many lines to skip.
@@ -120,7 +120,7 @@ class BuildHandle:
         return self._result or cut_short("the log ended without the build's result")
 
     async def cancel(self) -> BuildInfo:
-        """Stop the build, queued or running.
+        """Cancel the build, queued or running.
 
         Raises:
             Refused: 409: it has ended; or as `status`.
@@ -172,16 +172,16 @@ class BuildHandle:
             except BROKEN as error:
                 # In the middle of an answer.
                 self._answered = True
-                raise Unreachable("the connection was lost; the build goes on") from error
+                raise Unreachable("the connection was lost; the build still runs") from error
             except ValueError as error:
-                raise Unreachable("the log was cut off; the build goes on") from error
-        raise Unreachable("the builder stopped sending the log; the build goes on")
+                raise Unreachable("the log was cut off; the build still runs") from error
+        raise Unreachable("the builder stopped sending the log; the build still runs")
 
 
 async def list_builds(
     transport: Transport, *, status: tuple[BuildState, ...], repository: str, page: int
 ) -> AsyncGenerator[BuildInfo]:
-    """Yield builds, newest first; `page` of them are asked for at once."""
+    """Yield builds, newest first, with `page` builds per request."""
     params = {"limit": str(page)}
     if status:
         params["status"] = ",".join(status)
@@ -198,10 +198,10 @@ async def list_builds(
 
 
 async def queued(transport: Transport, body: SignedBody, headers: Mapping[str, str]) -> BuildHandle:
-    """Send a body to be built later; again, if the connection was lost before the answer.
+    """Send a body to be built later; retry if the connection was lost before the answer.
 
-    The headers' `Idempotency-Key` makes all attempts one build. A builder that does not answer may
-    be one that builds at once and knows no such key, so silence is not a reason to send again.
+    `Idempotency-Key` makes all attempts one build. A request without an answer is not retried,
+    because the server may be a builder that does not know this header and builds at once.
     """
     left, attempt = transport.retry_timeout, 0
     while True:
@@ -210,7 +210,7 @@ async def queued(transport: Transport, body: SignedBody, headers: Mapping[str, s
                 document = read_accepted(response.status_code, await transport.proven(response))
         except Unreachable as error:
             delay = lost_delay(error, attempt)
-            # At first an address that does not answer is more likely to be wrong.
+            # Before the first answer, an address that does not answer is probably wrong.
             if not (error.lost or attempt) or delay is None or delay > left:
                 raise
             await transport.pause(error, delay)
@@ -220,10 +220,10 @@ async def queued(transport: Transport, body: SignedBody, headers: Mapping[str, s
 
 
 def quoted_key(key: str) -> str:
-    """An `Idempotency-Key` as the header has it, a String of RFC 9651.
+    """The value of the header `Idempotency-Key`, a String of RFC 9651.
 
     Raises:
-        ValueError: it holds what the header cannot.
+        ValueError: the header cannot contain it.
     """
     if not 0 < len(key) <= _MAX_KEY or not key.isascii() or not key.isprintable():
         raise ValueError(f"an idempotency key has 1 to {_MAX_KEY} printable ASCII characters")
@@ -240,7 +240,7 @@ def read_info(data: bytes | Mapping[str, Any]) -> BuildInfo:
     """Read a build's document.
 
     Raises:
-        Refused: it is not one.
+        Refused: it is another.
     """
     try:
         return parse_build_info(data)

@@ -1,7 +1,7 @@
-"""The asyncio client: one POST, answered whole or as a stream.
+"""The asyncio client: one POST, with one whole answer or a stream.
 
-A stream is the better choice wherever a build may take long: the builder sends something every few
-seconds, so a connection that died is noticed, and no proxy takes a quiet build for a dead one.
+Use a stream if a build may take long. The builder sends data every few seconds, so the client
+notices a lost connection, and no proxy closes a quiet one.
 """
 
 from __future__ import annotations
@@ -53,25 +53,25 @@ class AsyncClient:
     """A client of one builder; an asynchronous context manager.
 
     Args:
-        url: where the builder listens; `/build` is added when it has no path. A user and a
-            password in it are sent as basic authentication, and never shown.
-        payload_secret: what signs requests, without surrounding white space; None for a builder
-            that checks no signature.
-        headers: sent with each request, for a proxy before the builder.
-        ssl_context: for https, such as `tls_context` makes; None trusts what the system trusts.
+        url: the builder's address; `/build` is added if it has no path. A user and a password in it
+            are sent as basic authentication, and never shown.
+        payload_secret: the secret that signs requests, without surrounding white space; None for a
+            builder with `disable_hmac`.
+        headers: sent with each request, for a proxy in front of the builder.
+        ssl_context: for https, such as from `tls_context`; None trusts the system's authorities.
         retry_timeout: seconds, over all attempts, to spend waiting for a busy builder (429, or 503
             with `Retry-After`) before its refusal is raised.
         on_retry: called before each such wait with the refusal and the seconds.
         on_upload: called while a build's request is sent, with the bytes sent and all bytes.
-        connect_timeout: seconds for a connection to be made.
-        read_timeout: seconds without a byte after which a stream counts as lost; builders send
-            something every 15.
-        require_signed_answers: whether an image is believed only if the payload secret signed the
-            answer. pro-builder signs none. None: with a payload secret, unless the URL is https.
-            A signature that is there must be right in any case.
+        connect_timeout: seconds in which a connection must be made.
+        read_timeout: seconds without a byte after which a stream is lost; builders send at least
+            a heartbeat every 15.
+        require_signed_answers: whether the payload secret must have signed the answer.
+            pro-builder does not sign answers. None: with a payload secret, unless the URL is https.
+            A signature in an answer must always be valid.
         builder_public_key: the builder's key for build secrets, as `seal_secrets` accepts it:
             secrets that were sealed for another key are not sent. None: the builder is asked for
-            its key, where `require_signed_answers` holds.
+            its key, if `require_signed_answers` is true.
         manifest: whether to send only what changed, where the builder understands that. Digests of
             files are kept in `$XDG_CACHE_HOME/function-builder`.
         on_manifest: called before a request that leaves unchanged files out, with its bytes and the
@@ -117,7 +117,7 @@ class AsyncClient:
 
     @property
     def url(self) -> str:
-        """Where requests go, without credentials."""
+        """The builder's address, without credentials."""
         return self._transport.address.shown
 
     async def __aenter__(self) -> Self:
@@ -135,8 +135,8 @@ class AsyncClient:
 
         Raises:
             Unreachable: no answer.
-            Refused: the builder has no key, or, where `require_signed_answers` holds, the payload
-                secret did not sign the answer.
+            Refused: the builder has no key, or the payload secret did not sign the answer although
+                `require_signed_answers` is true.
         """
         transport = self._transport
         question = KeyQuestion(transport.payload_secret, required=transport.signing_required)
@@ -152,20 +152,19 @@ class AsyncClient:
         secrets: bytes | None = None,
         **options: Unpack[BuildOptions],
     ) -> BuildResult:
-        """Build, and wait for the whole answer; a failed build is a result too.
+        """Build, and wait for the whole answer. A failed build returns a result, too.
 
         Args:
             directory: the build context, sent without the files that its ignore file excludes.
-            config: what to make of it; or give its fields as `options`: `image=…`,
-                `build_args=…`.
-            files: the build context in the place of a directory: contents by name.
+            config: the build's options; or give them as `options`: `image=…`, `build_args=…`.
+            files: the build context instead of a directory: contents by name.
             secrets: sealed build secrets, as `seal_secrets` makes them.
             options: the fields of `BuildConfig`. In `contexts` a `Path` is a directory to send.
 
         Raises:
             ContextError: the context cannot be sent.
             Unreachable: no answer.
-            Refused: an answer that starts no build.
+            Refused: the answer started no build.
         """
         request = (chosen_context(directory, files), *build_config(config, options), secrets)
         headers = {"Accept": "application/json"}
@@ -217,8 +216,8 @@ class AsyncClient:
     ) -> BuildHandle:
         """Queue a build, and return when the builder has stored it.
 
-        From then on the build needs neither this client nor a certain replica of the builder. A
-        request whose connection was lost is sent again, and does not make a second build.
+        From then on, the build needs neither this client nor a certain replica of the builder. If
+        the connection is lost, the request is sent again, without a second build.
 
         Args:
             directory: as for `build`.
@@ -227,7 +226,7 @@ class AsyncClient:
             secrets: as for `build`.
             idempotency_key: two requests with one key and one body are one build, for 24 hours.
                 None: a new key for each call.
-            callback_url: where the builder sends the build's end, if its operator allows the host.
+            callback_url: the receiver of the build's end, if the operator allows its host.
             callback_events: the events to send, such as `build.started`; none:
                 `build.finished`.
             options: as for `build`.
@@ -248,11 +247,11 @@ class AsyncClient:
             return await queued(self._transport, body, headers)
 
     def handle(self, build_id: str, *, token: str | None = None) -> BuildHandle:
-        """The build of an id, which is not asked for yet.
+        """The build with an id, without a request.
 
         Args:
             build_id: as `BuildHandle.id`.
-            token: as `BuildHandle.token`, where the client has no payload secret.
+            token: as `BuildHandle.token`, if the client has no payload secret.
         """
         return BuildHandle(self._transport, build_id, token=token)
 
@@ -268,7 +267,7 @@ class AsyncClient:
         Args:
             status: only builds of this status, or of these.
             repository: only builds of this image, without its tag.
-            page: how many are asked for at once, up to 200.
+            page: builds per request, up to 200.
 
         Raises:
             Unreachable: no answer.
@@ -376,7 +375,7 @@ class AsyncClient:
     async def _check_sealed(self, secrets: bytes) -> None:
         key = self._builder_key
         if key is None:
-            # Without an id there is nothing to compare, and without a proof nothing to trust.
+            # Without an id there is nothing to compare, and without a proof the key is not trusted.
             if not self._transport.signing_required or not await asyncio.to_thread(
                 sealed_for, secrets
             ):

@@ -1,12 +1,12 @@
-"""What of a directory is sent: everything that its ignore file does not leave out.
+"""The files of a directory to send: all that its ignore file does not exclude.
 
-BuildKit applies the ignore file to what arrives, so a client need not. But what is left out can be
-most of a directory (`node_modules`), or something that cannot be sent at all: a file without
-permission, a fifo, a name that is not UTF-8. The patterns mean here what they mean to BuildKit
-because the matcher is the one that serves BuildKit, `aiobuildkit.fsutil.patternmatcher`.
+BuildKit applies the ignore file too, so a client need not. But the excluded files can be most of a
+directory (`node_modules`). They may also be files that cannot be sent: an unreadable file, a fifo,
+a name that is not UTF-8. The client uses the same matcher as the server
+(`aiobuildkit.fsutil.patternmatcher`), so a pattern means the same to both.
 
-The Dockerfile and the ignore file are always sent, with what they lead to if they are symbolic
-links: BuildKit reads them from the context as well, without the patterns.
+The Dockerfile and the ignore file are always sent, with the targets of their symbolic links,
+because BuildKit reads them without the patterns.
 """
 
 from __future__ import annotations

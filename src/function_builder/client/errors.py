@@ -1,11 +1,11 @@
-"""What can keep a build from starting. A build that started and failed is a result, not an error.
+"""The errors of a build that did not start. A build that started and failed is a result.
 
 ::
 
     ClientError
-    ├── ContextError    the directory cannot be sent: the caller's to put right
-    ├── Unreachable     no answer: the address, the network, TLS or the builder's to put right
-    └── Refused         the builder, or a proxy before it, answered with a refusal
+    ├── ContextError    the directory cannot be sent: correct the directory
+    ├── Unreachable     no answer: check the address, the network, TLS and the builder
+    └── Refused         the builder, or a proxy in front of it, refused the request
 
 `BuildResult.raise_for_status` makes an error of a failed build: `BuildFailed`, which is not one of
 these because that build was started.
@@ -19,11 +19,11 @@ class ClientError(Exception):
 
 
 class ContextError(ClientError):
-    """The directory cannot be packed: it is missing, unreadable, or holds what an image cannot."""
+    """The directory cannot be packed: it is missing or unreadable, or a file is not allowed."""
 
 
 class Unreachable(ClientError):
-    """The builder gave no answer: refused connection, unknown host, failed TLS, or silence.
+    """The builder did not answer: refused connection, unknown host, failed TLS, or a timeout.
 
     Attributes:
         lost: whether there was a connection, which was lost before the answer.
@@ -33,12 +33,12 @@ class Unreachable(ClientError):
 
 
 class Refused(ClientError):
-    """The builder, or a proxy before it, answered with a status that starts no build.
+    """The builder, or a proxy in front of it, refused the request.
 
     Attributes:
         status: the HTTP status.
-        reason: the answer's own words, one line.
-        retry_after: seconds after which the builder asks to be tried again; None if it did not.
+        reason: the reason in the answer, one line.
+        retry_after: the seconds of `Retry-After`; None without it.
         from_builder: whether the answer has a builder's form; otherwise a proxy gave it, or a
             server that is not a builder.
     """

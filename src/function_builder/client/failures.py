@@ -1,4 +1,4 @@
-"""Why no answer came: the HTTP library's errors as what happened to the connection."""
+"""Why there was no answer: the HTTP library's errors in plain words."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def explain(
     context: ssl.SSLContext | None,
     connect_timeout: float,
 ) -> Unreachable:
-    """Say why a request had no answer; asks the server once more where that decides.
+    """Say why a request had no answer; this may connect to the server again.
 
     Args:
         error: how the request ended.
@@ -48,7 +48,7 @@ async def explain(
     if isinstance(error, httpx2.ConnectError | ssl.SSLError):
         return Unreachable(f"cannot connect to {where}: {_reason(error)}")
     if isinstance(error, httpx2.TimeoutException):
-        return Unreachable(f"{where} accepted the connection and then fell silent")
+        return Unreachable(f"{where} accepted the connection, but sent no answer")
     found = await asyncio.to_thread(_handshake, address, context)
     if found is not None:
         return Unreachable(f"cannot connect to {where}: {found}")
@@ -56,7 +56,7 @@ async def explain(
 
 
 def _proxied(address: Address) -> str:
-    """Which proxy of the environment stands before the builder, for an error."""
+    """The proxy of the environment that was used, for an error."""
     proxies = getproxies_environment()
     proxy = proxies.get(address.url.scheme) or proxies.get("all")
     host = address.url.host

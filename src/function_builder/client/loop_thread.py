@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, in which threads without asyncio call coroutine functions.
+"""An event loop in its own thread, for threads without asyncio.
 
 One loop serves all threads that share a client: a loop for each call would need locks around the
 connections, and a loop for each thread could not be closed by another.
@@ -23,10 +23,10 @@ _CANCEL_SECONDS: Final = 10.0
 
 
 class _Call(Generic[_T]):
-    """A coroutine function's call in a loop, for another thread that waits for its outcome.
+    """A call of a coroutine function in a loop, while another thread waits for its result.
 
-    `asyncio.run_coroutine_threadsafe` would do, but for one thing: its future is done as soon as it
-    is cancelled, and an interrupted thread has to wait until the call has cleaned up.
+    `asyncio.run_coroutine_threadsafe` is not used, because its future is done as soon as it is
+    cancelled. An interrupted thread must wait until the call has cleaned up.
     """
 
     def __init__(self, function: Callable[[], Coroutine[Any, Any, _T]]) -> None:

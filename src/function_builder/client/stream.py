@@ -1,4 +1,4 @@
-"""A build being followed: the reply's objects as they come, then its result."""
+"""A build that the client follows: the reply's objects, then the result."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class BuildStream:
         self._progress = self._read()
 
     def __aiter__(self) -> AsyncIterator[BuildResult]:
-        """Go on from where the last iteration stopped."""
+        """Continue after the last iteration."""
         return self._progress
 
     async def result(self) -> BuildResult:
         """Wait for the build's end, skipping progress not yet read.
 
-        A reply that ends, breaks or falls silent without a result is a failed build: the builder
-        cancels a build without a reader, and nothing says that an image was pushed.
+        If the reply ends, breaks or times out without a result, the build has failed. The builder
+        cancels a build whose client disconnects, so it may not have pushed the image.
 
         Raises:
             Refused: the reply is not that of a build, or the build waited for a slot and got none.
@@ -116,7 +116,7 @@ class BuildStream:
         return replace(event, steps=tuple(steps)) if self._first_step else event
 
     async def _whole(self) -> BuildResult:
-        """A reply in one piece, as builders give that do not stream; its log is its progress."""
+        """A reply in one piece, from a builder that does not stream; its log is the progress."""
         response = self._response
         body = await response.aread()
         result = read_whole(response.status_code, response.headers, body)
@@ -125,9 +125,9 @@ class BuildStream:
 
 
 async def stream_lines(response: httpx2.Response) -> AsyncGenerator[bytes]:
-    """Lines that end in LF and nothing else: JSON strings hold what `str.splitlines` splits at.
+    """Lines that end in LF only, because `str.splitlines` would also split inside JSON strings.
 
-    A last line without a newline is a line, or a part of one: reading it will tell.
+    The last line may have no newline, and may be incomplete.
     """
     rest = b""
     async for chunk in response.aiter_bytes():

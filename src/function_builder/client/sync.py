@@ -1,4 +1,4 @@
-"""The same client without asyncio: each call waits for the asynchronous one in another thread."""
+"""The client without asyncio: each call waits for the asynchronous call in another thread."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Client:
 
     @property
     def url(self) -> str:
-        """Where requests go, without credentials."""
+        """The builder's address, without credentials."""
         return self._client.url
 
     def __enter__(self) -> Self:
@@ -192,7 +192,7 @@ class Handle:
         self._loop = loop
 
     def status(self) -> BuildInfo:
-        """Ask how the build stands, as `BuildHandle.status` does."""
+        """Request the state of the build, as `BuildHandle.status` does."""
         return self._loop.run(self._build.status)
 
     def log(self, *, after: int = 0) -> Iterator[BuildResult]:
@@ -204,7 +204,7 @@ class Handle:
         return self._loop.run(self._build.wait)
 
     def cancel(self) -> BuildInfo:
-        """Stop the build, as `BuildHandle.cancel` does."""
+        """Cancel the build, as `BuildHandle.cancel` does."""
         return self._loop.run(self._build.cancel)
 
     def retry(self) -> Handle:
@@ -235,7 +235,7 @@ class Stream:
         self._loop = loop
 
     def __iter__(self) -> Iterator[BuildResult]:
-        """Go on from where the last iteration stopped."""
+        """Continue after the last iteration."""
         while (progress := self._loop.run(self._next)) is not None:
             yield progress
 

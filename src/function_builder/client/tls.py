@@ -1,4 +1,4 @@
-"""TLS with the builder: whom to trust, what to show, and what its errors mean."""
+"""TLS with the builder: trusted authorities, client certificates, and the meaning of errors."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def tls_context(
     """Make a context for `Client`.
 
     Args:
-        cacert: a PEM file of the authorities to trust, in the place of the system's.
-        cert: a PEM file of a client certificate and what it was signed with.
-        key: its private key; None if `cert` holds it too.
+        cacert: a PEM file of the authorities to trust, instead of the system's.
+        cert: a PEM file of a client certificate and its intermediate certificates.
+        key: its private key; None if `cert` contains it.
 
     Raises:
-        ValueError: a file cannot be read, or does not hold what it should.
+        ValueError: a file cannot be read, or has other content.
     """
     context = _trusting(Path(cacert) if cacert is not None else None)
     if cert is not None:
