@@ -26,6 +26,7 @@ NOT_SETTINGS = {
     "enable_lchown",
     "build_secrets_private_key_path",
     "tenants_file",
+    "source_policy",
     "secret_mount_path",
     "DOCKER_CONFIG",
     "DOCKER_AUTH_CONFIG",

@@ -37,6 +37,8 @@ buildSecrets:
   mountPath: /var/secrets/buildkit
 tenants:
   secret: ""
+sourcePolicy:
+  rules: []
 settings:
   drain_delay: 5
   drain_timeout: 300

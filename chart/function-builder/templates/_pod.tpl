@@ -26,6 +26,10 @@ metadata:
     container.apparmor.security.beta.kubernetes.io/buildkit: unconfined
     {{- end }}
     {{- end }}
+    {{- with .Values.sourcePolicy.rules }}
+    # The builder reads it when it starts.
+    checksum/source-policy: {{ toJson . | sha256sum }}
+    {{- end }}
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -80,6 +84,11 @@ spec:
       secret:
         secretName: {{ .Values.tenants.secret }}
         defaultMode: 0440
+    {{- end }}
+    {{- if .Values.sourcePolicy.rules }}
+    - name: source-policy
+      configMap:
+        name: {{ include "builder.fullname" . }}-source-policy
     {{- end }}
     {{- if .Values.buildSecrets.privateKeySecret }}
     - name: build-secrets-key
@@ -224,6 +233,10 @@ env:
   - name: tenants_file
     value: /var/secrets/tenants/tenants.yaml
   {{- end }}
+  {{- if .Values.sourcePolicy.rules }}
+  - name: source_policy
+    value: /etc/function-builder/policy.json
+  {{- end }}
   {{- if .Values.awsCredentialsSecret }}
   - name: AWS_SHARED_CREDENTIALS_FILE
     value: {{ printf "/var/secrets/aws-credentials/%s" .Values.awsCredentialsSecret | quote }}
@@ -300,6 +313,11 @@ volumeMounts:
   {{- if .Values.tenants.secret }}
   - name: tenants
     mountPath: /var/secrets/tenants
+    readOnly: true
+  {{- end }}
+  {{- if .Values.sourcePolicy.rules }}
+  - name: source-policy
+    mountPath: /etc/function-builder
     readOnly: true
   {{- end }}
   {{- if .Values.awsCredentialsSecret }}

@@ -10,6 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from function_builder.builds.source_policy import SourcePolicy
 from function_builder.contract.tenancy import Scope
 from function_builder.items import Fault
 from function_builder.tenants.document import TenantsError, read_tenants
@@ -249,3 +250,18 @@ def test_a_buildkit_of_ones_own_is_no_others(place: Place) -> None:
     with pytest.raises(TenantsError, match="this BuildKit is the builder's own"):
         read_tenants(place.path, Files(), [OWN], buildkit_url="tcp://a:1,tcp://b:1")
     assert read_tenants(place.path, Files(), [OWN], buildkit_url="dns://b:1").by_name["acme"]
+
+
+def test_a_policy_is_read_with_the_places_of_its_own(place: Place) -> None:
+    policy = place.path.parent / "policy.json"
+    policy.write_text(
+        '{"rules": [{"action": "ALLOW", "selector": {"identifier": "docker-image://r.io/*"}}]}'
+    )
+    rules = place.read(entry("policy: policy.json")).by_name["acme"].policy
+    assert [str(each) for each in rules] == ["docker-image://r.io/*"]
+    with pytest.raises(TenantsError, match=r"line 4, column 13: .*may then only DENY and CONVERT"):
+        read_tenants(place.path, Files(), [OWN], SourcePolicy(rules))
+    policy.write_text('{"rules": [{"action": "NONE"}]}')
+    assert len(place.faults(entry("policy: policy.json"))) == 2
+    (fault,) = place.faults(entry("policy: absent.json"))
+    assert "cannot be read" in fault
