@@ -149,6 +149,20 @@ async def statuses(secret: str, *urls: str) -> list[int]:
     return [answer.status_code for answer in answers]
 
 
+async def bearers(url: str, *sent: str) -> list[tuple[int, bool]]:
+    """Send a body that is not a tar, with tenants and bearer tokens in turn.
+
+    Returns each status, and whether the token is that of another tenant.
+    """
+    found = []
+    async with httpx2.AsyncClient(timeout=10) as http:
+        for tenant, token in zip(sent[::2], sent[1::2], strict=True):
+            headers = {"X-Build-Tenant": tenant, "Authorization": f"Bearer {token}"}
+            answer = await http.post(f"{url}/build", content=b"no tar", headers=headers)
+            found.append((answer.status_code, "not the tenant of the bearer" in answer.text))
+    return found
+
+
 async def get(*urls: str) -> list[str]:
     """What is there."""
     async with httpx2.AsyncClient(timeout=10) as http:
@@ -157,7 +171,8 @@ async def get(*urls: str) -> list[str]:
 
 
 COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
-    command.__name__: command for command in (build, builds, load, log, statuses, submit, get)
+    command.__name__: command
+    for command in (bearers, build, builds, load, log, statuses, submit, get)
 }
 
 if __name__ == "__main__":
