@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from function_builder.engine import find_tool
 from tests.support.builders import RunningBuilder, running_builder
-from tests.support.requests import headers, make_tar
+from tests.support.requests import headers, make_tar, signature
 
 pytestmark = pytest.mark.integration
 
@@ -128,3 +128,42 @@ async def test_a_frontends_image_does_not_get_round_it(
         reply = await ask(builder, http, good, {})
         assert reply["status"] == "success", reply
         assert not [line for line in reply["log"] if "WARNING" in line], reply["log"]
+
+
+async def test_a_tenants_file_narrows_the_builders(
+    buildkitd: str, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    (tmp_path / "policy.json").write_text(json.dumps({"rules": RULES}))
+    allow = {"action": "ALLOW", "selector": {"identifier": "*"}}
+    deny = {
+        "name": "no busybox",
+        "action": "DENY",
+        "selector": {"identifier": "docker-image://docker.io/library/busybox:*"},
+    }
+    (tmp_path / "acme.json").write_text(json.dumps({"rules": [allow, deny]}))
+    (tmp_path / "acme").write_text("the payload secret of acme")
+    (tmp_path / "tenants.yaml").write_text(
+        "tenants: {acme: {payload_secret_file: acme, policy: acme.json}}"
+    )
+    async with running_builder(
+        tmp_path / "b",
+        buildkitd,
+        source_policy=str(tmp_path / "policy.json"),
+        tenants_file=str(tmp_path / "tenants.yaml"),
+    ) as builder:
+
+        async def rule(dockerfile: str) -> str:
+            body = make_tar({"Dockerfile": f"{dockerfile}\n"}, {"skipPush": True})
+            signed = {"X-Build-Signature": signature(body, "the payload secret of acme")}
+            answer = await http.post(
+                f"{builder.url}/build", content=body, headers=signed | {"X-Build-Tenant": "acme"}
+            )
+            error: str = answer.json().get("error", "")
+            return error.rpartition("(rule: ")[2]
+
+        # Its ALLOW does not open what the builder denies.
+        assert await rule("FROM denied:1") == f"{IMAGE})"
+        assert await rule("FROM busybox") == "no busybox)"
+        assert await rule("FROM scratch\nCOPY Dockerfile /") == ""
+        default = await ask(builder, http, {"Dockerfile": "FROM busybox\n"}, {})
+        assert default["status"] == "success", default
