@@ -77,7 +77,12 @@ def send(
 ) -> tuple[int, dict[str, Any]]:
     body = tar(files, config)
     answer = httpx2.post(
-        f"{builder.url}/build", content=body, headers=headers(body), timeout=110, trust_env=False
+        f"{builder.url}/build",
+        content=body,
+        headers=headers(body),
+        timeout=110,
+        trust_env=False,
+        verify=False,
     )
     return answer.status_code, answer.json()
 

@@ -213,7 +213,7 @@ async def stack_at(root: Path, registry: str, config: BuildKitConfig) -> AsyncIt
             gate=await enter(gate()),
             receiver=await enter(receiver(callbacks.behave)),
             callbacks=callbacks,
-            http=await enter(httpx2.AsyncClient(trust_env=False, timeout=60)),
+            http=await enter(httpx2.AsyncClient(trust_env=False, timeout=60, verify=False)),
             environment=environment
             | {
                 "AWS_ENDPOINT_URL": f"http://{before_store.address}",

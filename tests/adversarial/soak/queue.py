@@ -115,7 +115,9 @@ async def soak_queue(root: Path, *, builds: int, seed: int) -> list[str]:
         for replica in replicas:
             await replica.start()
             stack.push_async_callback(replica.kill)
-        http = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False, timeout=60))
+        http = await stack.enter_async_context(
+            httpx2.AsyncClient(trust_env=False, timeout=60, verify=False)
+        )
         clients = [QueueClient(http, f"http://{replica.listen}") for replica in replicas]
         kills: Counter[str] = Counter()
         killing = asyncio.create_task(

@@ -21,8 +21,9 @@ from tests.adversarial.soak.mix import Ask
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.requests import headers, make_tar
 
-BUILDS = int(os.environ.get("BUILDS", "120"))
-FUNCTIONS = 50
+BUILDS = int(os.environ.get("BUILDS", "60"))
+FUNCTIONS = min(50, BUILDS // 3)
+"""So few that each comes back while its earlier versions are in caches."""
 CLIENTS = 8
 VERSIONS = 3
 """Of each file of a function: enough to come back, and to be another next time."""
