@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
@@ -92,6 +93,31 @@ class Builder:
         self._pushes = Pushes() if confirm_pushes else None
         self._log_prefixes = log_prefixes
         self._source_policy = source_policy
+
+    async def refuse_missing(self, request: BuildRequest) -> None:
+        """Refuse a manifest without content that its build would lack now.
+
+        The build asks again, because another one may change what BuildKit has.
+
+        Raises:
+            MissingContent: 409.
+        """
+        cache_scope = _cache_scope(request)
+        if cache_scope is None:
+            raise MissingContent(request.absent_rows())
+        attrs = options.frontend_attrs(request, os.environ)
+        # Without a BuildKit, the build itself has the best error.
+        pool = self._pools.of(request.tenant)
+        with contextlib.suppress(ConnectionFailed), pool.place(cache_scope) as (daemon, _):
+            entries = recorded_entries(request.context, request.folders)
+            missing = await asyncio.to_thread(
+                daemon.records.missing,
+                *(cache_scope, entries, request.digests),
+                view=epoch.view(request, attrs),
+                absent=_absent(entries),
+            )
+            if missing:
+                raise MissingContent(-1 - entries[number].offset for number in missing)
 
     async def run(self, build: Build) -> None:
         """Run a build to its end. It always has a result afterwards.
@@ -306,7 +332,7 @@ def _prepare(
     """The announcement of the context, and its key; slow for many files."""
     entries = recorded_entries(request.context, request.folders)
     view = epoch.view(request, attrs)
-    absent = [n for n, entry in enumerate(entries) if entry.offset < 0] if request.partial else ()
+    absent = _absent(entries) if request.partial else ()
     try:
         lease = daemon.records.lease(
             cache_scope, entries, request.digests, view=view, absent=absent
@@ -330,6 +356,11 @@ def _prepare(
     return lease, FileSync(
         trees(context, built_in=built_in, dockerfile=dockerfile, folders=folders)
     )
+
+
+def _absent(entries: Sequence[ContextEntry]) -> Sequence[int]:
+    """The numbers of the files whose content was not sent."""
+    return [number for number, entry in enumerate(entries) if entry.offset < 0]
 
 
 def _cache_scope(request: BuildRequest) -> str | None:

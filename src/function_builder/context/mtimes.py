@@ -123,6 +123,30 @@ class ContentRecords:
                 self._last[cache_scope] = generation.shared_key
         return Lease(self, cache_scope, generation, announced)
 
+    def missing(
+        self,
+        cache_scope: str,
+        entries: Sequence[ContextEntry],
+        digests: Sequence[bytes],
+        *,
+        view: bytes = b"",
+        absent: Collection[int],
+    ) -> Collection[int]:
+        """The files for which `lease` would raise NotHeld now; nothing is leased or recorded."""
+        with self._lock:
+            idle = self._idle.get(cache_scope)
+            generation = idle[-1] if idle else None
+            last = generation and self._last.get(cache_scope) == generation.shared_key
+        settled = in_directories(entries, digests, view) if view else b""
+        if generation is None or (settled and generation.settled != settled):
+            return absent
+        contents = Contents.unpack(generation.packed)
+        fresh = bool(last) and not view and contents.fresh_copy(entries, digests)
+        announced = contents.announce(entries, digests, fresh=fresh)
+        if announced is None:
+            return absent
+        return [number for number in absent if number in announced.requested]
+
     def forget(self) -> None:
         """Discard all generations, because BuildKit may have lost files."""
         with self._lock:

@@ -187,11 +187,7 @@ class Exchange:
         claim = await self._prove()
         if asked.callback is not None:
             refuse_callbacks(claim.tenant, service.tenants)
-        checked = await self._check(claim)
-        if checked.partial:
-            # When the build begins, BuildKit may no longer have what was not sent.
-            raise MissingContent(checked.absent_rows())
-        config = checked.config
+        config = (await self._check(claim, stored=True)).config
         key = None
         if asked.key:
             key = Idempotency(asked.key, await asyncio.to_thread(_sha256, self.spool))
@@ -285,7 +281,7 @@ class Exchange:
         service.accept()
         return claimed
 
-    async def _check(self, claim: Claim) -> BuildRequest:
+    async def _check(self, claim: Claim, *, stored: bool = False) -> BuildRequest:
         settings, domain = claim.settings, claim.domains[0]
         key = keys.unsealing_key(settings)
         # A small body may take seconds too: a megabyte of YAML does.
@@ -294,6 +290,11 @@ class Exchange:
                 checked, self.spool, settings, key, domain, claim.tenant
             )
         self._measures.end(BuildPhase.CHECK)
+        if request.partial:
+            if stored:
+                # When the build begins, BuildKit may no longer have what was not sent.
+                raise MissingContent(request.absent_rows())
+            await self._service.builder.refuse_missing(request)
         if self._service.quotas is not None:
             await self._service.quotas.take(claim.tenant)
         return request

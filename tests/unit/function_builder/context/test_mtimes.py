@@ -866,10 +866,13 @@ def test_of_what_was_not_sent_buildkits_requests_are_missing_and_nothing_is_reco
     every = range(3)
 
     def missing(scope: str, entries: list[ContextEntry], digests: list[bytes]) -> list[int]:
+        asked = list(records.missing(scope, entries, digests, absent=every))
         try:
             lease = records.lease(scope, entries, digests, absent=every)
         except NotHeld as error:
-            return list(error.numbers)
+            assert asked == list(error.numbers)
+            return asked
+        assert not asked
         lease.release(intact=True)
         return []
 
