@@ -77,8 +77,11 @@ class Server:
     def job(self, context: Context, image: str, *, reproducible: bool = True) -> Job:
         """Make and sign the request."""
         body = context.request(image, _BUILD_ARGS if reproducible else {})
-        headers = signed(body) | {"Accept": "application/x-ndjson"}
-        return lambda: self._post(body, headers)
+
+        def build() -> None:
+            self.build(body)
+
+        return build
 
     def cpu(self) -> float:
         """The process's."""
@@ -92,13 +95,23 @@ class Server:
         """Since then."""
         return usage.peak(self._pid)
 
-    def _post(self, body: bytes, headers: Mapping[str, str]) -> None:
+    def build(self, body: bytes, *, lacking: bool = False) -> bool:
+        """Send a request; returns whether the image is built.
+
+        Args:
+            body: the request's.
+            lacking: whether the builder may lack contents (409). Else this is a failure.
+        """
+        headers = signed(body) | {"Accept": "application/x-ndjson"}
         connection = http.client.HTTPConnection(self.address, timeout=_LONGEST_BUILD)
         try:
             connection.request("POST", "/build", body, headers)
-            reply = connection.getresponse().read()
+            answer = connection.getresponse()
+            reply = answer.read()
         finally:
             connection.close()
+        if lacking and answer.status == http.HTTPStatus.CONFLICT:
+            return False
         lines = reply.splitlines() or [b""]
         try:
             succeeded = json.loads(lines[-1])["status"] == "success"
@@ -106,6 +119,30 @@ class Server:
             succeeded = False
         if not succeeded:
             raise BuildFailed(f"{self.name}: {reply[-2000:].decode(errors='replace')}")
+        return True
+
+
+class Delta:
+    """A client of this builder that sends manifests, and the files that may have changed."""
+
+    name = "manifest"
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.cpu = server.cpu
+        self.idle = server.idle
+        self.peak = server.peak
+
+    def job(self, context: Context, image: str, *, reproducible: bool = True) -> Job:
+        """Make the requests; all is sent where the builder lacks more."""
+        arguments = _BUILD_ARGS if reproducible else {}
+        body = context.manifest(image, arguments, ("Dockerfile", "handler.sh"))
+
+        def build() -> None:
+            if not self._server.build(body, lacking=True):
+                self._server.build(context.manifest(image, arguments))
+
+        return build
 
 
 class Buildctl:

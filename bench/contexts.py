@@ -8,8 +8,19 @@ import io
 import json
 import os
 import random
+import stat
 import tarfile
+from collections.abc import Collection
 from pathlib import Path
+
+from function_builder.contract.manifest import (
+    MANIFEST_NAME,
+    PART_BYTES,
+    Row,
+    content_digest,
+    content_name,
+    pack_manifest,
+)
 
 _FIRST_MTIME = 1_700_000_000
 
@@ -64,6 +75,7 @@ class Context:
     def __init__(self, directory: Path, files: Files) -> None:
         self.directory = directory
         self._files = dict(files)
+        self._digests: dict[str, tuple[bytes, bytes]] = {}
         self._directories = sorted(
             {str(parent) for path in files for parent in Path(path).parents} - {"."}
         )
@@ -103,6 +115,41 @@ class Context:
                 for path, data in self._files.items():
                     _add(archive, f"context/{path}", data, self._mtimes[path])
             return buffer.getvalue()
+
+    def manifest(
+        self, image: str, build_args: dict[str, str], sent: Collection[str] | None = None
+    ) -> bytes:
+        """The body of a request with a manifest, and the contents of some files; None: of all."""
+        config = json.dumps({"image": image, "buildArgs": build_args}).encode()
+        rows = [
+            Row(f"context/{name}", stat.S_IFDIR | 0o755, 0, self._mtimes[name] * 10**9)
+            for name in self._directories
+        ]
+        contents = {}
+        for path, data in self._files.items():
+            digest = self._digest(path)
+            times = self._mtimes[path] * 10**9
+            rows.append(
+                Row(f"context/{path}", stat.S_IFREG | 0o644, len(data), times, digest=digest)
+            )
+            if sent is None or path in sent:
+                contents[content_name(digest)] = data
+        with io.BytesIO() as buffer:
+            with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                _add(archive, "com.openfaas.docker.config", config, 0)
+                _add(archive, MANIFEST_NAME, pack_manifest(rows), 0)
+                for name, data in contents.items():
+                    _add(archive, name, data, 0)
+            return buffer.getvalue()
+
+    def _digest(self, path: str) -> bytes:
+        data = self._files[path]
+        known = self._digests.get(path)
+        if known is None or known[0] is not data:
+            starts = range(0, len(data), PART_BYTES)
+            digest = content_digest(data[start : start + PART_BYTES] for start in starts)
+            known = self._digests[path] = data, digest
+        return known[1]
 
     def _set_times(self) -> None:
         # Deepest first: nothing is written afterwards, so a directory's time stays.

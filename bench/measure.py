@@ -18,7 +18,15 @@ from pathlib import Path
 
 from bench import usage
 from bench.cases import Case
-from bench.contenders import Buildctl, BuildFailed, Contender, Job, builder, go_reference
+from bench.contenders import (
+    Buildctl,
+    BuildFailed,
+    Contender,
+    Delta,
+    Job,
+    builder,
+    go_reference,
+)
 from bench.contexts import Context
 from function_builder.engine import BuildKitConfig, BuildKitDaemon, Registry
 from function_builder.engine.base_image import seed_base_image
@@ -71,7 +79,11 @@ class Outcome:
             "case": self.case.name,
             "title": self.case.title,
             "clients": self.case.clients,
-            "targets": {"buildctl": self.case.buildctl, "go": self.case.go},
+            "targets": {
+                "buildctl": self.case.buildctl,
+                "go": self.case.go,
+                "manifest": self.case.manifest,
+            },
             "digest": self.digest,
             "series": {name: asdict(series) for name, series in self.series.items()},
         }
@@ -109,9 +121,11 @@ class Bench:
         root = self._root / case.name
         address = self._buildkit.address
         async with AsyncExitStack() as stack, asyncio.timeout(_LONGEST_CASE):
-            ours = builder(root / "ours", address, OURS, METRICS)
+            running = builder(root / "ours", address, OURS, METRICS)
+            ours = await stack.enter_async_context(running)
             contenders: list[Contender] = [
-                await stack.enter_async_context(ours),
+                ours,
+                *([] if case.manifest is None else [Delta(ours)]),
                 Buildctl(address, root / "buildctl"),
                 await stack.enter_async_context(go_reference(root / "go", address, GO)),
             ]

@@ -65,14 +65,16 @@ def show(outcome: Outcome, console: Console) -> None:
         if far:
             console.print(f"  outliers of {name}: {' '.join(f'{value:.4f}' for value in far)} s")
     ours, buildctl, go = (outcome.series[name] for name in ("ours", "buildctl", "go"))
+    manifest = outcome.series.get("manifest")
     for words, one, other, target in (
         ("ours ÷ buildctl", ours, buildctl, case.buildctl),
+        *([("manifest ÷ buildctl", manifest, buildctl, case.manifest)] if manifest else []),
         ("ours ÷ go", ours, go, case.go),
         ("go ÷ buildctl", go, buildctl, None),
     ):
         ratios = paired(one, other)
         low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        line = f"  {words:16} {middle:.2f}  (quartiles {low:.2f} - {high:.2f})"
+        line = f"  {words:19} {middle:.2f}  (quartiles {low:.2f} - {high:.2f})"
         if target is not None:
             line += f"  target {target:.2f}: {'met' if middle <= target else 'MISSED'}"
         console.print(line, highlight=False)
