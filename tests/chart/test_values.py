@@ -296,6 +296,19 @@ def test_a_wrong_value_is_named(values, named):
     assert named in refused(values)
 
 
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ({"maxInflight": 3}, "Did you mean it in proBuilder?"),
+        ({"env": []}, "Did you mean it in proBuilder or buildkit?"),
+        ({"max_queue": 3}, "Did you mean it in settings?"),
+        ({"settings": {"replicas": 3}}, "Did you mean it at the top level, outside settings?"),
+    ],
+)
+def test_a_value_one_level_too_high_or_too_low_is_refused_with_its_place(values, place):
+    assert place in refused(values)
+
+
 def test_user_namespaces_are_refused_where_kubernetes_would_drop_them():
     values = {"buildkit": {"hostUsers": False}}
     assert "drops the field before 1.33 (this is v1.32.4-eks-1" in refused(
