@@ -7,6 +7,7 @@ client does not import the server. Both then start faster.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from importlib import import_module
 from typing import Annotated, Final
@@ -31,9 +32,13 @@ _COMMANDS: Final = {
     "policy": "Say what a source policy refuses.",
     "certs": "Make certificates for BuildKit.",
     "doctor": "Show what this machine needs in order to build.",
+    "completion": "Print the script that completes commands in a shell.",
 }
 """Each is the function, or the group of commands, of its name in the module of its name; in the
 order of a first visit. The texts stand in the list of commands, which loads none of them."""
+
+COMPLETE_VARIABLE: Final = "_FUNCTION_BUILDER_COMPLETE"
+"""Set by a shell's script that asks to complete a line; Typer makes the name from the program's."""
 
 _IN_BUILDS: Final = ("logs", "cancel", "retry")
 """These are in the module of `builds`."""
@@ -58,7 +63,7 @@ def main() -> None:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(help=_HELP, epilog=_EPILOG)(_options)
-    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    wanted = _completed_command() if COMPLETE_VARIABLE in os.environ else "".join(sys.argv[1:2])
     # Without a garbage collection of the modules, a server starts a tenth faster.
     gc.disable()
     for name, text in _COMMANDS.items():
@@ -74,6 +79,14 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     app(prog_name="function-builder")
+
+
+def _completed_command() -> str:
+    """The command of the line that a shell asks to complete."""
+    # Typer offers it under this name, without an `__all__`. Only a shell's question needs it.
+    import_module("typer.completion").completion_init()
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    return "".join(line.split()[1:2])
 
 
 def pro_builder() -> None:
