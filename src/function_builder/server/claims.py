@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from starlette.requests import Request
 
@@ -19,7 +19,9 @@ from function_builder.registries.credentials import RegistryCredentials
 from function_builder.server import keys
 from function_builder.server.prometheus import Metrics
 from function_builder.settings import Settings
-from function_builder.tenants.tenant import Proven
+
+if TYPE_CHECKING:
+    from function_builder.tenants.tenant import Proven
 
 _BEARER: Final = "bearer "
 

@@ -121,6 +121,20 @@ async def test_a_stranger_and_a_token_that_may_not_read_learn_nothing(service):
     assert answer.status_code == 403
 
 
+async def test_what_is_not_proven_is_counted_for_no_tenant(service):
+    await post(service, "wrong", x_build_tenant="acme")
+    await post(service, "wrong", x_build_tenant="invented")
+    await post(service, ACME, x_build_tenant="zeta")
+    assert not (await usage(service, SECRET))["usage"]
+    samples = [
+        sample
+        for family in service.metrics.registry.collect()
+        for sample in family.samples
+        if "tenant" in sample.labels
+    ]
+    assert not samples
+
+
 async def test_what_a_store_does_not_take_is_written_later(service):
     store = service.usage.store = Store()
     await post(service, ACME, x_build_tenant="acme")
