@@ -1,8 +1,8 @@
 """Plain words: what this repository's prose may not say, and how long its sentences may be.
 
 The words are those that CONTRIBUTING.md rules out. They are looked for in the pages, in comments,
-docstrings and messages of `src` and `packages`, and in the chart. In the pages a sentence has at
-most MAX_WORDS.
+docstrings and messages of `src` and `packages`, in the chart and in TOML files. In the pages a
+sentence has at most MAX_WORDS.
 
 A sentence ends with `.`, `?` or `!` before a space and a capital letter, digit, quote or markup,
 and at the end of its paragraph, list item or quote. `:` and `;` do not end one. Code blocks,
@@ -25,13 +25,15 @@ WORDS = re.compile(
     r"\b(nobody|somebody|anybody|whoever|whomever|likewise|in vain|anew|goodbye|deaf|the dead"
     r"|leaves? the stage|own accord|hand(?:s|ed|ing)? on|last words|hence|upon|thereby|therein"
     r"|whereupon|reckon(?:s|ed|ing)?|of no account|beheld|afresh|for ever|in so many words"
-    r"|came to nothing|(?:is|are) told|for want of"
+    r"|came to nothing|(?:is|are) told|for want of|(?:is|are|was|were) away|there again"
+    r"|kept no longer|stands? in (?:line|for)|(?:hand(?:ed|s)?|was handed) out|c[ao]mes? to no"
     # «It is not a key», and not «it is no key»; «there is no key» is plain.
     r"|(?<!there )(?:is|are|was|were) no (?!longer|more|less|limit)\w+)\b",
     re.IGNORECASE,
 )
 _PAGES = ("*.md", "docs/*.md", "examples/*.md", "chart/*.md", "packages/*.md", "tests/*.md")
 _OTHERS = (
+    "*.toml",
     "packages/*.py",
     "src/*.py",
     "src/*.yaml",

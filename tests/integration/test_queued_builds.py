@@ -86,7 +86,7 @@ async def test_a_builder_that_drains_gives_its_build_back_at_once(
         build = await QueueClient(http, other.url).until(build_id, *ENDS)
         assert (build["status"], build["attempt"]) == ("success", 2)
         log = await QueueClient(http, other.url).log(build_id)
-    assert any("Attempt 2: it was given back." in line for line in log)
+    assert any("Attempt 2: it was returned to the queue." in line for line in log)
 
 
 async def test_bodies_and_logs_may_be_in_s3(nats, tmp_path, buildkitd, http):

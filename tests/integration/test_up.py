@@ -152,7 +152,7 @@ async def test_what_up_mirrors_is_no_clients_to_push(up):
         for name in ("docker.io/library/alpine:3", "docker.io/docker/dockerfile:9"):
             answer = await built(http, own, f"{one.registry}/{name}")
             assert answer.status_code == 400
-            assert "would stand in for one of docker.io" in answer.json()["error"]
+            assert "would take the place of one of docker.io" in answer.json()["error"]
         # Elsewhere it may, and no one else's FROM finds it.
         for name in ("library/alpine:3", "docker/dockerfile:9"):
             assert (await built(http, own, f"{one.registry}/{name}")).status_code == 200

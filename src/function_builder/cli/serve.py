@@ -194,7 +194,7 @@ def own_buildkit(
 
     Args:
         settings: the operator's.
-        mirrored: registries that `registry` stands in for, below their names, after the operator's
+        mirrored: registries that `registry` mirrors below their names, after the operator's
             mirrors.
         registry: one over plain HTTP, as `host:port`.
 

@@ -8,9 +8,7 @@ from function_builder.client.answers import cut_short
 from function_builder.contract.answer_signature import AnswerSignature
 from function_builder.contract.result import BuildResult, BuildStatus
 
-_WRONG: Final = (
-    "the answer was changed on its way, or another server gave it: its signature is wrong"
-)
+_WRONG: Final = "the answer was modified, or another server sent it: its signature is wrong"
 _ABSENT: Final = (
     "the payload secret did not sign the answer, so that another server may have given it: use"
     " https, or, if this builder signs no answers, --allow-unsigned-answers"

@@ -43,7 +43,7 @@ def refuse_mirror(image: str, mirrors: Mirrors, frontends: Sequence[str]) -> Non
         ):
             raise Refusal(
                 400,
-                f"the image {shown(image)} would stand in for one of {registry}, which this "
+                f"the image {shown(image)} would take the place of one of {registry}, which this "
                 "builder's BuildKit asks that registry for: push to another repository",
             )
 

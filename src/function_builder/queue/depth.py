@@ -77,6 +77,6 @@ async def _tenant(jetstream: JetStream, tenant: str, count: int) -> _Tenant:
     if not waiting:
         return _Tenant(0, count, None)
     subject = f"{JOB_SUBJECTS}.{tenant}"
-    first = await jetstream.from_sequence(JOBS, subject, progress.handed_out + 1, 1)
+    first = await jetstream.from_sequence(JOBS, subject, progress.delivered + 1, 1)
     since = Record.parse(first[0].data).info.created if first else None
     return _Tenant(waiting, count - waiting, since)

@@ -31,14 +31,14 @@ _STREAM_EXISTS: Final = 10058
 
 
 class Progress(NamedTuple):
-    """How far a consumer is.
+    """The progress of a consumer.
 
     Attributes:
-        handed_out: the number of the last message that it has handed out for the first time.
-        unacknowledged: how many messages it has handed out that are not acknowledged.
+        delivered: the number of the last message that was delivered for the first time.
+        unacknowledged: how many delivered messages are not acknowledged.
     """
 
-    handed_out: int
+    delivered: int
     unacknowledged: int
 
 
@@ -59,7 +59,7 @@ class Stored(NamedTuple):
 
 
 async def put_stream(context: JetStreamContext, config: StreamConfig) -> None:
-    """Create a stream, or adapt the one that is there; raises nats-py's errors."""
+    """Create a stream, or update the existing one; raises nats-py's errors."""
     try:
         await context.add_stream(config)
     except APIError as error:
@@ -72,10 +72,10 @@ class JetStream(Connection):
     """A connection to NATS, with the requests to JetStream that the queue needs."""
 
     async def ensure_stream(self, config: StreamConfig) -> None:
-        """Create a stream, or adapt the one that is there.
+        """Create a stream, or update the existing one.
 
         Raises:
-            Unavailable: JetStream did not.
+            Unavailable: JetStream did not do so.
         """
         config.storage = StorageType.FILE
         config.allow_direct = True
@@ -179,15 +179,15 @@ class JetStream(Connection):
                     await answers.unsubscribe()
 
     async def ensure_consumer(self, stream: str, config: ConsumerConfig) -> None:
-        """Create a durable pull consumer, or adapt the one that is there."""
+        """Create a durable pull consumer, or update the existing one."""
         async with self.asking():
             await self.context.add_consumer(stream, config)
 
     async def place(self, stream: str, consumer: str, sequence: int) -> int:
-        """How many messages a pull consumer hands out until it has handed out one; at least 1.
+        """The position of a message among those that a pull consumer has not delivered; at least 1.
 
-        With several tenants it may be too large, because their messages are counted together; it
-        is never more than what waits for this consumer.
+        With several tenants it may be too large, because their messages are counted together. It
+        is at most the number of this consumer's messages.
         """
         async with self.asking():
             try:
@@ -195,11 +195,11 @@ class JetStream(Connection):
             except NotFoundError:
                 state = (await self.context.stream_info(stream)).state
                 return max(min(state.messages, sequence - state.first_seq + 1), 1)
-        handed_out = info.delivered.stream_seq if info.delivered else 0
-        return max(min(info.num_pending or 0, sequence - handed_out), 1)
+        delivered = info.delivered.stream_seq if info.delivered else 0
+        return max(min(info.num_pending or 0, sequence - delivered), 1)
 
     async def next_job(self, stream: str, consumer: str) -> Msg | None:
-        """A message that a pull consumer has ready; None: it has none now.
+        """The next message of a pull consumer; None: it has none now.
 
         Raises:
             Unavailable: JetStream does not answer.
@@ -231,14 +231,14 @@ class JetStream(Connection):
                 return 0
 
     async def progress(self, stream: str, consumer: str) -> Progress:
-        """How far a consumer is; one that is not there has handed out nothing."""
+        """The progress of a consumer; one that does not exist has delivered nothing."""
         async with self.asking():
             try:
                 info = await self.context.consumer_info(stream, consumer)
             except NotFoundError:
                 return Progress(0, 0)
-        handed_out = info.delivered.stream_seq if info.delivered else 0
-        return Progress(handed_out, info.num_ack_pending or 0)
+        delivered = info.delivered.stream_seq if info.delivered else 0
+        return Progress(delivered, info.num_ack_pending or 0)
 
     async def bounds(self, stream: str) -> tuple[int, int]:
         """The numbers of the oldest and of the newest message of a stream."""
@@ -252,7 +252,7 @@ class JetStream(Connection):
             await self.context.purge_stream(stream, subject=subject)
 
     async def remove(self, stream: str, sequence: int) -> None:
-        """Remove one message; one that is gone is ignored."""
+        """Remove one message, if it exists."""
         async with self.asking():
             with contextlib.suppress(NotFoundError, APIError):
                 await self.context.delete_msg(stream, sequence)

@@ -187,7 +187,11 @@ class Job(Generic[Place]):
         except Refusal as refusal:
             return await self._refused(refusal.reason, first)
         if record.info.attempt > 1:
-            why = "the builder that ran this build was lost" if lost else "it was given back"
+            why = (
+                "the builder that ran this build was lost"
+                if lost
+                else "it was returned to the queue"
+            )
             build.log.append([f"Attempt {record.info.attempt}: {why}."])
         publishing = asyncio.create_task(
             builds.logs.publish(self.id, first, build.log.follow(_HEARTBEAT_SECONDS))
@@ -306,7 +310,7 @@ class Job(Generic[Place]):
             except Unavailable as error:
                 if self._giving_back:
                     return
-                _log.warning("a build cannot be given back yet", reason=str(error))
+                _log.warning("a build cannot be returned to the queue yet", reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 break

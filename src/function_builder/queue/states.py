@@ -8,7 +8,7 @@ record, only one can change it.
     queued   -- begin -->      running
     queued   -- fail -->       failed, cancelled
     running  -- end, fail -->  success, failed, cancelled
-    running  -- give back, lose -->  queued
+    running  -- return, lose -->  queued
 
 A running build becomes `cancelled` at once, and its builder stores the log afterwards.
 """

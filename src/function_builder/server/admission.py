@@ -79,7 +79,7 @@ async def receive_body(
     """Receive a body into a spool, within the bounds of uploads.
 
     Args:
-        request: its body is on its way.
+        request: its body has not arrived yet.
         service: has the bounds.
         spool: stores the body.
         signature: hashes the body; None: no signature is checked.

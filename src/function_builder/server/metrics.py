@@ -43,7 +43,7 @@ REASONS: Final = {
     HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
     HTTPStatus.INSUFFICIENT_STORAGE: "disk_full",
 }
-"""Why a request to build came to no build, by the code of its answer."""
+"""Why a request to build started no build, by the status of its answer."""
 
 
 class CountRequests:

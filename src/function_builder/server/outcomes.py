@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 
 def note_refusal(metrics: Metrics, refusal: Refusal, client: str) -> str:
-    """Note a request that came to no build; returns its outcome in a word."""
+    """Note a request that started no build; return its outcome in a word."""
     reason = REASONS.get(refusal.status, "other")
     limit = {"limit": refusal.setting} if isinstance(refusal, NoSlot | OverLimit) else {}
     _log.info("build refused", reason=reason, error=refusal.reason, client=client, **limit)

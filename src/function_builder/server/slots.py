@@ -164,7 +164,7 @@ class Slots:
 
     @contextmanager
     def place(self, tenant: str = DEFAULT_TENANT) -> Iterator[Place]:
-        """Hold a request's slot, or wait for one; it is given back on every way out.
+        """Hold a request's slot, or wait for one; the end of the block always frees it.
 
         Raises:
             NoSlot: there is no room in the line either.

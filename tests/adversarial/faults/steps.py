@@ -122,7 +122,7 @@ STEPS: Sequence[Step] = (
         "the idempotency key is stored",
         _kept(lambda s: s.nats_proxy.after(_asks("$KV.build_keys."))),
     ),
-    Step("the job is handed out", _kept(lambda s: s.nats_proxy.before(_records("running")))),
+    Step("the job is delivered", _kept(lambda s: s.nats_proxy.before(_records("running")))),
     Step("the record says running", _kept(lambda s: s.nats_proxy.after(_records("running")))),
     Step("the body is read", _kept(lambda s: s.store_proxy.before(_asks("GET ", "/bodies/")))),
     Step("a RUN step runs", _runs),

@@ -31,7 +31,7 @@ FRONTENDS = ("docker.io/docker/dockerfile", "docker.io/custom/frontend", "fe.exa
     ],
 )
 def test_what_stands_in_is_not_pushed_to(image):
-    with pytest.raises(Refusal, match="would stand in for one of") as refused:
+    with pytest.raises(Refusal, match="would take the place of one of") as refused:
         refuse_mirror(image, MIRRORS, FRONTENDS)
     assert refused.value.status == 400
 
