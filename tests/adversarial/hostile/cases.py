@@ -22,7 +22,7 @@ KEY: Final = SecretsKey.generate()
 """The builder's, for build secrets."""
 
 BUDGET: Final = 1
-"""Seconds that the builder may compute to select files; without a bound a case takes minutes."""
+"""Seconds that the impatient builder computes to select files; the other gives up after 10."""
 
 COPIES_ALL: Final = b"FROM scratch\nCOPY . /f/\n"
 COPIES_ITSELF: Final = b"FROM scratch\nCOPY Dockerfile /f/\n"
@@ -50,6 +50,7 @@ class Case:
             looked at.
         seconds: within which the answer comes, generously.
         megabytes: by which the builder's memory may grow meanwhile.
+        impatient: whether it is for the builder that gives up after `BUDGET`.
     """
 
     body: Body
@@ -58,13 +59,14 @@ class Case:
     image: Mapping[str, Held] | None = None
     seconds: float = 30
     megabytes: float = 48
+    impatient: bool = False
 
 
 def refused(
     words: str, *entries: Entry, status: int = 400, body: Body | None = None, **how: Any
 ) -> Case:
     """An archive that is refused, in these words among others."""
-    bounds = {name: how.pop(name) for name in ("seconds", "megabytes") if name in how}
+    bounds = {name: how.pop(name) for name in ("seconds", "megabytes", "impatient") if name in how}
     return Case(body=body or archive(*entries, **how), status=status, words=words, **bounds)
 
 

@@ -79,6 +79,7 @@ PATTERNS: Final = {
         dockerfile=_copying(*(_TRIES * 4)),
         status=500,
         seconds=200,
+        impatient=True,
     ),
     "links to stars to links to stars": refused(
         f"patterns that take more than {BUDGET} s",
@@ -86,6 +87,7 @@ PATTERNS: Final = {
         dockerfile=_copying("*/*/*"),
         status=500,
         seconds=200,
+        impatient=True,
     ),
     "links that multiply": refused(
         "too many links",
