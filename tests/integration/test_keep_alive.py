@@ -1,8 +1,11 @@
-"""nginx in front of a builder keeps connections to it; none is closed under a request."""
+"""nginx and HAProxy keep connections to a builder; none is closed under a request."""
 
 import asyncio
 import re
 from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -10,7 +13,7 @@ import pytest
 
 from tests.support import until
 from tests.support.builders import running_builder
-from tests.support.nginx import nginx
+from tests.support.http_proxies import counted, haproxy, nginx
 from tests.support.requests import headers, make_tar
 
 pytestmark = pytest.mark.integration
@@ -72,30 +75,41 @@ async def test_a_builder_that_drains_loses_no_request_of_nginx(tmp_path):
         assert builder.process.returncode is None
 
 
+PROXIES: Mapping[str, Callable[[Path, str], AbstractAsyncContextManager[str]]] = {
+    "nginx": partial(nginx, connection="Upgrade"),
+    "haproxy": haproxy,
+}
+"""Those that pass an offer to upgrade on to the builder."""
+
+
 @pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
+@pytest.mark.parametrize("proxy", PROXIES)
 async def test_a_body_that_is_a_request_is_none_behind_a_proxy_that_upgrades(
-    tmp_path, buildkitd, upgrade
+    tmp_path, buildkitd, proxy, upgrade
 ):
-    """nginx sends the head and such a body at once, and then others' requests after them."""
+    """The proxy sends the head and such a body at once, and then others' requests after them."""
     inner = f"Host: a\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\nContent-Length: 5000\r\n"
     bodies = ["GET /absent HTTP/1.1\r\nHost: a\r\n\r\n", f"POST /build HTTP/1.1\r\n{inner}\r\n"]
     async with (
         running_builder(tmp_path / "b", buildkitd) as builder,
-        nginx(tmp_path / "n", builder.url, keeps=NGINX_KEEPS, connection="Upgrade") as url,
+        counted(builder.url) as (counted_url, connections_made),
+        PROXIES[proxy](tmp_path / "p", counted_url) as url,
         httpx2.AsyncClient(timeout=60, verify=False) as http,
     ):
         for number, smuggled in enumerate(bodies):
-            offer = {"Upgrade": upgrade}
+            offer = {"Upgrade": upgrade, "Connection": "Upgrade"}
             refused = await http.post(f"{url}/build", content=smuggled, headers=offer)
             assert refused.status_code == 401
-            dockerfile = f"FROM busybox\nRUN echo built {number} {upgrade}\n"
+            dockerfile = f"FROM busybox\nRUN echo built {number} {upgrade} {proxy}\n"
             body = make_tar({"Dockerfile": dockerfile}, {"skipPush": True})
             answer = await http.post(f"{url}/build", content=body, headers=headers(body))
             assert answer.json()["status"] == "success", answer.text
-            last = f" built {number} {upgrade}"
+            last = f" built {number} {upgrade} {proxy}"
             assert any(line.endswith(last) for line in answer.json()["log"])
         counts = re.findall(r'http_requests_total\{.*path="/build"\} (\S+)', builder.metrics())
         assert sum(map(float, counts)) == 2 * len(bodies)
+        # That of the proxy's first question, for /healthz: all requests followed one another on it.
+        assert len(connections_made) == 1
 
 
 ESTABLISHED, TIME_WAIT = "01", "06"

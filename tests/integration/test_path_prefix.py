@@ -8,7 +8,7 @@ import pytest
 from function_builder.client import AsyncClient, BuildState
 from function_builder.engine import NatsServer
 from tests.support.builders import running_builder
-from tests.support.nginx import nginx
+from tests.support.http_proxies import nginx
 from tests.support.queued import QueueClient, tiny
 from tests.support.requests import SECRET
 
