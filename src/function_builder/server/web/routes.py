@@ -42,8 +42,8 @@ _STATIC: Final = {
     "icon.svg": "image/svg+xml",
 }
 
-_Handler = Callable[[Request, str], Awaitable[Response]]
-"""Answers a request about a tenant's builds."""
+_Handler = Callable[[Request, session.Visitor], Awaitable[Response]]
+"""Answers a request about the builds of a visitor's tenant."""
 
 
 def web_routes(service: Service) -> list[Route]:
@@ -94,11 +94,12 @@ class _Web:
         async def answer(request: Request) -> Response:
             try:
                 visitor = session.require(request, self._service)
-                tenant = visitor.tenant
-                request.state.caller = Caller(tenant, by="web", credential=visitor.credential)
+                request.state.caller = Caller(
+                    visitor.tenant, by="web", credential=visitor.credential
+                )
                 if event is not None:
                     visitor.allow(Scope.READ if request.method in ("GET", "HEAD") else Scope.BUILD)
-                response = await handler(request, tenant)
+                response = await handler(request, visitor)
                 self._decide(request, event)
             except session.SignedOut:
                 return self.sign_in.page(request, "", HTTPStatus.UNAUTHORIZED)
@@ -125,7 +126,7 @@ class _Web:
         """The list is the first page."""
         return RedirectResponse("web/builds", HTTPStatus.SEE_OTHER)
 
-    async def sign_out(self, _: Request, _tenant: str) -> Response:
+    async def sign_out(self, _: Request, _visitor: session.Visitor) -> Response:
         """Remove the cookie."""
         response = RedirectResponse("sign-in", HTTPStatus.SEE_OTHER)
         session.sign_out(response)
@@ -146,7 +147,7 @@ class _Web:
         headers = HEADERS | {"Cache-Control": "no-cache"}
         return Response(self._files[name], 200, headers, _STATIC[name])
 
-    async def list(self, request: Request, tenant: str) -> Response:
+    async def list(self, request: Request, visitor: session.Visitor) -> Response:
         """One page of builds, the newest first."""
         query = request.query_params
         status, repository = query.get("status", ""), query.get("repository", "").strip()
@@ -154,7 +155,7 @@ class _Web:
             raise Refusal(400, f"status must be one of {', '.join(BuildState)}")
         builds = self._actions.builds
         found = await builds.list(
-            tenant,
+            visitor.tenant,
             states=frozenset({BuildState(status)}) if status else frozenset(),
             repository=repository,
             limit=PAGE_BUILDS,
@@ -171,22 +172,23 @@ class _Web:
         )
         return html(page)
 
-    async def build(self, request: Request, tenant: str) -> Response:
+    async def build(self, request: Request, visitor: session.Visitor) -> Response:
         """One build."""
-        info = await self._actions.find(tenant, request.path_params["id"])
-        return html(self._pages.build(base(request), info))
+        info = await self._actions.find(visitor.tenant, request.path_params["id"])
+        may_build = Scope.BUILD in visitor.scopes
+        return html(self._pages.build(base(request), info, may_build=may_build))
 
-    async def log(self, request: Request, tenant: str) -> Response:
+    async def log(self, request: Request, visitor: session.Visitor) -> Response:
         """The log as NDJSON, for the page's script; it follows the build to its end."""
-        info = await self._actions.find(tenant, request.path_params["id"])
+        info = await self._actions.find(visitor.tenant, request.path_params["id"])
         after = read_line_number(request.query_params.get("after", "0"))
-        follower = partial(self._follower, request, tenant, info, after)
+        follower = partial(self._follower, request, visitor.tenant, info, after)
         return _LogResponse(lambda send: follower(send).send_lines())
 
-    async def text(self, request: Request, tenant: str) -> Response:
+    async def text(self, request: Request, visitor: session.Visitor) -> Response:
         """The log as plain text, for a browser without scripts; it follows the build too."""
-        info = await self._actions.find(tenant, request.path_params["id"])
-        follower = partial(self._follower, request, tenant, info, 0)
+        info = await self._actions.find(visitor.tenant, request.path_params["id"])
+        follower = partial(self._follower, request, visitor.tenant, info, 0)
         return _LogResponse(lambda send: follower(send).send_text())
 
     def _follower(
@@ -201,14 +203,18 @@ class _Web:
             after=after,
         )
 
-    async def cancel(self, request: Request, tenant: str) -> Response:
+    async def cancel(self, request: Request, visitor: session.Visitor) -> Response:
         """End a build; the page shows how it stands after that."""
-        info = await self._actions.cancel(request, tenant, request.path_params["id"], by="web")
+        info = await self._actions.cancel(
+            request, visitor.tenant, request.path_params["id"], by="web"
+        )
         return RedirectResponse(f"../{info.id}", HTTPStatus.SEE_OTHER)
 
-    async def retry(self, request: Request, tenant: str) -> Response:
+    async def retry(self, request: Request, visitor: session.Visitor) -> Response:
         """Build the same body again, and show the new build."""
-        info = await self._actions.retry(request, tenant, request.path_params["id"], by="web")
+        info = await self._actions.retry(
+            request, visitor.tenant, request.path_params["id"], by="web"
+        )
         return RedirectResponse(f"../{info.id}", HTTPStatus.SEE_OTHER)
 
 

@@ -82,8 +82,14 @@ class Pages:
             unready=unready,
         )
 
-    def build(self, base: str, info: BuildInfo) -> str:
-        """One build; its script reads the log."""
+    def build(self, base: str, info: BuildInfo, *, may_build: bool) -> str:
+        """One build; its script reads the log.
+
+        Args:
+            base: see above.
+            info: the build.
+            may_build: whether the browser may cancel it and build it again.
+        """
         pinned = _pinned(info)
         name = info.repository.rpartition("/")[2]
         commands = (
@@ -94,7 +100,14 @@ class Pages:
             if pinned
             else []
         )
-        return self._render("build.html", base, build=info, pinned=pinned, commands=commands)
+        return self._render(
+            "build.html",
+            base,
+            build=info,
+            pinned=pinned,
+            commands=commands,
+            may_build=may_build,
+        )
 
     def sign_in(self, base: str, fault: str, *, has_tenants: bool, start: str) -> str:
         """The page that asks for a token.

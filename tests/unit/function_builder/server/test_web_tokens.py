@@ -75,6 +75,8 @@ async def test_it_may_do_what_its_token_may(service: Service) -> None:
     for token, status in ((READS, 403), (BUILDS, 303)):
         sent = await signed_in(service, token) | ORIGIN
         async with browser(service, signed_in=False) as client:
+            page = await client.get(f"/web/builds/{build_id.id}", headers=sent)
+            assert ("/cancel" in page.text) is (status == 303)
             answer = await client.post(f"/web/builds/{build_id.id}/cancel", headers=sent)
             assert answer.status_code == status
             assert (await client.post("/web/sign-out", headers=sent)).status_code == 303
