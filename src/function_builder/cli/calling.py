@@ -53,7 +53,7 @@ def client_of(
 
     def on_manifest(sent: int, files: int) -> None:
         if sent < files:
-            note(f"sending {decimal(sent)} of {decimal(files)}, the rest is unchanged")
+            note(f"Sending {decimal(sent)} of {decimal(files)}, the rest is unchanged")
 
     key = options.public_key
     try:
