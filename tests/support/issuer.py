@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 AUDIENCE: Final = "https://builder.example.com"
 
+KEY_SET_TYPE: Final = "application/jwk-set+json"
+
 Answer = tuple[int, dict[str, str], bytes]
 """Status, headers and body."""
 
@@ -36,10 +38,17 @@ class Issuer:
         self.keys: dict[str, Any] = {}
         self.answers: dict[str, Callable[[BaseHTTPRequestHandler], Answer]] = {
             "/.well-known/openid-configuration": lambda _: as_json(self.metadata()),
-            "/jwks": lambda _: as_json({"keys": [self.jwk(kid) for kid in self.keys]}),
+            "/jwks": self._key_set,
         }
         self.add_key("one")
         self.forms: list[dict[str, str]] = []
+
+    def _key_set(self, request: BaseHTTPRequestHandler) -> Answer:
+        """The public keys, to a client that accepts their type, as Kubernetes' API server does."""
+        if KEY_SET_TYPE not in request.headers.get("Accept", ""):
+            return 406, {}, b"406: Not Acceptable"
+        _, _, body = as_json({"keys": [self.jwk(kid) for kid in self.keys]})
+        return 200, {"Content-Type": KEY_SET_TYPE}, body
 
     def allow_sign_in(self, client: str, **claims: Any) -> None:
         """Sign each browser in that asks for it, as a user with these claims; codes are nonces."""

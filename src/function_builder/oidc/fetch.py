@@ -84,7 +84,8 @@ async def ask(
         IssuerError: there was no document.
     """
     headers = {
-        "Accept": "application/json",
+        # A Kubernetes API server has its keys as the latter alone (RFC 7517, 8.5), and answers 406.
+        "Accept": "application/json, application/jwk-set+json",
         # A small answer must not become a large one.
         "Accept-Encoding": "identity",
         "User-Agent": f"function-builder/{__version__}",
