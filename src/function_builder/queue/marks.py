@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Final
 
-from nats.js.api import DiscardPolicy, StreamConfig
-
-from function_builder.queue.connection import Changed, Unavailable
+from function_builder.queue.bucket import Bucket
+from function_builder.queue.connection import Unavailable
 from function_builder.queue.jetstream import JetStream
 
-STREAM: Final = "KV_quotas"
-_SUBJECTS: Final = "$KV.quotas"
 _KEPT_SECONDS: Final = 2 * 3600.0
 """A mark lies an hour ahead at most. One that is older means nothing."""
 
 
 class StoredMarks:
-    """The bucket; each change is by compare-and-set.
+    """The bucket.
 
     Args:
         jetstream: a connection.
@@ -27,34 +23,15 @@ class StoredMarks:
 
     def __init__(self, jetstream: JetStream, replicas: int) -> None:
         self._jetstream = jetstream
-        self._replicas = replicas
-        self._prepared = False
+        self._bucket = Bucket(jetstream, "quotas", kept=_KEPT_SECONDS, replicas=replicas)
 
     async def move(self, tenant: str, change: Callable[[float], float]) -> float:
         """Change a tenant's mark; see `port.Marks`."""
         if not self._jetstream.connected:
             # A request would wait for the connection, and its client with it.
             raise Unavailable("the queue cannot be reached")
-        if not self._prepared:
-            await self._jetstream.ensure_stream(self._config())
-            self._prepared = True
-        subject = f"{_SUBJECTS}.{tenant}"
-        while True:
-            stored = await self._jetstream.last(STREAM, subject)
-            mark = change(0.0 if stored is None else float(stored.data))
-            last = 0 if stored is None else stored.sequence
-            with contextlib.suppress(Changed):
-                await self._jetstream.publish(subject, repr(mark).encode(), last=last)
-                return mark
-
-    def _config(self) -> StreamConfig:
-        return StreamConfig(
-            name=STREAM,
-            subjects=[f"{_SUBJECTS}.>"],
-            max_age=_KEPT_SECONDS,
-            max_msgs_per_subject=1,
-            discard=DiscardPolicy.NEW,
-            allow_rollup_hdrs=True,
-            deny_delete=True,
-            num_replicas=self._replicas,
+        await self._bucket.prepare()
+        moved = await self._bucket.change(
+            tenant, lambda stored: repr(change(float(stored or 0))).encode()
         )
+        return float(moved)

@@ -7,20 +7,13 @@ the first write was lost. A counter that is added to would count twice.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import date
-from typing import Final
-
-from nats.js.api import DiscardPolicy, StreamConfig
 
 from function_builder.contract.usage import KEPT_DAYS, Usage
-from function_builder.queue.connection import Changed
+from function_builder.queue.bucket import Bucket
 from function_builder.queue.jetstream import MAX_BATCH, JetStream
-
-STREAM: Final = "KV_usage"
-_SUBJECTS: Final = "$KV.usage"
 
 
 class StoredUsage:
@@ -35,8 +28,7 @@ class StoredUsage:
     def __init__(self, jetstream: JetStream, owner: str, replicas: int) -> None:
         self._jetstream = jetstream
         self._owner = owner
-        self._replicas = replicas
-        self._prepared = False
+        self._bucket = Bucket(jetstream, "usage", kept=KEPT_DAYS * 24 * 3600, replicas=replicas)
 
     async def prepare(self) -> None:
         """Create the bucket if it is not there.
@@ -44,21 +36,7 @@ class StoredUsage:
         Raises:
             Unavailable: JetStream did not.
         """
-        if self._prepared:
-            return
-        await self._jetstream.ensure_stream(
-            StreamConfig(
-                name=STREAM,
-                subjects=[f"{_SUBJECTS}.>"],
-                max_age=KEPT_DAYS * 24 * 3600,
-                max_msgs_per_subject=1,
-                discard=DiscardPolicy.NEW,
-                allow_rollup_hdrs=True,
-                deny_delete=True,
-                num_replicas=self._replicas,
-            )
-        )
-        self._prepared = True
+        await self._bucket.prepare()
 
     async def write(self, day: date, tenant: str, usage: Usage) -> None:
         """Write what this process has counted since its start.
@@ -66,15 +44,12 @@ class StoredUsage:
         Raises:
             Unavailable: it may not be written.
         """
-        subject = f"{_SUBJECTS}.{day:%Y%m%d}.{tenant}"
-        while True:
-            stored = await self._jetstream.last(STREAM, subject)
-            parts = {} if stored is None else json.loads(stored.data)
-            parts[self._owner] = usage.to_document()
-            last = 0 if stored is None else stored.sequence
-            with contextlib.suppress(Changed):
-                await self._jetstream.publish(subject, json.dumps(parts).encode(), last=last)
-                return
+
+        def with_own(stored: bytes) -> bytes:
+            parts = json.loads(stored or b"{}")
+            return json.dumps(parts | {self._owner: usage.to_document()}).encode()
+
+        await self._bucket.change(f"{day:%Y%m%d}.{tenant}", with_own)
 
     async def read(self, first: date, last: date, tenant: str) -> Mapping[tuple[date, str], Usage]:
         """The sums over all builders.
@@ -88,7 +63,7 @@ class StoredUsage:
             Unavailable: JetStream does not answer.
         """
         found: dict[tuple[date, str], Usage] = {}
-        async for subject, data in self._values(f"{_SUBJECTS}.*.{tenant or '*'}"):
+        async for subject, data in self._values(f"{self._bucket.subjects}.*.{tenant or '*'}"):
             *_, name, owner = subject.split(".")
             day = date.fromisoformat(name)
             if first <= day <= last:
@@ -100,7 +75,8 @@ class StoredUsage:
     async def _values(self, subjects: str) -> AsyncIterator[tuple[str, bytes]]:
         sequence = 1
         # A value that is written meanwhile has a later number, so it is read again and not missed.
-        while batch := await self._jetstream.from_sequence(STREAM, subjects, sequence, MAX_BATCH):
+        stream = self._bucket.stream
+        while batch := await self._jetstream.from_sequence(stream, subjects, sequence, MAX_BATCH):
             for stored in batch:
                 yield stored.subject, stored.data
             sequence = batch[-1].sequence + 1
