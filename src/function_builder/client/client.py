@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 
 from function_builder.client.address import DEFAULT_URL
 from function_builder.client.answers import read_document, read_whole
@@ -47,6 +47,22 @@ if TYPE_CHECKING:
     import httpx2
 
     from function_builder.client.verifier import Verifier
+
+
+class _Sending(NamedTuple):
+    """What a request is made of.
+
+    Attributes:
+        context: the build context.
+        config: the build's.
+        folders: the folder of the tar -> a directory.
+        secrets: sealed build secrets, which were checked.
+    """
+
+    context: Path | Files
+    config: BuildConfig
+    folders: Mapping[str, Path]
+    secrets: bytes | None
 
 
 class AsyncClient:
@@ -166,9 +182,9 @@ class AsyncClient:
             Unreachable: no answer.
             Refused: the answer started no build.
         """
-        request = (chosen_context(directory, files), *build_config(config, options), secrets)
+        sending = await self._sending(directory, files, config, options, secrets)
         headers = {"Accept": "application/json"}
-        async with self._posted(*request, headers, limited=False) as response:
+        async with self._posted(sending, headers, limited=False) as response:
             reply = await self._transport.read(response)
             result = read_whole(response.status_code, response.headers, reply)
             return self._transport.verifier(response).checked(reply, result)
@@ -187,13 +203,13 @@ class AsyncClient:
 
         Arguments and errors are those of `build`.
         """
-        request = (chosen_context(directory, files), *build_config(config, options), secrets)
+        sending = await self._sending(directory, files, config, options, secrets)
         headers = {"Accept": STREAM_TYPE}
         async with AsyncExitStack() as held:
-            response = await held.enter_async_context(self._posted(*request, headers))
+            response = await held.enter_async_context(self._posted(sending, headers))
 
             async def again() -> tuple[httpx2.Response, Verifier]:
-                other = await held.enter_async_context(self._posted_whole(*request, headers))
+                other = await held.enter_async_context(self._posted_whole(sending, headers))
                 return other, self._transport.verifier(other)
 
             stream = BuildStream(response, self._transport.verifier(response), again)
@@ -236,14 +252,14 @@ class AsyncClient:
             Unreachable: no answer.
             Refused: the builder did not queue the build. 501: it has no queue.
         """
-        context = chosen_context(directory, files)
         key = new_key() if idempotency_key is None else quoted_key(idempotency_key)
+        sending = await self._sending(directory, files, config, options, secrets)
         headers = {"Accept": "application/json", "Prefer": RESPOND_ASYNC, IDEMPOTENCY_HEADER: key}
         if callback_url is not None:
             headers[CALLBACK_HEADER] = callback_url
         if callback_events:
             headers[CALLBACK_EVENTS_HEADER] = ", ".join(callback_events)
-        async with self._packed(context, *build_config(config, options), secrets) as body:
+        async with self._packed(sending) as body:
             return await queued(self._transport, body, headers)
 
     def handle(self, build_id: str, *, token: str | None = None) -> BuildHandle:
@@ -301,72 +317,66 @@ class AsyncClient:
             document: Mapping[str, Any] = read_document(await self._transport.proven(response))
         return document
 
+    async def _sending(
+        self,
+        directory: str | Path | None,
+        files: Files | None,
+        config: BuildConfig | None,
+        options: BuildOptions,
+        secrets: bytes | None,
+    ) -> _Sending:
+        sending = _Sending(
+            chosen_context(directory, files), *build_config(config, options), secrets
+        )
+        if secrets is not None:
+            await self._check_sealed(secrets)
+        return sending
+
     @asynccontextmanager
     async def _posted(
-        self,
-        context: Path | Files,
-        config: BuildConfig,
-        folders: Mapping[str, Path],
-        secrets: bytes | None,
-        headers: Mapping[str, str],
-        *,
-        limited: bool = True,
+        self, sending: _Sending, headers: Mapping[str, str], *, limited: bool = True
     ) -> AsyncIterator[httpx2.Response]:
         """Send a request, with only what the builder lacks if it understands that."""
-        delta = None
-        if self._manifest and config.image and isinstance(context, Path):
-            # Loaded here, because most requests are small or have no directory.
-            from function_builder.client.delta import Delta  # noqa: PLC0415 (as above)
-
-            if secrets is not None:
-                await self._check_sealed(secrets)
-            delta = Delta(
-                *(self._transport, context, config, folders),
-                secrets=secrets,
-                on_manifest=self._on_manifest,
-            )
+        context, config, folders, secrets = sending
         async with AsyncExitStack() as held:
             response = None
-            if delta is not None:
+            if self._manifest and config.image and isinstance(context, Path):
+                # Loaded here, because most requests are small or have no directory.
+                from function_builder.client.delta import Delta  # noqa: PLC0415 (as above)
+
+                delta = Delta(
+                    *(self._transport, context, config, folders),
+                    secrets=secrets,
+                    on_manifest=self._on_manifest,
+                )
                 response = await delta.post(held, headers, limited=limited)
             if response is None:
-                whole = self._posted_whole(
-                    context, config, folders, secrets, headers, limited=limited
-                )
+                whole = self._posted_whole(sending, headers, limited=limited)
                 response = await held.enter_async_context(whole)
             yield response
 
     @asynccontextmanager
     async def _posted_whole(
-        self,
-        context: Path | Files,
-        config: BuildConfig,
-        folders: Mapping[str, Path],
-        secrets: bytes | None,
-        headers: Mapping[str, str],
-        *,
-        limited: bool = True,
+        self, sending: _Sending, headers: Mapping[str, str], *, limited: bool = True
     ) -> AsyncIterator[httpx2.Response]:
         async with (
-            self._packed(context, config, folders, secrets) as body,
+            self._packed(sending) as body,
             self._transport.posted(body, headers, limited=limited) as response,
         ):
             yield response
 
     @asynccontextmanager
-    async def _packed(
-        self,
-        context: Path | Files,
-        config: BuildConfig,
-        folders: Mapping[str, Path],
-        secrets: bytes | None,
-    ) -> AsyncIterator[SignedBody]:
-        if secrets is not None:
-            await self._check_sealed(secrets)
+    async def _packed(self, sending: _Sending) -> AsyncIterator[SignedBody]:
         abandoned = Event()
-        packing = partial(pack, context, config, self._transport.payload_secret, folders=folders)
+        packing = partial(
+            pack,
+            *(sending.context, sending.config, self._transport.payload_secret),
+            folders=sending.folders,
+            secrets=sending.secrets,
+            abandoned=abandoned,
+        )
         try:
-            body = await asyncio.to_thread(packing, secrets=secrets, abandoned=abandoned)
+            body = await asyncio.to_thread(packing)
         finally:
             abandoned.set()
         with body:
