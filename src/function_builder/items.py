@@ -35,6 +35,18 @@ class Fault(NamedTuple):
         return f"line {self.line}, column {self.column}: {self.text}"
 
 
+class FaultyFile(ValueError):
+    """A file cannot be used.
+
+    Attributes:
+        faults: all that is wrong with it, in the file's order.
+    """
+
+    def __init__(self, name: str, faults: Sequence[Fault]) -> None:
+        self.faults = sorted(faults)
+        super().__init__("\n".join(f"{name}: {fault}" for fault in self.faults))
+
+
 class Item:
     """A value of a file.
 

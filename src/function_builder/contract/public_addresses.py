@@ -7,7 +7,7 @@ patch versions of Python.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -64,3 +64,11 @@ def kind_of_private(address: Address) -> str:
 def in_network(address: Address, network: IPv4Network | IPv6Network) -> bool:
     """Whether a network contains an address, or the IPv4 address that it stands for."""
     return address in network or embedded(address) in network
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host of a URL is this machine's loopback interface, by its text alone."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

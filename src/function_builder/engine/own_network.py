@@ -14,12 +14,12 @@ import asyncio
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Network, ip_address
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final, Self
 
 from aiobuildkit.hostport import HostPort
-from function_builder.contract.public_addresses import METADATA
+from function_builder.contract.public_addresses import METADATA, is_loopback
 from function_builder.engine.errors import StartFailed, ToolMissing
 from function_builder.engine.process import Program, SupervisedServer, child_environment
 from function_builder.engine.registry import Registry
@@ -170,7 +170,7 @@ def run_inside(
     if resolv_conf is not None and _RESOLV_CONF.exists():
         resolv_conf.write_text("\n".join(_resolver_lines(_RESOLV_CONF)))
         lines.append(f"mount --bind {shlex.quote(str(resolv_conf))} {_RESOLV_CONF}")
-    if registry is not None and _is_loopback(registry.address):
+    if registry is not None and is_loopback(HostPort.parse(registry.address).host):
         lines += _served_too(registry)
     lines.append('exec "$@"')
     return (str(find_tool("sh")), "-ec", "\n".join(lines), "sh", *command)
@@ -182,14 +182,6 @@ def _resolver_lines(host: Path) -> Iterator[str]:
         if not line.lstrip().startswith("nameserver"):
             yield line
     yield f"nameserver {_DNS_SERVER}\n"
-
-
-def _is_loopback(address: str) -> bool:
-    host = HostPort.parse(address).host
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _served_too(registry: Registry) -> Iterator[str]:

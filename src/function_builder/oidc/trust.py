@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
+from function_builder.contract.public_addresses import is_loopback
 from function_builder.contract.tenancy import Scope
 
 ClaimPath: TypeAlias = tuple[str, ...]
@@ -84,16 +84,9 @@ def url_fault(url: str) -> str:
         return _NOT_A_URL
     if not url.isascii() or not host or "@" in parts.netloc or set(url) & set("?# \t\r\n\\"):
         return _NOT_A_URL
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
+    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)):
         return ""
     return "must begin with https://: tokens are as safe as the connection that brings their keys"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _at(token: Mapping[str, Any], path: ClaimPath) -> Any:

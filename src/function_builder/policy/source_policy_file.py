@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
@@ -28,7 +28,7 @@ from aiobuildkit import (
 )
 from function_builder.builds.source_policy import PolicyRule
 from function_builder.contract.errors import shown
-from function_builder.items import Fault, Item
+from function_builder.items import Fault, FaultyFile, Item
 
 _TOP_KEYS: Final = ("version", "rules")
 _RULE_KEYS: Final = ("name", "action", "selector", "updates")
@@ -43,16 +43,8 @@ _NAME: Final = re.compile(r"[ -~]{1,100}")
 _E = TypeVar("_E", bound=StrEnum)
 
 
-class SourcePolicyError(ValueError):
-    """A source policy file cannot be used.
-
-    Attributes:
-        faults: all that is wrong with it.
-    """
-
-    def __init__(self, name: str, faults: Sequence[Fault]) -> None:
-        self.faults = sorted(faults)
-        super().__init__("\n".join(f"{name}: {fault}" for fault in self.faults))
+class SourcePolicyError(FaultyFile):
+    """A source policy file cannot be used."""
 
 
 def read_source_policy(path: Path) -> list[PolicyRule]:

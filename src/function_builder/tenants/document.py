@@ -15,7 +15,7 @@ from function_builder.builds.source_policy import NO_SOURCE_POLICY, PolicyRule, 
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import shown
 from function_builder.contract.secrets import SecretsKey
-from function_builder.items import Fault, Item
+from function_builder.items import Fault, FaultyFile, Item
 from function_builder.queue.webhooks import parse_secret
 from function_builder.registries.docker_config import ConfigError, DockerConfig
 from function_builder.tenants.files import Files
@@ -51,16 +51,8 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _T = TypeVar("_T")
 
 
-class TenantsError(ValueError):
-    """A tenants file cannot be used.
-
-    Attributes:
-        faults: all that is wrong with it.
-    """
-
-    def __init__(self, path: Path, faults: Sequence[Fault]) -> None:
-        self.faults = sorted(faults)
-        super().__init__("\n".join(f"{path.name}: {fault}" for fault in self.faults))
+class TenantsError(FaultyFile):
+    """A tenants file cannot be used."""
 
 
 def read_tenants(
@@ -87,14 +79,14 @@ def read_tenants(
         text = files.read(path).decode()
     except OSError as error:
         reason = f"the file cannot be read: {error.strerror}"
-        raise TenantsError(path, [Fault(1, 1, reason)]) from error
+        raise TenantsError(path.name, [Fault(1, 1, reason)]) from error
     except UnicodeDecodeError as error:
-        raise TenantsError(path, [Fault(1, 1, "the file is not UTF-8")]) from error
+        raise TenantsError(path.name, [Fault(1, 1, "the file is not UTF-8")]) from error
     document = Item.parse(text, faults)
     reader = _Reader(path.parent, files, own, policy, Isolation(buildkit_url))
     tenants = [] if document is None else reader.tenants(document)
     if faults:
-        raise TenantsError(path, faults)
+        raise TenantsError(path.name, faults)
     return Tenants(tenants)
 
 
