@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from function_builder.builds.frontends import SYNTAX_ARG, syntax
@@ -45,15 +45,8 @@ class NamedSource:
     text: str
 
 
-@dataclass(slots=True)
-class _Stage:
-    """What is known at an instruction.
-
-    Attributes:
-        values: the variables; None: the value is not known here.
-    """
-
-    values: dict[str, str | None] = field(default_factory=dict)
+_Values: TypeAlias = dict[str, str | None]
+"""Variables; None: the value is not known here."""
 
 
 def named_sources(
@@ -82,9 +75,10 @@ class _Reader:
     def __init__(self, build_args: Mapping[str, str], contexts: Mapping[str, str]) -> None:
         self._build_args = build_args
         self._contexts = {full_repository(name): source for name, source in contexts.items()}
-        self._arguments: dict[str, str | None] = {}
-        self._stages: dict[str, _Stage] = {}
-        self._stage: _Stage | None = None
+        # Those before the first FROM, and those of each stage at its last instruction.
+        self._arguments: _Values = {}
+        self._stages: dict[str, _Values] = {}
+        self._values = self._arguments
 
     def read(self, dockerfile: bytes) -> Iterator[NamedSource]:
         frontend = self._build_args.get(SYNTAX_ARG, "") or syntax(dockerfile)
@@ -118,12 +112,12 @@ class _Reader:
             return
         name = self._expanded(words[0], self._arguments)
         base = self._stages.get((name or "").lower())
-        self._stage = _Stage(dict(base.values) if base else {})
+        self._values = dict(base or {})
         if base is None and name != "scratch":
             yield words[0], self._source(name)
-        self._stages[str(len(self._stages))] = self._stage
+        self._stages[str(len(self._stages))] = self._values
         if len(words) > 2 and words[1].lower() == "as":
-            self._stages[words[2].lower()] = self._stage
+            self._stages[words[2].lower()] = self._values
 
     def _copied(self, head: str, rest: str) -> Iterator[tuple[str, str]]:
         for name, value in _flags(rest):
@@ -132,7 +126,7 @@ class _Reader:
         if head != "add":
             return
         for word in _sources(rest):
-            url = self._expanded(word, self._known())
+            url = self._expanded(word, self._values)
             if url is None:
                 yield word, ""
             elif source := _remote(url):
@@ -140,7 +134,7 @@ class _Reader:
 
     def _image(self, word: str) -> Iterator[tuple[str, str]]:
         """An image that is not a stage of this Dockerfile."""
-        name = self._expanded(word, self._known())
+        name = self._expanded(word, self._values)
         if (name or "").lower() not in self._stages:
             yield word, self._source(name)
 
@@ -154,19 +148,16 @@ class _Reader:
         return f"local://{name}" if image == context else image_source(image)
 
     def _set(self, head: str, rest: str) -> None:
-        values = self._arguments if self._stage is None else self._stage.values
         for word in rest.split() if "=" in rest or head == "arg" else [rest.replace(" ", "=", 1)]:
             name, has_value, value = word.partition("=")
-            known = self._expanded(value.strip("\"'"), self._known()) if has_value else None
+            known = self._expanded(value.strip("\"'"), self._values) if has_value else None
             if head == "arg":
-                inherited = None if self._stage is None else self._arguments.get(name)
+                in_stage = self._values is not self._arguments
+                inherited = self._arguments.get(name) if in_stage else None
                 known = self._build_args.get(name, known if has_value else inherited)
-            values[name] = known
+            self._values[name] = known
 
-    def _known(self) -> Mapping[str, str | None]:
-        return self._arguments if self._stage is None else self._stage.values
-
-    def _expanded(self, word: str, values: Mapping[str, str | None]) -> str | None:
+    def _expanded(self, word: str, values: _Values) -> str | None:
         """A word with its variables; None if one is not known."""
         unknown = False
 
