@@ -33,17 +33,18 @@ FROM ${BASE}
 """
 
 
+def tried(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """`policy test policy.json .` in a directory."""
+    command = (sys.executable, "-m", "function_builder", "policy", "test", "policy.json", ".")
+    return subprocess.run(
+        [*command, *options], check=False, capture_output=True, text=True, cwd=directory
+    )
+
+
 def test_each_source_has_its_line_and_its_rule(tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_text(json.dumps(POLICY))
     (tmp_path / "Dockerfile").write_text(DOCKERFILE)
-    command = (sys.executable, "-m", "function_builder", "policy", "test", "policy.json", ".")
-    ran = subprocess.run(
-        [*command, "--build-arg", "BASE=golang"],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+    ran = tried(tmp_path, "--build-arg", "BASE=golang")
     alpine = "docker-image://docker.io/library/alpine:3"
     lines = ran.stdout.splitlines()
     assert lines[:4] == [
@@ -77,13 +78,6 @@ def test_a_policy_that_cannot_be_used_is_an_error(tmp_path: Path, tenants: str, 
         '{"rules": [{"action": "ALLOW", "selector": {"identifier": "*"}}]}'
     )
     (tmp_path / "Dockerfile").write_text("FROM scratch\n")
-    command = (sys.executable, "-m", "function_builder", "policy", "test", "policy.json", ".")
-    ran = subprocess.run(
-        [*command, "--source-policy", "own.json"],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+    ran = tried(tmp_path, "--source-policy", "own.json")
     assert (ran.returncode, ran.stdout) == (1, "")
     assert error in ran.stderr

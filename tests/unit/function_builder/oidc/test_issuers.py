@@ -1,7 +1,6 @@
 """How the keys of an issuer are read and kept, from a real server."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,9 @@ from function_builder.oidc.fetch import IssuerError, fetch_keys
 from function_builder.oidc.issuers import FLOOR_SECONDS, FRESH_SECONDS, KEPT_SECONDS, IssuerKeys
 from function_builder.oidc.keys import Rejected
 from function_builder.oidc.trust import Issuer as Trusted
-from tests.support.issuer import Issuer, as_json, running_issuer
+from tests.support.issuer import Issuer, as_json
 
 DISCOVERY = "/.well-known/openid-configuration"
-
-
-@pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    with running_issuer() as running:
-        yield running
 
 
 class Clock:

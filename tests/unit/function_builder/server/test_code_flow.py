@@ -2,7 +2,7 @@
 
 import base64
 import dataclasses
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from function_builder.errors import StartError
 from function_builder.server import identity
 from function_builder.server.service import Service
 from function_builder.server.start_checks import _check_sign_in
-from tests.support.issuer import Issuer, as_json, fields, running_issuer
+from tests.support.issuer import Issuer, as_json, fields
 from tests.support.requests import SECRET
 from tests.unit.function_builder.server.test_tenancy import started
 from tests.unit.function_builder.server.test_web import browser, kept
@@ -22,14 +22,8 @@ CLIENT = "the builder"
 
 
 @pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    with running_issuer() as running:
-        running.allow_sign_in(CLIENT, groups=["x", "acme"])
-        yield running
-
-
-@pytest.fixture
 def service(tmp_path: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> Service:
+    issuer.allow_sign_in(CLIENT, groups=["x", "acme"])
     monkeypatch.setattr(identity, "REJECTED_SECONDS", 0.0)
     (tmp_path / "payload-secret").write_text(SECRET)
     (tmp_path / "client").write_text("a secret: of ours\n")

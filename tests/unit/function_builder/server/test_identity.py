@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from structlog.testing import capture_logs
 from function_builder.server import identity
 from function_builder.server.service import Service
 from tests.support import until
-from tests.support.issuer import AUDIENCE, Issuer, running_issuer
+from tests.support.issuer import AUDIENCE, Issuer
 from tests.support.requests import SECRET
 from tests.unit.function_builder.server.test_tenancy import post, send, started, submitted
 
@@ -29,12 +28,6 @@ tenants:
   other:
     oidc: [{{issuer: "http://127.0.0.1:1", audience: b, claims: {{sub: a}}}}]
 """
-
-
-@pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    with running_issuer() as running:
-        yield running
 
 
 @pytest.fixture

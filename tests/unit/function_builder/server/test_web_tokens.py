@@ -2,7 +2,6 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from function_builder.contract.web import parse_web_session, web_session
 from function_builder.server.service import Service
-from tests.support.issuer import AUDIENCE, Issuer, running_issuer
+from tests.support.issuer import AUDIENCE, Issuer
 from tests.support.requests import SECRET
 from tests.unit.function_builder.server.test_tenancy import started
 from tests.unit.function_builder.server.test_web import ORIGIN, browser, kept
@@ -26,12 +25,6 @@ def file(issuer: Issuer) -> str:
         lines.append(f"      - {{sha256: {digest}, scopes: {scopes}}}")
     claims = f"{{issuer: {issuer.url}, audience: {AUDIENCE}, claims: {{repository_owner: acme}}}}"
     return "\n".join([*lines, f"    oidc: [{claims}]"])
-
-
-@pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    with running_issuer() as running:
-        yield running
 
 
 @pytest.fixture
