@@ -34,8 +34,8 @@ from function_builder.contract.config import BuildConfig
 from function_builder.contract.names import CONFIG_NAME, CONTEXT
 from function_builder.contract.secrets import SECRETS_NAME
 from function_builder.contract.signature import Signature
+from function_builder.contract.tarfields import BLOCK
 
-BLOCK = 512
 _CHUNK = 1024 * 1024
 _NO_TIME = 315_619_200
 """Of files without a time of their own, 2 January 1980: ZIP archives can hold none before 1980."""
