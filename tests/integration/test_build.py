@@ -413,7 +413,7 @@ async def all_of_a_large_body_may_be_sent_first(builder: RunningBuilder) -> None
     assert (await asyncio.to_thread(send_then_read)).startswith(b"HTTP/1.1 429 ")
 
 
-async def test_a_request_that_is_slow_to_check_holds_up_nobody(tmp_path, buildkitd, http):
+async def test_a_request_that_is_slow_to_check_delays_no_other_request(tmp_path, buildkitd, http):
     secrets = b"".join(b"%x:\n" % number for number in range(130_000))
     body = make_tar({"Dockerfile": "FROM scratch\n"}, {"skipPush": True}, secrets=secrets)
     turns, heard = 3, 0

@@ -47,12 +47,19 @@ class SourcePolicy:
         for each in (*self.rules, *self.local):
             yield each.rule
 
-    def may_narrow(self, rules: Sequence[PolicyRule]) -> bool:
-        """Whether `narrowed` takes these rules.
+    def check_narrowing(self, rules: Sequence[PolicyRule]) -> None:
+        """Check that `narrowed` accepts these rules.
 
-        Two lists of what is allowed have no common list in BuildKit's form.
+        BuildKit's form cannot express the intersection of two lists of ALLOW rules.
+
+        Raises:
+            ValueError: both policies have ALLOW rules; the text follows a file's name.
         """
-        return not (_allow(self.rules) and _allow(rules))
+        if _allow(self.rules) and _allow(rules):
+            raise ValueError(
+                "has ALLOW rules, and so has the builder's source_policy: "
+                "a tenant's file may then only DENY and CONVERT"
+            )
 
     def narrowed(self, rules: Sequence[PolicyRule]) -> SourcePolicy:
         """This policy, and another one that may only deny more.
@@ -61,7 +68,7 @@ class SourcePolicy:
         be first, and a name that both convert is converted by this policy.
 
         Args:
-            rules: of the other one, which `may_narrow` accepts.
+            rules: of the other one, which `check_narrowing` accepts.
         """
         own_converts, own = _divided(self.rules)
         converts, others = _divided(rules)

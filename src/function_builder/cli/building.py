@@ -10,14 +10,8 @@ import typer
 from rich.console import Console
 
 from function_builder.cli.builder_options import BuilderOptions
-from function_builder.cli.calling import (
-    FAILED,
-    client_of,
-    exits,
-    note_on,
-    print_image,
-    read_file,
-)
+from function_builder.cli.calling import client_of, exits, note_on, print_image, read_file
+from function_builder.cli.failing import FAILED
 from function_builder.cli.options import Progress
 from function_builder.cli.view import View
 from function_builder.cli.views import choose_view

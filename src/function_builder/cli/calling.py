@@ -26,7 +26,6 @@ from function_builder.client import (
     tls_context,
 )
 
-FAILED: Final = 1
 USAGE: Final = 2
 REFUSED: Final = 3
 INTERRUPTED: Final = 130

@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from function_builder.cli.builder_options import BuilderOptions
-from function_builder.cli.calling import FAILED, client_of, exits, note_on, print_image
+from function_builder.cli.calling import client_of, exits, note_on, print_image
+from function_builder.cli.failing import FAILED
 from function_builder.cli.steps import printable
 from function_builder.cli.views import choose_view
 from function_builder.client import AsyncClient, BuildInfo, BuildResult, BuildState, BuildStatus

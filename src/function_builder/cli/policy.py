@@ -11,10 +11,10 @@ import typer
 from function_builder.builds.dockerfile_sources import NamedSource, named_sources
 from function_builder.builds.source_matching import Decision, decide
 from function_builder.builds.source_policy import SourcePolicy
+from function_builder.cli.failing import failing_with
 from function_builder.policy.source_policy_file import read_source_policy
 from function_builder.policy.sources import builder_policy
 
-FAILED: Final = 1
 DENIED: Final = 3
 
 _ONLY_THE_BUILDER: Final = """\
@@ -66,15 +66,9 @@ def try_policy(
     \b
       function-builder policy test policy.json .
     """
-    try:
+    with failing_with(ValueError):
         rules = _combined(file, source_policy, local_sources=local_sources)
         content = (context / dockerfile).read_bytes()
-    except OSError as error:
-        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
-        raise typer.Exit(FAILED) from None
-    except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(FAILED) from None
     arguments = dict(each.partition("=")[::2] for each in build_arg or ())
     named = [
         *(NamedSource(f"local://{name}", 0, 0, name) for name in ("dockerfile", "context")),
@@ -98,11 +92,10 @@ def try_policy(
 def _combined(file: Path, builders: str, *, local_sources: bool) -> SourcePolicy:
     own = read_source_policy(file)
     policy = builder_policy(builders, local_sources=local_sources)
-    if not policy.may_narrow(own):
-        raise ValueError(
-            f"{file.name} has ALLOW rules, and so has the builder's policy: "
-            "a tenant's file may then only DENY and CONVERT"
-        )
+    try:
+        policy.check_narrowing(own)
+    except ValueError as error:
+        raise ValueError(f"{file.name} {error}") from None
     return policy.narrowed(own)
 
 

@@ -11,18 +11,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
+from function_builder.cli.failing import failure
 from function_builder.cli.steps import printable
 from function_builder.client import DEFAULT_URL, AsyncClient, ClientError
 from function_builder.client.sealing import read_public_key
 from function_builder.contract import secrets as sealed
 from function_builder.contract.errors import Refusal
 from function_builder.contract.secrets import SecretsKey
-
-FAILED: Final = 1
 
 secret = typer.Typer(
     no_args_is_help=True,
@@ -52,13 +51,13 @@ def keygen(
     key = SecretsKey.generate()
     public = Path(f"{output}.pub")
     if output.exists():
-        raise _failure(f"{output} exists: what was sealed to it needs it; move it away")
+        raise failure(f"{output} exists: what was sealed to it needs it; move it away")
     try:
         output.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(output, key.to_text(), 0o600)
         _write(public, key.public.encode(), 0o644)
     except OSError as error:
-        raise _failure(f"cannot write {error.filename}: {error.strerror}") from None
+        raise failure(f"cannot write {error.filename}: {error.strerror}") from None
     typer.echo(f"Wrote private key: {output}")
     typer.echo(f"Wrote public key:  {public}")
     typer.echo(f"Key ID:            {key.key_id}")
@@ -99,7 +98,7 @@ def public_key(
     try:
         _write(output, key.encode(), 0o644)
     except OSError as error:
-        raise _failure(f"cannot write {error.filename}: {error.strerror}") from None
+        raise failure(f"cannot write {error.filename}: {error.strerror}") from None
     typer.echo(f"Wrote public key: {output} (key ID: {sealed.key_id(key)})")
 
 
@@ -108,7 +107,7 @@ async def _public_key(url: str, secret: bytes) -> str:
         async with AsyncClient(url, payload_secret=secret, require_signed_answers=True) as client:
             return await client.public_key()
     except (ClientError, ValueError) as error:
-        raise _failure(printable(str(error))) from None
+        raise failure(printable(str(error))) from None
 
 
 @secret.command()
@@ -151,9 +150,9 @@ def seal(
         envelope = sealed.seal(values, receiver)
         _write(output, envelope, 0o600)
     except ValueError as error:
-        raise _failure(f"{public_key}: {error}") from None
+        raise failure(f"{public_key}: {error}") from None
     except OSError as error:
-        raise _failure(f"cannot write {error.filename}: {error.strerror}") from None
+        raise failure(f"cannot write {error.filename}: {error.strerror}") from None
     typer.echo(f"Sealed {len(values)} secret(s) to {output} (key ID: {sealed.key_id(receiver)})")
 
 
@@ -179,13 +178,13 @@ def unseal(
     try:
         key = SecretsKey.parse(_read(private_key))
     except ValueError as error:
-        raise _failure(f"{private_key}: {error}") from None
+        raise failure(f"{private_key}: {error}") from None
     try:
         values = sealed.unseal(_read(source), key)
     except Refusal as refusal:
-        raise _failure(refusal.reason) from None
+        raise failure(refusal.reason) from None
     if name and name not in values:
-        raise _failure(f"{source} holds no secret {name}")
+        raise failure(f"{source} holds no secret {name}")
     if name:
         values = {name: values[name]}
     if as_json:
@@ -213,14 +212,9 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise _failure(f"cannot read {file}: {error.strerror}") from None
+        raise failure(f"cannot read {file}: {error.strerror}") from None
 
 
 def _write(file: Path, content: bytes, mode: int) -> None:
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as opened:
         opened.write(content)
-
-
-def _failure(message: str) -> typer.Exit:
-    typer.echo(f"error: {message}", err=True)
-    return typer.Exit(FAILED)

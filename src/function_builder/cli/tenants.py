@@ -10,13 +10,12 @@ from typing import Annotated, Final
 import typer
 
 from function_builder import tenants as package
+from function_builder.cli.failing import failing_with
 from function_builder.policy.sources import builder_policy
 from function_builder.server import keys
 from function_builder.tenants.adding import Added, Trusted, add_tenant
 from function_builder.tenants.document import read_tenants
 from function_builder.tenants.files import Files
-
-FAILED: Final = 1
 
 _DEFAULT_SECRETS: Final = Path("/var/openfaas/secrets")
 
@@ -63,17 +62,11 @@ def check(
     \b
       function-builder tenants check tenants.yaml
     """
-    try:
+    with failing_with(ValueError, keys.KeyFileError):
         own = keys.payload_secrets(secrets) if (secrets / "payload-secret").exists() else []
         policy = builder_policy(source_policy, local_sources=True)
         found = read_tenants(file, Files(), own, policy, buildkit_url)
-    except OSError as error:
-        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
-        raise typer.Exit(FAILED) from None
-    except (ValueError, keys.KeyFileError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(FAILED) from None
-    typer.echo(f"{file.name} is right: {', '.join(sorted(found.by_name))}")
+    typer.echo(f"{file.name} is valid: {', '.join(sorted(found.by_name))}")
 
 
 @tenants.command()
@@ -116,15 +109,9 @@ def add(
       function-builder tenants add acme --oidc https://token.actions.githubusercontent.com \\
         --audience https://builder.example.com --claim repository_owner=acme
     """
-    try:
+    with failing_with(ValueError):
         trusted = _trusted(oidc, audience, claim or ())
         added = add_tenant(file, name, hosts=host or (), token=token, trusted=trusted)
-    except OSError as error:
-        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
-        raise typer.Exit(FAILED) from None
-    except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(FAILED) from None
     _print_added(file, name, host[0] if host else "", added, trusted)
 
 

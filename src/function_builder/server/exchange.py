@@ -269,7 +269,7 @@ class Exchange:
         if signature is not None:
             secret = admission.proven(request, signature)
             self._answer = admission.answer_signature(request, secret)
-            credential = keys.credential_id(secret)
+            credential = keys.credential_id(service.settings, secret)
         if self.spool.size > claimed.settings.largest_body:
             raise too_large(claimed.settings.largest_body)
         self._signed, self._claim = timestamp, claimed

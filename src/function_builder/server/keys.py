@@ -103,8 +103,13 @@ def trust_domain(secret: bytes) -> str:
     return derived_key(secret, "trust domain").hex()
 
 
-def credential_id(secret: bytes) -> str:
-    """What the audit log calls a payload secret; it does not tell the secret."""
+def credential_id(settings: Settings, secret: bytes) -> str:
+    """The name of a payload secret in the audit log; empty if there is no audit log.
+
+    The secret cannot be computed from it.
+    """
+    if not settings.audit_log:
+        return ""
     return f"secret:{derived_key(secret, 'credential id').hex()[:8]}"
 
 

@@ -100,7 +100,7 @@ async def _prove(
             f"builder's clock, and at most {settings.read_window:g} s are accepted (read_window)",
         )
     answer = build_answer(secret, signature or "", stamp or "")
-    credential = credential_id(secret)
+    credential = credential_id(settings, secret)
     return Caller(tenant, answer, timestamp.mac, by="signature", credential=credential)
 
 

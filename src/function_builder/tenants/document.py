@@ -217,11 +217,10 @@ class _Reader:
                 for fault in error.faults:
                     item.fail(f"{shown(path.name)}: {fault}")
                 return ()
-            if not self._policy.may_narrow(rules):
-                item.fail(
-                    f"{shown(path.name)} has ALLOW rules, and so has the builder's source_policy: "
-                    "a tenant's file may then only DENY and CONVERT"
-                )
+            try:
+                self._policy.check_narrowing(rules)
+            except ValueError as error:
+                item.fail(f"{shown(path.name)} {error}")
             return rules
         return ()
 

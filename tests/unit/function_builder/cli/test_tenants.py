@@ -39,7 +39,7 @@ def test_a_new_tenant_has_secrets_and_the_customer_what_it_needs(tmp_path: Path)
     ):
         assert line in made.stdout
     checked = tenants(tmp_path, "check", "tenants.yaml")
-    assert (checked.returncode, checked.stdout) == (0, "tenants.yaml is right: acme, default\n")
+    assert (checked.returncode, checked.stdout) == (0, "tenants.yaml is valid: acme, default\n")
 
 
 def test_a_tenant_of_an_issuer_needs_no_secret(tmp_path: Path) -> None:
@@ -115,7 +115,10 @@ def test_check_tells_places_and_knows_the_builders_own_secret(tmp_path: Path) ->
     (tmp_path / "tenants.yaml").write_text("tenants:\n  a: {payload_secret_file: payload-secret}\n")
     made = tenants(tmp_path, "check", "tenants.yaml", "--secrets", ".")
     assert made.returncode == 1
-    assert made.stderr == ("tenants.yaml: line 2, column 28: the secret is also that of default\n")
+    assert (
+        made.stderr
+        == "error: tenants.yaml: line 2, column 28: the secret is also that of default\n"
+    )
 
 
 def test_the_schema_is_printed(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ async def test_each_decision_has_a_line(service, tmp_path):
         await ask(service, target, ACME, method, x_build_tenant="acme")
     await ask(service, f"/builds/{build}", "another secret", x_build_tenant="acme")
     seen = lines(tmp_path)
-    secret, token = keys.credential_id(ACME.encode()), f"token:{HASHES[1][:8]}"
+    secret, token = keys.credential_id(service.settings, ACME.encode()), f"token:{HASHES[1][:8]}"
     assert [(each["event"], each["decision"], each["credential"]) for each in seen] == [
         ("build", "allowed", secret),
         ("build", "allowed", token),
