@@ -29,8 +29,12 @@ FROM scratch
 COPY --chmod=755 dockerfile-frontend /bin/
 ENTRYPOINT ["/bin/dockerfile-frontend"]
 """
+HAND_MADE = FRONTEND.replace("dockerfile-frontend", "llb-frontend")
+DENIED = "docker.io/library/denied"
+DIGEST = f"sha256:{64 * 'a'}"
 
 IMAGE = "no denied images"
+BLOB = "no blobs of registries"
 GIT = "git://*"
 URL = "^https?://"
 
@@ -69,6 +73,7 @@ async def ask(
     ("dockerfile", "config", "expected"),
     [
         ("FROM denied:1", {}, (IMAGE, 1)),
+        (f"FROM denied@{DIGEST}", {}, (IMAGE, 1)),
         ("FROM busybox\nCOPY --from=denied /x /", {}, (IMAGE, 2)),
         ("FROM busybox\n\nRUN --mount=from=denied,target=/d \\\n true", {}, (IMAGE, 3)),
         ("ARG V=1\nFROM denied:${V}", {}, (IMAGE, 2)),
@@ -128,6 +133,51 @@ async def test_a_frontends_image_does_not_get_round_it(
         reply = await ask(builder, http, good, {})
         assert reply["status"] == "success", reply
         assert not [line for line in reply["log"] if "WARNING" in line], reply["log"]
+
+
+async def test_a_frontend_that_makes_its_own_llb_does_not_get_round_it(
+    buildkitd: str, registry: str, http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    """It names sources as no Dockerfile can, and has them read, or resolved alone."""
+    (tmp_path / "policy.json").write_text(json.dumps({"rules": RULES}))
+    async with running_builder(
+        tmp_path / "b",
+        buildkitd,
+        insecure="true",
+        source_policy=str(tmp_path / "policy.json"),
+        allowed_frontends=f"{registry}/llb",
+    ) as builder:
+        program = find_tool("llb-frontend").read_bytes()
+        made = {"image": f"{registry}/llb:1", "skipPush": False}
+        reply = await ask(builder, http, {"Dockerfile": HAND_MADE, "llb-frontend": program}, made)
+        assert reply["status"] == "success", reply
+
+        async def refused(identifier: str, attrs: Mapping[str, str], resolve: str) -> str:
+            arguments = {"identifier": identifier, "attrs": json.dumps(attrs), "resolve": resolve}
+            files = {"Dockerfile": f"# syntax={registry}/llb:1\n"}
+            reply = await ask(builder, http, files, {"buildArgs": arguments})
+            assert reply["status"] == "failed", (identifier, reply)
+            error: str = reply["error"]
+            return error.rpartition("(rule: ")[2] if reply.get("reason") == "policy" else error
+
+        for identifier, attrs, rule in (
+            (f"docker-image://{DENIED}:1", {}, IMAGE),
+            (f"docker-image://{DENIED}:1@{DIGEST}", {}, IMAGE),
+            (f"docker-image://{DENIED}@{DIGEST}", {}, IMAGE),
+            (f"docker-image+blob://{DENIED}@{DIGEST}", {}, BLOB),
+            ("http://example.com:81/x", {}, URL),
+            ("git://other.example/x.git#main", {"git.fullurl": "https://example.com/x.git"}, GIT),
+        ):
+            for resolve in ("", "alone"):
+                assert await refused(identifier, attrs, resolve) == f"{rule})", identifier
+        # BuildKit knows no such names, and the session of a build has no images.
+        for identifier, error in (
+            ("docker-image://denied:1", "object required"),
+            ("HTTPS://example.com/x", "unknown scheme"),
+            (f"oci-layout://{DENIED}@{DIGEST}", "Unimplemented"),
+        ):
+            store = {"oci.session": "any", "oci.store": "any"}
+            assert error in await refused(identifier, store, "alone"), identifier
 
 
 async def test_a_tenants_file_narrows_the_builders(

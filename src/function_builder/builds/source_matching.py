@@ -57,7 +57,7 @@ def decide(policy: SourcePolicy, source: str) -> Decision:
     """
     converted: list[PolicyRule] = []
     uncertain: list[PolicyRule] = []
-    rules = [*policy.rules, *policy.local]
+    rules = policy.in_order
     while len(converted) <= _MOST_CONVERSIONS:
         target, by, denied_by = _evaluate(rules, source, uncertain)
         if by is None:
@@ -69,7 +69,7 @@ def decide(policy: SourcePolicy, source: str) -> Decision:
 
 def denying_rule(policy: SourcePolicy, source: str) -> PolicyRule | None:
     """The rule because of which BuildKit denied a source, which it has converted already."""
-    found = [each for each in (*policy.rules, *policy.local) if _matches(each.rule, source)]
+    found = [each for each in policy.in_order if _matches(each.rule, source)]
     for each in reversed(found):
         if each.rule.action is SourceAction.DENY:
             return each

@@ -30,6 +30,16 @@ class PolicyRule:
         return self.name or self.rule.identifier
 
 
+def denying(expressions: Sequence[str], name: str) -> list[PolicyRule]:
+    """Rules of one name that deny what regular expressions match."""
+    return [
+        PolicyRule(
+            SourceRule(action=SourceAction.DENY, identifier=each, match=SourceMatch.REGEX), name
+        )
+        for each in expressions
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class SourcePolicy:
     """The rules of one build.
@@ -44,8 +54,12 @@ class SourcePolicy:
     local: Sequence[PolicyRule] = field(default=(), repr=False)
 
     def __iter__(self) -> Iterator[SourceRule]:
-        for each in (*self.rules, *self.local):
-            yield each.rule
+        return (each.rule for each in self.in_order)
+
+    @property
+    def in_order(self) -> Sequence[PolicyRule]:
+        """All rules. The last ALLOW or DENY that matches decides."""
+        return [*self.rules, *(_BLOBS if self.rules else ()), *self.local]
 
     def check_narrowing(self, rules: Sequence[PolicyRule]) -> None:
         """Check that `narrowed` accepts these rules.
@@ -77,6 +91,13 @@ class SourcePolicy:
         return SourcePolicy([*own_converts, *converts, *decisions], self.local)
 
 
+_BLOBS: Final = denying([r"^[a-z-]+\+blob://"], "no blobs of registries")
+"""A frontend's image can read a blob of a repository (`docker-image+blob://`), for which it gives
+only a digest. So the rules of images would not match. No Dockerfile names such a source.
+
+Source: BuildKit, `source/types/types.go`.
+"""
+
 NO_SOURCE_POLICY: Final = SourcePolicy()
 
 
@@ -88,13 +109,3 @@ def _divided(rules: Sequence[PolicyRule]) -> tuple[list[PolicyRule], list[Policy
 
 def _allow(rules: Sequence[PolicyRule]) -> bool:
     return any(each.rule.action is SourceAction.ALLOW for each in rules)
-
-
-def denying(expressions: Sequence[str], name: str) -> list[PolicyRule]:
-    """Rules of one name that deny what regular expressions match."""
-    return [
-        PolicyRule(
-            SourceRule(action=SourceAction.DENY, identifier=each, match=SourceMatch.REGEX), name
-        )
-        for each in expressions
-    ]

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
@@ -94,7 +95,25 @@ def _parse(data: bytes, faults: list[Fault]) -> list[PolicyRule]:
     top = document.fields(_TOP_KEYS, required=("rules",))
     if "version" in top and top["version"].text() != "1":
         top["version"].fail("must be 1, which is the only version")
-    return [_rule(item) for item in top["rules"].items()] if "rules" in top else []
+    items = top["rules"].items() if "rules" in top else ()
+    return [each for item in items for each in _with_digests(_rule(item))]
+
+
+def _with_digests(named: PolicyRule) -> Iterator[PolicyRule]:
+    """A rule, and the digests of a repository of which it denies every tag.
+
+    `:*` does not match `NAME@sha256:…`, so any client could read the denied image by its digest.
+    """
+    yield named
+    rule = named.rule
+    repository = rule.identifier.removesuffix(":*")
+    if (
+        rule.action is SourceAction.DENY
+        and rule.match is SourceMatch.WILDCARD
+        and rule.identifier.startswith(_IMAGE)
+        and repository != rule.identifier
+    ):
+        yield PolicyRule(replace(rule, identifier=f"{repository}@*"), str(named))
 
 
 def _rule(item: Item) -> PolicyRule:

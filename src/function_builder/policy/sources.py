@@ -56,7 +56,7 @@ def _any(hosts: Iterable[str]) -> str:
 LOCAL_SOURCES: Final = (
     rf"^(?i:https?|git)://{_USER}(?i:{_any(_METADATA + _LOOPBACK + _UNUSUAL)}){_END}",
     # A registry on BuildKit's own machine is common.
-    rf"^docker-image://(?i:{_any(_METADATA)}){_END}",
+    rf"^docker-image(?:\+blob)?://(?i:{_any(_METADATA)}){_END}",
 )
 
 

@@ -112,6 +112,12 @@ def test_nothing_allows_what_is_the_builders_own_machine() -> None:
     assert not is_allowed(SourcePolicy((), builder.local).narrowed([allow("*")]), "http://127.1/")
 
 
+def test_rules_deny_blobs_which_no_rule_of_an_image_would_match() -> None:
+    blob = "docker-image+blob://docker.io/library/a@sha256:0"
+    assert not is_allowed(SourcePolicy([allow("*"), deny(A)]), blob)
+    assert is_allowed(SourcePolicy(), blob)
+
+
 def test_a_name_that_both_convert_is_converted_by_the_builder() -> None:
     builder = SourcePolicy([deny(B), convert(A, f"{HUB}a:pinned")])
     policy = builder.narrowed([allow(B), convert(A, B)])

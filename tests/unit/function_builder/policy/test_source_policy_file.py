@@ -112,3 +112,13 @@ def test_what_is_wrong_is_refused_with_its_place(text: str, fault: str) -> None:
 def test_what_is_no_text_is_refused(data: bytes) -> None:
     with pytest.raises(SourcePolicyError, match=r"policy\.json: line 1, column 1"):
         parse_source_policy(data, "policy.json")
+
+
+def test_who_denies_all_tags_of_an_image_denies_its_digests() -> None:
+    """`:*` does not match them. What else a rule says is as it stands."""
+    denied = json.dumps({"rules": [{"action": "DENY", "selector": {"identifier": f"{HUB}a:*"}}]})
+    rules = parse_source_policy(denied.encode(), "policy.json")
+    assert [each.rule.identifier for each in rules] == [f"{HUB}a:*", f"{HUB}a@*"]
+    assert {str(each) for each in rules} == {f"{HUB}a:*"}
+    for other in (denied.replace("DENY", "ALLOW"), denied.replace(":*", "*")):
+        assert len(parse_source_policy(other.encode(), "policy.json")) == 1

@@ -58,3 +58,4 @@ def test_nothing_else_is(source):
 def test_a_metadata_service_is_no_registry():
     assert is_denied("docker-image://169.254.169.254/latest:x")
     assert is_denied("docker-image://metadata.google.internal:80/x:latest")
+    assert is_denied("docker-image+blob://169.254.169.254/latest@sha256:0")
