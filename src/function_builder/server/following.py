@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -64,6 +64,7 @@ class Follower:
         info: the build.
         answer: signs the answer; None: it is not signed.
         after: the number of the last line that the reader has.
+        over: waits until the reader may read no more; None: it may read to the end.
     """
 
     service: Service
@@ -73,6 +74,7 @@ class Follower:
     info: BuildInfo
     answer: AnswerSignature | None = None
     after: int = 0
+    over: Callable[[], Coroutine[Any, Any, None]] | None = None
     _begun: bool = False
 
     async def send_lines(self) -> None:
@@ -99,23 +101,26 @@ class Follower:
             await self._attend(self._whole())
 
     async def _attend(self, sending: Coroutine[Any, Any, None], *, lost: bytes = b"") -> None:
-        """Send until the build ends, the reader disconnects, or the builder ends.
+        """Send until the build, the reader's connection, its right to read, or the builder ends.
 
         Args:
             sending: sends the whole answer.
             lost: the last piece of an answer that has begun and cannot be completed.
         """
         task = asyncio.create_task(sending, name=f"follower of {self.info.id}")
-        gone = asyncio.create_task(until_gone(self.request))
-        gone.add_done_callback(lambda _: task.cancel())
+        ends = [asyncio.create_task(until_gone(self.request))]
+        if self.over is not None:
+            ends.append(asyncio.create_task(self.over()))
+        for end in ends:
+            end.add_done_callback(lambda _: task.cancel())
         self.service.followers.add(task)
         try:
             await asyncio.wait([task])
         finally:
             self.service.followers.discard(task)
-            task.cancel()
-            gone.cancel()
-            await asyncio.wait([task, gone])
+            for each in (task, *ends):
+                each.cancel()
+            await asyncio.wait([task, *ends])
         if task.cancelled() or isinstance(task.exception(), _LostError | Refusal):
             if self._begun:
                 await self._piece(lost, more=False)

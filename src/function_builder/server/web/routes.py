@@ -78,6 +78,7 @@ class _Web:
         self._actions = BuildActions(service)
         self._pages = Pages(signed=not service.settings.disable_hmac)
         self.sign_in = SignIn(service, self._pages)
+        self._streams = session.Streams(service)
         folder = resources.files(__package__) / "static"
         self._files = {name: (folder / name).read_bytes() for name in _STATIC}
 
@@ -126,8 +127,9 @@ class _Web:
         """The list is the first page."""
         return RedirectResponse("web/builds", HTTPStatus.SEE_OTHER)
 
-    async def sign_out(self, _: Request, _visitor: session.Visitor) -> Response:
-        """Remove the cookie."""
+    async def sign_out(self, request: Request, _visitor: session.Visitor) -> Response:
+        """Remove the cookie, and end the streams that it opened."""
+        self._streams.end(request)
         response = RedirectResponse("sign-in", HTTPStatus.SEE_OTHER)
         session.sign_out(response)
         return response
@@ -201,6 +203,7 @@ class _Web:
             tenant=tenant,
             info=info,
             after=after,
+            over=partial(self._streams.until_over, request),
         )
 
     async def cancel(self, request: Request, visitor: session.Visitor) -> Response:

@@ -7,6 +7,8 @@ nothing to the one who set it.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 import os
 import time
@@ -14,6 +16,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -30,8 +33,12 @@ from function_builder.server import keys
 from function_builder.server.service import Service
 from function_builder.tenants.tenant import Proven
 
+_log = structlog.get_logger(__name__)
+
 _COOKIE: Final = "function-builder"
 
+CHECK_SECONDS: Final = 5.0
+"""Between two checks that the session of an open stream is still valid."""
 
 SESSION_SECONDS: Final = 12 * 3600.0
 """The longest session of a bearer token; a token that expires before it ends its session."""
@@ -48,11 +55,13 @@ class Visitor(NamedTuple):
         tenant: whose builds it may see.
         scopes: what it may do.
         credential: what signed it in, for the audit log.
+        expires: the end of its session, in seconds since the epoch.
     """
 
     tenant: str
     scopes: frozenset[Scope]
     credential: str
+    expires: float = math.inf
 
     def allow(self, scope: Scope) -> None:
         """Check what it may do.
@@ -71,18 +80,50 @@ def require(request: Request, service: Service) -> Visitor:
         SignedOut: it has no valid cookie.
         Refusal: 403, a page of another site sent the form; 503, the payload secret cannot be read.
     """
-    visitor: Visitor | None = Visitor(DEFAULT_TENANT, ALL_SCOPES, "web-token")
-    if not service.settings.disable_hmac:
-        cookie = request.cookies.get(_COOKIE, "")
-        if token := _proven(cookie, service):
-            visitor = Visitor(token.tenant, ALL_SCOPES, "web-token")
-        else:
-            visitor = _of_session(cookie, service)
+    visitor = _visitor(request, service)
     if visitor is None:
         raise SignedOut
     if request.method not in ("GET", "HEAD"):
         require_same_origin(request)
     return visitor
+
+
+class Streams:
+    """The log streams of signed-in browsers. None outlives its session.
+
+    Args:
+        service: what the endpoints share.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._open: dict[str, set[asyncio.Event]] = {}
+
+    def end(self, request: Request) -> None:
+        """End the streams of a browser that signs out. The builder keeps no session otherwise."""
+        for over in self._open.get(request.cookies.get(_COOKIE, ""), ()):
+            over.set()
+
+    async def until_over(self, request: Request) -> None:
+        """Wait for the end of a request's session.
+
+        It ends at its time, when the browser signs out, or when the token or the secret that it
+        is derived from is replaced.
+        """
+        cookie, over = request.cookies.get(_COOKIE, ""), asyncio.Event()
+        self._open.setdefault(cookie, set()).add(over)
+        try:
+            while not over.is_set() and (visitor := _visitor(request, self._service)):
+                left = max(0.0, visitor.expires - time.time())
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), min(CHECK_SECONDS, left))
+        except Refusal as refusal:
+            # The page asks again.
+            _log.info("a stream was ended", why=refusal.reason)
+        finally:
+            self._open[cookie].discard(over)
+            if not self._open[cookie]:
+                del self._open[cookie]
 
 
 def require_same_origin(request: Request) -> None:
@@ -147,6 +188,20 @@ def _set_cookie(response: Response, request: Request, text: str, expires: int) -
     )
 
 
+def _visitor(request: Request, service: Service) -> Visitor | None:
+    """The browser of a request; None: it is not signed in.
+
+    Raises:
+        Refusal: 503, the payload secret cannot be read.
+    """
+    if service.settings.disable_hmac:
+        return Visitor(DEFAULT_TENANT, ALL_SCOPES, "web-token")
+    cookie = request.cookies.get(_COOKIE, "")
+    if token := _proven(cookie, service):
+        return Visitor(token.tenant, ALL_SCOPES, "web-token", token.expires)
+    return _of_session(cookie, service)
+
+
 def _of_session(text: str, service: Service) -> Visitor | None:
     found = parse_web_session(text)
     if found is None or service.tenants is None:
@@ -155,7 +210,7 @@ def _of_session(text: str, service: Service) -> Visitor | None:
         return None
     scopes = service.tenants.scopes(found.tenant, found.credentials)
     credential = f"web-session:{'.'.join(found.credentials)}"
-    return Visitor(found.tenant, scopes, credential) if scopes else None
+    return Visitor(found.tenant, scopes, credential, found.expires) if scopes else None
 
 
 def _proven(text: str, service: Service) -> WebToken | None:

@@ -1,5 +1,6 @@
 """The web pages over HTTP, without a browser: who may see them, and what they hold."""
 
+import asyncio
 import dataclasses
 import time
 from typing import Any
@@ -18,7 +19,9 @@ from function_builder.server.app import create_app
 from function_builder.server.quotas import Quotas
 from function_builder.server.service import Service
 from function_builder.server.tenancy import read_tenancy
+from function_builder.server.web import session
 from function_builder.settings import Settings
+from tests.support import until
 from tests.support.memory_builds import MemoryBuilds
 from tests.support.requests import SECRET, headers, make_tar
 from tests.support.services import idle_service
@@ -284,6 +287,28 @@ async def test_the_log_as_text_and_as_lines(service, builds):
         for after in ("-1", "x", "9" * 16):
             wrong = await client.get(f"/web/builds/{info.id}/log", params={"after": after})
             assert wrong.status_code == 400
+
+
+@pytest.mark.parametrize("end", ["sign-out", "expiry", "rotation"])
+async def test_a_log_ends_with_the_session(service, builds, monkeypatch, end):
+    monkeypatch.setattr(session, "CHECK_SECONDS", 0.01)
+    info = kept(builds)
+    builds.write(info.id, ["one"])
+    async with browser(service) as client:
+        log = f"/web/builds/{info.id}/log"
+        # The answers of this transport are whole: they come after the end of the streams.
+        reading = asyncio.gather(client.get(log), client.get(f"{log}.txt"))
+        await until(lambda: builds.followers == 2)
+        if end == "sign-out":
+            await client.post("/web/sign-out", headers=ORIGIN)
+        elif end == "expiry":
+            then = time.time() + 60
+            monkeypatch.setattr("time.time", lambda: then)
+        else:
+            (service.settings.secret_mount_path / "payload-secret").write_text("another secret")
+        for answer in await reading:
+            assert ("one" in answer.text, "success" in answer.text) == (True, False)
+    assert (await builds.get("default", info.id)).state is BuildState.RUNNING
 
 
 async def test_refusals_are_pages(service, builds):

@@ -14,6 +14,7 @@ const make = (tag, name, text = "") => {
   if (text) element.textContent = text;
   return element;
 };
+const session = new AbortController(); // Aborted when the builder says that it has ended.
 const breathe = () => new Promise((resume) => setTimeout(resume));
 
 /** The log, in one section for each step. */
@@ -155,7 +156,7 @@ class Search {
 
 /** Keep the facts as they are at the builder until the build has ended. */
 async function refreshFacts() {
-  while (!("ended" in byId("facts").dataset)) {
+  while (!("ended" in byId("facts").dataset || session.signal.aborted)) {
     await new Promise((resume) => setTimeout(resume, REFRESH_MILLISECONDS));
     await refreshOnce();
   }
@@ -163,6 +164,7 @@ async function refreshFacts() {
 
 async function refreshOnce() {
   const response = await fetch(location.pathname, { cache: "no-store" }).catch(() => null);
+  if (response?.status === 401) session.abort();
   if (!response?.ok) return;
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   const facts = page.getElementById("facts");
@@ -206,7 +208,7 @@ async function showLog() {
   addEventListener("hashchange", goToLine);
 
   let added = 0;
-  for await (const lines of follow(`${location.pathname}/log`, tell)) {
+  for await (const lines of follow(`${location.pathname}/log`, tell, session.signal)) {
     for (const line of lines) {
       const step = steps.observe(line);
       if (step) {

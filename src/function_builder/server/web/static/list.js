@@ -4,7 +4,7 @@ const REFRESH_MILLISECONDS = 2000;
 
 async function refresh() {
   const response = await fetch(location.href, { cache: "no-store" });
-  if (response.status === 401) return "Sign in again: the session has expired.";
+  if (response.status === 401) return "Sign in again: the session has ended.";
   if (!response.ok) return "The builder does not answer; trying again …";
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   const body = page.querySelector("#builds tbody");

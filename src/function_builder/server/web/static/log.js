@@ -3,6 +3,7 @@
 
 const PREFIX = /^([vsl]): (\S+) ?/;
 const TIME = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) ?/;
+const SIGNED_OUT = "Sign in again: the session has ended.";
 const TOOK = / (\d+\.\d\d)s$/;
 
 /**
@@ -30,13 +31,14 @@ function parse(number, raw, step) {
  * the last line that came.
  * @param {string} url of the log
  * @param {(text: string) => void} tell is told how the connection stands
+ * @param {AbortSignal} session is aborted when the browser is no longer signed in
  */
-export async function* follow(url, tell) {
+export async function* follow(url, tell, session) {
   let after = 0;
   for (let failures = 0; ; failures++) {
     try {
-      const response = await fetch(`${url}?after=${after}`, { cache: "no-store" });
-      if (response.status === 401) return tell("Sign in again: the session has expired.");
+      const response = await fetch(`${url}?after=${after}`, { cache: "no-store", signal: session });
+      if (response.status === 401) return tell(SIGNED_OUT);
       if (!response.ok) throw new Error(`the builder answered ${response.status}`);
       for await (const row of rows(response.body)) {
         failures = 0;
@@ -48,6 +50,7 @@ export async function* follow(url, tell) {
         tell("");
       }
     } catch (error) {
+      if (session.aborted) return tell(SIGNED_OUT);
       tell(`The connection was lost (${error.message}); trying again …`);
     }
     await new Promise((resume) => setTimeout(resume, Math.min(1000 * 2 ** failures, 15000)));
