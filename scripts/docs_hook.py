@@ -32,6 +32,10 @@ PAGES = {
 
 _SOURCES = {page: source for source, page in PAGES.items()}
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))")
+_FILE = re.compile(r"^\[`(examples/[^`]+)`\]\([^)]+\)$", re.MULTILINE)
+"""A paragraph that is only a link to an example: the site also shows the file."""
+_LANGUAGES = {".mjs": "js"}
+"""What Pygments calls a language, where that is not the file's suffix."""
 _ITEM = re.compile(r"( *)([-*+]|\d+\.)( +)")
 _FIRST_WORDS = re.compile(r"\n\n(?![#>|!<\s-]|```)(.+?)(?:\n\n|\n```|\n-|\Z)", re.DOTALL)
 
@@ -51,9 +55,10 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, **_: ob
     source = _SOURCES.get(page.file.src_uri, f"docs/{page.file.src_uri}")
 
     def moved(match: re.Match[str]) -> str:
-        return match[1] + _moved(match[2], posixpath.dirname(source), config) + match[3]
+        return match[1] + _moved(match[2], source, page.file.src_uri, config) + match[3]
 
-    return "\n".join(_indented(_LINK.sub(moved, markdown).split("\n")))
+    shown = _FILE.sub(_with_content, _LINK.sub(moved, markdown))
+    return "\n".join(_indented(shown.split("\n")))
 
 
 def on_nav(nav: Navigation, *, config: MkDocsConfig, **_: object) -> Navigation:
@@ -73,18 +78,26 @@ def on_post_build(*, config: MkDocsConfig) -> None:
     Path(config.site_dir, "llms.txt").write_text("\n".join(lines) + "\n")
 
 
-def _moved(link: str, folder: str, config: MkDocsConfig) -> str:
-    """A link of a document in `folder` as a link of its page on the site."""
+def _moved(link: str, source: str, uri: str, config: MkDocsConfig) -> str:
+    """A link of the document `source` as a link of its page `uri` on the site."""
     path, mark, anchor = link.partition("#")
     if not path or "://" in link or link.startswith("mailto:"):
         return link
-    target = posixpath.normpath(posixpath.join(folder, path))
-    if target in PAGES:
-        return PAGES[target] + mark + anchor
-    if target.startswith("docs/"):
-        return target.removeprefix("docs/") + mark + anchor
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+    there = PAGES.get(target)
+    if there is None and target.startswith("docs/"):
+        there = target.removeprefix("docs/")
+    if there is not None:
+        return posixpath.relpath(there, posixpath.dirname(uri) or ".") + mark + anchor
     kind = "tree" if (ROOT / target).is_dir() else "blob"
     return f"{config.repo_url}/{kind}/main/{target}{mark}{anchor}"
+
+
+def _with_content(link: re.Match[str]) -> str:
+    """A link to an example, and the file itself."""
+    path = ROOT / link[1]
+    language = _LANGUAGES.get(path.suffix, path.suffix.removeprefix("."))
+    return f"{link[0]}\n\n```{language}\n{path.read_text().rstrip()}\n```"
 
 
 def _indented(lines: list[str]) -> Iterator[str]:

@@ -28,7 +28,7 @@ def test_the_secret_is_in_no_list_of_processes(tmp_path: Path, length: int) -> N
     _write(
         bin_ / "curl",
         f'echo curl "$@" >>{seen}\n'
-        f'for each; do case $each in @*) cp "${{each#@}}" {tmp_path}/body ;; esac; done\n'
+        f'for each; do case $each in */req.tar) cp "$each" {tmp_path}/body ;; esac; done\n'
         """echo '{"status":"success"}'""",
     )
     subprocess.run(

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Build a directory with tar, openssl and curl, and push it: build.sh DIR IMAGE
 set -eu
+[ $# -eq 2 ] || { echo "usage: $0 DIR IMAGE" >&2; exit 2; }
 url=${OPENFAAS_REMOTE_BUILDER:-http://127.0.0.1:8080}
 url=${url%/} url=${url%/build} # old versions of faas-cli want it with /build
 secret=${OPENFAAS_PAYLOAD_SECRET:-.run/payload-secret}
@@ -37,7 +38,7 @@ signature=$(hmac <"$work/req.tar")
 
 # A busy builder (429) is asked again when it says, by Retry-After. A failed build is not: streamed,
 # it answers 200 and says so in its last line.
-curl -sS -N --retry 60 --fail-with-body --data-binary "@$work/req.tar" \
+curl -sS -N --retry 60 --fail-with-body --request POST --upload-file "$work/req.tar" \
     -H "X-Build-Signature: sha256=$signature" \
     -H 'Content-Type: application/octet-stream' -H 'Accept: application/x-ndjson' \
     "$url/build" | tee "$work/log"

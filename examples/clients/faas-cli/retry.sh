@@ -5,6 +5,7 @@
 # in the end, so it is repeated for all of them, one after another; what was built is in the cache.
 # It gives up after RETRY_ROUNDS (60) rounds in a row in which no function was built.
 set -uo pipefail
+[ $# -ge 2 ] || { echo "usage: $0 faas-cli publish …" >&2; exit 2; }
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

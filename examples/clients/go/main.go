@@ -5,6 +5,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -19,99 +20,77 @@ import (
 	"github.com/openfaas/go-sdk/builder"
 )
 
-func main() {
-	log.SetFlags(0)
-	secrets := map[string]string{}
-	plain := flag.Bool("plain", false, "wait for the end instead of showing the log as it grows")
-	flag.Func("secret", "NAME=FILE: a build secret; may be repeated", func(text string) error {
-		name, file, _ := strings.Cut(text, "=")
-		value, err := os.ReadFile(file)
-		secrets[name] = string(value)
-		return err
-	})
-	flag.Parse()
-	if flag.NArg() != 2 {
-		log.Fatal("DIR and IMAGE are missing")
-	}
-	if err := build(flag.Arg(0), flag.Arg(1), secrets, *plain); err != nil {
-		log.Fatal(err)
-	}
+// Builds says where to build, and how.
+type Builds struct {
+	URL           *url.URL
+	PayloadSecret string
+	// Secrets are for RUN --mount=type=secret, by their names.
+	Secrets map[string]string
+	// Plain waits for the end instead of streaming the log.
+	Plain bool
 }
 
-func build(dir, image string, secrets map[string]string, plain bool) error {
-	given := env("OPENFAAS_REMOTE_BUILDER", "http://127.0.0.1:8080")
-	// Old versions of faas-cli want it with /build.
-	address, err := url.Parse(strings.TrimSuffix(strings.TrimSuffix(given, "/"), "/build"))
-	if err != nil {
-		return err
-	}
-	key, err := os.ReadFile(env("OPENFAAS_PAYLOAD_SECRET", ".run/payload-secret"))
-	if err != nil {
-		return err
-	}
-	options := []builder.BuilderOption{builder.WithHmacAuth(strings.TrimSpace(string(key)))}
-	if len(secrets) > 0 {
-		publicKey, err := fetchPublicKey(address)
+// Build builds a directory with a Dockerfile, and pushes the image. It gives each line of the log to
+// onLog. Its error says in one line why there is no image.
+func (b Builds) Build(dir, image string, onLog func(string)) (builder.BuildResult, error) {
+	last := builder.BuildResult{}
+	options := []builder.BuilderOption{builder.WithHmacAuth(b.PayloadSecret)}
+	if len(b.Secrets) > 0 {
+		publicKey, err := fetchPublicKey(b.URL)
 		if err != nil {
-			return err
+			return last, err
 		}
 		options = append(options, builder.WithBuildSecretsKey([]byte(publicKey)))
 	}
 	work, err := os.MkdirTemp("", "build-")
 	if err != nil {
-		return err
+		return last, err
 	}
 	defer os.RemoveAll(work)
 	tar := filepath.Join(work, "req.tar")
 	if err := builder.MakeTar(tar, filepath.Clean(dir), &builder.BuildConfig{Image: image}); err != nil {
-		return err
+		return last, err
 	}
 
 	client := &http.Client{Transport: patient{http.DefaultTransport}}
-	b := builder.NewFunctionBuilder(address, client, options...)
-	if plain {
-		result, err := b.BuildWithSecrets(tar, secrets)
-		if err != nil {
-			return err
+	functions := builder.NewFunctionBuilder(b.URL, client, options...)
+	if b.Plain {
+		if last, err = functions.BuildWithSecrets(tar, b.Secrets); err != nil {
+			return last, err
 		}
-		return show(result)
+		return last, ended(last, onLog)
 	}
-	stream, err := b.BuildWithSecretsStream(tar, secrets)
+	stream, err := functions.BuildWithSecretsStream(tar, b.Secrets)
 	if err != nil {
-		return err
+		return last, err
 	}
-	last := builder.BuildResult{}
 	for result, err := range stream.Results() {
 		if err != nil {
-			return err
+			return last, err
 		}
-		if result.Status != builder.BuildInProgress {
-			last = result
-			continue
-		}
-		if err := show(result); err != nil {
-			return err
+		last = result
+		if result.Status == builder.BuildInProgress {
+			for _, line := range result.Log {
+				onLog(line)
+			}
 		}
 	}
-	return show(last)
+	return last, ended(last, onLog)
 }
 
-// show prints a result's log, and holds it to the statuses that are no failure: a stream that ends
-// without success or failed was cut.
-func show(result builder.BuildResult) error {
-	for _, line := range result.Log {
-		fmt.Println(line)
-	}
+// ended is nil only for a success: a stream that ends without success or failed was cut.
+func ended(result builder.BuildResult, onLog func(string)) error {
 	switch result.Status {
-	case builder.BuildInProgress:
+	case builder.BuildSuccess, builder.BuildFailed:
+		for _, line := range result.Log {
+			onLog(line)
+		}
+		if result.Status == builder.BuildFailed {
+			return fmt.Errorf("build failed: %s", result.Error)
+		}
 		return nil
-	case builder.BuildSuccess:
-		fmt.Println(result.Image)
-		return nil
-	case builder.BuildFailed:
-		return fmt.Errorf("build failed: %s", result.Error)
 	}
-	return fmt.Errorf("the builder was lost before the build's end")
+	return errors.New("the builder was lost before the build's end")
 }
 
 func fetchPublicKey(address *url.URL) (string, error) {
@@ -149,6 +128,37 @@ func (p patient) RoundTrip(request *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
+}
+
+func main() {
+	log.SetFlags(0)
+	builds := Builds{Secrets: map[string]string{}}
+	flag.BoolVar(&builds.Plain, "plain", false, "wait for the end instead of showing the log as it grows")
+	flag.Func("secret", "NAME=FILE: a build secret; may be repeated", func(text string) error {
+		name, file, _ := strings.Cut(text, "=")
+		value, err := os.ReadFile(file)
+		builds.Secrets[name] = string(value)
+		return err
+	})
+	flag.Parse()
+	if flag.NArg() != 2 {
+		log.Fatal("usage: go run . [-plain] [-secret NAME=FILE]... DIR IMAGE")
+	}
+	key, err := os.ReadFile(env("OPENFAAS_PAYLOAD_SECRET", ".run/payload-secret"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	builds.PayloadSecret = strings.TrimSpace(string(key))
+	// Old versions of faas-cli want the URL with /build.
+	given := env("OPENFAAS_REMOTE_BUILDER", "http://127.0.0.1:8080")
+	if builds.URL, err = url.Parse(strings.TrimSuffix(strings.TrimSuffix(given, "/"), "/build")); err != nil {
+		log.Fatal(err)
+	}
+	result, err := builds.Build(flag.Arg(0), flag.Arg(1), func(line string) { fmt.Println(line) })
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(result.Image)
 }
 
 func env(name, otherwise string) string {

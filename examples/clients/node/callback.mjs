@@ -45,11 +45,15 @@ export async function readBody(request) {
 }
 
 async function secret(variable, otherwise) {
-  return (await readFile(process.env[variable] ?? otherwise, "utf8")).trim();
+  try {
+    return (await readFile(process.env[variable] ?? otherwise, "utf8")).trim();
+  } catch (error) {
+    throw new Error(`set ${variable} to the file with the secret: ${error.message}`);
+  }
 }
 
 async function main() {
-  const [, host, port] = (process.argv[2] ?? "127.0.0.1:9000").match(/^(.*):(\d+)$/);
+  const { hostname, port } = new URL(`http://${process.argv[2] ?? "127.0.0.1:9000"}`);
   const webhookSecret = await secret("WEBHOOK_SECRET_FILE", ".run/webhook-secret");
   const payloadSecret = await secret("OPENFAAS_PAYLOAD_SECRET", ".run/payload-secret");
   const seen = new Set(); // keep it in a database: a callback may come twice, with one id
@@ -65,9 +69,14 @@ async function main() {
       response.writeHead(401).end(error.message);
     }
   });
-  server.listen(Number(port), host, () => {
-    console.log(`receiving on http://${host}:${server.address().port}/`);
+  server.listen(Number(port), hostname, () => {
+    console.log(`receiving on http://${hostname}:${server.address().port}/`);
   });
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) await main();
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+  await main().catch((error) => {
+    console.error(error.message);
+    process.exitCode = 1;
+  });
+}

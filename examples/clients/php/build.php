@@ -1,45 +1,52 @@
 <?php
-// Build a directory with Guzzle and PharData, and push it: php build.php DIR IMAGE
+// Build a directory with curl and PharData, and push it: php build.php DIR IMAGE
 
-require __DIR__ . '/pack.php';
+require_once __DIR__ . '/builder.php';
 
-use GuzzleHttp\Client;
-use GuzzleHttp\Psr7\Utils;
-use Psr\Http\Message\ResponseInterface;
-
-function post(string $body): ResponseInterface
+/**
+ * Build a directory with a Dockerfile, and push the image. Returns the last object of the log, with
+ * image and digest; throws a BuilderException that says in one line why there is no image.
+ */
+function build(string $directory, string $image, string $url, string $secret, callable $onLog): array
 {
-    $headers = [
-        'X-Build-Signature' => mac($body),
-        'Content-Type' => 'application/octet-stream',
-        'Accept' => 'application/x-ndjson',
-    ];
-    // The builder is never silent for longer than 15 seconds.
-    $client = new Client(['http_errors' => false, 'stream' => true, 'read_timeout' => 60]);
-    for ($attempt = 1; ; $attempt++) {
-        $reply = $client->post(builder_url() . '/build', ['headers' => $headers, 'body' => $body]);
-        if ($reply->getStatusCode() !== 429 || $attempt === 60) {
-            return $reply;
+    $last = [];
+    $take = function (string $line) use (&$last, $onLog): void {
+        $last = json_decode($line, true) ?? [];
+        array_map($onLog, $last['log'] ?? []);
+    };
+    $file = pack_context($directory, $image);
+    try {
+        $headers = [
+            'X-Build-Signature: sha256=' . hash_hmac_file('sha256', $file, $secret),
+            'Content-Type: application/octet-stream',
+            'Accept: application/x-ndjson',
+        ];
+        for ($attempt = 1; $attempt < ATTEMPTS; $attempt++) {
+            $seconds = send_request("$url/build", $headers, $file, $take);
+            if ($seconds === null) {
+                break;
+            }
+            pause($seconds);
         }
-        $seconds = (int) ($reply->getHeaderLine('Retry-After') ?: 5);
-        fwrite(STDERR, "the builder is busy: trying again in $seconds s\n");
-        sleep($seconds);
+    } finally {
+        unlink($file);
     }
+    if (($last['status'] ?? '') !== 'success') {
+        $error = $last['error'] ?? "the builder was lost before the build's end";
+        throw new BuilderException("build failed: $error");
+    }
+    return $last;
 }
 
-[, $directory, $image] = $argv;
-$reply = post(pack_context(rtrim($directory, '/'), $image));
-if ($reply->getStatusCode() !== 200) {
-    fail("refused: {$reply->getStatusCode()}: {$reply->getBody()}");
-}
-$last = ['error' => "the builder was lost before the build's end"];
-while (($line = Utils::readLine($reply->getBody())) !== '') {
-    $event = json_decode($line, true, flags: JSON_THROW_ON_ERROR);
-    $last = $event + $last;
-    foreach ($event['log'] ?? [] as $text) {
-        echo "$text\n";
+if (realpath($argv[0]) === __FILE__) {
+    if ($argc !== 3) {
+        fail('usage: php build.php DIR IMAGE');
     }
-}
-if (($last['status'] ?? '') !== 'success') {
-    fail("build failed: {$last['error']}");
+    try {
+        $show = fn (string $text) => print("$text\n");
+        $result = build($argv[1], $argv[2], builder_url(), payload_secret(), $show);
+    } catch (BuilderException $error) {
+        fail($error->getMessage());
+    }
+    echo "{$result['image']}@{$result['digest']}\n";
 }

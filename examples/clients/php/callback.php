@@ -38,7 +38,8 @@ function verify(string $body, array $headers, string $webhookSecret, string $pay
 
 function secret(string $variable, string $otherwise): string
 {
-    return trim(file_get_contents(getenv($variable) ?: $otherwise));
+    $text = @file_get_contents(getenv($variable) ?: $otherwise);
+    return $text !== false ? trim($text) : throw new RuntimeException("set $variable to the file with the secret");
 }
 
 if (PHP_SAPI === 'cli-server') {
@@ -57,4 +58,7 @@ if (PHP_SAPI === 'cli-server') {
         http_response_code(401);
         echo $error->getMessage();
     }
+} elseif (realpath($argv[0]) === __FILE__) {
+    fwrite(STDERR, "usage: php -S 127.0.0.1:9000 callback.php\n");
+    exit(1);
 }

@@ -77,7 +77,11 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 def secret(variable, otherwise):
-    return Path(os.environ.get(variable, otherwise)).read_bytes().strip()
+    file = Path(os.environ.get(variable, otherwise))
+    try:
+        return file.read_bytes().strip()
+    except OSError as error:
+        sys.exit(f"set {variable} to the file with the secret: {error}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,14 @@ from tests.support.builders import RunningBuilder
 from tests.support.requests import headers, make_tar
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "clients"
+_JARS = ("/usr/share/java/gson.jar", "/usr/share/java/commons-compress.jar")
+JAVA = (
+    # In another locale, Java cannot read names that are not ASCII.
+    *("env", "LC_ALL=C.UTF-8"),
+    *("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
+    *("-cp", ":".join((str(EXAMPLES / "java" / "build"), *_JARS))),
+)
+"""Runs a class of the example for Java, which `scripts/clients` has compiled."""
 
 
 @dataclass(frozen=True)

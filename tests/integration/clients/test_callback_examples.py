@@ -23,7 +23,7 @@ from function_builder.queue.webhooks import (
     format_secret,
     make_body,
 )
-from tests.integration.clients.programs import EXAMPLES
+from tests.integration.clients.programs import EXAMPLES, JAVA
 from tests.support import free_address, until
 
 pytestmark = pytest.mark.integration
@@ -35,6 +35,7 @@ RECEIVERS = {
     "node": ("node", str(EXAMPLES / "node" / "callback.mjs"), "ADDRESS"),
     "go": ("go-callback", "ADDRESS"),
     "php": ("php", "-S", "ADDRESS", str(EXAMPLES / "php" / "callback.php")),
+    "java": (*JAVA, "Callback", "ADDRESS"),
 }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients.programs import EXAMPLES, run, run_while_busy
+from tests.integration.clients.programs import EXAMPLES, JAVA, run, run_while_busy
 from tests.support.builders import RunningBuilder
 from tests.support.images import pull
 
@@ -18,6 +18,7 @@ CLIENTS = {
     "php": ("php", str(EXAMPLES / "php" / "build.php")),
     "go, streamed": ("go-sdk-client",),
     "go, plain": ("go-sdk-client", "-plain"),
+    "java": (*JAVA, "FunctionBuilder", "build"),
 }
 
 
@@ -26,8 +27,14 @@ def client(request) -> tuple[str, ...]:
     return CLIENTS[request.param]
 
 
+def url_of_old_faas_cli(builder: RunningBuilder, ending: str) -> dict[str, str]:
+    """Versions of faas-cli before 0.17.5 post to the URL as it is given."""
+    return {"OPENFAAS_REMOTE_BUILDER": builder.url + ending}
+
+
 async def test_a_function_is_built_and_pushed(client, builder, registry, function, image):
-    outcome = await run((*client, str(function), image), builder)
+    given = url_of_old_faas_cli(builder, "/build/")
+    outcome = await run((*client, str(function), image), builder, environment=given)
     assert outcome.code == 0, outcome.output
     assert "RUN echo built" in outcome.output
     pushed = pull(registry, image.removeprefix(f"{registry}/")[:-2], "1")
@@ -35,17 +42,9 @@ async def test_a_function_is_built_and_pushed(client, builder, registry, functio
     assert pushed.files["home/app/run"].mode == 0o755
 
 
-@pytest.mark.parametrize("ending", ["/", "/build", "/build/"])
-async def test_the_url_may_be_that_of_old_versions_of_faas_cli(
-    client, ending, builder: RunningBuilder, function, image
-):
-    given = {"OPENFAAS_REMOTE_BUILDER": builder.url + ending}
-    outcome = await run((*client, str(function), image), builder, environment=given)
-    assert outcome.code == 0, outcome.output
-
-
 async def test_a_failed_build_is_a_failed_program(client, builder, failing, image):
-    outcome = await run((*client, str(failing), image), builder)
+    given = url_of_old_faas_cli(builder, "/build")
+    outcome = await run((*client, str(failing), image), builder, environment=given)
     assert outcome.code != 0
     if "-plain" in client:  # the SDK's Build says no more
         assert "status code 500" in outcome.output
@@ -57,7 +56,8 @@ async def test_a_failed_build_is_a_failed_program(client, builder, failing, imag
 async def test_a_busy_builder_is_asked_again(client, builder, function: Path, image):
     # More than sockets hold: the client is still sending when it is refused.
     (function / "unused").write_bytes(bytes(32 << 20))
-    outcome = await run_while_busy((*client, str(function), image), builder)
+    given = url_of_old_faas_cli(builder, "/")
+    outcome = await run_while_busy((*client, str(function), image), builder, environment=given)
     assert outcome.code == 0, outcome.output
 
 
@@ -71,6 +71,14 @@ async def test_a_wrong_secret_is_told(client, builder: RunningBuilder, function,
     )
     assert outcome.code != 0
     assert "401" in outcome.output
+
+
+async def test_without_arguments_one_line_says_how_it_is_called(client):
+    outcome = await run(client)
+    assert outcome.code != 0
+    (line,) = outcome.output.splitlines()
+    assert line.startswith("usage: ")
+    assert "DIR IMAGE" in line
 
 
 @pytest.fixture

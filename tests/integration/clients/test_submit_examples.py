@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients.programs import EXAMPLES, run
+from tests.integration.clients.programs import EXAMPLES, JAVA, run
 from tests.support import until
 from tests.unit.function_builder.client.fake_builds import SECRET, FakeBuilds, serving_builds
 
@@ -19,6 +19,7 @@ CLIENTS = {
     "node": ("node", str(EXAMPLES / "node" / "submit.mjs")),
     "go": ("go-submit",),
     "php": ("php", str(EXAMPLES / "php" / "submit.php")),
+    "java": (*JAVA, "FunctionBuilder", "submit"),
 }
 
 
@@ -83,3 +84,11 @@ async def test_a_refusal_is_told(client, builder, environment):
     assert outcome.code == 1
     assert "refused: 404" in outcome.output
     assert "there is no such build" in outcome.output
+
+
+async def test_without_arguments_one_line_says_how_it_is_called(client):
+    outcome = await run(client)
+    assert outcome.code == 1
+    (line,) = outcome.output.splitlines()
+    assert line.startswith("usage: ")
+    assert line.endswith(" ID")

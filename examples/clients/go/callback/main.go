@@ -127,7 +127,7 @@ func secret(variable, otherwise string) []byte {
 	}
 	text, err := os.ReadFile(otherwise)
 	if err != nil {
-		log.Fatal(err)
+		log.Fatalf("set %s to the file with the secret: %v", variable, err)
 	}
 	return bytes.TrimSpace(text)
 }

@@ -34,8 +34,8 @@ const attempts = 60
 
 var errAway = errors.New("the builder stayed away")
 
-// event is one object of a log, or of a build.
-type event struct {
+// Event is one object of a log, or of a build.
+type Event struct {
 	BuildID string   `json:"buildId"`
 	Status  string   `json:"status"`
 	Log     []string `json:"log"`
@@ -45,88 +45,45 @@ type event struct {
 	Error   string   `json:"error"`
 }
 
-type client struct {
-	url    string
-	secret []byte
+// Builds has the builder's URL, and the payload secret.
+type Builds struct {
+	URL    string
+	Secret []byte
 }
 
-func main() {
-	log.SetFlags(0)
-	if len(os.Args) < 2 || len(os.Args) > 3 {
-		log.Fatal("give DIR and IMAGE, or the ID of a build")
-	}
-	if err := run(os.Args[1:]); err != nil {
-		log.Fatal(err)
-	}
-}
-
-func run(arguments []string) error {
-	secret, err := os.ReadFile(env("OPENFAAS_PAYLOAD_SECRET", ".run/payload-secret"))
-	if err != nil {
-		return err
-	}
-	given := env("OPENFAAS_REMOTE_BUILDER", "http://127.0.0.1:8080")
-	c := client{
-		url:    strings.TrimSuffix(strings.TrimSuffix(given, "/"), "/build"),
-		secret: bytes.TrimSpace(secret),
-	}
-	id := arguments[0]
-	if len(arguments) == 2 {
-		body, err := pack(arguments[0], arguments[1])
-		if err != nil {
-			return err
-		}
-		if id, err = c.submit(body); err != nil {
-			return err
-		}
-		log.Printf("build %s is queued", id)
-	}
-	result, err := c.follow(id)
-	if err != nil {
-		return err
-	}
-	if result.Status != "success" {
-		return fmt.Errorf("build failed: %s", result.Error)
-	}
-	fmt.Println(strings.TrimSuffix(result.Image+"@"+result.Digest, "@"))
-	return nil
-}
-
-func pack(dir, image string) ([]byte, error) {
+// Submit queues a build, and returns its id. All attempts have one key, so that a lost answer does
+// not make a second build. With a callback, the builder sends the end of the build there: ../callback.
+func (b Builds) Submit(dir, image, callback string) (string, error) {
 	work, err := os.MkdirTemp("", "build-")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer os.RemoveAll(work)
 	tar := filepath.Join(work, "req.tar")
-	config := &builder.BuildConfig{Image: image}
-	if err := builder.MakeTar(tar, filepath.Clean(dir), config); err != nil {
-		return nil, err
+	if err := builder.MakeTar(tar, filepath.Clean(dir), &builder.BuildConfig{Image: image}); err != nil {
+		return "", err
 	}
-	return os.ReadFile(tar)
-}
-
-// submit returns the build's id. All attempts have one key, so that a lost answer does not make a
-// second build.
-func (c client) submit(body []byte) (string, error) {
-	key := rand.Text()
+	signature, err := b.sign(tar)
+	if err != nil {
+		return "", err
+	}
+	headers := map[string]string{
+		"Content-Type":    "application/octet-stream",
+		"Prefer":          "respond-async",
+		"Idempotency-Key": `"` + rand.Text() + `"`,
+	}
+	if callback != "" {
+		headers["X-Callback-Url"] = callback
+	}
 	for range attempts {
-		headers := map[string]string{
-			"Content-Type":    "application/octet-stream",
-			"Prefer":          "respond-async",
-			"Idempotency-Key": `"` + key + `"`,
-		}
-		if callback := os.Getenv("CALLBACK_URL"); callback != "" {
-			headers["X-Callback-Url"] = callback // see ../callback
-		}
-		reply, err := c.ask("POST", "/build", body, headers)
+		reply, err := b.ask("POST", "/build", signature, tar, headers)
 		if err != nil {
 			return "", err
 		}
 		if reply == nil {
 			continue
 		}
-		var build event
+		var build Event
 		err = json.NewDecoder(reply.Body).Decode(&build)
 		reply.Body.Close()
 		if err == nil && build.BuildID != "" {
@@ -136,13 +93,14 @@ func (c client) submit(body []byte) (string, error) {
 	return "", errAway
 }
 
-// follow prints the log, and returns its last object, which has the result.
-func (c client) follow(id string) (event, error) {
+// Follow gives each line of the log to onLog, and returns its last object, which has the result.
+func (b Builds) Follow(id string, onLog func(string)) (Event, error) {
 	after := 0
 	for attempt := 0; attempt < attempts; attempt++ {
-		reply, err := c.ask("GET", fmt.Sprintf("/builds/%s/log?after=%d", id, after), nil, nil)
+		target := fmt.Sprintf("/builds/%s/log?after=%d", id, after)
+		reply, err := b.ask("GET", target, b.mac([]byte("GET "+target)), "", nil)
 		if err != nil {
-			return event{}, err
+			return Event{}, err
 		}
 		if reply == nil {
 			continue
@@ -153,7 +111,7 @@ func (c client) follow(id string) (event, error) {
 			if err != nil {
 				break // the connection was lost, and the build goes on
 			}
-			var e event
+			var e Event
 			if err := json.Unmarshal(line, &e); err != nil {
 				break
 			}
@@ -162,7 +120,7 @@ func (c client) follow(id string) (event, error) {
 				return e, nil
 			}
 			for _, text := range e.Log {
-				fmt.Println(text)
+				onLog(text)
 			}
 			if e.After != nil {
 				after = *e.After
@@ -171,23 +129,31 @@ func (c client) follow(id string) (event, error) {
 		}
 		reply.Body.Close()
 	}
-	return event{}, errAway
+	return Event{}, errAway
 }
 
-// ask sends a request with its proof. Without an answer and without an error, it is to be sent again.
-func (c client) ask(method, target string, body []byte, headers map[string]string) (*http.Response, error) {
-	request, err := http.NewRequest(method, c.url+target, bytes.NewReader(body))
+// ask sends a request with its proof, and a file as its body unless the name is empty. Without an
+// answer and without an error, it is to be sent again.
+func (b Builds) ask(method, target, signature, file string, headers map[string]string) (*http.Response, error) {
+	request, err := http.NewRequest(method, b.URL+target, nil)
 	if err != nil {
 		return nil, err
 	}
-	signed := body
-	if body == nil {
-		signed = []byte(method + " " + target)
+	if file != "" {
+		body, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		about, err := body.Stat()
+		if err != nil {
+			return nil, err
+		}
+		// The transport closes it.
+		request.Body, request.ContentLength = body, about.Size()
 	}
-	signature := c.mac(signed)
 	now := strconv.FormatFloat(float64(time.Now().UnixMicro())/1e6, 'f', 6, 64)
 	request.Header.Set("X-Build-Signature", signature)
-	request.Header.Set("X-Build-Timestamp", now+" "+c.mac([]byte(now+" "+signature)))
+	request.Header.Set("X-Build-Timestamp", now+" "+b.mac([]byte(now+" "+signature)))
 	for name, value := range headers {
 		request.Header.Set(name, value)
 	}
@@ -211,10 +177,62 @@ func (c client) ask(method, target string, body []byte, headers map[string]strin
 	return nil, nil
 }
 
-func (c client) mac(data []byte) string {
-	mac := hmac.New(sha256.New, c.secret)
+func (b Builds) mac(data []byte) string {
+	mac := hmac.New(sha256.New, b.Secret)
 	mac.Write(data)
 	return "sha256=" + hex.EncodeToString(mac.Sum(nil))
+}
+
+func (b Builds) sign(file string) (string, error) {
+	content, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer content.Close()
+	mac := hmac.New(sha256.New, b.Secret)
+	if _, err := io.Copy(mac, content); err != nil {
+		return "", err
+	}
+	return "sha256=" + hex.EncodeToString(mac.Sum(nil)), nil
+}
+
+func main() {
+	log.SetFlags(0)
+	if len(os.Args) < 2 || len(os.Args) > 3 {
+		log.Fatal("usage: go run . DIR IMAGE, or go run . ID")
+	}
+	if err := run(os.Args[1:]); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(arguments []string) error {
+	secret, err := os.ReadFile(env("OPENFAAS_PAYLOAD_SECRET", ".run/payload-secret"))
+	if err != nil {
+		return err
+	}
+	// Old versions of faas-cli want the URL with /build.
+	given := env("OPENFAAS_REMOTE_BUILDER", "http://127.0.0.1:8080")
+	builds := Builds{
+		URL:    strings.TrimSuffix(strings.TrimSuffix(given, "/"), "/build"),
+		Secret: bytes.TrimSpace(secret),
+	}
+	id := arguments[0]
+	if len(arguments) == 2 {
+		if id, err = builds.Submit(arguments[0], arguments[1], os.Getenv("CALLBACK_URL")); err != nil {
+			return err
+		}
+		log.Printf("build %s is queued", id)
+	}
+	result, err := builds.Follow(id, func(line string) { fmt.Println(line) })
+	if err != nil {
+		return err
+	}
+	if result.Status != "success" {
+		return fmt.Errorf("build failed: %s", result.Error)
+	}
+	fmt.Println(strings.TrimSuffix(result.Image+"@"+result.Digest, "@"))
+	return nil
 }
 
 func env(name, otherwise string) string {
