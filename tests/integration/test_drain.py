@@ -12,7 +12,6 @@ import httpx2
 import pytest
 
 from function_builder.contract.timestamp import stamp
-from tests.support import until
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.requests import SECRET, headers, make_tar
 
@@ -146,7 +145,7 @@ async def test_an_upload_that_was_taken_is_built_while_others_are_refused(starti
         upload = asyncio.create_task(
             http.post(f"{builder.url}/build", content=slowly(), headers=sent)
         )
-        await until(lambda: builder.metric("uploads_in_progress") == 1)
+        await builder.until_metric("uploads_in_progress", 1)
         builder.terminate()
         await until_refused(http, builder)
         more.set()
@@ -160,7 +159,7 @@ async def test_a_body_that_is_not_proven_does_not_hold_the_end(starting):
         host, port = builder.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nA")
-        await until(lambda: builder.metric("uploads_in_progress") == 1)
+        await builder.until_metric("uploads_in_progress", 1)
         builder.terminate()
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
         async with asyncio.timeout(60):
@@ -178,5 +177,4 @@ async def test_an_idle_builder_ends_as_soon_as_its_delay_is_over(starting, http)
             assert await builder.process.wait() == 0
     assert loop.time() - begun >= 1
     # Nor did the web server wait for the connection: it would say that its own time was over.
-    said = [json.loads(line) for line in builder.log.read_text().splitlines()]
-    assert not [line for line in said if line["level"] == "error"]
+    assert not [line for line in builder.lines() if line["level"] == "error"]

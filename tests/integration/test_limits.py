@@ -1,7 +1,6 @@
 """Slots and uploads: what is taken is given back, whichever way a request goes."""
 
 import asyncio
-import json
 import os
 import select
 import signal
@@ -55,9 +54,8 @@ async def is_free(http, builder: RunningBuilder) -> None:
 
 def refusal(builder: RunningBuilder) -> dict[str, str]:
     """What the builder's log says of the one request that it refused."""
-    (line,) = (line for line in builder.log.read_text().splitlines() if "build refused" in line)
-    told: dict[str, str] = json.loads(line)
-    return told
+    (line,) = (line for line in builder.lines() if line["event"] == "build refused")
+    return line
 
 
 def connect(builder: RunningBuilder) -> socket.socket:
@@ -104,15 +102,15 @@ async def test_a_slot_is_free_when_a_build_was_over_its_time(starting, http, str
 async def test_a_client_that_leaves_gives_back_what_it_holds(starting, http, steps):
     async with starting() as builder:
         with begin(builder, 1000, b"half"):
-            await until(lambda: builder.metric("uploads_in_progress") == 1)
-        await until(lambda: builder.metric("uploads_in_progress") == 0)
+            await builder.until_metric("uploads_in_progress", 1)
+        await builder.until_metric("uploads_in_progress", 0)
         await is_free(http, builder)
 
         body = steps.body("left")
         with begin(builder, len(body), body):
             await steps.reached("left")
             assert builder.metric("slots_taken") == 1
-        await until(lambda: builder.metric("slots_taken") == 0)
+        await builder.until_metric("slots_taken", 0)
         await is_free(http, builder)
 
 
@@ -120,14 +118,14 @@ async def test_an_upload_that_stalls_gives_back_what_it_holds(starting, http):
     async with starting(upload_timeout="0.5s") as builder:
         with begin(builder, 1000, b"half") as connection:
             assert (await asyncio.to_thread(connection.recv, 100)).startswith(b"HTTP/1.1 408 ")
-        await until(lambda: builder.metric("uploads_in_progress") == 0)
+        await builder.until_metric("uploads_in_progress", 0)
         await is_free(http, builder)
 
 
 async def test_readiness_follows_the_slots_and_a_full_builder_answers_429(starting, http, steps):
     async with starting() as builder:
         with begin(builder, len(GOOD), b"") as early:
-            await until(lambda: builder.metric("uploads_in_progress") == 1)
+            await builder.until_metric("uploads_in_progress", 1)
             building = asyncio.create_task(post(http, builder, steps.body("one")))
             await steps.reached("one")
             assert (await http.get(builder.url + "/ready")).status_code == 503
@@ -157,7 +155,7 @@ async def test_a_body_that_was_taken_while_a_slot_was_free_may_find_none(startin
         upload = asyncio.create_task(
             http.post(f"{builder.url}/build", content=slowly(), headers=sent)
         )
-        await until(lambda: builder.metric("uploads_in_progress") == 1)
+        await builder.until_metric("uploads_in_progress", 1)
         building = asyncio.create_task(post(http, builder, steps.body("one")))
         await steps.reached("one")
         more.set()
@@ -179,7 +177,7 @@ async def test_strangers_hold_no_slot_and_are_bounded(starting, http):
 
     async with starting() as builder:
         strangers = [begin(builder, 1000, b"half") for _ in range(15)]
-        await until(lambda: builder.metric("uploads_in_progress") == 15)
+        await builder.until_metric("uploads_in_progress", 15)
         assert (await post(http, builder)).status_code == 200
         assert not answered(strangers)
         strangers += [begin(builder, 1000, b"half") for _ in range(4)]
@@ -187,18 +185,18 @@ async def test_strangers_hold_no_slot_and_are_bounded(starting, http):
         assert builder.metric("uploads_in_progress") == 16
         for stranger in strangers:
             stranger.close()
-        await until(lambda: builder.metric("uploads_in_progress") == 0)
+        await builder.until_metric("uploads_in_progress", 0)
         await is_free(http, builder)
 
 
 async def test_as_many_may_upload_at_once_as_the_queue_has_room_for(starting, http):
     async with starting(max_queue="100") as builder:
         uploads = [begin(builder, 1000, b"half") for _ in range(24)]
-        await until(lambda: builder.metric("uploads_in_progress") == 24)
+        await builder.until_metric("uploads_in_progress", 24)
         assert not select.select(uploads, [], [], 0)[0]
         for upload in uploads:
             upload.close()
-        await until(lambda: builder.metric("uploads_in_progress") == 0)
+        await builder.until_metric("uploads_in_progress", 0)
         await is_free(http, builder)
 
 
@@ -206,7 +204,7 @@ async def test_one_upload_too_many_is_told_the_limit_that_it_met(starting, http)
     async with starting(max_queue="100", max_uploads="2") as builder:
         assert builder.metric("uploads_limit") == 2
         uploads = [begin(builder, 1000, b"half") for _ in range(2)]
-        await until(lambda: builder.metric("uploads_in_progress") == 2)
+        await builder.until_metric("uploads_in_progress", 2)
         answer = await post(http, builder)
         assert answer.status_code == 200
         # The oldest of the uploads made room.
@@ -222,7 +220,7 @@ async def test_one_upload_too_many_is_told_the_limit_that_it_met(starting, http)
         )
         for upload in uploads:
             upload.close()
-        await until(lambda: builder.metric("uploads_in_progress") == 0)
+        await builder.until_metric("uploads_in_progress", 0)
 
 
 @pytest.mark.parametrize(("age", "kept"), [(0, True), (100, True), (1000, False)])
@@ -231,7 +229,7 @@ async def test_a_client_that_proves_itself_at_the_headers_keeps_its_place(starti
     proof = stamp(SECRET.encode(), signed, time.time() - age)
     async with starting(max_uploads="1") as builder:
         proven = begin(builder, 1000, b"half", **{"X-Build-Timestamp": proof})
-        await until(lambda: builder.metric("uploads_in_progress") == 1)
+        await builder.until_metric("uploads_in_progress", 1)
         others = [begin(builder, 1000, b"half") for _ in range(3)]
         await until(
             lambda: len(select.select([proven, *others], [], [], 0)[0]) == (2 if kept else 3)
@@ -240,7 +238,7 @@ async def test_a_client_that_proves_itself_at_the_headers_keeps_its_place(starti
         assert bool(select.select([proven], [], [], 0)[0]) is not kept
         for connection in [proven, *others]:
             connection.close()
-        await until(lambda: builder.metric("uploads_in_progress") == 0)
+        await builder.until_metric("uploads_in_progress", 0)
 
 
 @pytest.mark.parametrize(

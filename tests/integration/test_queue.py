@@ -11,7 +11,6 @@ from typing import Any, Self
 import httpx2
 import pytest
 
-from tests.support import until
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.requests import headers, make_tar
 
@@ -33,7 +32,7 @@ def post(http, builder: RunningBuilder, body: bytes = GOOD, *, stream: bool = Fa
 
 
 async def until_waiting(builder: RunningBuilder, number: int) -> None:
-    await until(lambda: builder.metric("builds_waiting") == number)
+    await builder.until_metric("builds_waiting", number)
 
 
 class Stream:
@@ -110,7 +109,7 @@ async def test_who_waits_is_told_of_each_change_and_built_in_turn(starting, http
         await until_waiting(builder, 0)
         assert builder.metric("slots_taken") == 0
         assert builder.metric('build_phase_duration_seconds_count{phase="wait"}') == 3
-        log = [json.loads(line) for line in builder.log.read_text().splitlines()]
+        log = builder.lines()
         assert [line["position"] for line in log if line["event"] == "build waits"] == [1, 2]
         # From the acceptance to the end: the wait is in it.
         waited = log[-1]["phases"]["wait"]
@@ -146,7 +145,7 @@ async def test_who_goes_leaves_the_queue_at_once(starting, http, steps):
                 await steps.let("first")
                 assert (await stayer.last())["status"] == "success"
         assert (await first).status_code == 200
-        assert builder.metric('builds_total{outcome="cancelled"}') == 2
+        await builder.until_metric('builds_total{outcome="cancelled"}', 2)
 
 
 async def test_what_is_wrong_is_refused_before_it_waits(starting, http, steps):
@@ -177,7 +176,7 @@ async def test_an_upload_holds_no_place_before_it_is_proven(starting, http, step
         slow = asyncio.create_task(
             http.post(f"{builder.url}/build", content=slowly(), headers=sent)
         )
-        await until(lambda: builder.metric("uploads_in_progress") == 1)
+        await builder.until_metric("uploads_in_progress", 1)
         assert builder.metric("builds_waiting") == 0
         async with Stream.of(http, builder, GOOD) as quick:
             assert await quick.place() == 1

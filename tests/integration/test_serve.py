@@ -186,7 +186,7 @@ async def test_settings_that_have_no_effect_are_named(tmp_path):
     async with running_builder(
         tmp_path / "b", absent, wait_for="/healthz", MAX_QUEUE="1", **ignored
     ) as builder:
-        lines = [json.loads(line) for line in builder.log.read_text().splitlines()]
+        lines = builder.lines()
     named = {line["name"]: line["event"] for line in lines if "name" in line}
     assert named.keys() == {"MAX_QUEUE", *ignored}
     assert {event for name, event in named.items() if name in ignored} == {

@@ -1,7 +1,6 @@
 """What a builder tells its operator of each request: ids, log lines, metrics, traces."""
 
 import asyncio
-import json
 import socket
 from typing import Any
 
@@ -53,8 +52,7 @@ def streaming(builder: RunningBuilder, body: bytes):
 
 
 def log_of(builder: RunningBuilder, build_id: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in builder.log.read_text().splitlines()]
-    return [line for line in lines if line.get("build") == build_id]
+    return [line for line in builder.lines() if line.get("build") == build_id]
 
 
 def metrics_of(builder: RunningBuilder) -> dict[str, float]:
@@ -156,7 +154,7 @@ async def test_a_client_that_leaves_is_counted_as_such(own_builder, registry):
     with socket.create_connection((host, int(port))) as half:
         half.sendall(b"POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
     await until(lambda: metrics_of(own_builder)["function_builder_refusals_total|gone"] == 1)
-    assert metrics_of(own_builder)["http_requests_total|499|POST|/build"] == 1
+    await own_builder.until_requests(1, code="499")
 
 
 async def test_every_line_of_the_log_is_json_whoever_wrote_it(own_builder):
@@ -165,11 +163,9 @@ async def test_every_line_of_the_log_is_json_whoever_wrote_it(own_builder):
         peer.sendall(b"this is no HTTP\r\n\r\n")
         assert peer.recv(100).startswith(b"HTTP/1.1 400")
 
-    def lines() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in own_builder.log.read_text().splitlines()]
-
-    await until(lambda: "Invalid HTTP request received." in [line["event"] for line in lines()])
-    assert all(line.keys() >= {"event", "level", "timestamp"} for line in lines())
+    said = "Invalid HTTP request received."
+    await until(lambda: said in [line["event"] for line in own_builder.lines()])
+    assert all(line.keys() >= {"event", "level", "timestamp"} for line in own_builder.lines())
 
 
 async def test_no_request_can_make_a_series_of_its_own(own_builder, registry):
@@ -189,9 +185,7 @@ async def test_no_request_can_make_a_series_of_its_own(own_builder, registry):
 
     with httpx2.Client(base_url=own_builder.url, timeout=60, verify=False) as http:
         strange(http, 1)
-        # A request is counted once its answer is sent.
-        built = 'http_requests_total{code="200",method="POST",path="/build"}'
-        await until(lambda: built in series_of(own_builder))
+        await own_builder.until_requests(1, code="200")
         series = series_of(own_builder)
         for number in range(2, 5):
             strange(http, number)

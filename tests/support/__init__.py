@@ -5,6 +5,7 @@ import contextlib
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -36,11 +37,28 @@ async def until(condition: Callable[[], object], *, timeout: float = 60) -> None
     """Wait until `condition` holds, for what tells nobody when it happens, such as a process's end.
 
     Raises:
-        TimeoutError: it did not within `timeout` seconds.
+        TimeoutError: it did not within `timeout` seconds; says what it gave last.
     """
-    async with asyncio.timeout(timeout):
-        while not condition():
-            await asyncio.sleep(0.05)
+    deadline = time.monotonic() + timeout
+    while not (last := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"after {timeout:g} s the condition still gives {last!r}")
+        await asyncio.sleep(0.05)
+
+
+async def until_equal(read: Callable[[], object], expected: object, *, timeout: float = 60) -> None:
+    """Wait until `read` gives a value, for what another process notes after it has answered.
+
+    A thread calls `read`, so that servers in the test's own loop answer meanwhile.
+
+    Raises:
+        TimeoutError: it did not within `timeout` seconds; says what it gave last.
+    """
+    deadline = time.monotonic() + timeout
+    while (last := await asyncio.to_thread(read)) != expected:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"after {timeout:g} s it is still {last!r}, not {expected!r}")
+        await asyncio.sleep(0.05)
 
 
 def running(words: str) -> list[int]:

@@ -1,19 +1,22 @@
 """A builder as its users run it: `function-builder serve` in a process of its own (`forks`)."""
 
 import asyncio
+import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import httpx2
 
 from function_builder.engine import find_tool
-from tests.support import free_address, until
+from tests.support import free_address, until, until_equal
 from tests.support.forks import Forked, fork
 from tests.support.requests import SECRET
 
@@ -50,10 +53,32 @@ class RunningBuilder:
         return plain_get(f"{self.metrics_url}/metrics").text
 
     def metric(self, sample: str) -> float:
-        """The value of one of its samples, by what follows `function_builder_`."""
+        """The value of one of its samples, by what follows `function_builder_`.
+
+        Builds, refusals, slots and uploads are counted before the answer's last byte. What is
+        counted later needs `until_metric`, or `until_requests`.
+        """
         name = f"function_builder_{sample} "
         (line,) = (line for line in self.metrics().splitlines() if line.startswith(name))
         return float(line.removeprefix(name))
+
+    async def until_metric(self, sample: str, value: float) -> None:
+        """Wait until one of its samples has a value."""
+        await until_equal(partial(self.metric, sample), value)
+
+    def requests(self, *, code: str = "[0-9]+") -> int:
+        """How many requests to build it has counted, which it does after their answers."""
+        name = rf'^http_requests_total\{{code="{code}",method="POST",path="/build"\}} (\S+)'
+        return sum(int(float(each)) for each in re.findall(name, self.metrics(), re.MULTILINE))
+
+    async def until_requests(self, number: int, *, code: str = "[0-9]+") -> None:
+        """Wait until it has counted so many requests to build."""
+        await until_equal(partial(self.requests, code=code), number)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines of its log, without one that it is just writing."""
+        written, _, _ = self.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in written.splitlines()]
 
 
 WEBHOOK_SECRET = "whsec_" + "d2ViaG9vayBzZWNyZXQgb2YgdGhlIHRlc3Rz"

@@ -146,7 +146,8 @@ def _write(root: Path, form: str, **values: object) -> Path:
 
 
 async def _until_it_answers(url: str) -> None:
-    async with asyncio.timeout(60), httpx2.AsyncClient(timeout=5, verify=False) as http:
+    # A question that is given up and asked again would be another connection to the builder.
+    async with asyncio.timeout(60), httpx2.AsyncClient(timeout=60, verify=False) as http:
         while True:
             with contextlib.suppress(httpx2.TransportError):
                 if (await http.get(f"{url}/healthz")).status_code == 200:

@@ -41,17 +41,10 @@ def last_word(builder: RunningBuilder, answer: httpx2.Response) -> dict[str, Any
     return last
 
 
-async def metric(http: httpx2.AsyncClient, builder: RunningBuilder, name: str) -> float:
-    """A gauge of the builder's own, by the end of its name."""
-    text = (await http.get(f"{builder.metrics_url}/metrics")).text
-    (line,) = (line for line in text.splitlines() if line.startswith(f"function_builder_{name} "))
-    return float(line.rpartition(" ")[2])
-
-
-async def is_free(http: httpx2.AsyncClient, builder: RunningBuilder) -> None:
+def is_free(builder: RunningBuilder) -> None:
     """No request holds anything: no slot, no upload, no body in the spool."""
-    assert await metric(http, builder, "slots_taken") == 0
-    assert await metric(http, builder, "uploads_in_progress") == 0
+    assert builder.metric("slots_taken") == 0
+    assert builder.metric("uploads_in_progress") == 0
     assert spooled(builder.process.pid) == []
 
 
@@ -71,7 +64,7 @@ def descriptors(pid: int) -> list[str]:
 
 async def is_whole(http: httpx2.AsyncClient, builder: RunningBuilder) -> None:
     """Nothing is held, the builder says that it is ready, and the next build is built."""
-    await is_free(http, builder)
+    is_free(builder)
     await until(lambda: builder.get("/ready").status_code == 200)
     reply = await ask(http, builder)
     assert reply["status"] == "success", reply

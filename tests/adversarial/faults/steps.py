@@ -71,7 +71,7 @@ def _kept(trap: Callable[[Stack], Trap]) -> Arrange:
 async def _half_a_body(stack: Stack, name: str) -> None:
     client = stack.send(name, _body(name), waits=True)
     await client.half_sent.wait()
-    await until(lambda: stack.running.metric("uploads_in_progress") == 1)
+    await stack.running.until_metric("uploads_in_progress", 1)
 
 
 async def _pushed(stack: Stack, name: str) -> None:

@@ -1,7 +1,6 @@
 """The builder's own machine: no room in the spool, no descriptors, clocks that jump, SIGKILL."""
 
 import asyncio
-import json
 import os
 import resource
 import signal
@@ -34,7 +33,7 @@ async def test_a_full_spool_is_507_and_empty_after(small_disk, buildkitd, tmp_pa
             assert answer.headers["retry-after"]
             assert answer.json()["error"] == "the builder's disk is full: try again later"
             assert os.statvfs(spool).f_bfree == os.statvfs(spool).f_blocks
-            await is_free(http, builder)
+            is_free(builder)
         fits = make_tar(
             {"Dockerfile": "FROM scratch\nCOPY . /\n", "a": os.urandom(2_000_000)}, SKIP
         )
@@ -139,8 +138,7 @@ async def test_a_clock_that_jumps_ends_no_build(buildkitd, tmp_path, http, steps
         assert reply["status"] == "success", reply
         assert 0 <= reply["duration"] < 60
         await is_whole(http, builder)
-        last = json.loads(builder.log.read_text().splitlines()[-1])
-        seen = datetime.fromisoformat(last["timestamp"])
+        seen = datetime.fromisoformat(builder.lines()[-1]["timestamp"])
         assert abs(seen - datetime.now(UTC)) > timedelta(days=900), "it has not seen the jump"
 
 

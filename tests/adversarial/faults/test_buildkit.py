@@ -131,10 +131,10 @@ async def test_stopped_for_good_it_costs_a_build_its_time(fresh_buildkitd, tmp_p
             reply = await building
             assert reply["status"] == "failed"
             assert "build_timeout" in reply["error"]
-            await is_free(http, builder)
+            is_free(builder)
             # And whoever comes now is told, in bounded time.
             assert (await ask(http, builder))["status"] == "failed"
-            await is_free(http, builder)
+            is_free(builder)
         finally:
             os.killpg(daemon.pid, signal.SIGCONT)
         await is_whole(http, builder)
@@ -151,7 +151,7 @@ async def test_one_that_takes_connections_and_says_nothing(tmp_path, http):
             reply = await ask(http, builder)
             assert reply["status"] == "failed"
             assert "BuildKit" in reply["error"]
-            await is_free(http, builder)
+            is_free(builder)
 
 
 def fill_up(ballast: Path, left: int) -> None:

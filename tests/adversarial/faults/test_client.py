@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tests.adversarial.faults.asking import is_whole, metric
+from tests.adversarial.faults.asking import is_whole
 from tests.support import until
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.registries import RESET, faulty_registry
@@ -36,15 +36,9 @@ async def gone(writer: asyncio.StreamWriter) -> None:
     await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
 
 
-async def until_metric(http, builder: RunningBuilder, name: str, value: float) -> None:
-    async with asyncio.timeout(60):
-        while await metric(http, builder, name) != value:
-            await asyncio.sleep(0.02)
-
-
-async def until_free(http, builder: RunningBuilder) -> None:
-    await until_metric(http, builder, "slots_taken", 0)
-    await until_metric(http, builder, "uploads_in_progress", 0)
+async def until_free(builder: RunningBuilder) -> None:
+    await builder.until_metric("slots_taken", 0)
+    await builder.until_metric("uploads_in_progress", 0)
 
 
 @pytest.mark.parametrize("share", [0, 1], ids=["headers", "a body"])
@@ -53,13 +47,13 @@ async def test_gone_once_it_has_sent(buildkitd, tmp_path, http, share):
     async with running_builder(tmp_path / "b", buildkitd, max_inflight="1") as builder:
         reader, writer = await send(builder, body, int(share * len(body)))
         if share < 1:
-            await until_metric(http, builder, "uploads_in_progress", 1)
+            await builder.until_metric("uploads_in_progress", 1)
         else:
             # The answer has begun, so the request is there.
             await reader.readexactly(1)
         await gone(writer)
         await until(lambda: re.search("build (refused|ended)", builder.log.read_text()) is not None)
-        await until_free(http, builder)
+        await until_free(builder)
         await is_whole(http, builder)
 
 
@@ -81,7 +75,7 @@ async def test_gone_while_its_image_is_pushed(buildkitd, registry, tmp_path, htt
                 _, writer = await send(builder, body, len(body))
                 assert await asyncio.to_thread(asked.wait, 60)
                 await gone(writer)
-                await until_free(http, builder)
+                await until_free(builder)
                 await is_whole(http, builder)
         finally:
             over.set()

@@ -103,8 +103,8 @@ async def test_a_tenant_without_a_buildkit_uses_none_of_another(apart: Tenants):
     reply = await default.build(default.body(f"FROM busybox\nRUN {once()}\n"))
     assert "BuildKit cannot be reached" in reply.error
     assert not (await apart.bob.build(apart.bob.body(f"FROM busybox\nRUN {once()}\n"))).error
-    assert own.metric('buildkit_daemons{state="up"}') == 2
-    assert own.metric('buildkit_daemons{state="down"}') == 1
+    await own.until_metric('buildkit_daemons{state="up"}', 2)
+    await own.until_metric('buildkit_daemons{state="down"}', 1)
     assert own.get("/ready").status_code == 503
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -67,15 +66,6 @@ async def run(
     return Outcome(process.returncode, output.decode(errors="replace"))
 
 
-def refusals(builder: RunningBuilder) -> int:
-    """How many requests a builder has answered with 429."""
-    text = builder.metrics()
-    found = re.search(
-        r'^http_requests_total\{code="429",method="POST",path="/build"\} (\S+)', text, re.MULTILINE
-    )
-    return int(float(found[1])) if found else 0
-
-
 @asynccontextmanager
 async def occupied(builder: RunningBuilder) -> AsyncIterator[None]:
     """Keep the builder's slot taken by a build that does not end by itself, and have it back."""
@@ -97,9 +87,10 @@ async def occupied(builder: RunningBuilder) -> AsyncIterator[None]:
 
 async def run_while_busy(command: tuple[str, ...], builder: RunningBuilder, **options) -> Outcome:
     """Run a client that meets a builder without a free slot, and finds one when it asks again."""
-    before = refusals(builder)
+    busy = 'refusals_total{reason="busy"}'
+    before = builder.metric(busy)
     async with occupied(builder):
         client = asyncio.create_task(run(command, builder, **options))
-        await until(lambda: client.done() or refusals(builder) > before)
+        await until(lambda: client.done() or builder.metric(busy) > before)
         assert not client.done(), f"it did not wait: {client.result()}"
     return await client
