@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import marshal
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -274,10 +275,16 @@ def in_directories(entries: Sequence[ContextEntry], digests: Sequence[bytes], vi
     BuildKit reads, because it deletes the others: `view`, Dockerfiles and ignore files.
     """
     inside = [
-        (path, mode, size, 0 if S_ISDIR(mode) else mtime, target, group, digest)
-        for (path, mode, size, mtime, target, group, _), digest in zip(
-            entries, digests, strict=True
-        )
-        if "/" in path or S_ISDIR(mode) or "docker" in path.lower()
+        (*entry, digest)
+        for entry, digest in zip(entries, digests, strict=True)
+        if "/" in entry.path or S_ISDIR(entry.mode) or "docker" in entry.path.lower()
     ]
-    return sha256(view + marshal.dumps(inside)).digest()
+    whole = sha256(b"%d %d %b" % (len(inside), len(view), view))
+    if inside:
+        names, modes, sizes, mtimes, targets, groups, _, said = zip(*inside, strict=True)
+        times = [0 if S_ISDIR(mode) else mtime for mode, mtime in zip(modes, mtimes, strict=True)]
+        # Not marshal, whose bytes differ where equal strings are one object.
+        for numbers in (modes, sizes, times, groups, list(map(len, said))):
+            whole.update(array("q", numbers))
+        whole.update("\0".join((*names, *targets, "")).encode() + b"".join(said))
+    return whole.digest()

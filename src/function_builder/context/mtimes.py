@@ -43,7 +43,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Final
+from typing import Final, NamedTuple
 
 from function_builder.context.contents import Announced, Contents, in_directories
 from function_builder.contract.context import ContextEntry
@@ -68,6 +68,7 @@ class ContentRecords:
         self._idle: OrderedDict[str, list[_Generation]] = OrderedDict()
         # The shared key of each function's last build.
         self._last: dict[str, str] = {}
+        self._predicted: _Prediction | None = None
         self._era = object()
         self._lock = Lock()
 
@@ -100,15 +101,14 @@ class ContentRecords:
         Raises:
             NotHeld: BuildKit would ask for some of these. The record is as before.
         """
-        settled = in_directories(entries, digests, view) if view else b""
         held, last = self._acquire(cache_scope)
+        prediction = self._predicted
+        self._predicted = None
+        if prediction is None or not prediction.holds(held, entries, digests, view, last=last):
+            prediction = _predict(held, entries, digests, view, last=last)
+        announced, contents, settled = prediction.announced, prediction.contents, prediction.settled
         generation = held
-        if generation is None or (settled and generation.settled != settled):
-            generation, last = _Generation(self._era), False
-        contents = Contents.unpack(generation.packed)
-        fresh = last and not view and contents.fresh_copy(entries, digests)
-        announced = contents.announce(entries, digests, fresh=fresh)
-        if announced is None:
+        if generation is None or announced is None:
             generation, contents = _Generation(self._era), Contents()
             announced = contents.announce(entries, digests, fresh=False)
         assert announced is not None, "a new generation accepts every context"
@@ -137,12 +137,12 @@ class ContentRecords:
             idle = self._idle.get(cache_scope)
             generation = idle[-1] if idle else None
             last = generation and self._last.get(cache_scope) == generation.shared_key
-        settled = in_directories(entries, digests, view) if view else b""
-        if generation is None or (settled and generation.settled != settled):
+        if generation is None:
             return absent
-        contents = Contents.unpack(generation.packed)
-        fresh = bool(last) and not view and contents.fresh_copy(entries, digests)
-        announced = contents.announce(entries, digests, fresh=fresh)
+        prediction = _predict(generation, entries, digests, view, last=bool(last))
+        # The build follows, mostly at once: it need not do the same again.
+        self._predicted = prediction
+        announced = prediction.announced
         if announced is None:
             return absent
         return [number for number in absent if number in announced.requested]
@@ -153,6 +153,7 @@ class ContentRecords:
             self._era = object()
             self._idle.clear()
             self._last.clear()
+            self._predicted = None
             self._paths = 0
 
     def give_back(self, cache_scope: str, generation: _Generation, *, intact: bool) -> None:
@@ -246,3 +247,69 @@ class _Generation:
     settled: bytes = b""
     paths: int = 0
     packed: bytes = b""
+
+
+class _Prediction(NamedTuple):
+    """The announcement of a context under a generation, which no build has leased for it yet.
+
+    Attributes:
+        generation: the one that was idle; None: there was none.
+        packed: its record then.
+        entries: the context.
+        digests: of its entries.
+        view: as for `ContentRecords.lease`.
+        last: whether the function's last build used the generation.
+        contents: the record after the announcement.
+        announced: the announcement; None: it needs a new generation.
+        settled: of the context, as for a generation.
+    """
+
+    generation: _Generation | None
+    packed: bytes
+    entries: Sequence[ContextEntry]
+    digests: Sequence[bytes]
+    view: bytes
+    last: bool
+    contents: Contents
+    announced: Announced | None
+    settled: bytes
+
+    def holds(
+        self,
+        generation: _Generation | None,
+        entries: Sequence[ContextEntry],
+        digests: Sequence[bytes],
+        view: bytes,
+        *,
+        last: bool,
+    ) -> bool:
+        """Whether it is that of this context, and no other build has changed the record."""
+        return (
+            generation is not None
+            and generation is self.generation
+            and generation.packed is self.packed
+            and last == self.last
+            and entries is self.entries
+            and digests is self.digests
+            and view == self.view
+        )
+
+
+def _predict(
+    generation: _Generation | None,
+    entries: Sequence[ContextEntry],
+    digests: Sequence[bytes],
+    view: bytes,
+    *,
+    last: bool,
+) -> _Prediction:
+    settled = in_directories(entries, digests, view) if view else b""
+    packed = generation.packed if generation else b""
+    contents, announced = Contents(), None
+    if generation and not (settled and generation.settled != settled):
+        contents = Contents.unpack(packed)
+        fresh = last and not view and contents.fresh_copy(entries, digests)
+        announced = contents.announce(entries, digests, fresh=fresh)
+    return _Prediction(
+        generation, packed, entries, digests, view, last, contents, announced, settled
+    )

@@ -32,6 +32,8 @@ from function_builder.contract.tar import Kind, Member, index
 _MAX_NAMES: Final = 64 << 20
 # The default limit of an archive with its sparse files: that of a body.
 _MAX_EXPANDED: Final = 1 << 30
+_FIXED: Final = frozenset((CONFIG_NAME, SECRETS_NAME, CONTEXT))
+"""The names that must be of a certain kind."""
 # Parents without an entry have tar's default mode, and a constant time. With a time before 1980, a
 # RUN step could not make zip archives of them.
 _PARENT_MODE: Final = 0o755
@@ -124,7 +126,7 @@ class _Tree:
         self._names = 0
 
     def add(self, member: Member) -> None:
-        if max(len(member.name), len(member.target)) > 2 * MAX_PATH:
+        if len(member.name) > 2 * MAX_PATH or len(member.target) > 2 * MAX_PATH:
             raise Refusal(400, f"The entry {shown(member.name)} has too long a name or target.")
         self._hold(len(member.name) + len(member.target))
         path = _clean(member.name, member.name)
@@ -132,7 +134,8 @@ class _Tree:
             if member.kind is not Kind.DIRECTORY:
                 raise Refusal(400, f"The entry {shown(member.name)} has no name.")
             return
-        _check_kind(path, member.kind)
+        if path in _FIXED:
+            _check_kind(path, member.kind)
         if path not in self.members:
             self._make_parents(path)
         elif path == CONFIG_NAME:
@@ -228,10 +231,10 @@ def _clean(name: str, entry: str) -> str:
 
 
 def _check_kind(path: str, kind: Kind) -> None:
-    if path in (CONFIG_NAME, SECRETS_NAME) and kind is not Kind.FILE:
-        raise Refusal(400, f"{path} must be a regular file.")
     if path == CONTEXT and kind is not Kind.DIRECTORY:
         raise Refusal(400, f"{CONTEXT} must be a folder.")
+    if path != CONTEXT and kind is not Kind.FILE:
+        raise Refusal(400, f"{path} must be a regular file.")
 
 
 def _backslashes(members: Mapping[str, Member]) -> str:

@@ -43,6 +43,7 @@ _TYPES: Final = {
 }
 # A tuple, because its search compares identities; an enumeration's hash is slow Python code.
 _ALLOWED: Final = tuple(_TYPES)
+_PLAIN: Final = (Kind.FILE, Kind.DIRECTORY)
 
 
 class ContextEntry(NamedTuple):
@@ -216,8 +217,13 @@ def _entries(members: Mapping[str, Member], folder: str) -> tuple[list[ContextEn
     faults: list[str] = []
     good: list[str] = []
     for path in paths:
+        name, member = path.removeprefix(inside), members[path]
+        if len(name) <= _MAX_COMPONENT and member.kind in _PLAIN and name.isascii():
+            # Nothing can be wrong with nearly every entry, which saves a quarter of the time.
+            good.append(path)
+            continue
         try:
-            _check(path, path.removeprefix(inside), members[path])
+            _check(path, name, member)
         except Refusal:
             faults.append(path)
         else:
@@ -235,17 +241,15 @@ def _entries(members: Mapping[str, Member], folder: str) -> tuple[list[ContextEn
 
 
 def _entry(path: str, member: Member, group: int) -> ContextEntry:
-    symlink = member.kind is Kind.SYMLINK
-    return ContextEntry(
-        path,
+    _, kind, mode, size, mtime, target, offset, _ = member
+    if kind is Kind.SYMLINK:
         # Linux gives every symbolic link this mode.
-        _TYPES[member.kind] | (0o777 if symlink else member.mode),
-        len(member.target.encode()) if symlink else member.size,
-        member.mtime,
-        member.target if symlink else "",
-        0 if symlink else group,
-        member.offset,
-    )
+        mode, size = stat.S_IFLNK | 0o777, len(target.encode())
+        return ContextEntry(path, mode, size, mtime, target, 0, offset)
+    kind_bits = stat.S_IFREG if kind is Kind.FILE else stat.S_IFDIR
+    # The class itself takes twice the time of the tuple that it makes.
+    fields = (path, kind_bits | mode, size, mtime, "", group, offset)
+    return tuple.__new__(ContextEntry, fields)
 
 
 def _fetched(dockerfile: str) -> Sequence[str]:

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from struct import Struct
 from typing import Final, NamedTuple
@@ -42,6 +44,9 @@ _ROW: Final = Struct(">IQq32s")
 _MAX_STRINGS: Final = 64 << 20
 _MAX_RANGES: Final = 1000
 _NO_DIGEST: Final = bytes(32)
+_KIND_BITS: Final = 0o170000
+_MODE_BITS: Final = 0o7777
+_LINKS: Final = (stat.S_IFLNK, 0)
 _KINDS: Final = {
     stat.S_IFREG: Kind.FILE,
     stat.S_IFDIR: Kind.DIRECTORY,
@@ -164,7 +169,8 @@ def pack_manifest(rows: Sequence[Row]) -> bytes:
         UnicodeEncodeError: a path or a target is not UTF-8.
     """
     table = [_ROW.pack(row.mode, row.size, row.mtime, row.digest) for row in rows]
-    strings = [row.path for row in rows] + [row.target for row in rows if _is_link(row.mode)]
+    strings = [row.path for row in rows]
+    strings += [row.target for row in rows if row.mode & _KIND_BITS in _LINKS]
     text = "".join(f"{each}\0" for each in strings).encode()
     return b"".join([_HEAD.pack(_MAGIC, len(rows)), *table, text])
 
@@ -198,12 +204,16 @@ def read_manifest(reader: Reader, member: Member, *, max_entries: int) -> Sequen
     except UnicodeDecodeError:
         raise _malformed("a path or a target is not UTF-8") from None
     table = list(_ROW.iter_unpack(data[: count * _ROW.size]))
-    links = sum(_is_link(mode) for mode, *_ in table)
+    links = sum(mode & _KIND_BITS in _LINKS for mode, *_ in table)
     if rest or len(texts) != count + links:
         raise _malformed("it does not have one path for each row and one target for each link")
     targets = iter(texts[count:])
+    # `Row(…)` itself takes twice the time of the tuple that it makes.
+    new = tuple.__new__
     return [
-        Row(path, mode, size, mtime, next(targets) if _is_link(mode) else "", digest)
+        new(Row, (path, mode, size, mtime, next(targets), digest))
+        if mode & _KIND_BITS in _LINKS
+        else new(Row, (path, mode, size, mtime, "", digest))
         for path, (mode, size, mtime, digest) in zip(texts[:count], table, strict=True)
     ]
 
@@ -219,45 +229,53 @@ def listed(rows: Sequence[Row], contents: Mapping[str, Member], *, max_bytes: in
     Raises:
         Refusal: 400: a row is malformed, or not like its content; 413: the files are too large.
     """
+    sent = _by_digest(contents)
     members = []
     claims: dict[int, bytes] = {}
-    paths: set[str] = set()
     total = 0
     for number, row in enumerate(rows):
-        kind = _KINDS.get(stat.S_IFMT(row.mode))
-        if kind is None or row.mode >> 16 or row.path in paths:
-            raise _malformed(f"the row of {shown(row.path)} has no kind, or is there twice")
-        paths.add(row.path)
+        path, mode, size, mtime, target, digest = row
+        kind = _KINDS.get(mode & _KIND_BITS)
+        if kind is None or mode >> 16:
+            raise _malformed(f"the row of {shown(path)} has no kind")
         offset = 0
         if kind is Kind.FILE:
-            offset = _offset(number, row, contents)
-            claims[offset] = recorded(row.digest, row.size)
-            total += row.size
-        elif row.size or row.digest != _NO_DIGEST:
-            raise _malformed(f"{shown(row.path)} has a size or a digest, but is not a file")
-        mode = stat.S_IMODE(row.mode)
-        members.append(Member(row.path, kind, mode, row.size, row.mtime, row.target, offset))
+            content = sent.get(digest)
+            offset = -1 - number if content is None else _offset(row, content)
+            claims[offset] = recorded(digest, size)
+            total += size
+        elif size or digest != _NO_DIGEST:
+            raise _malformed(f"{shown(path)} has a size or a digest, but is not a file")
+        member = (path, kind, mode & _MODE_BITS, size, mtime, target, offset, None)
+        members.append(tuple.__new__(Member, member))
+    if len({row.path for row in rows}) < len(rows):
+        twice = next(path for path, times in Counter(row.path for row in rows).items() if times > 1)
+        raise _malformed(f"the row of {shown(twice)} is there twice")
     if total > max_bytes:
         raise Refusal(413, f"The files of the manifest are larger than {max_bytes} bytes.")
     return Listed(members, claims)
 
 
-def _offset(number: int, row: Row, contents: Mapping[str, Member]) -> int:
-    """Where the content of a file is; -1 minus the row's number if it was not sent."""
-    sent = contents.get(content_name(row.digest))
-    if sent is None:
-        return -1 - number
-    if sent.kind is not Kind.FILE or sent.size != row.size:
+def _by_digest(contents: Mapping[str, Member]) -> Mapping[bytes, Member]:
+    """The contents of an archive by their digests."""
+    sent = {}
+    for name, member in contents.items():
+        folder, _, digest = name.partition("/")
+        if folder == CONTENT:
+            with suppress(ValueError):
+                sent[bytes.fromhex(digest)] = member
+    return sent
+
+
+def _offset(row: Row, content: Member) -> int:
+    """Where the content of a file is."""
+    if content.kind is not Kind.FILE or content.size != row.size:
         raise Refusal(
             400,
             f"The manifest gives {shown(row.path)} a size of {row.size} bytes,"
-            f" but its content has {sent.size}.",
+            f" but its content has {content.size}.",
         )
-    return sent.offset
-
-
-def _is_link(mode: int) -> bool:
-    return stat.S_IFMT(mode) in (stat.S_IFLNK, 0)
+    return content.offset
 
 
 def _ranges(rows: Sequence[int]) -> list[list[int]]:
