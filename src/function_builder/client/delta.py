@@ -15,7 +15,8 @@ import httpx2
 
 from function_builder.client.answers import read_document, read_refusal
 from function_builder.client.errors import ClientError
-from function_builder.client.manifest import Listing, list_directories, pack_listed
+from function_builder.client.known_builder import KnownBuilder
+from function_builder.client.manifest import Listing, find_directories, list_found, pack_listed
 from function_builder.client.request import SignedBody
 from function_builder.client.stat_cache import default_folder
 from function_builder.client.transport import Transport
@@ -57,6 +58,7 @@ class Delta:
         on_manifest: Callable[[int, int], None] | None,
     ) -> None:
         self._transport = transport
+        self._builder = KnownBuilder(transport.address.shown, default_folder("builders"))
         self._context = context
         self._config = config
         self._folders = folders
@@ -80,16 +82,15 @@ class Delta:
         """
         abandoned = Event()
         held.callback(abandoned.set)
-        listing = await asyncio.to_thread(
-            partial(
-                list_directories,
-                *(self._context, self._folders, self._config),
-                abandoned=abandoned,
-                caches=default_folder(),
-            )
+        found = await asyncio.to_thread(
+            find_directories, self._context, self._folders, self._config
         )
-        if listing is None or not await self._understood():
+        # Before files are read, because a builder that needs all of them makes that useless.
+        if found is None or not await self._understood():
             return None
+        listing = await asyncio.to_thread(
+            partial(list_found, found, abandoned=abandoned, caches=default_folder("contexts"))
+        )
         send = listing.first(self._config.dockerfile)
         for _ in range(_ATTEMPTS):
             body = held.enter_context(await self._pack(listing, send, abandoned))
@@ -121,15 +122,20 @@ class Delta:
 
     async def _understood(self) -> bool:
         """Whether the builder understands manifests; a refusal means that it does not."""
+        if self._builder.understands:
+            return True
         try:
             async with self._transport.asked("GET", "/healthz") as response:
-                return MANIFEST_HEADER in response.headers
+                understands = MANIFEST_HEADER in response.headers
         except ClientError:
             return False
+        self._builder.note(understands=understands)
+        return understands
 
     async def _missing(self, response: httpx2.Response) -> Sequence[Sequence[int]] | None:
         """The rows that the builder lacks; none: all; None: the answer is that of the build."""
         status = response.status_code
+        self._builder.note(understands=MANIFEST_HEADER in response.headers)
         if status == HTTPStatus.OK or MANIFEST_HEADER not in response.headers:
             # Without the header, another builder has answered, which could not build this.
             return None if status == HTTPStatus.OK else ()

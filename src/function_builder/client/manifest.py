@@ -101,24 +101,21 @@ class Listing:
         }
 
 
-def list_directories(
-    context: Path,
-    folders: Mapping[str, Path],
-    config: BuildConfig,
-    *,
-    abandoned: Event,
-    caches: Path | None,
-) -> Listing | None:
-    """List a context and its folders; None if they are small.
+Found = Sequence[tuple[Path, Sequence[tuple[TarInfo, FoundEntry]]]]
+"""The entries of each directory of a request."""
 
-    It blocks: it reads the files that have changed since the last time.
+
+def find_directories(
+    context: Path, folders: Mapping[str, Path], config: BuildConfig
+) -> Found | None:
+    """Find what a context and its folders have; None if their files are small.
+
+    It blocks, but reads no file.
 
     Args:
         context: the build context.
         folders: the folder of the tar -> a directory.
         config: names the Dockerfile.
-        abandoned: ends the reading.
-        caches: where the digests of earlier builds are kept; None keeps none.
 
     Raises:
         ContextError: as `pack`.
@@ -127,13 +124,27 @@ def list_directories(
         (context, CONTEXT, config.dockerfile),
         *((d, name, None) for name, d in folders.items()),
     ]
-    listed = [(root[0], list(directory_entries(*root))) for root in roots]
-    sizes = [e.status.st_size for _, entries in listed for info, e in entries if info.isreg()]
-    if sum(sizes) < SMALL_BYTES:
-        return None
+    found = [(root[0], list(directory_entries(*root))) for root in roots]
+    sizes = [e.status.st_size for _, entries in found for info, e in entries if info.isreg()]
+    return found if sum(sizes) >= SMALL_BYTES else None
+
+
+def list_found(found: Found, *, abandoned: Event, caches: Path | None) -> Listing:
+    """List what was found, with the digests of its files.
+
+    It blocks: it reads the files that have changed since the last time.
+
+    Args:
+        found: the entries.
+        abandoned: ends the reading.
+        caches: where the digests of earlier builds are kept; None keeps none.
+
+    Raises:
+        ContextError: as `pack`.
+    """
     listing = Listing([], [], set())
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
-        for directory, entries in listed:
+        for directory, entries in found:
             cache = StatCache(directory, caches)
             _list(listing, entries, cache, threads, abandoned)
             cache.write()

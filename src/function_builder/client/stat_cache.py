@@ -89,13 +89,13 @@ class StatCache:
             _replace(self._file, _MAGIC + hashlib.sha256(body).digest() + body)
 
 
-def default_folder() -> Path | None:
-    """Where caches are kept; None if the user has no home directory."""
+def default_folder(name: str) -> Path | None:
+    """The folder of that name for what may be lost; None if the user has no home directory."""
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:
         return None
-    return Path(base) / "function-builder" / "contexts"
+    return Path(base) / "function-builder" / name
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int, int]:

@@ -17,6 +17,7 @@ from function_builder.contract.answer_signature import (
     build_answer,
     public_key_answer,
 )
+from function_builder.contract.manifest import MANIFEST_HEADER
 from function_builder.contract.signature import Signature
 from tests.support.servers import serving_app
 
@@ -31,6 +32,8 @@ class ScriptedBuilder:
     Attributes:
         signs: whether answers are signed, as a builder's are; a stream's last line must be within
             one chunk.
+        manifests: whether answers say that manifests are understood.
+        questions: how often /healthz was asked.
         cut: the length of a stream's chunks, if they are to be other ones than the test gave.
     """
 
@@ -40,6 +43,8 @@ class ScriptedBuilder:
     headers: list[dict[str, str]] = field(default_factory=list)
     abandoned: threading.Event = field(default_factory=threading.Event)
     signs: bool = True
+    manifests: bool = False
+    questions: int = 0
     cut: int = 0
     public_key: str = ""
 
@@ -53,11 +58,22 @@ class ScriptedBuilder:
             return refusal(401, "the signature is absent or wrong")
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         response = await answer(request)
+        self._tell(response)
         if self.signs:
             sign(response, request)
         if self.cut and isinstance(response, StreamingResponse):
             response.body_iterator = _cut(response.body_iterator, self.cut)
         return response
+
+    async def healthz(self, _: Request) -> Response:
+        self.questions += 1
+        response = Response()
+        self._tell(response)
+        return response
+
+    def _tell(self, response: Response) -> None:
+        if self.manifests:
+            response.headers[MANIFEST_HEADER] = "1"
 
     async def key(self, request: Request) -> Response:
         answer = json.dumps({"public_key": self.public_key}).encode()
@@ -157,6 +173,7 @@ def running(builder: ScriptedBuilder) -> Iterator[ScriptedBuilder]:
     app = Starlette(
         routes=[
             Route("/build", builder.build, methods=["POST"]),
+            Route("/healthz", builder.healthz),
             Route("/publickey", builder.key),
         ]
     )

@@ -894,9 +894,9 @@ def test_of_what_was_not_sent_buildkits_requests_are_missing_and_nothing_is_reco
 def test_a_key_is_kept_for_equal_contexts_that_share_other_objects():
     """A full request's names and digests are objects of their own; a manifest's are not."""
     records = ContentRecords()
-    keys = set()
+    keys: set[str] = set()
     for digests in ([b"%d" % 11, b"%d" % 11], [b"11"] * 2):
-        names = ["/".join("da"), "/".join("db")] if len(keys) else ["d/a", "d/b"]
+        names = ["/".join("da"), "/".join("db")] if keys else ["d/a", "d/b"]
         entries = [ContextEntry(name, S_IFREG | 0o644, 2, SECOND, "", 0, 0) for name in names]
         lease = records.lease("f", entries, digests, view=b"epoch")
         keys.add(lease.shared_key)
