@@ -6,13 +6,14 @@ import hashlib
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from function_builder.builds.source_policy import PolicyRule
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.tenancy import ALL_SCOPES, NO_LIMITS, Limits, Scope
-from function_builder.oidc.trust import Issuer, Trust
+from function_builder.oidc.trust import Issuer, Trust, TrustIndex, claim_values
 
 _DECOY_BYTES: Final = 32
 
@@ -110,9 +111,9 @@ class Tenants:
         }
         trusts = [(tenant.name, trust) for tenant in tenants for trust in tenant.trusts]
         self.issuers: Sequence[Issuer] = list({trust.issuer: None for _, trust in trusts})
-        self._by_issuer: dict[str, list[tuple[str, Trust]]] = {}
+        self._trusts = TrustIndex()
         for name, trust in trusts:
-            self._by_issuer.setdefault(trust.issuer.url, []).append((name, trust))
+            self._trusts.add(name, trust)
 
     def named(self, name: str) -> Tenant | None:
         """The tenant of a name."""
@@ -134,7 +135,8 @@ class Tenants:
     def of_claims(self, claims: Mapping[str, Any]) -> Mapping[str, Sequence[Trust]]:
         """The tenants that a verified OIDC token proves, with the trusts that accept it."""
         found: dict[str, list[Trust]] = {}
-        for name, trust in self._by_issuer.get(str(claims.get("iss")), ()):
+        issuer = str(claims.get("iss"))
+        for name, trust in self._trusts.candidates(issuer, partial(claim_values, claims)):
             if trust.accepts(claims):
                 found.setdefault(name, []).append(trust)
         return found

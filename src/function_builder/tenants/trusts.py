@@ -9,7 +9,7 @@ from typing import Final
 
 from function_builder.contract.errors import shown
 from function_builder.items import Item
-from function_builder.oidc.trust import ClaimPath, Issuer, Trust, url_fault
+from function_builder.oidc.trust import ClaimPath, Issuer, Trust, TrustIndex, url_fault
 from function_builder.tenants.files import Files
 from function_builder.tenants.scopes import read_scopes
 
@@ -32,7 +32,7 @@ class TrustReader:
         self._directory = directory
         self._files = files
         self._issuers: dict[str, Issuer] = {}
-        self._trusts: list[tuple[str, Trust]] = []
+        self._trusts = TrustIndex()
 
     def read(self, name: str, value: Item) -> list[Trust]:
         """The trusts of a tenant, without those that are wrong."""
@@ -41,7 +41,7 @@ class TrustReader:
             fields = item.fields(TRUST_KEYS, required=_REQUIRED)
             trust = self._trust(fields) if all(map(fields.__contains__, _REQUIRED)) else None
             if trust is not None and self._is_apart(name, trust, item):
-                self._trusts.append((name, trust))
+                self._trusts.add(name, trust)
                 found.append(trust)
         return found
 
@@ -96,7 +96,7 @@ class TrustReader:
         return path
 
     def _is_apart(self, name: str, trust: Trust, item: Item) -> bool:
-        for owner, other in self._trusts:
+        for owner, other in self._trusts.candidates(trust.issuer.url, trust.claims.get):
             if owner != name and trust.overlaps(other):
                 item.fail(
                     f"a token can be that of {owner} too: name a claim in both, with other values"

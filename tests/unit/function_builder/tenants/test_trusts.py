@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from function_builder.contract.tenancy import Scope
+from function_builder.oidc.trust import Issuer, Trust, TrustIndex
 from tests.unit.function_builder.tenants.conftest import Place
 
 GITHUB = "issuer: https://token.actions.example.com, audience: builder"
@@ -98,3 +99,17 @@ def test_two_tenants_of_one_token_are_refused(
 def test_an_audience_or_a_claim_tells_tenants_apart(place: Place) -> None:
     place.read(file(f"{GITHUB}, claims: {{a: b}}", f"{GITHUB}2, claims: {{a: b}}"))
     place.read(file(f"{GITHUB}, claims: {{a: b, c: d}}", f"{GITHUB}, claims: {{a: b, c: e}}"))
+
+
+def test_a_trust_is_compared_with_those_that_share_its_rarest_claim() -> None:
+    """With 1,000 tenants of one issuer, all pairs would be half a million comparisons."""
+    index, issuer = TrustIndex(), Issuer("https://a.example")
+    for number in range(1000):
+        claims = {("owner",): frozenset({f"t{number}"}), ("ref",): frozenset({"main"})}
+        assert not list(index.candidates(issuer.url, claims.get))
+        index.add(f"t{number}", Trust(issuer, "builder", claims, frozenset()))
+    said = {("owner",): frozenset({"t7", "t8"}), ("ref",): frozenset({"main"})}
+    assert {owner for owner, _ in index.candidates(issuer.url, said.get)} == {"t7", "t8"}
+    without_owner = {("ref",): frozenset({"main"})}
+    assert len(list(index.candidates(issuer.url, without_owner.get))) == 1000
+    assert not list(index.candidates("https://b.example", said.get))
