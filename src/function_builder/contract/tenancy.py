@@ -41,19 +41,29 @@ class Limits(NamedTuple):
     max_queued: int = 0
 
 
-class OverLimit(Refusal):
+class LimitMet(Refusal):
+    """A request met a limit of its tenant or of the builder: 429.
+
+    Attributes:
+        setting: which limit, for the log and the metrics.
+    """
+
+    setting: str
+
+    def __init__(self, setting: str, reason: str) -> None:
+        super().__init__(429, reason)
+        self.setting = setting
+
+
+class OverLimit(LimitMet):
     """A tenant has as many builds at a time as it may.
 
     The header fields are those of draft-ietf-httpapi-ratelimit-headers; without a window, because
     a build that ends makes room.
-
-    Attributes:
-        setting: which limit was met.
     """
 
     def __init__(self, setting: str, limit: int, text: str) -> None:
-        super().__init__(429, f"{BUSY} {text}: {limit}. Send the request again later.")
-        self.setting = setting
+        super().__init__(setting, f"{BUSY} {text}: {limit}. Send the request again later.")
         self.headers = rate_limit(setting, limit)
 
 

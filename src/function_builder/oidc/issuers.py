@@ -42,17 +42,29 @@ class IssuerKeys:
         issuer: whose they are.
         fetch: reads them.
         clock: in seconds.
+        failed: is called with the issuer's URL when its keys cannot be read.
     """
 
     def __init__(
-        self, issuer: Issuer, fetch: Fetch = fetch_keys, clock: Callable[[], float] = time.monotonic
+        self,
+        issuer: Issuer,
+        fetch: Fetch = fetch_keys,
+        clock: Callable[[], float] = time.monotonic,
+        failed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.issuer = issuer
         self._fetch = fetch
         self._clock = clock
         self._keys: Keys = {}
+        self._failed = failed
+        self._begun = clock()
         self._asked = self._read = float("-inf")
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since the keys were read; since the start if they never were."""
+        return self._clock() - max(self._read, self._begun)
 
     async def find(self, kid: str) -> Key | None:
         """The key of a token; None if the issuer has no such key, or does not answer."""
@@ -91,6 +103,7 @@ class IssuerKeys:
             self._keys = await self._fetch(self.issuer)
             self._read = now
         except IssuerError as error:
+            self._failed(self.issuer.url)
             _log.warning(
                 "the keys of an OIDC issuer cannot be read: known keys stay in force",
                 issuer=self.issuer.url,
@@ -106,10 +119,14 @@ class Issuers:
 
     Args:
         fetch: reads an issuer's keys.
+        failed: is called with the URL of an issuer whose keys cannot be read.
     """
 
-    def __init__(self, fetch: Fetch = fetch_keys) -> None:
+    def __init__(
+        self, fetch: Fetch = fetch_keys, failed: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._fetch = fetch
+        self._failed = failed
         self._by_url: dict[str, IssuerKeys] = {}
 
     def use(self, issuers: Iterable[Issuer]) -> None:
@@ -119,7 +136,9 @@ class Issuers:
             known = old.get(issuer.url)
             keep = known is not None and known.issuer == issuer
             self._by_url[issuer.url] = (
-                known if keep and known is not None else IssuerKeys(issuer, self._fetch)
+                known
+                if keep and known is not None
+                else IssuerKeys(issuer, self._fetch, failed=self._failed)
             )
         kept = set(self._by_url.values())
         for keys in old.values():
@@ -130,6 +149,10 @@ class Issuers:
         """Begin to read keys that are old."""
         for keys in self._by_url.values():
             keys.refresh()
+
+    def ages(self) -> Mapping[str, float]:
+        """Seconds since the keys of each issuer were read, by its URL."""
+        return {url: keys.age for url, keys in self._by_url.items()}
 
     def close(self) -> None:
         """Trust none."""

@@ -25,7 +25,7 @@ from function_builder.contract.builds import BuildInfo, BuildState, is_id, new_i
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
 from function_builder.contract.reader import Reader
-from function_builder.contract.tenancy import OverLimit
+from function_builder.contract.tenancy import LimitMet, OverLimit
 from function_builder.queue.callback_stream import CallbackStream
 from function_builder.queue.claims import Claims
 from function_builder.queue.clock import Clock
@@ -275,8 +275,8 @@ class JetStreamBuilds:
             Refusal: 429.
         """
         if self._max_queued and await self.jetstream.count(JOBS) >= self._max_queued:
-            raise Refusal(
-                429,
+            raise LimitMet(
+                "max_queued",
                 f"The queue is full: it has {self._max_queued} builds, which is the limit of this "
                 "builder (max_queued). Send the request again later.",
             )

@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from function_builder.errors import StartError
-from function_builder.server.decisions import AuditEvent, Decision
+from function_builder.server.decisions import AuditEvent, Decision, TenantsRead
 
 STANDARD_OUTPUT: Final = "-"
 
@@ -52,7 +52,7 @@ class AuditLog:
         with contextlib.suppress(OSError):
             self._handler.close()
 
-    def note(self, event: AuditEvent, decision: Decision) -> None:
+    def note(self, event: AuditEvent, decision: Decision | TenantsRead) -> None:
         """Write a decision; one that cannot be written is an error in the builder's log."""
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),

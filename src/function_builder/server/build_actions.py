@@ -91,12 +91,18 @@ class BuildActions:
         if service.phase in (Phase.DRAINING, Phase.ENDING):
             raise Closed
         checked_id(build_id)
-        if service.quotas is not None:
-            await service.quotas.take(tenant)
         requester = client_address(request, service.settings.trusted_proxies)
-        info = _found(
-            await self.builds.retry(tenant, build_id, requester=requester, idempotency=idempotency)
-        )
+        try:
+            async with service.quotas.taken(tenant):
+                info = _found(
+                    await self.builds.retry(
+                        tenant, build_id, requester=requester, idempotency=idempotency
+                    )
+                )
+        except Refusal as refusal:
+            if service.usage is not None:
+                service.usage.count_limited(tenant, refusal)
+            raise
         self._note("build retried", request, info, by)
         return info
 

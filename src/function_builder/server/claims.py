@@ -17,6 +17,7 @@ from function_builder.oidc.trust import Issuer
 from function_builder.queue.webhooks import CallbackKeys
 from function_builder.registries.credentials import RegistryCredentials
 from function_builder.server import keys
+from function_builder.server.decisions import Audit
 from function_builder.server.prometheus import Metrics
 from function_builder.settings import Settings
 
@@ -63,8 +64,10 @@ class TenantsInForce(Protocol):
     def stale(self) -> bool:
         """Whether their file has changed, and is wrong."""
 
-    def watching(self, metrics: Metrics) -> AbstractAsyncContextManager[None]:
-        """Read the file again whenever it has changed, and have its state among the metrics."""
+    def watching(
+        self, metrics: Metrics, audit: Audit | None = None
+    ) -> AbstractAsyncContextManager[None]:
+        """Read the file again whenever it has changed; metrics and audit log have its state."""
 
     async def claim(self, request: Request) -> Claim:
         """The tenant that a request claims to be.

@@ -1,7 +1,8 @@
-"""What the audit log says of a request: who asked for what, and what was decided."""
+"""What the audit log says: who asked for what and what was decided, and whose tenants changed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ class AuditEvent(StrEnum):
     RETRY = "builds.retry"
     USAGE = "usage"
     SIGN_IN = "web.sign_in"
+    TENANTS = "tenants.read"
 
 
 class Decision(NamedTuple):
@@ -43,10 +45,28 @@ class Decision(NamedTuple):
     why: str = ""
 
 
+class TenantsRead(NamedTuple):
+    """`tenants_file` was read, and is in force or refused.
+
+    Attributes:
+        file: its SHA-256, in hex.
+        added: the tenants that were not in force before.
+        removed: those that are not in force any more.
+        changed: those of which something is different.
+        why: what is wrong with it; empty: it is in force.
+    """
+
+    file: str
+    added: Sequence[str] = ()
+    removed: Sequence[str] = ()
+    changed: Sequence[str] = ()
+    why: str = ""
+
+
 class Audit(Protocol):
     """Keeps decisions."""
 
-    def note(self, event: AuditEvent, decision: Decision) -> None:
+    def note(self, event: AuditEvent, decision: Decision | TenantsRead) -> None:
         """Keep one decision."""
 
     def close(self) -> None:

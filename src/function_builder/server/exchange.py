@@ -24,7 +24,7 @@ from function_builder.contract.errors import Refusal
 from function_builder.contract.manifest import MANIFEST_HEADER, MissingContent
 from function_builder.contract.reader import Reader
 from function_builder.contract.signature import SIGNATURE_HEADER, Signature
-from function_builder.contract.tenancy import OverLimit, Scope
+from function_builder.contract.tenancy import Scope
 from function_builder.contract.timestamp import Timestamp
 from function_builder.policy.checks import checked
 from function_builder.queue.port import Builds, Idempotency, Submission
@@ -152,6 +152,7 @@ class Exchange:
         claim = await self._prove()
         self._place = self._held.enter_context(service.slots.place(claim.tenant))
         request = await self._check(claim)
+        await service.quotas.take(claim.tenant)
         headers = self._trace.headers
         return Build(request, self.accepted, self.build_id, headers, self._measures)
 
@@ -204,7 +205,8 @@ class Exchange:
             headers=self._trace.headers,
             queue_timeout=config.queue_timeout,
         )
-        info = await builds.submit(submission, self.spool)
+        async with service.quotas.taken(claim.tenant):
+            info = await builds.submit(submission, self.spool)
         if service.replays is not None and self._signed is not None:
             # Only now, because a request that could not be queued may be sent again as it is.
             service.replays.remember(self._signed)
@@ -295,8 +297,6 @@ class Exchange:
                 # When the build begins, BuildKit may no longer have what was not sent.
                 raise MissingContent(request.absent_rows())
             await self._service.builder.refuse_missing(request)
-        if self._service.quotas is not None:
-            await self._service.quotas.take(claim.tenant)
         return request
 
     def _note_end(self, build: Build) -> None:
@@ -314,8 +314,8 @@ class Exchange:
         self._trace.outcome = note_refusal(self._service.metrics, refusal, self._client)
         self._note_decision(refusal=refusal)
         usage, caller = self._service.usage, self._caller
-        if usage is not None and caller is not None and isinstance(refusal, NoSlot | OverLimit):
-            usage.count_limited(caller.tenant, refusal.setting)
+        if usage is not None and caller is not None:
+            usage.count_limited(caller.tenant, refusal)
 
     def _note_decision(self, *, image: str = "", refusal: Refusal | None = None) -> None:
         note_decision(

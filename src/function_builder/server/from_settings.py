@@ -6,7 +6,7 @@ from function_builder.buildkits.from_settings import buildkits
 from function_builder.builds.builder import Builder
 from function_builder.builds.options import RegistryCache
 from function_builder.builds.source_policy import SourcePolicy
-from function_builder.contract.tenancy import NO_LIMITS
+from function_builder.contract.tenancy import NO_LIMITS, Limits
 from function_builder.errors import StartError
 from function_builder.policy.sources import builder_policy
 from function_builder.registries.credentials import RegistryCredentials
@@ -30,11 +30,8 @@ def service_of(settings: Settings) -> Service:
     tenants = _tenants(settings, own, policy) if settings.tenants_file else None
     pools = buildkits(settings, None if tenants is None else tenants.buildkit_urls)
     metrics = Metrics()
-    slots = Slots(
-        settings.max_inflight,
-        settings.max_queue,
-        limits=(lambda _: NO_LIMITS) if tenants is None else tenants.limits,
-    )
+    limits = _unlimited if tenants is None else tenants.limits
+    slots = Slots(settings.max_inflight, settings.max_queue, limits=limits)
     return Service(
         settings=settings,
         builder=Builder(
@@ -55,9 +52,13 @@ def service_of(settings: Settings) -> Service:
         tenants=tenants,
         audit=_audit(settings.audit_log) if settings.audit_log else None,
         usage=None if tenants is None else _usage(metrics, slots),
-        quotas=None if tenants is None else Quotas(tenants.limits),
+        quotas=Quotas(limits),
         replays=Replays(settings.replay_window) if settings.replay_window else None,
     )
+
+
+def _unlimited(_: str) -> Limits:
+    return NO_LIMITS
 
 
 def _audit(path: str) -> Audit:

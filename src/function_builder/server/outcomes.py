@@ -9,11 +9,10 @@ from function_builder.builds.phases import BuildPhase
 from function_builder.contract.builds import BuildInfo, BuildState
 from function_builder.contract.errors import Refusal
 from function_builder.contract.result import BuildStatus
-from function_builder.contract.tenancy import OverLimit
+from function_builder.contract.tenancy import LimitMet
 from function_builder.server.metrics import REASONS, count_build
 from function_builder.server.prometheus import Metrics
 from function_builder.server.service import Service
-from function_builder.server.slots import NoSlot
 
 _log = structlog.get_logger(__name__)
 
@@ -21,7 +20,7 @@ _log = structlog.get_logger(__name__)
 def note_refusal(metrics: Metrics, refusal: Refusal, client: str) -> str:
     """Note a request that started no build; return its outcome in a word."""
     reason = REASONS.get(refusal.status, "other")
-    limit = {"limit": refusal.setting} if isinstance(refusal, NoSlot | OverLimit) else {}
+    limit = {"limit": refusal.setting} if isinstance(refusal, LimitMet) else {}
     _log.info("build refused", reason=reason, error=refusal.reason, client=client, **limit)
     metrics.refusals.labels(reason).inc()
     return reason

@@ -197,6 +197,19 @@ class Metrics:
             registry=None,
         )
 
+        self.oidc_failures = Counter(
+            "function_builder_oidc_fetch_failures",
+            "Attempts to read the keys of an OIDC issuer that failed.",
+            ["issuer"],
+            registry=None,
+        )
+        self.oidc_keys_age = Gauge(
+            "function_builder_oidc_keys_age_seconds",
+            "Since the keys of an OIDC issuer were read; since the start if they never were.",
+            ["issuer"],
+            registry=None,
+        )
+
     def register_tenants(self) -> None:
         """Show what is known of each tenant from now on."""
         for metric in (
@@ -206,6 +219,8 @@ class Metrics:
             self.tenant_limited,
             self.tenant_waiting,
             self.tenant_slots,
+            self.oidc_failures,
+            self.oidc_keys_age,
         ):
             self.registry.register(metric)
 

@@ -169,8 +169,7 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
             lost_after=settings.lost_after,
         )
         usage = service.usage
-        if service.quotas is not None:
-            service.quotas.marks = StoredMarks(jetstream, settings.nats_replicas)
+        service.quotas.marks = StoredMarks(jetstream, settings.nats_replicas)
         if usage is not None:
             usage.store = StoredUsage(jetstream, builds.owner, settings.nats_replicas)
         worker = Worker(builds, QueuedBuilds(service), keep_bodies=bool(settings.keep_bodies))

@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Final
 
 from function_builder.contract.errors import BUSY, Refusal
-from function_builder.contract.tenancy import Limits
+from function_builder.contract.tenancy import LimitMet, Limits
 from function_builder.queue.port import Marks, QueueUnavailable
-from function_builder.server.slots import NoSlot
 
 _WINDOW: Final = 3600.0
 
@@ -25,17 +24,15 @@ _ROUNDING: Final = 1e-3
 """A float that counts seconds since the epoch is exact to some 1e-7; quotas add up to 10,000."""
 
 
-class OverQuota(NoSlot):
+class OverQuota(LimitMet):
     """A tenant has begun as many builds as it may.
 
     The header fields are those of draft-ietf-httpapi-ratelimit-headers.
     """
 
-    setting = "builds_per_hour"
-
     def __init__(self, quota: int, seconds: int) -> None:
         text = f"{BUSY} Builds in an hour: {quota}. The next one may begin in {seconds} s."
-        Refusal.__init__(self, 429, text)
+        super().__init__("builds_per_hour", text)
         self.headers = {
             "Retry-After": str(seconds),
             "RateLimit-Policy": f'"builds";q={quota};w={_WINDOW:.0f}',
@@ -70,10 +67,25 @@ class Quotas:
         Raises:
             OverQuota: the tenant has had as many as it may.
         """
-        quota = self._limits(tenant).builds_per_hour
-        if not quota:
-            return
-        move = partial(_next_mark, now=self._clock(), quota=quota)
+        if quota := self._limits(tenant).builds_per_hour:
+            await self._move(tenant, partial(_next_mark, now=self._clock(), quota=quota))
+
+    @contextlib.asynccontextmanager
+    async def taken(self, tenant: str) -> AsyncIterator[None]:
+        """Count a build that the block is to queue; not if the block refuses it.
+
+        Raises:
+            OverQuota: as `take`.
+        """
+        await self.take(tenant)
+        try:
+            yield
+        except Refusal:
+            if quota := self._limits(tenant).builds_per_hour:
+                await self._move(tenant, lambda mark: mark - _WINDOW / quota)
+            raise
+
+    async def _move(self, tenant: str, move: Callable[[float], float]) -> None:
         if self.marks is not None:
             with contextlib.suppress(QueueUnavailable):
                 self._own[tenant] = await self.marks.move(tenant, move)

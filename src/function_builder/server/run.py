@@ -59,7 +59,9 @@ async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = Non
         if service.audit is not None:
             stack.callback(service.audit.close)
         if service.tenants is not None:
-            await stack.enter_async_context(service.tenants.watching(service.metrics))
+            await stack.enter_async_context(
+                service.tenants.watching(service.metrics, service.audit)
+            )
         if settings.nats_url:
             await stack.enter_async_context(_queue(service))
         for app, address in (

@@ -73,8 +73,8 @@ class Usage(Protocol):
     def count_build(self, build: Build) -> None:
         """Count a build that has ended."""
 
-    def count_limited(self, tenant: str, limit: str) -> None:
-        """Count a request that was refused because of a limit."""
+    def count_limited(self, tenant: str, refusal: Refusal) -> None:
+        """Count a request that was refused, if it met a limit."""
 
     async def keep(self) -> None:
         """Write to the store what changes."""
@@ -97,12 +97,12 @@ class Service:
     Attributes:
         uploads: bodies that are being received; they hold no build slots.
         unread: logs of ended builds that their clients are still reading.
+        quotas: how many builds a tenant may begin.
         space: the directory of large bodies.
         large_checks: limits how many large bodies are checked at a time, so that threads are free
             for small ones.
         replays: the requests that were accepted; None: a request may be repeated.
         tracing: enters the trace of a request.
-        quotas: how many builds a tenant may begin; None: there are no tenants.
         tenants: whose requests there are; None: there is one tenant.
         usage: counts what tenants use; None: there is one tenant.
         audit: keeps what is decided about requests; None: nothing does.
@@ -121,10 +121,10 @@ class Service:
     slots: Slots
     uploads: Uploads
     unread: UnreadLogs
+    quotas: Quotas
     space: SpoolSpace
     large_checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     replays: Replays | None = None
-    quotas: Quotas | None = None
     tenants: TenantsInForce | None = None
     audit: Audit | None = None
     usage: Usage | None = None
@@ -194,7 +194,7 @@ class Service:
         except TimeoutError:
             line = f"No build slot was free within {limit:g} s ({name}): send it again."
             build.wait(transcript.note(line))
-            raise NoSlot(self.slots.limit) from None
+            raise NoSlot(self.slots.limit, "queue_timeout") from None
 
     def unready_because(self) -> str:
         """Why the builder should get no requests; empty if it should."""

@@ -15,7 +15,7 @@ from typing import Final
 
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import BUSY, Refusal
-from function_builder.contract.tenancy import NO_LIMITS, Limits, rate_limit
+from function_builder.contract.tenancy import NO_LIMITS, LimitMet, Limits, rate_limit
 from function_builder.server.shares import Shares
 
 UNLIMITED_BUILDS: Final = 8
@@ -26,19 +26,15 @@ queued builds: the builder would begin all that there are.
 """
 
 
-class NoSlot(Refusal):
+class NoSlot(LimitMet):
     """Every slot is taken, and there was no waiting for one: pro-builder's words and code.
 
-    Clients look for these words, in a stream's last line as in an answer of its own.
-
-    Attributes:
-        setting: which limit was met, for the operator: the words do not tell.
+    Clients look for these words, in a stream's last line as in an answer of its own. They do not
+    tell which limit was met; `setting` does.
     """
 
-    setting = "max_inflight"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(429, f"{BUSY} Max concurrent requests: {limit}")
+    def __init__(self, limit: int, setting: str = "max_inflight") -> None:
+        super().__init__(setting, f"{BUSY} Max concurrent requests: {limit}")
 
 
 class Closed(Refusal):
@@ -247,8 +243,7 @@ class Slots:
         waiting = {each: _requests(line) for each, line in self._lines.items()}
         own, limits = waiting.get(tenant, 0), self._limits(tenant)
         if limits.max_queue is not None and own >= limits.max_queue:
-            refusal = NoSlot(limits.max_inflight or self.limit)
-            refusal.setting = "max_queue"
+            refusal = NoSlot(limits.max_inflight or self.limit, "max_queue")
             refusal.headers = rate_limit("max_queue", limits.max_queue)
             raise refusal
         if sum(waiting.values()) < self._max_queue:

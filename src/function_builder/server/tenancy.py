@@ -26,9 +26,10 @@ from function_builder.registries.credential_helpers import CredentialHelpers
 from function_builder.registries.credentials import RegistryCredentials
 from function_builder.server import keys
 from function_builder.server.claims import Claim, bearer
+from function_builder.server.decisions import Audit, AuditEvent, TenantsRead
 from function_builder.server.prometheus import Metrics
 from function_builder.settings import Settings
-from function_builder.tenants.current import CurrentTenants
+from function_builder.tenants.current import Changes, CurrentTenants
 from function_builder.tenants.document import TenantsError
 from function_builder.tenants.overrides import tenant_settings
 from function_builder.tenants.tenant import Proven, Tenant, Tenants
@@ -72,6 +73,8 @@ class Tenancy:
         self._helpers = CredentialHelpers()
         self._issuers: Issuers | None = None
         self._issuers_of: Tenants | None = None
+        self._metrics: Metrics | None = None
+        self._audit: Audit | None = None
 
     @property
     def stale(self) -> bool:
@@ -132,11 +135,24 @@ class Tenancy:
         if self._issuers is None and tenants.issuers:
             from function_builder.oidc.issuers import Issuers  # noqa: PLC0415 (as above)
 
-            self._issuers = Issuers()
+            self._issuers = Issuers(failed=self._count_failure)
         if self._issuers is not None and self._issuers_of is not tenants:
             self._issuers.use(tenants.issuers)
             self._issuers_of = tenants
         return self._issuers
+
+    def _count_failure(self, issuer: str) -> None:
+        if self._metrics is not None:
+            self._metrics.oidc_failures.labels(issuer).inc()
+
+    async def _refresh_issuers(self) -> None:
+        assert self._metrics is not None
+        ages = {} if self._issuers is None else self._issuers.ages()
+        self._metrics.oidc_keys_age.clear()
+        for issuer, seconds in ages.items():
+            self._metrics.oidc_keys_age.labels(issuer).set(seconds)
+            # From 0 on, so that the first failure is an increase.
+            self._metrics.oidc_failures.labels(issuer)
 
     def named(self, tenant: str) -> Claim | None:
         """The tenant of a build that was accepted before; None if it is there no longer."""
@@ -179,10 +195,13 @@ class Tenancy:
         return None if found is None else next(iter(found.secrets), None)
 
     @contextlib.asynccontextmanager
-    async def watching(self, metrics: Metrics) -> AsyncIterator[None]:
-        """Read the file again whenever it has changed, and have its state among the metrics."""
+    async def watching(self, metrics: Metrics, audit: Audit | None = None) -> AsyncIterator[None]:
+        """Read the file again whenever it has changed; metrics and audit log have its state."""
         metrics.tenants.set_function(lambda: len(self._tenants.by_name))
         metrics.tenants_stale.set_function(lambda: float(self.stale))
+        metrics.refreshers.append(self._refresh_issuers)
+        self._metrics, self._audit = metrics, audit
+        self._note_read(Changes.between({}, self._tenants.by_name))
         task = asyncio.create_task(self._watch(), name="tenants_file")
         try:
             yield
@@ -202,10 +221,19 @@ class Tenancy:
     async def refresh(self) -> None:
         """Read the file again if it has changed; one that is wrong is logged, and has no effect."""
         try:
-            if await asyncio.to_thread(self._current.refresh):
-                _log.info("tenants_file was read again", tenants=len(self._tenants.by_name))
+            changes = await asyncio.to_thread(self._current.refresh)
         except (TenantsError, keys.KeyFileError) as error:
             _log.error("tenants_file is wrong: the tenants of before stay in force", why=str(error))
+            self._note_read(Changes(), str(error))
+        else:
+            if changes is not None:
+                _log.info("tenants_file was read again", tenants=len(self._tenants.by_name))
+                self._note_read(changes)
+
+    def _note_read(self, changes: Changes, why: str = "") -> None:
+        if self._audit is not None:
+            read = TenantsRead(self._current.digest, *changes, why)
+            self._audit.note(AuditEvent.TENANTS, read)
 
     @property
     def _tenants(self) -> Tenants:

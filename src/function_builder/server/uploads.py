@@ -29,7 +29,8 @@ protected by its age.
 class TooManyUploads(NoSlot):
     """Too many bodies are being received; a build slot may be free."""
 
-    setting = "max_uploads"
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit, "max_uploads")
 
 
 class Uploads:

@@ -19,6 +19,7 @@ from function_builder.builds.build import Build
 from function_builder.builds.phases import BuildPhase
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal, shown
+from function_builder.contract.tenancy import LimitMet
 from function_builder.contract.text import dump_json
 from function_builder.contract.usage import KEPT_DAYS, Usage, UsageRows, parse_day
 from function_builder.queue.port import QueueUnavailable, UsageStore
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 FLUSH_SECONDS: Final = 1.0
 """Between two writes; a builder that is killed loses what it counted since the last one."""
 
-_LIMITS: Final = ("max_inflight", "max_queue", "max_queued", "builds_per_hour")
-"""The values of a label, as `NoSlot` and `OverLimit` name what was met."""
+_LIMITS: Final = ("max_inflight", "max_queue", "max_queued", "builds_per_hour", "queue_timeout")
+"""The values of a label: the `setting` of each `LimitMet` whose tenant is proven."""
 
 _RETRY_SECONDS: Final = 5.0
 
@@ -88,9 +89,10 @@ class TenantsUsage:
         self._metrics.tenant_builds.labels(tenant, outcome).inc()
         self._metrics.tenant_seconds.labels(tenant).inc(seconds)
 
-    def count_limited(self, tenant: str, limit: str) -> None:
-        """Count a request that was refused because of a limit."""
-        self._metrics.tenant_limited.labels(tenant, limit).inc()
+    def count_limited(self, tenant: str, refusal: Refusal) -> None:
+        """Count a request that was refused, if it met a limit."""
+        if isinstance(refusal, LimitMet):
+            self._metrics.tenant_limited.labels(tenant, refusal.setting).inc()
 
     async def keep(self) -> None:
         """Write to the store what changes."""

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from function_builder.builds.source_policy import NO_SOURCE_POLICY, SourcePolicy
 from function_builder.tenants.document import read_tenants
 from function_builder.tenants.files import Files
-from function_builder.tenants.tenant import Tenants
+from function_builder.tenants.tenant import Tenant, Tenants
 
 OwnSecrets: TypeAlias = Callable[[Callable[[Path], bytes]], Sequence[bytes]]
 """Reads the builder's own payload secrets, by a function that reads a file."""
+
+
+class Changes(NamedTuple):
+    """The names of the tenants that a new file changes, in alphabetical order.
+
+    Attributes:
+        added: those that were not there before.
+        removed: those that are not there any more.
+        changed: those of which a key, a secret or another file is not what it was.
+    """
+
+    added: Sequence[str] = ()
+    removed: Sequence[str] = ()
+    changed: Sequence[str] = ()
+
+    @classmethod
+    def between(cls, before: Mapping[str, Tenant], after: Mapping[str, Tenant]) -> Changes:
+        """What is not the same."""
+        return cls(
+            sorted(after.keys() - before.keys()),
+            sorted(before.keys() - after.keys()),
+            sorted(name for name in before.keys() & after.keys() if before[name] != after[name]),
+        )
 
 
 class CurrentTenants:
@@ -48,19 +71,24 @@ class CurrentTenants:
         self.tenants = self._read()
         self.stale = False
 
-    def refresh(self) -> bool:
-        """Read the file again if it has changed; returns whether it had.
+    def refresh(self) -> Changes | None:
+        """Read the file again if it has changed; None: it has not.
 
         Raises:
             TenantsError: it is wrong, and the tenants in force stay. It is raised once a change.
             Exception: what `own` raises.
         """
         if not self._files.changed():
-            return False
+            return None
         self.stale = True
-        self.tenants = self._read()
+        before, self.tenants = self.tenants, self._read()
         self.stale = False
-        return True
+        return Changes.between(before.by_name, self.tenants.by_name)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the file when it was last read, in hex; empty if it cannot be read."""
+        return self._files.digest(self._path)
 
     def _read(self) -> Tenants:
         files = self._files = Files()

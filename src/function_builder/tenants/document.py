@@ -139,6 +139,8 @@ class _Reader:
         if value.is_mapping and not can_prove_itself:
             key.fail(f"{name} cannot prove itself: give it {' or '.join(_PROOFS)}")
         buildkit_url = self._isolation.read_url(name, fields)
+        registry_config = self._registry_config_of(name, buildkit_url, fields)
+        build_secrets_key = self._build_secrets_key_of(name, fields)
         return Tenant(
             name=name,
             buildkit_url=buildkit_url,
@@ -149,9 +151,14 @@ class _Reader:
             trusts=self._trusts.read(name, fields["oidc"]) if "oidc" in fields else (),
             overrides=read_overrides(fields),
             limits=read_limits(fields),
-            registry_config=self._registry_config_of(name, buildkit_url, fields),
-            build_secrets_key=self._build_secrets_key_of(name, fields),
+            registry_config=registry_config,
+            build_secrets_key=build_secrets_key,
             policy=self._policy_of(fields),
+            contents=[
+                self._files.digest(path)
+                for path in (registry_config, build_secrets_key)
+                if path is not None
+            ],
         )
 
     def _secrets_of(self, name: str, fields: Mapping[str, Item]) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,6 +15,7 @@ class Files:
 
     def __init__(self) -> None:
         self._read: dict[Path, _Stamp] = {}
+        self._digests: dict[Path, str] = {}
 
     def read(self, path: Path) -> bytes:
         """A file's content.
@@ -23,7 +25,13 @@ class Files:
         """
         # Before the content: a change in between is seen at the next look.
         self._read[path] = _stamp(path)
-        return path.read_bytes()
+        content = path.read_bytes()
+        self._digests[path] = hashlib.sha256(content).hexdigest()
+        return content
+
+    def digest(self, path: Path) -> str:
+        """The SHA-256 of a file's content, in hex; empty if it was not read."""
+        return self._digests.get(path, "")
 
     def changed(self) -> bool:
         """Whether one of them is not as it was when it was read."""

@@ -71,6 +71,7 @@ class Tenant:
         policy: its source policy, in addition to the builder's.
         tokens: its bearer tokens.
         trusts: the OIDC tokens that are its.
+        contents: the digests of its files that are read again for each build.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Tenant:
     policy: Sequence[PolicyRule] = ()
     tokens: Sequence[Token] = ()
     trusts: Sequence[Trust] = ()
+    contents: Sequence[str] = field(default=(), repr=False)
 
 
 class Tenants:

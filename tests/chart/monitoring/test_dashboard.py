@@ -69,6 +69,7 @@ async def test_every_query_asks_for_metrics_that_there_are(tmp_path):
     with service.slots.turn("acme"):
         await service.metrics.refreshers[-1]()
     service.metrics.tenant_seconds.labels("acme")
+    service.metrics.oidc_keys_age.labels("https://issuer.example.com")
     known = {
         sample.name for family in service.metrics.registry.collect() for sample in family.samples
     }

@@ -114,7 +114,9 @@ def build(builder: RunningBuilder, registry: str, step: str, *, name: str = "m")
 async def test_every_query_and_every_alert_has_its_data(tmp_path, buildkitd, registry):
     store = (tmp_path / "store").as_uri()
     tenants = tmp_path / "tenants.yaml"
-    tenants.write_text("tenants: {default: {weight: 1}}")
+    tenants.write_text(
+        "tenants: {acme: {oidc: [{issuer: 'http://127.0.0.1:9', audience: b, claims: {a: b}}]}}"
+    )
     async with (
         NatsServer(tmp_path / "nats", log=tmp_path / "nats.log") as nats,
         running_builder(

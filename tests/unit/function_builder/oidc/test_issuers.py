@@ -119,14 +119,18 @@ async def test_a_new_key_is_read_when_a_token_needs_it_but_not_in_a_storm(issuer
 
 
 async def test_known_keys_stay_while_the_issuer_does_not_answer_for_a_day(issuer: Issuer) -> None:
-    clock = Clock()
-    keys = IssuerKeys(Trusted(issuer.url), clock=clock)
+    clock, failed = Clock(), list[str]()
+    keys = IssuerKeys(Trusted(issuer.url), clock=clock, failed=failed.append)
+    clock.now += 5
+    assert keys.age == 5
     assert await keys.find("one")
+    assert (keys.age, failed) == (0, [])
     issuer.answers["/jwks"] = lambda _: (503, {}, b"")
     clock.now += FRESH_SECONDS
     keys.refresh()
     await settled(keys)
     assert await keys.find("one")
+    assert (keys.age, failed) == (FRESH_SECONDS, [issuer.url])
     clock.now += KEPT_SECONDS
     assert await keys.find("one") is None
     assert issuer.asked.count("/jwks") == 3

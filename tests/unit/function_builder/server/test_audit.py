@@ -1,18 +1,20 @@
 """The audit log: what it says of each decision, and what no request can make it say."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from function_builder.contract.builds import new_id
 from function_builder.errors import StartError
-from function_builder.server import keys
+from function_builder.server import keys, tenancy
 from function_builder.server.audit import AuditLog
-from function_builder.server.decisions import AuditEvent, Decision
+from function_builder.server.decisions import AuditEvent, Decision, TenantsRead
 from function_builder.server.service import Service
 from tests.support.requests import SECRET
 from tests.unit.function_builder.server.test_tenancy import (
@@ -43,7 +45,7 @@ def service(tmp_path) -> Iterator[Service]:
     service.audit.close()
 
 
-def lines(root: Path) -> list[dict[str, str]]:
+def lines(root: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (root / "audit.log").read_text().splitlines()]
 
 
@@ -124,7 +126,37 @@ def test_standard_output(capsys):
 def test_the_page_has_each_event_and_each_key():
     page = PAGE.read_text()
     told = set(re.findall(r"^\| `([a-z._]+)` \| ", page, re.MULTILINE))
-    keys_told = {"time", "event", "decision", *Decision._fields}
-    assert told == keys_told | {event.value for event in AuditEvent}
-    (example,) = re.findall(r"^\{.*\}$", page, re.MULTILINE)
-    assert set(json.loads(example)) == keys_told
+    common = {"time", "event", "decision"}
+    forms = [common | set(Decision._fields), common | set(TenantsRead._fields)]
+    assert told == forms[0] | forms[1] | {event.value for event in AuditEvent}
+    examples = re.findall(r"^\{.*\}$", page, re.MULTILINE)
+    assert [set(json.loads(example)) for example in examples] == forms
+
+
+async def test_each_reading_of_the_tenants_file_has_a_line(service, tmp_path, monkeypatch):
+    # The test alone looks at the file.
+    monkeypatch.setattr(tenancy, "LOOK_SECONDS", 3600.0)
+    path = tmp_path / "tenants.yaml"
+    tenants: Any = service.tenants
+    async with tenants.watching(service.metrics, service.audit):
+        for text in (
+            FILE.replace("  zeta:", "  yota:"),
+            "tenants:\n  zeta: {payload_secret_file: zeta, host: a}\n",
+            "tenants:\n  zeta: {payload_secret_file: zeta}\n",
+        ):
+            path.write_text(text)
+            await tenants.refresh()
+        (tmp_path / "zeta").write_text("another secret of sixteen bytes")
+        await tenants.refresh()
+        await tenants.refresh()
+    first, renamed, refused, fewer, rotated = lines(tmp_path)
+    assert {each["event"] for each in lines(tmp_path)} == {"tenants.read"}
+    assert first["added"] == ["acme", "default", "zeta"]
+    assert first["file"] == hashlib.sha256(FILE.encode()).hexdigest()
+    assert (renamed["added"], renamed["removed"], renamed["changed"]) == (["yota"], ["zeta"], [])
+    assert (refused["decision"], refused["added"]) == ("denied", [])
+    assert "line 2, column 37" in str(refused["why"])
+    assert (fewer["added"], fewer["removed"]) == (["zeta"], ["acme", "yota"])
+    assert fewer["file"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (rotated["changed"], rotated["file"]) == (["zeta"], fewer["file"])
+    assert ZETA not in (tmp_path / "audit.log").read_text()

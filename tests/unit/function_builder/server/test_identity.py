@@ -113,8 +113,17 @@ async def test_a_builder_reads_keys_before_a_token_needs_them(
     service: Service, issuer: Issuer
 ) -> None:
     tenants: Any = service.tenants
+    failures = ("function_builder_oidc_fetch_failures_total", {"issuer": "http://127.0.0.1:1"})
+    read = service.metrics.registry.get_sample_value
     async with tenants.watching(service.metrics):
-        await until(lambda: "/jwks" in issuer.asked)
+        await until(lambda: "/jwks" in issuer.asked and read(*failures))
+        for refresh in service.metrics.refreshers:
+            await refresh()
+    assert read(*failures) == 1
+    assert read(failures[0], {"issuer": issuer.url}) == 0
+    age = read("function_builder_oidc_keys_age_seconds", {"issuer": issuer.url})
+    assert age is not None
+    assert age >= 0
 
 
 def test_a_builder_without_issuers_does_not_load_the_library() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from function_builder.contract.errors import Refusal
 from function_builder.contract.tenancy import NO_LIMITS, Limits
 from function_builder.queue.port import QueueUnavailable
 from function_builder.server.quotas import OverQuota, Quotas
@@ -47,6 +48,19 @@ async def test_without_a_quota_nothing_is_counted():
     quotas = Quotas(lambda _: NO_LIMITS)
     for _ in range(100):
         await quotas.take("a")
+
+
+async def test_a_build_that_is_not_queued_is_not_counted():
+    quotas = Quotas(lambda _: Limits(builds_per_hour=1), lambda: 1.0)
+    for _ in range(2):
+        with pytest.raises(Refusal, match="full"):
+            async with quotas.taken("a"):
+                raise Refusal(429, "the queue is full")
+    async with quotas.taken("a"):
+        pass
+    with pytest.raises(OverQuota):
+        async with quotas.taken("a"):
+            raise AssertionError
 
 
 class Away:

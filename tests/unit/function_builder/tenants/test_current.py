@@ -52,7 +52,7 @@ def test_a_wrong_file_leaves_the_tenants_of_before_until_it_is_right(
     # A secret that was absent is there now; the file itself is the same.
     place.path.with_name("absent").write_text("the secret that was absent")
     assert current.refresh()
-    assert (current.stale, current.refresh()) == (False, False)
+    assert (current.stale, current.refresh()) == (False, None)
     assert current.tenants.by_name["acme"].secrets == [b"the secret that was absent"]
 
 

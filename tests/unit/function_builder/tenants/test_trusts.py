@@ -1,11 +1,12 @@
 """Which OIDC tokens a tenants file gives to which tenant."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from function_builder.contract.tenancy import Scope
-from function_builder.oidc.trust import Issuer, Trust, TrustIndex
+from function_builder.oidc.trust import ClaimPath, Issuer, Trust, TrustIndex, claim_values
 from tests.unit.function_builder.tenants.conftest import Place
 
 GITHUB = "issuer: https://token.actions.example.com, audience: builder"
@@ -105,11 +106,15 @@ def test_a_trust_is_compared_with_those_that_share_its_rarest_claim() -> None:
     """With 1,000 tenants of one issuer, all pairs would be half a million comparisons."""
     index, issuer = TrustIndex(), Issuer("https://a.example")
     for number in range(1000):
-        claims = {("owner",): frozenset({f"t{number}"}), ("ref",): frozenset({"main"})}
+        claims: dict[ClaimPath, frozenset[str]] = {
+            ("owner",): frozenset({f"t{number}"}),
+            ("ref",): frozenset({"main"}),
+        }
         assert not list(index.candidates(issuer.url, claims.get))
         index.add(f"t{number}", Trust(issuer, "builder", claims, frozenset()))
-    said = {("owner",): frozenset({"t7", "t8"}), ("ref",): frozenset({"main"})}
-    assert {owner for owner, _ in index.candidates(issuer.url, said.get)} == {"t7", "t8"}
-    without_owner = {("ref",): frozenset({"main"})}
-    assert len(list(index.candidates(issuer.url, without_owner.get))) == 1000
-    assert not list(index.candidates("https://b.example", said.get))
+    token = partial(claim_values, {"owner": ["t7", "t8"], "ref": "main"})
+    assert {owner for owner, _ in index.candidates(issuer.url, token)} == {"t7", "t8"}
+    assert not list(index.candidates(issuer.url, partial(claim_values, {"ref": "main"})))
+    assert not list(index.candidates("https://b.example", token))
+    only_ref: dict[ClaimPath, frozenset[str]] = {("ref",): frozenset({"main"})}
+    assert len(list(index.candidates(issuer.url, only_ref.get))) == 1000
