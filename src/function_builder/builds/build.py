@@ -85,6 +85,15 @@ class BuildRequest:
     names_epoch: bool = False
     partial: bool = False
 
+    @property
+    def cache_scope(self) -> str | None:
+        """`{trust_domain}/{repository}`: its builds share content records, caches and a BuildKit.
+
+        None for a request without an image.
+        """
+        repository = self.config.repository
+        return f"{self.trust_domain}/{repository}" if repository else None
+
     def absent_rows(self) -> Iterator[int]:
         """The rows of its manifest whose content was not sent."""
         for entries in (self.context, *self.folders.values()):

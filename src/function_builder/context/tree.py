@@ -139,6 +139,11 @@ def recorded_entries(
     return entries
 
 
+def absent_numbers(entries: Sequence[ContextEntry]) -> Sequence[int]:
+    """The numbers of the files whose content was not sent."""
+    return [number for number, entry in enumerate(entries) if entry.offset < 0]
+
+
 def trees(
     context: BuildContext,
     *,

@@ -1,0 +1,202 @@
+"""A build on one BuildKit: its Solve, and further Solves after errors that have a remedy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Final
+
+import structlog
+
+from aiobuildkit import Auth, Exporter, FileSync, Secrets, SolveError, SolveResult
+from function_builder.buildkits.daemon import Daemon
+from function_builder.builds import epoch, options
+from function_builder.builds.build import Build, BuildRequest
+from function_builder.builds.failures import Remedy, find_remedy
+from function_builder.builds.frontends import BUILT_IN
+from function_builder.builds.options import RegistryCache
+from function_builder.builds.platforms import refuse_impossible, refuse_unlisted
+from function_builder.builds.transcript import Transcript
+from function_builder.context.mtimes import Lease, NotHeld
+from function_builder.context.transfers import ContextLoads
+from function_builder.context.tree import BuildContext, absent_numbers, recorded_entries, trees
+from function_builder.contract.context import DOCKERFILE, ContextEntry
+from function_builder.contract.manifest import AbsentContent, MissingContent
+
+_log = structlog.get_logger(__name__)
+
+_LEFT_TO_BUILDKIT: Final = (
+    "The builder could not fetch a token for a registry, so BuildKit will: retrying the build."
+)
+
+_CONTENT_WAIT_SECONDS: Final = 10.0
+"""The longest time that the answer to a manifest waits for BuildKit to have the context."""
+
+
+class Attempt:
+    """A build on one BuildKit.
+
+    Args:
+        build: receives its log, its measures and its transfers.
+        transcript: makes the lines of its log.
+        daemon: the BuildKit.
+        auth: the registries' credentials.
+        cache: the build caches in a registry.
+        insecure: push without verifying TLS, or over plain HTTP.
+
+    Attributes:
+        daemon: the same.
+        auth: the same.
+        exporters: what BuildKit does with the image.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        transcript: Transcript,
+        daemon: Daemon,
+        *,
+        auth: Auth,
+        cache: RegistryCache,
+        insecure: bool,
+    ) -> None:
+        self.daemon = daemon
+        self.auth = auth
+        self.exporters: Sequence[Exporter] = options.exporters(build.request, insecure=insecure)
+        self._build = build
+        self._transcript = transcript
+        self._cache = cache
+
+    async def run(self) -> SolveResult:
+        """Build; after an error that has a remedy, once more with it.
+
+        Raises:
+            BuildKitError: the build failed, or BuildKit was lost.
+            MissingContent: BuildKit lacks content that the request does not have.
+            UnsupportedPlatform: BuildKit cannot run a platform's programs.
+        """
+        request, build = self._build.request, self._build
+        attrs = options.frontend_attrs(request, os.environ)
+        await refuse_impossible(self.daemon.client, request.config.platforms)
+        try:
+            return await self._authorized(attrs)
+        except SolveError as failure:
+            if build.platforms.failed_on_another_machine(failure):
+                await refuse_unlisted(self.daemon.client, request.config.platforms)
+            remedy = find_remedy(failure.message)
+            if remedy is None:
+                raise
+            if remedy is Remedy.BUILT_IN_FRONTEND:
+                own = {name: value for name, value in attrs.items() if name not in request.frontend}
+                attrs = own | BUILT_IN
+        build.log.append([self._transcript.note(remedy)])
+        return await self._authorized(attrs)
+
+    async def _authorized(self, attrs: Mapping[str, str]) -> SolveResult:
+        """Solve; retry if the builder could not fetch a token, because BuildKit may be able to.
+
+        This happens once for each registry: in the next solve BuildKit gets its credentials.
+        """
+        while True:
+            try:
+                return await self._solve(attrs)
+            except SolveError:
+                if not self.auth.failures:
+                    raise
+            for host, reason in self.auth.failures.items():
+                _log.warning(
+                    "no token could be fetched: BuildKit gets the credentials",
+                    registry=host,
+                    reason=reason,
+                )
+            self.auth.failures.clear()
+            self._build.log.append([self._transcript.note(_LEFT_TO_BUILDKIT)])
+
+    async def _solve(self, attrs: Mapping[str, str]) -> SolveResult:
+        build, request = self._build, self._build.request
+        cache_scope = request.cache_scope
+        loop = asyncio.get_running_loop()
+        lease, files = await asyncio.to_thread(_prepare, self.daemon, request, attrs)
+        loads = ContextLoads(options.context_trees(request.config))
+        # Whether BuildKit's state is known. It is not after a lost connection.
+        ended = False
+        # A partial request's answer starts when BuildKit has the context: until then it may be 409.
+        telling = loop.call_later(_CONTENT_WAIT_SECONDS, build.start) if request.partial else None
+        build.platforms.begin()
+        try:
+            async with self.daemon.client.solve(
+                frontend_attrs=attrs,
+                exporters=self.exporters,
+                cache_imports=self._cache.imports(cache_scope, request.config.cache_from),
+                cache_exports=self._cache.exports(
+                    cache_scope, request.config.cache_to, secret=bool(request.secrets)
+                ),
+                attachables=[files, self.auth, Secrets(request.secrets)],
+                shared_key=lease.shared_key,
+                source_policy=build.source_policy,
+                # History would store unmasked output, with secrets that a RUN step prints. Writing
+                # it also takes a tenth of a cached build's time (docs/performance.md).
+                internal=True,
+                metadata=build.metadata,
+            ) as solve:
+                build.start(tell=telling is None)
+                async for event in solve:
+                    loads.observe(event)
+                    if telling and loads.has_stored and loads.all_stored(files.transfers):
+                        build.start()
+                    build.measures.observe(event)
+                    build.platforms.observe(event)
+                    build.log.append(self._transcript.lines(event))
+                result = await solve.result()
+            ended = True
+        except SolveError:
+            if any(isinstance(each.error, AbsentContent) for each in files.transfers):
+                # BuildKit no longer has what the record says.
+                raise MissingContent(request.absent_rows()) from None
+            ended = True
+            raise
+        except asyncio.CancelledError:
+            ended = True
+            raise
+        else:
+            return result
+        finally:
+            if telling is not None:
+                telling.cancel()
+            build.log.append(self._transcript.rest())
+            build.transfers += files.transfers
+            lease.release(intact=ended and loads.all_stored(files.transfers))
+
+
+def _prepare(
+    daemon: Daemon, request: BuildRequest, attrs: Mapping[str, str]
+) -> tuple[Lease, FileSync]:
+    """The announcement of the context, and its key; slow for many files."""
+    entries = recorded_entries(request.context, request.folders)
+    view = epoch.view(request, attrs)
+    absent = absent_numbers(entries) if request.partial else ()
+    try:
+        lease = daemon.records.lease(
+            request.cache_scope, entries, request.digests, view=view, absent=absent
+        )
+    except NotHeld as missing:
+        raise MissingContent(-1 - entries[number].offset for number in missing.numbers) from None
+    mtimes, resend, _ = lease.announced
+    ends = accumulate(map(len, (request.context, *request.folders.values())))
+
+    def tree(entries: Sequence[ContextEntry]) -> BuildContext:
+        end = next(ends)
+        start = end - len(entries)
+        marked = {number - start for number in resend if start <= number < end}
+        return BuildContext(request.reader, entries, mtimes[start:end], marked)
+
+    context = tree(request.context)
+    names = options.folder_trees(request.config)
+    folders = {names[name]: tree(entries) for name, entries in request.folders.items()}
+    dockerfile = request.config.dockerfile or DOCKERFILE
+    built_in = BUILT_IN.items() <= attrs.items()
+    return lease, FileSync(
+        trees(context, built_in=built_in, dockerfile=dockerfile, folders=folders)
+    )
