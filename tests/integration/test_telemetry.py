@@ -203,7 +203,7 @@ def test_a_trace_is_followed_in_the_log(own_builder, registry):
     )
 
 
-@pytest.mark.parametrize("spans_of_ours", [True, False], ids=["with_spans", "handed_on"])
+@pytest.mark.parametrize("spans_of_ours", [True, False], ids=["with_spans", "forwarded"])
 async def test_spans_of_builder_and_buildkit_are_one_trace(
     spans_of_ours, tmp_path, fresh_buildkitd, registry, monkeypatch
 ):

@@ -2,7 +2,7 @@
 
 Keys are read before a token needs them, and again every 10 minutes. A token with an unknown key has
 them read at once, but each issuer is asked at most every 30 seconds, whatever tokens arrive. While
-an issuer does not answer, its known keys stay in force for a day.
+an issuer does not answer, its known keys are accepted for one more day.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class IssuerKeys:
         except IssuerError as error:
             self._failed(self.issuer.url)
             _log.warning(
-                "the keys of an OIDC issuer cannot be read: known keys stay in force",
+                "the keys of an OIDC issuer cannot be read: its known keys are still accepted",
                 issuer=self.issuer.url,
                 why=str(error),
                 known=len(self._keys),

@@ -1,4 +1,4 @@
-"""What a request to build must prove: at its headers, and with its body."""
+"""Check a build request: first its headers, then the signature of its body."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from function_builder.server.slots import Closed
 from function_builder.server.spool import Spool
 
 PROOF_SECONDS: Final = 300.0
-"""How far a request's time may lie from the builder's clock to prove its client at the headers.
+"""The largest difference between `X-Build-Timestamp` and the builder's clock, in seconds.
 
-A client whose clock is wrong is served too, among those that prove themselves by their body.
+With a larger one, the request is accepted too, but its headers do not prove its client.
 """
 
 
-def refuse_at_sight(request: Request, service: Service) -> None:
-    """Refuse a request for what its headers alone show.
+def refuse_by_headers(request: Request, service: Service) -> None:
+    """Refuse a request that cannot be accepted, whatever its body is.
 
     Raises:
         Refusal: 413, 415 or 503.
@@ -47,16 +47,16 @@ def refuse_at_sight(request: Request, service: Service) -> None:
 def claim_timestamp(
     request: Request, service: Service, secrets: Sequence[bytes], held: ExitStack
 ) -> Timestamp | None:
-    """When the request was signed, if its client says so; the body must still match.
+    """The verified timestamp of a request, if it has one; the body must still match.
 
     Args:
-        request: its headers are here.
-        service: keeps repetitions out, where it is set to.
+        request: its headers have arrived.
+        service: refuses replays, if `replay_window` is set.
         secrets: the payload secrets that may have signed it.
-        held: holds the claim on this timestamp.
+        held: gets the claim on this timestamp, which refuses equal requests meanwhile.
 
     Raises:
-        Refusal: 401, where the builder asks for it.
+        Refusal: 401, the timestamp is required and not valid, or the request is a replay.
     """
     header, signature = map(request.headers.get, (TIMESTAMP_HEADER, SIGNATURE_HEADER))
     if service.replays is not None:
@@ -76,19 +76,19 @@ async def receive_body(
     proof: bytes | None,
     limit: int,
 ) -> None:
-    """Receive a body into a spool, within the bounds of uploads.
+    """Receive a body into a spool, within the limits of uploads.
 
     Args:
         request: its body has not arrived yet.
-        service: has the bounds.
+        service: has the limits.
         spool: stores the body.
         signature: hashes the body; None: no signature is checked.
-        proof: what has proven the client at the headers; None: nothing has.
+        proof: identifies the headers that have proven the client; None: it is not proven yet.
         limit: the most bytes.
 
     Raises:
         Refusal: 408, 413, 429, 503 or 507.
-        ClientDisconnect: the client went away.
+        ClientDisconnect: the client disconnected.
     """
     intake = Intake(
         request.receive,
@@ -102,7 +102,7 @@ async def receive_body(
 
 
 def proven(request: Request, signature: Signature) -> bytes:
-    """The secret that signed the request.
+    """The secret that signed the body.
 
     Raises:
         Refusal: 401.

@@ -1,6 +1,6 @@
 """The audit log: one line of JSON for each decision about a request, in a file of its own.
 
-Importing this is left to a builder with `audit_log`. docs/audit.md lists the events and the keys.
+Only a builder with `audit_log` imports this module. docs/audit.md lists the events and the keys.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from function_builder.server.decisions import AuditEvent, Decision, TenantsRead
 STANDARD_OUTPUT: Final = "-"
 
 MAX_VALUE_CHARS: Final = 1024
-"""A client chooses the image, the target and the tenant that it claims."""
+"""The most characters of a value, because a client chooses some of them."""
 
 _log = structlog.get_logger(__name__)
 
 
 class AuditLog:
-    """Writes decisions, each before the builder acts on it or answers it.
+    """Writes decisions, each before the builder acts on it or answers.
 
-    The file is opened for appending, and opened again when another file has its name. So logrotate
-    may rename it, or copy and truncate it; no signal is needed.
+    The file is opened for appending, and opened again after it was renamed. So logrotate may rename
+    it, or copy and truncate it, without a signal.
 
     Args:
         path: the file, or `-` for standard output.
@@ -40,7 +40,7 @@ class AuditLog:
     """
 
     def __init__(self, path: str) -> None:
-        # No logger of the process: none of its configurations turns this off or adds lines to it.
+        # Not a logger of `logging`, whose configuration could disable it or add lines.
         self._handler: logging.Handler
         try:
             self._handler = _Output(sys.stdout) if path == STANDARD_OUTPUT else _File(path)
@@ -53,23 +53,23 @@ class AuditLog:
             self._handler.close()
 
     def note(self, event: AuditEvent, decision: Decision | TenantsRead) -> None:
-        """Write a decision; one that cannot be written is an error in the builder's log."""
+        """Write a decision; if that fails, the builder's log has an error with the line."""
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "event": event.value,
             "decision": "denied" if decision.why else "allowed",
             **{name: value[:MAX_VALUE_CHARS] for name, value in decision._asdict().items()},
         }
-        # ASCII: a line's end, an escape sequence or a character that changes the direction of
-        # writing stays inside its string.
+        # ASCII, so that a newline, an escape sequence or a character that changes the text
+        # direction has no effect.
         text = json.dumps(line, ensure_ascii=True).replace("\x7f", "\\u007f")
         self._handler.handle(logging.makeLogRecord({"msg": text}))
 
 
 class _Unwritten(logging.Handler):
-    """Says in the builder's log what the audit log lacks: its own errors go to no log."""
+    """Logs a line that could not be written, because `logging` would print it to stderr."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (its name in logging)
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name in logging)
         _log.error("a decision is not in the audit log", line=record.getMessage(), exc_info=True)
 
 

@@ -1,4 +1,4 @@
-"""Have the audit log note what was decided about a request."""
+"""Write the decision about a request to the audit log."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def note_decision(
     image: str = "",
     refusal: Refusal | None = None,
 ) -> None:
-    """Note a decision, if the builder has an audit log.
+    """Write a decision, if the builder has an audit log.
 
     Args:
         service: has the log.
-        request: what was sent.
-        event: what it asks for.
-        caller: who is proven to ask; None: no tenant is proven.
+        request: the request.
+        event: the kind of the request.
+        caller: the proven caller; None: no tenant is proven.
         build: the build's id.
-        image: what is to be built.
+        image: the image to build.
         refusal: why it is denied; None: it is allowed.
     """
     if service.audit is None:
@@ -57,7 +57,7 @@ def note_decision(
 def decided(
     service: Service, event: AuditEvent, handler: Callable[[Request], Awaitable[Response]]
 ) -> Callable[[Request], Awaitable[Response]]:
-    """A handler whose refusals are problems, and whose decisions are noted."""
+    """Wrap a handler: answer its refusals as problems, and write its decisions."""
 
     async def answer(request: Request) -> Response:
         refusal = None

@@ -1,4 +1,4 @@
-"""Whose a request claims to be: with which secrets it must prove it, and in which trust domain."""
+"""The tenant that a request claims, the secrets that prove it, and its trust domains."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _BEARER: Final = "bearer "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What is known of a request's client by its headers.
+    """What a request's headers say about its client.
 
     Attributes:
-        tenant: the name that it claims; no secret proves the name of a tenant that does not exist.
-        secrets: the payload secrets that may have signed it; empty: no signature is asked for.
-        domains: the tenant's trust domains, the one in force first.
-        settings: those for the tenant's requests.
-        scopes: what its bearer token may do, which has proven the tenant; None: it has none.
-        credential: the bearer token's id for the audit log; empty: it has none.
+        tenant: the name that it claims; the tenant may not exist.
+        secrets: the payload secrets that may have signed it; empty: signatures are not required.
+        domains: the tenant's trust domains, the current one first.
+        settings: the builder's, with the tenant's own values.
+        scopes: those of the bearer token that has proven the tenant; None: there is no token.
+        credential: the bearer token's id for the audit log; empty: there is no token.
     """
 
     tenant: str = DEFAULT_TENANT
@@ -48,7 +48,7 @@ class Claim:
     credential: str = ""
 
     def allow(self, scope: Scope) -> None:
-        """Check what a bearer token may do; a signature may do all.
+        """Check the scope of a bearer token; a signature has every scope.
 
         Raises:
             Refusal: 403.
@@ -58,16 +58,16 @@ class Claim:
 
 
 class TenantsInForce(Protocol):
-    """The tenants of a builder that has several."""
+    """The tenants of a builder with `tenants_file`."""
 
     @property
     def stale(self) -> bool:
-        """Whether their file has changed, and is wrong."""
+        """Whether the file has changed and is not valid."""
 
     def watching(
         self, metrics: Metrics, audit: Audit | None = None
     ) -> AbstractAsyncContextManager[None]:
-        """Read the file again whenever it has changed; metrics and audit log have its state."""
+        """Read the file again when it changes; record that in the metrics and the audit log."""
 
     async def claim(self, request: Request) -> Claim:
         """The tenant that a request claims to be.
@@ -77,26 +77,26 @@ class TenantsInForce(Protocol):
         """
 
     async def prove(self, token: str) -> Proven:
-        """What a bearer token proves.
+        """The tenant and the scopes that a bearer token proves.
 
         Raises:
             Refusal: 401.
         """
 
     def scopes(self, tenant: str, credentials: Collection[str]) -> frozenset[Scope]:
-        """What the credentials of a tenant that are still in the file may do together."""
+        """The scopes of those of a tenant's credentials that are still in the file."""
 
     def issuer(self, url: str) -> Issuer | None:
-        """An OIDC issuer that a tenant trusts; None: none does."""
+        """An OIDC issuer that a tenant trusts; None: no tenant trusts it."""
 
     def named(self, tenant: str) -> Claim | None:
-        """The tenant of a build that was accepted before; None if it is there no longer."""
+        """The tenant of a build that was accepted earlier; None if the tenant was removed."""
 
     def callback_keys(self, tenant: str) -> CallbackKeys | None:
-        """What signs the callbacks of a tenant other than `default`; None: it gets none."""
+        """The keys that sign the callbacks of a tenant other than `default`; None: it has none."""
 
     def credentials(self, tenant: str) -> RegistryCredentials:
-        """What a tenant's builds push and pull with; none if the tenant has none."""
+        """The registry credentials of a tenant's builds; empty if the tenant has none."""
 
     def source_policy(self, tenant: str) -> SourcePolicy:
         """What BuildKit may read for a tenant's builds."""
@@ -105,14 +105,14 @@ class TenantsInForce(Protocol):
         """The `buildkit_url` of each tenant that has BuildKits of its own."""
 
     def limits(self, tenant: str) -> Limits:
-        """A tenant's part of the builder; of one that is gone, what a new one has."""
+        """A tenant's limits; no limits for a tenant that was removed."""
 
     def current_secret(self, tenant: str) -> bytes | None:
-        """The payload secret that is in force for a tenant; None: it has none."""
+        """A tenant's current payload secret; None: it has none."""
 
 
 def own_claim(settings: Settings) -> Claim:
-    """Every request of a builder without other tenants.
+    """The claim of every request to a builder without `tenants_file`.
 
     Raises:
         Refusal: 503.
@@ -123,7 +123,7 @@ def own_claim(settings: Settings) -> Claim:
 
 
 def current_secret(settings: Settings, tenants: TenantsInForce | None, tenant: str) -> bytes | None:
-    """The payload secret that is in force for a tenant; None: no signature is asked for.
+    """A tenant's current payload secret; None: signatures are not required.
 
     Raises:
         Refusal: 503.

@@ -46,14 +46,14 @@ class Decision(NamedTuple):
 
 
 class TenantsRead(NamedTuple):
-    """`tenants_file` was read, and is in force or refused.
+    """`tenants_file` was read, and was applied or refused.
 
     Attributes:
         file: its SHA-256, in hex.
-        added: the tenants that were not in force before.
-        removed: those that are not in force any more.
-        changed: those of which something is different.
-        why: what is wrong with it; empty: it is in force.
+        added: the new tenants.
+        removed: the tenants that the file no longer has.
+        changed: the tenants with another value.
+        why: its faults; empty: it was applied.
     """
 
     file: str

@@ -48,7 +48,7 @@ from function_builder.server.spool import MEMORY_BYTES, Spool
 from function_builder.server.tracing import Trace
 
 LARGE_BYTES: Final = 256 * 1024
-"""The check of a larger body may take seconds: many entries, or a megabyte of YAML."""
+"""Larger bodies are checked only a few at a time, because each may take seconds."""
 
 _log = structlog.get_logger(__name__)
 
@@ -71,8 +71,8 @@ class Exchange:
         service: the state of the builder.
         request: its headers have arrived, its body has not.
         send: the ASGI channel of the answer.
-        trace: gets the outcome.
-        measures: gets the end of each phase.
+        trace: receives the outcome.
+        measures: receives the end of each phase.
         build_id: the build's id, in the answer and in the log.
         client: the client's address.
     """
@@ -138,15 +138,15 @@ class Exchange:
         await self._send(message)
 
     async def admit(self) -> Build:
-        """Receive the body, verify and check it, and get a slot or a place in the line.
+        """Receive, verify and check the body, and get a slot or a place in the line.
 
         Raises:
             Refusal: the request is refused, by its headers or its body, or the line is full.
             ClientDisconnect: the client disconnected.
         """
         service = self._service
-        admission.refuse_at_sight(self.request, service)
-        # With tenants only their proof tells whose place it would be.
+        admission.refuse_by_headers(self.request, service)
+        # With tenants, the tenant is only known after the proof.
         if service.tenants is None and service.slots.full:
             raise NoSlot(service.slots.limit)
         claim = await self._prove()
@@ -177,14 +177,14 @@ class Exchange:
             await asyncio.wait([task, gone])
 
     async def submit(self, builds: Builds, asked: Asked) -> BuildInfo:
-        """Receive the body, verify and check it, and queue its build.
+        """Receive, verify and check the body, and queue its build.
 
         Raises:
             Refusal: as `admit`, and as `Builds.submit`.
-            ClientDisconnect: the client went away.
+            ClientDisconnect: the client disconnected.
         """
         service = self._service
-        admission.refuse_at_sight(self.request, service)
+        admission.refuse_by_headers(self.request, service)
         claim = await self._prove()
         if asked.callback is not None:
             refuse_callbacks(claim.tenant, service.tenants)
@@ -208,7 +208,7 @@ class Exchange:
         async with service.quotas.taken(claim.tenant):
             info = await builds.submit(submission, self.spool)
         if service.replays is not None and self._signed is not None:
-            # Only now, because a request that could not be queued may be sent again as it is.
+            # Not earlier, because a client may repeat a request that could not be queued.
             service.replays.remember(self._signed)
         self.build_id = info.id
         self._trace.outcome = "queued"
@@ -217,7 +217,7 @@ class Exchange:
         return info
 
     async def answer_queued(self, info: BuildInfo, asked: Asked) -> None:
-        """Answer a request whose build is queued: at once, or as the build goes on."""
+        """Answer a request whose build is queued: at once, or while the build runs."""
         self._held.close()
         request = self.request
         if asked.asynchronous:
@@ -245,7 +245,7 @@ class Exchange:
             self._note_end(build)
 
     async def _prove(self) -> Claim:
-        """Receive the body and prove whose it is."""
+        """Receive the body, and verify its tenant."""
         service, request = self._service, self.request
         claimed = await read_claim(request, service.settings, service.tenants)
         claimed.allow(Scope.BUILD)
@@ -260,7 +260,7 @@ class Exchange:
         proof = timestamp.mac if timestamp else self.build_id.encode() if has_token else None
         if proof is not None:
             service.accept()
-        # A tenant's own limit would show a stranger that the tenant exists.
+        # Without a proof, a tenant's own limit would show that the tenant exists.
         limit = (service.settings if proof is None else claimed.settings).largest_body
         await admission.receive_body(
             request, service, self.spool, signature=signature, proof=proof, limit=limit
@@ -286,7 +286,7 @@ class Exchange:
     async def _check(self, claim: Claim, *, stored: bool = False) -> BuildRequest:
         settings, domain = claim.settings, claim.domains[0]
         key = keys.unsealing_key(settings)
-        # A small body may take seconds too: a megabyte of YAML does.
+        # A small body is checked in a thread too, because a megabyte of YAML takes seconds.
         async with self._service.large_checks if self.spool.size > LARGE_BYTES else nullcontext():
             request = await asyncio.to_thread(
                 checked, self.spool, settings, key, domain, claim.tenant
@@ -294,7 +294,7 @@ class Exchange:
         self._measures.end(BuildPhase.CHECK)
         if request.partial:
             if stored:
-                # When the build begins, BuildKit may no longer have what was not sent.
+                # BuildKit may lose the content before the queued build starts.
                 raise MissingContent(request.absent_rows())
             await self._service.builder.refuse_missing(request)
         return request

@@ -1,11 +1,10 @@
 """Which tenant a bearer token of an OIDC issuer proves.
 
-All tokens that prove none are answered with the same bytes, and at the same time after their
-request. So neither the answer nor its time tells which issuers and tenants the file has. This
-includes a token whose issuer does not answer: a 503 would tell a stranger that the issuer is known
-here. The log says why a token was rejected.
+All rejected tokens get the same answer after the same time. So neither shows which issuers and
+tenants the file has. This includes a token whose issuer does not answer, because a 503 would show
+a stranger that a tenant trusts the issuer. The log says why a token was rejected.
 
-Importing this imports PyJWT, so only a builder with a tenant that trusts an issuer does.
+This module imports PyJWT, so it is only imported if a tenant trusts an issuer.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from function_builder.oidc.keys import Rejected
 from function_builder.tenants.tenant import Proven, Tenants
 
 REJECTED_SECONDS: Final = WAIT_SECONDS + 0.5
-"""From a request to the answer that its token is not accepted. It covers the wait for a key."""
+"""Seconds until the answer to a rejected token, including the longest wait for a key."""
 
 MAX_SUBJECT: Final = 160
-"""The characters of a token's claim `sub` in the audit log."""
+"""The most characters of a token's claim `sub` in the audit log."""
 
 _log = structlog.get_logger(__name__)
 
@@ -35,10 +34,10 @@ async def prove(token: str, tenants: Tenants, issuers: Issuers, refusal: str) ->
     """The tenant of an OIDC token.
 
     Args:
-        token: as it was sent.
-        tenants: those in force.
-        issuers: what they trust.
-        refusal: what is answered about a token that proves none.
+        token: the value of the header, without `Bearer`.
+        tenants: the current ones.
+        issuers: the issuers that tenants trust.
+        refusal: the text of the answer to a rejected token.
 
     Raises:
         Refusal: 401.

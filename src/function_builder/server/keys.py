@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from function_builder.queue.webhooks import CallbackKeys
 
 OPEN_DOMAIN: Final = "open"
-"""The trust domain of a builder that asks for no signature."""
+"""The trust domain of a builder with `disable_hmac`."""
 
 MIN_SECRET_BYTES: Final = 6
-"""A payload secret that is shorter is refused: it can be guessed from one signed request.
+"""A shorter payload secret is refused, because it can be guessed from one signed request.
 
-pro-builder takes any. A higher bound would stop builders whose secret works there."""
+pro-builder accepts any length. A higher bound would refuse secrets that work there."""
 
 ADVISED_SECRET_BYTES: Final = 16
-"""A payload secret that is shorter is warned of at the start."""
+"""A shorter payload secret causes a warning at the start."""
 
 _NONCE = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
@@ -38,14 +38,14 @@ class KeyFileError(Exception):
 def payload_secrets(
     directory: Path, read: Callable[[Path], bytes] = Path.read_bytes
 ) -> list[bytes]:
-    """The payload secrets that are accepted, the one in force first.
+    """The accepted payload secrets, the current one first.
 
     Args:
-        directory: has the files.
-        read: reads one.
+        directory: contains the files.
+        read: reads one of them.
 
     Raises:
-        KeyFileError: `payload-secret` cannot be read, holds nothing, or is too short.
+        KeyFileError: `payload-secret` cannot be read, is empty, or is too short.
     """
     path = directory / "payload-secret"
     try:
@@ -69,10 +69,10 @@ def payload_secrets(
 
 
 def callback_keys(settings: Settings) -> CallbackKeys:
-    """What signs callbacks: `webhook-secret`, `webhook-secret-previous` if it is there, and more.
+    """The keys that sign callbacks: of `webhook-secret`, `webhook-secret-previous`, and more.
 
     Raises:
-        KeyFileError: a file cannot be read, or holds something else.
+        KeyFileError: a file cannot be read or is malformed.
     """
     # Loaded here, because a builder that sends no callbacks does not need it.
     from function_builder.queue.webhooks import CallbackKeys  # noqa: PLC0415 (only with callbacks)
@@ -99,7 +99,7 @@ def _webhook_key(path: Path) -> bytes:
 
 
 def trust_domain(secret: bytes) -> str:
-    """What stands for a payload secret inside the builder; only labels made from it leave."""
+    """The name of a payload secret inside the builder, derived from it; clients never see it."""
     return derived_key(secret, "trust domain").hex()
 
 
@@ -114,10 +114,10 @@ def credential_id(settings: Settings, secret: bytes) -> str:
 
 
 def secrets_key(path: str) -> SecretsKey | None:
-    """The key that opens build secrets; None where none is configured.
+    """The key that decrypts build secrets; None if none is configured.
 
     Raises:
-        KeyFileError: the file cannot be read, or holds no key.
+        KeyFileError: the file cannot be read or is malformed.
     """
     if not path:
         return None
@@ -132,7 +132,7 @@ def secrets_key(path: str) -> SecretsKey | None:
 
 
 def signing_secrets(settings: Settings) -> list[bytes]:
-    """The payload secrets that may have signed a request; none where signatures are not asked for.
+    """The payload secrets that may have signed a request; empty with `disable_hmac`.
 
     Raises:
         Refusal: 503.
@@ -146,7 +146,7 @@ def signing_secrets(settings: Settings) -> list[bytes]:
 
 
 def unsealing_key(settings: Settings) -> SecretsKey | None:
-    """The key that opens build secrets; None where none is configured.
+    """The key that decrypts build secrets; None if none is configured.
 
     Raises:
         Refusal: 503.
@@ -158,10 +158,10 @@ def unsealing_key(settings: Settings) -> SecretsKey | None:
 
 
 def tenant_domain(secret: bytes, tenant: str) -> str:
-    """What stands for a tenant inside the builder; a payload secret of the builder's makes it.
+    """The name of a tenant inside the builder, derived from the builder's own payload secret.
 
-    The tenant's own secrets do not, so that it keeps its caches when they rotate. No tenant can
-    compute it.
+    It does not depend on the tenant's secrets, so the tenant keeps its caches when they rotate. No
+    tenant can compute it.
     """
     return derived_key(derived_key(secret, "tenants"), tenant).hex()
 
@@ -169,11 +169,11 @@ def tenant_domain(secret: bytes, tenant: str) -> str:
 def public_key_answer(
     settings: Settings, nonce: str | None, secret: Callable[[], bytes | None]
 ) -> bytes:
-    """The answer to `GET /publickey`, signed where its client gave a nonce.
+    """The answer to `GET /publickey`, signed if its client gave a nonce.
 
     Args:
-        settings: the builder's, for the tenant.
-        nonce: the client's; None: it gave none.
+        settings: the builder's, with the tenant's own values.
+        nonce: the client's; None: it sent none.
         secret: reads the payload secret that signs the answer.
 
     Raises:
@@ -191,5 +191,5 @@ def public_key_answer(
 
 
 def unavailable(what: str) -> Refusal:
-    """The answer to a request that needs a key which is not to be had just now."""
+    """The refusal of a request that needs a key that cannot be read."""
     return Refusal(503, f"the builder cannot read {what} just now: this is not your fault")

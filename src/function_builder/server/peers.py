@@ -1,9 +1,8 @@
-"""Who sent a request: the peer, or the client that trusted proxies name.
+"""The address of a request's client: the peer, or the one that trusted proxies report.
 
-Sources: RFC 7239 (`Forwarded`); X-Forwarded-For is a list to which each proxy adds its peer. Its
-left end is the client's own word, so both lists are read from the right, as far as proxies that the
-operator trusts wrote them. The result is an IP address or empty: nothing else of these headers
-reaches a log.
+Sources: RFC 7239 (`Forwarded`); X-Forwarded-For is a list to which each proxy adds its peer. A
+client can write anything at its left end. So both lists are read from the right, as far as trusted
+proxies wrote them. The result is an IP address or empty, so a log gets no other text of a header.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ Address: TypeAlias = IPv4Address | IPv6Address
 _WITH_PORT = re.compile(r"\[(?P<six>[^\]]*)\](:[^:]*)?|(?P<four>[0-9.]+):[^:]*")
 _ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
 _PAIR = re.compile(r'\s*([^=;"\s]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)(?:;|$)')
-"""Quoted strings whole: a proxy may quote what the client chose, such as its Host."""
+"""Quoted strings match as a whole, because a proxy may quote a client's value, such as its Host."""
 
 
 def client_address(request: HTTPConnection, trusted: Networks) -> str:
     """The client's IP address; empty where there is none, as on a unix socket.
 
-    A proxy that writes `Forwarded` must remove an X-Forwarded-For of its client's: where both are
-    there, X-Forwarded-For counts, because most proxies write that one.
+    If both headers are present, X-Forwarded-For is used, because most proxies write it. So a proxy
+    that writes `Forwarded` must remove its client's X-Forwarded-For.
     """
     address = _parse(request.client.host if request.client else "")
     if address is None:
@@ -51,7 +50,7 @@ async def until_gone(request: Request) -> None:
 
 
 def _hops(request: HTTPConnection) -> Iterator[str]:
-    """What proxies say of their peers, the last proxy's word first."""
+    """The peers that proxies report, the last proxy's first."""
     headers = request.headers.getlist("x-forwarded-for")
     if headers:
         for header in reversed(headers):
@@ -59,7 +58,7 @@ def _hops(request: HTTPConnection) -> Iterator[str]:
         return
     for header in reversed(request.headers.getlist("forwarded")):
         for element in reversed(_ELEMENT.findall(header)):
-            # Without a `for` nothing is known of who is behind that proxy.
+            # Without `for`, the peer of this proxy is unknown.
             pairs = {name.lower(): value for name, value in _PAIR.findall(element)}
             yield pairs.get("for", "").strip('"')
 
@@ -72,7 +71,7 @@ def _parse(text: str) -> Address | None:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    # What a socket for both families says of an IPv4 peer.
+    # A socket for both families reports an IPv4 peer like this.
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
 

@@ -21,11 +21,11 @@ from function_builder.queue.port import Marks, QueueUnavailable
 _WINDOW: Final = 3600.0
 
 _ROUNDING: Final = 1e-3
-"""A float that counts seconds since the epoch is exact to some 1e-7; quotas add up to 10,000."""
+"""Seconds: more than the rounding errors of 10,000 additions to a time since the epoch."""
 
 
 class OverQuota(LimitMet):
-    """A tenant has begun as many builds as it may.
+    """A tenant has started all builds that it may start in an hour.
 
     The header fields are those of draft-ietf-httpapi-ratelimit-headers.
     """
@@ -41,14 +41,14 @@ class OverQuota(LimitMet):
 
 
 class Quotas:
-    """The builds of each tenant.
+    """Counts the builds of each tenant.
 
     Args:
-        limits: a tenant's.
+        limits: the limits of a tenant.
         clock: seconds since the epoch.
 
     Attributes:
-        marks: those of all builders; None: this builder counts alone.
+        marks: shared by all builders; None: this builder counts alone.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class Quotas:
         self._own: dict[str, float] = {}
 
     async def take(self, tenant: str) -> None:
-        """Count a build that is about to begin, or to wait.
+        """Count a build that is about to start or to wait.
 
         While the queue cannot be reached, this builder counts alone.
 
         Raises:
-            OverQuota: the tenant has had as many as it may.
+            OverQuota: the tenant has used its builds of this hour.
         """
         if quota := self._limits(tenant).builds_per_hour:
             await self._move(tenant, partial(_next_mark, now=self._clock(), quota=quota))
@@ -97,10 +97,10 @@ def _next_mark(mark: float, *, now: float, quota: int) -> float:
     """Where a tenant's mark is after one more build.
 
     Raises:
-        OverQuota: further ahead than it may be.
+        OverQuota: the mark would be more than an hour ahead.
     """
     moved = max(mark, now) + _WINDOW / quota
-    # Sums of parts of an hour are not exact.
+    # Floating-point sums are not exact.
     if (seconds := moved - now - _WINDOW) > _ROUNDING:
         raise OverQuota(quota, max(1, math.ceil(seconds)))
     return moved

@@ -15,13 +15,13 @@ from function_builder.contract.signature import Signature
 from function_builder.server.spool import MEMORY_BYTES, Spool
 
 SLOWEST_BYTES_PER_SECOND: Final = 1024
-"""A body may take twice `timeout`, and another second for each of these bytes.
+"""The slowest average speed of a body, after the first `2 * timeout` seconds.
 
-A limit of pauses is not enough, because an upload with one byte in each pause would never end.
+A limit for pauses is not enough, because an upload of one byte before each limit would never end.
 """
 
 _MAX_PIECES: Final = 1024
-"""The most pieces before they are joined, because each costs 30 bytes, and may have one byte."""
+"""The number of pieces after which they are joined: a piece of one byte costs 30 more."""
 
 
 class Intake:
@@ -31,11 +31,11 @@ class Intake:
         receive: the ASGI channel.
         signature: hashes the bytes; None: no signature is checked.
         max_bytes: the largest body.
-        timeout: seconds without a byte.
+        timeout: the longest pause, in seconds.
 
     Attributes:
         begun: the monotonic clock's time at the start.
-        received: bytes so far.
+        received: the number of bytes so far.
         complete: whether the whole body has arrived.
     """
 
@@ -58,13 +58,13 @@ class Intake:
         self.complete = False
 
     def give_up(self, because: Refusal) -> None:
-        """Stop waiting for the body: `into` raises the refusal, unless the body is complete."""
+        """Stop receiving: `into` raises the refusal, unless the body is complete."""
         self._given_up = because
         if self._waiting is not None:
             self._waiting.reschedule(asyncio.get_running_loop().time())
 
     async def into(self, spool: Spool) -> None:
-        """Receive to the end.
+        """Receive the whole body.
 
         Raises:
             Refusal: 408, 413 or 507, or the one of `give_up`.
@@ -89,7 +89,7 @@ class Intake:
             await asyncio.wait([storing])
 
     async def _batch(self) -> list[bytes]:
-        """Receive pieces until they are worth the use of a thread, or until the end."""
+        """Receive enough pieces to be worth a thread, or the rest of the body."""
         pieces: list[bytes] = []
         size = 0
         while not self.complete and size < MEMORY_BYTES:
@@ -112,7 +112,7 @@ class Intake:
             async with asyncio.timeout(min(self._timeout, left)) as self._waiting:
                 message = await self._receive()
         except TimeoutError as error:
-            raise self._given_up or Refusal(408, self._why_not(left)) from error
+            raise self._given_up or Refusal(408, self._timeout_text(left)) from error
         finally:
             self._waiting = None
         if message["type"] == "http.disconnect":
@@ -121,7 +121,7 @@ class Intake:
         chunk: bytes = message.get("body", b"")
         return chunk
 
-    def _why_not(self, left: float) -> str:
+    def _timeout_text(self, left: float) -> str:
         if left < self._timeout:
             slowest = SLOWEST_BYTES_PER_SECOND
             return f"the upload was slower than {slowest} bytes a second: send the body again"

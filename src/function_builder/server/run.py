@@ -24,7 +24,7 @@ from function_builder.server.malloc import keep_freed_memory
 from function_builder.server.metrics import metrics_app, read_state, read_tasks
 from function_builder.server.service import Service
 from function_builder.server.start_checks import check_start, not_listening
-from function_builder.server.tracing import Tracing, handed_on
+from function_builder.server.tracing import Tracing, forwarded
 from function_builder.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -99,7 +99,7 @@ async def _spans(endpoint: str) -> AsyncIterator[Tracing]:
             "no spans are sent: pip install 'function-builder[otel]'",
             missing=error.name,
         )
-        yield handed_on
+        yield forwarded
         return
     spans = Spans(endpoint)
     try:

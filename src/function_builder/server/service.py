@@ -1,4 +1,4 @@
-"""What the endpoints share, and the order in which the service shuts down."""
+"""The state that the endpoints share, and the order of the shutdown."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from function_builder.server.reading import Caller
 from function_builder.server.replays import Replays
 from function_builder.server.slots import NoSlot, Place, Slots
 from function_builder.server.spool import SpoolSpace
-from function_builder.server.tracing import Tracing, handed_on
+from function_builder.server.tracing import Tracing, forwarded
 from function_builder.server.unread import UnreadLogs
 from function_builder.server.uploads import Uploads
 from function_builder.settings import Settings
@@ -46,29 +46,29 @@ class Phase(Enum):
     LEAVING = "leaving"
     """`/ready` answers 503, but new requests are still accepted."""
     DRAINING = "draining"
-    """New requests are refused. Those accepted before may get a slot, and run to their end."""
+    """New requests are refused. Accepted ones may still get a slot, and run to their end."""
     ENDING = "ending"
-    """No build starts any more, because its client could not be told the outcome."""
+    """No build starts any more, because its client would not get the outcome."""
 
 
 class Drained(Protocol):
-    """A worker of queued builds, as far as the shutdown needs it."""
+    """The part of the worker of queued builds that the shutdown uses."""
 
     async def drain(self) -> None:
         """Start no more builds, and return the running ones to the queue."""
 
 
 class Usage(Protocol):
-    """Counts what tenants use, and answers what they have used.
+    """Counts the usage of tenants, and answers `GET /usage`.
 
     Attributes:
-        store: keeps it over restarts; None: it is counted since the start.
+        store: keeps the usage over restarts; None: it counts from the start of the process.
     """
 
     store: UsageStore | None
 
     def count_received(self, tenant: str, size: int) -> None:
-        """Count a body whose tenant is proven."""
+        """Count the bytes of a body whose tenant is proven."""
 
     def count_build(self, build: Build) -> None:
         """Count a build that has ended."""
@@ -77,10 +77,10 @@ class Usage(Protocol):
         """Count a request that was refused, if it met a limit."""
 
     async def keep(self) -> None:
-        """Write to the store what changes."""
+        """Write changes to the store until it is cancelled."""
 
     async def flush(self) -> None:
-        """Write to the store what has changed; raises `QueueUnavailable`."""
+        """Write the changes to the store now; raises `QueueUnavailable`."""
 
     async def answer(self, request: Request, caller: Caller) -> Response:
         """The usage that a caller may see.
@@ -103,9 +103,9 @@ class Service:
             for small ones.
         replays: the requests that were accepted; None: a request may be repeated.
         tracing: enters the trace of a request.
-        tenants: whose requests there are; None: there is one tenant.
-        usage: counts what tenants use; None: there is one tenant.
-        audit: keeps what is decided about requests; None: nothing does.
+        tenants: of `tenants_file`; None: there is one tenant.
+        usage: counts the usage of tenants; None: there is one tenant.
+        audit: the audit log; None: there is none.
         builds: builds that outlive their connection; None: there is no queue.
         worker: runs builds from the queue; None: there is no queue.
         running: the task of each build that has a slot.
@@ -130,35 +130,35 @@ class Service:
     usage: Usage | None = None
     builds: Builds | None = None
     worker: Drained | None = None
-    tracing: Tracing = handed_on
+    tracing: Tracing = forwarded
     phase: Phase = Phase.SERVING
     running: set[asyncio.Task[None]] = field(default_factory=set)
     followers: set[asyncio.Task[None]] = field(default_factory=set)
     accepted: set[asyncio.Task[None]] = field(default_factory=set)
 
     def accept(self) -> None:
-        """Note that the request which this task answers is proven: a drain waits for it."""
+        """Note that the current task's request is proven, so that a drain waits for it."""
         task = asyncio.current_task()
         assert task is not None
         self.accepted.add(task)
         task.add_done_callback(self.accepted.discard)
 
     async def run(self, build: Build, place: Place, signed: Timestamp | None = None) -> None:
-        """Run a build as soon as it has a slot; however this ends, the build has an end.
+        """Run a build as soon as it has a slot. The build always has a result afterwards.
 
         The builder cancels the task of this call when it shuts down.
 
         Args:
-            build: what is asked for.
+            build: the build.
             place: its slot, or its place in the queue.
-            signed: its timestamp, if a replay is to be refused.
+            signed: its verified timestamp, to refuse replays.
         """
         task = asyncio.current_task()
         assert task is not None
         try:
             await self._slot(build, place)
             if self.replays is not None and signed is not None:
-                # Only now, because a request that got no slot may be sent again as it is.
+                # Not earlier, because a client may repeat a request that got no slot.
                 self.replays.remember(signed)
             build.measures.end(BuildPhase.WAIT)
             self.running.add(task)
@@ -174,7 +174,7 @@ class Service:
                 build.fail(Outcome.CANCELLED, failure)
 
     async def _slot(self, build: Build, place: Place) -> None:
-        """Wait for the build's slot, and tell its client how it stands.
+        """Wait for the build's slot, and report its position to its client.
 
         Raises:
             Refusal: it waited too long, or the builder ends.

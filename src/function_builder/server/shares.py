@@ -1,10 +1,10 @@
-"""Which tenant has the next slot: weighted fair shares of slot time. Pure: time comes from a clock.
+"""Choose the tenant that gets the next slot, by weighted fair shares of slot time.
 
 Each tenant has a virtual time: the seconds that its builds have held slots, divided by its weight.
-Of the tenants that wait, the one that is furthest behind is the next. A tenant that did not wait is
-not owed the time that others had meanwhile: it begins where those that wait are. This is start-time
-fair queueing (Goyal, Vin, Cheng 1996), whose packets have a known length. A build's length is known
-at its end, so a build that runs counts with what it has had until now.
+The waiting tenant with the least virtual time is the next. A tenant gets no credit for the time in
+which it did not wait: its virtual time then starts at the least one of the waiting tenants. This is
+start-time fair queueing (Goyal, Vin, Cheng 1996). A packet there has a known length. A build does
+not, so a running build counts with its time so far.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Final
 
 JUST_BEGUN_SECONDS: Final = 1.0
-"""What a running build counts beside its time: slots freed together go to several tenants."""
+"""Added to the time of a running build, so that slots freed together go to several tenants."""
 
 
 @dataclass(slots=True)
 class _Account:
-    """One tenant's: its virtual time at `since`, and how many slots it has."""
+    """A tenant's virtual time at `since`, and the number of its slots."""
 
     virtual: float = 0.0
     since: float = 0.0
@@ -31,7 +31,7 @@ class Shares:
     """The virtual times of tenants.
 
     Args:
-        weight: of a tenant, more than 0.
+        weight: the weight of a tenant, more than 0.
         clock: seconds.
     """
 
@@ -42,22 +42,22 @@ class Shares:
         self._clock = clock
         self._accounts: dict[str, _Account] = {}
         self._now = 0.0
-        """The least virtual time of those that waited when a slot was given."""
+        """The least virtual time of the waiting tenants when the last slot was given."""
 
     def running(self, tenant: str) -> int:
-        """How many slots a tenant has."""
+        """The number of a tenant's slots."""
         account = self._accounts.get(tenant)
         return account.running if account else 0
 
     def running_by_tenant(self) -> dict[str, int]:
-        """How many slots each tenant has; 0 for one that had some."""
+        """The number of each tenant's slots, including tenants that have none now."""
         return {tenant: account.running for tenant, account in self._accounts.items()}
 
     def first(self, tenants: Iterable[str]) -> str:
-        """The tenant that has the next slot; of equal ones, the first that is named.
+        """Choose the tenant that gets the next slot; of equal ones, the first in `tenants`.
 
         Args:
-            tenants: all that wait and may have a slot, at least one.
+            tenants: those that wait and may have a slot, at least one.
         """
         starts = {tenant: self._start(tenant) for tenant in tenants}
         self._now = max(self._now, min(starts.values()))
@@ -66,13 +66,13 @@ class Shares:
         return min(starts, key=lambda tenant: starts[tenant] + self._just_begun(tenant))
 
     def begin(self, tenant: str) -> None:
-        """A tenant has one slot more."""
+        """Count one more slot for a tenant."""
         account = self._settle(tenant)
         account.virtual = max(account.virtual, self._now)
         account.running += 1
 
     def end(self, tenant: str) -> None:
-        """A tenant has one slot less."""
+        """Count one slot less for a tenant."""
         self._settle(tenant).running -= 1
 
     def _start(self, tenant: str) -> float:

@@ -1,8 +1,8 @@
-"""The slots of running builds, and the line of those that wait for one.
+"""The build slots, and the line of the requests that wait for one.
 
-A request gets a slot. If there is none, it gets a place in the line, or it is refused. No slot is
-free while a request waits that may have it. A tenant's requests keep their order. Among tenants,
-`Shares` says which is the next.
+A request gets a slot. If none is free, it gets a place in the line. If the line is full, it is
+refused. A free slot is given at once to a waiting request that may have it. Each tenant's requests
+keep their order. `Shares` chooses the next tenant.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from function_builder.contract.tenancy import NO_LIMITS, LimitMet, Limits, rate_
 from function_builder.server.shares import Shares
 
 UNLIMITED_BUILDS: Final = 8
-"""Queued builds at a time, where `max_inflight` is 0.
+"""The most queued builds that run at a time if `max_inflight` is 0.
 
-Without a limit their clients decide how many synchronous builds run. Nothing decides that for
-queued builds: the builder would begin all that there are.
+Without this limit, the builder would start every build in the queue at once.
 """
 
 
 class NoSlot(LimitMet):
-    """Every slot is taken, and there was no waiting for one: pro-builder's words and code.
+    """Every slot is taken and the line is full, with pro-builder's text and status code.
 
     Clients look for these words, in a stream's last line as in an answer of its own. They do not
     tell which limit was met; `setting` does.
@@ -45,12 +44,12 @@ class Closed(Refusal):
 
 
 class Place:
-    """What one request, or a tenant's queued builds, hold: a slot, or a place in line for one.
+    """The slot, or the place in the line, of one request or of a tenant's queued builds.
 
     Attributes:
-        position: 0 has a slot; 1 is the next of its tenant to get one.
-        tenant: the tenant that builds.
-        queued: whether it is for a queued build.
+        position: 0: it has a slot; 1: it is the next one of its tenant.
+        tenant: its tenant.
+        queued: whether it is for queued builds.
         displaced: whether it lost its place to another tenant's request.
     """
 
@@ -63,23 +62,23 @@ class Place:
         self._changed = asyncio.Event()
 
     def move_to(self, position: int) -> None:
-        """Tell the follower of the position, if it is another one."""
+        """Set the position, and wake the follower if it has changed."""
         if position != self.position:
             self.position = position
             self.wake()
 
     def wake(self) -> None:
-        """Let the follower of the position look again."""
+        """Wake the follower, so that it reads the position again."""
         self._changed.set()
 
     async def positions(self) -> AsyncIterator[int]:
-        """Yield the position, now and after each change, until it has a slot; for one follower.
+        """Yield the position, now and after each change, until it has a slot.
 
-        A slow follower misses positions in between.
+        Only one follower is supported. A slow one misses positions in between.
 
         Raises:
             Closed: the builder is shutting down.
-            NoSlot: the place went to another tenant's request.
+            NoSlot: another tenant's request displaced it.
         """
         while not self._slots.closed:
             if self.displaced:
@@ -93,20 +92,21 @@ class Place:
 
 
 class Slots:
-    """A bounded number of slots, and one line for them; in a tenant's part, first come is first.
+    """A limited number of slots, and one line for them, in which each tenant's order is kept.
 
-    Synchronous requests stand in it for themselves, and at most `max_queue` of them. Queued builds
-    wait in JetStream; one place in the line stands for all of a tenant's. When it has a slot it
-    takes one build, and the next one's place is the last of the line. So neither kind can keep
-    the other from building, and a tenant with many queued builds delays no other.
+    Each synchronous request has its own place, and there are at most `max_queue` of them. Queued
+    builds wait in JetStream, and a tenant has one place for all of them. When that place gets a
+    slot, one build starts, and the tenant gets a new place at the end of its line. So neither kind
+    of build blocks the other, and a tenant with many queued builds does not delay other tenants.
 
-    Where the line is full, a request displaces the last one of the tenant that has most in it.
+    If the line is full, a request displaces the last request of the tenant with the most requests
+    in it.
 
     Args:
-        limit: the most slots that may be taken at a time; 0: no limit.
-        max_queue: how many requests may wait.
-        unlimited: how many queued builds run at a time if `limit` is 0.
-        limits: a tenant's.
+        limit: the number of slots; 0: no limit.
+        max_queue: the most requests that wait.
+        unlimited: the most queued builds that run at a time if `limit` is 0.
+        limits: the limits of a tenant.
         clock: seconds.
 
     Attributes:
@@ -130,7 +130,7 @@ class Slots:
         self._unlimited = unlimited
         self._taken_queued = 0
         self._lines: dict[str, list[Place]] = {}
-        """Of each tenant that waits, in the order in which they began to."""
+        """The waiting places of each tenant, in the order of their arrival."""
         self._limits = limits
         self._shares = Shares(lambda tenant: limits(tenant).weight, clock)
 
@@ -140,17 +140,17 @@ class Slots:
         return sum(map(_requests, self._lines.values()))
 
     def waiting_by_tenant(self) -> dict[str, int]:
-        """How many places each tenant has in the line; its queued builds have one at most."""
+        """The places of each tenant in the line; its queued builds have at most one."""
         known = {**self._shares.running_by_tenant(), **self._lines}
         return {tenant: len(self._lines.get(tenant, ())) for tenant in known}
 
     def taken_by_tenant(self) -> dict[str, int]:
-        """How many slots each tenant has."""
+        """The slots of each tenant."""
         return self._shares.running_by_tenant()
 
     @property
     def all_taken(self) -> bool:
-        """Whether the next request would have to wait at least."""
+        """Whether the next request would have to wait or be refused."""
         return bool(self.limit) and self.taken >= self.limit
 
     @property
@@ -160,10 +160,10 @@ class Slots:
 
     @contextmanager
     def place(self, tenant: str = DEFAULT_TENANT) -> Iterator[Place]:
-        """Hold a request's slot, or wait for one; the end of the block always frees it.
+        """Give a request a slot or a place in the line, until the block ends.
 
         Raises:
-            NoSlot: there is no room in the line either.
+            NoSlot: the line is full too.
         """
         if self._must_wait(tenant):
             self._make_room(tenant)
@@ -172,7 +172,7 @@ class Slots:
 
     @contextmanager
     def turn(self, tenant: str = DEFAULT_TENANT) -> Iterator[Place]:
-        """Hold a slot for a queued build of a tenant, or wait for one; the line has room for it."""
+        """Give a tenant's queued builds a slot or a place in the line, until the block ends."""
         with self._standing(Place(self, tenant, queued=True)) as place:
             yield place
 
@@ -188,7 +188,7 @@ class Slots:
         line = self._lines.setdefault(place.tenant, [])
         line.append(place)
         place.move_to(len(line))
-        self._hand_out()
+        self._fill_slots()
         try:
             yield place
         finally:
@@ -196,10 +196,10 @@ class Slots:
                 self._count(place, -1)
             elif not place.displaced:
                 self._remove(place)
-            self._hand_out()
+            self._fill_slots()
 
     def _remove(self, place: Place) -> None:
-        """Take a place out of its line; the ones behind move up."""
+        """Remove a place from its line; the places behind it move up."""
         line = self._lines[place.tenant]
         line.remove(place)
         if not line:
@@ -207,8 +207,8 @@ class Slots:
         for position, behind in enumerate(line, 1):
             behind.move_to(position)
 
-    def _hand_out(self) -> None:
-        """Give free slots to those in line, by the shares of their tenants."""
+    def _fill_slots(self) -> None:
+        """Give free slots to waiting places, by the shares of their tenants."""
         while first := self._first_of_each():
             place = first[self._shares.first(first)]
             self._remove(place)
@@ -235,10 +235,10 @@ class Slots:
         return self.all_taken or self._at_its_limit(tenant)
 
     def _make_room(self, tenant: str) -> None:
-        """See to it that the line has room for one more request of a tenant.
+        """Make room in the line for one more request of a tenant.
 
         Raises:
-            NoSlot: it has none.
+            NoSlot: the line is full, and no other request is to be displaced.
         """
         waiting = {each: _requests(line) for each, line in self._lines.items()}
         own, limits = waiting.get(tenant, 0), self._limits(tenant)
@@ -249,7 +249,7 @@ class Slots:
         if sum(waiting.values()) < self._max_queue:
             return
         most = max(waiting, key=waiting.__getitem__, default=tenant)
-        # With one more, this tenant would have more than is left to the other.
+        # Otherwise this tenant would then have more requests in the line than the other one.
         if waiting.get(most, 0) <= own + 1:
             raise NoSlot(self.limit)
         last = next(place for place in reversed(self._lines[most]) if not place.queued)
@@ -264,5 +264,5 @@ class Slots:
 
 
 def _requests(line: Sequence[Place]) -> int:
-    """How many places are for requests; a tenant's queued builds have one at most."""
+    """The number of places for requests, without the one of the queued builds."""
     return len(line) - sum(place.queued for place in line)

@@ -1,4 +1,4 @@
-"""Spans of the builder's own, told to an OpenTelemetry collector: needs the extra `otel`."""
+"""The builder's own spans, for an OpenTelemetry collector; needs the extra `otel`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from function_builder.server.tracing import Trace
 _propagator = TraceContextTextMapPropagator()
 
 _PATIENCE: Final = 3
-"""Seconds that a collector has for one batch, and that the end of the builder may wait for it."""
+"""The timeout of one batch, and the longest wait for the last one when the builder ends."""
 
 
 class Spans:
-    """Tells a collector of each request: one span, and one below it for each phase of its build.
+    """Sends one span for each request, with a child span for each phase of its build.
 
     BuildKit's spans are also below the request's, if it uses the same collector.
 
@@ -44,7 +44,7 @@ class Spans:
 
     @contextmanager
     def trace(self, headers: Mapping[str, str], measures: Measures) -> Iterator[Trace]:
-        """Enter the trace of a request, in a span that others can come below."""
+        """Enter the trace of a request, in a span that can have child spans."""
         given = _propagator.extract(Trace.of(headers).headers)
         span = self._tracer.start_span(
             "POST /build", given, SpanKind.SERVER, start_time=measures.accepted
@@ -60,7 +60,7 @@ class Spans:
             span.end()
 
     def close(self) -> None:
-        """Send what is not sent yet; it blocks for as long as that takes, within bounds."""
+        """Send the remaining spans; it blocks until they are sent, or until the timeout."""
         self._provider.shutdown()
 
     def _tell_phases(self, span: Span, measures: Measures) -> None:

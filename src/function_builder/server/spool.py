@@ -17,17 +17,16 @@ MEMORY_BYTES: Final = 1 << 20
 
 
 class SpoolSpace:
-    """The directory of large bodies, and a limit of the bytes that they occupy together.
+    """The directory of large bodies, with a limit of their total size.
 
-    Kubernetes cannot limit them, because it measures a volume by the files that have a name, and
-    these have none.
+    Kubernetes cannot limit it: it measures a volume by its named files, and these have no names.
 
     Args:
-        directory: where.
-        limit: bytes; 0: as many as the disk has.
+        directory: of the files.
+        limit: bytes; 0: no limit but the disk.
 
     Attributes:
-        reserved: bytes that bodies occupy now.
+        reserved: the bytes of all current bodies on the disk.
     """
 
     def __init__(self, directory: Path, limit: int) -> None:
@@ -48,7 +47,7 @@ class SpoolSpace:
             self.reserved += size
 
     def release(self, size: int) -> None:
-        """Give reserved bytes back."""
+        """Release reserved bytes."""
         with self._lock:
             self.reserved -= size
 
@@ -58,7 +57,7 @@ def _full() -> Refusal:
 
 
 class Spool:
-    """A body that has arrived; a Reader of the contract. Its file never has a name.
+    """A request's body. It implements the contract's Reader. Its file never has a name.
 
     Args:
         space: for a body that is too large for memory.
@@ -90,7 +89,7 @@ class Spool:
         self.size += size
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes from an offset; fewer only at the end."""
+        """Return `size` bytes from an offset, fewer only at the end."""
         if self._file is None:
             return self._memory[offset : offset + size]
         return os.pread(self._file.fileno(), size, offset)

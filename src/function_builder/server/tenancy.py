@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from function_builder.oidc.issuers import Issuers
 
 LOOK_SECONDS: Final = 2.0
-"""Between two looks at the files."""
+"""Seconds between two checks whether the files have changed."""
 
 _JWT_DOTS: Final = 2
 
@@ -53,7 +53,7 @@ class Tenancy:
     """Whose a request is, by its bearer token, its `X-Build-Tenant`, or its host.
 
     Args:
-        current: the tenants in force.
+        current: the tenants, read again when their file changes.
         settings: the builder's.
         own: the builder's own registry credentials.
         policy: its source policy.
@@ -78,14 +78,14 @@ class Tenancy:
 
     @property
     def stale(self) -> bool:
-        """Whether the file has changed, and is wrong."""
+        """Whether the file has changed and is not valid."""
         return self._current.stale
 
     async def claim(self, request: Request) -> Claim:
         """The tenant that a request claims to be.
 
-        A tenant that does not exist has secrets too, which sign nothing: the request is treated as
-        one with a wrong signature, to its end.
+        A tenant that does not exist gets random secrets. So its request is processed, and fails,
+        like a request with a wrong signature.
 
         Raises:
             Refusal: 400, 401.
@@ -123,11 +123,11 @@ class Tenancy:
         return await prove(token, tenants, issuers, _NOT_ACCEPTED)
 
     def scopes(self, tenant: str, credentials: Collection[str]) -> frozenset[Scope]:
-        """What the credentials of a tenant that are still in the file may do together."""
+        """The scopes of those of a tenant's credentials that are still in the file."""
         return self._tenants.scopes(tenant, credentials)
 
     def issuer(self, url: str) -> Issuer | None:
-        """An issuer that a tenant trusts; None: none does."""
+        """An issuer that a tenant trusts; None: no tenant trusts it."""
         return next((each for each in self._tenants.issuers if each.url == url), None)
 
     def _trusted(self, tenants: Tenants) -> Issuers | None:
@@ -155,7 +155,7 @@ class Tenancy:
             self._metrics.oidc_failures.labels(issuer)
 
     def named(self, tenant: str) -> Claim | None:
-        """The tenant of a build that was accepted before; None if it is there no longer."""
+        """The tenant of a build that was accepted earlier; None if the tenant was removed."""
         tenants = self._tenants
         found = tenants.named(tenant)
         return None if found is None else self._claim(tenants, tenant, found)
@@ -185,18 +185,18 @@ class Tenancy:
         return self._tenants.buildkit_urls
 
     def limits(self, tenant: str) -> Limits:
-        """A tenant's part of the builder; of one that is gone, what a new one has."""
+        """A tenant's limits; no limits for a tenant that was removed."""
         found = self._tenants.named(tenant)
         return NO_LIMITS if found is None else found.limits
 
     def current_secret(self, tenant: str) -> bytes | None:
-        """The payload secret that is in force for a tenant; None: it has none."""
+        """A tenant's current payload secret; None: it has none."""
         found = self._tenants.named(tenant)
         return None if found is None else next(iter(found.secrets), None)
 
     @contextlib.asynccontextmanager
     async def watching(self, metrics: Metrics, audit: Audit | None = None) -> AsyncIterator[None]:
-        """Read the file again whenever it has changed; metrics and audit log have its state."""
+        """Read the file again when it changes; record that in the metrics and the audit log."""
         metrics.tenants.set_function(lambda: len(self._tenants.by_name))
         metrics.tenants_stale.set_function(lambda: float(self.stale))
         metrics.refreshers.append(self._refresh_issuers)
@@ -219,11 +219,11 @@ class Tenancy:
             await self.refresh()
 
     async def refresh(self) -> None:
-        """Read the file again if it has changed; one that is wrong is logged, and has no effect."""
+        """Read the file again if it has changed. An invalid file is logged, and has no effect."""
         try:
             changes = await asyncio.to_thread(self._current.refresh)
         except (TenantsError, keys.KeyFileError) as error:
-            _log.error("tenants_file is wrong: the tenants of before stay in force", why=str(error))
+            _log.error("tenants_file is not valid: the previous tenants stay", why=str(error))
             self._note_read(Changes(), str(error))
         else:
             if changes is not None:
@@ -273,7 +273,7 @@ def read_tenancy(settings: Settings, own: RegistryCredentials, policy: SourcePol
         policy: its source policy.
 
     Raises:
-        StartError: it is wrong.
+        StartError: it is not valid.
     """
     directory = settings.secret_mount_path
     try:

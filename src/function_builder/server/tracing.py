@@ -15,7 +15,7 @@ _TRACEPARENT: Final = re.compile(
 )
 
 _TRACESTATE: Final = re.compile(r"[ -~]{1,512}")
-"""What every vendor must be able to pass along; gRPC metadata takes no other characters."""
+"""The characters that every vendor must accept; gRPC metadata cannot contain others."""
 
 
 @dataclass(slots=True)
@@ -23,9 +23,9 @@ class Trace:
     """A trace that a request is a part of.
 
     Attributes:
-        id: 32 hexadecimal digits; empty where there is no trace.
-        headers: what joins others to it: `traceparent`, and `tracestate` where there is one.
-        outcome: how the request ended, said before the trace is left.
+        id: 32 hexadecimal digits; empty without a trace.
+        headers: `traceparent`, and `tracestate` if there is one, for other services.
+        outcome: how the request ended; set before the block ends.
     """
 
     id: str = ""
@@ -34,10 +34,10 @@ class Trace:
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Self:
-        """Read a request's headers; what is malformed is taken for absent, as W3C says."""
+        """Read a request's headers; a malformed one counts as absent, as W3C requires."""
         parent = headers.get("traceparent", "").strip()
         match = _TRACEPARENT.fullmatch(parent)
-        # Only later versions than 00 may have more to say.
+        # Only versions after 00 may have more fields.
         if match is None or (match[2] and parent.startswith("00-")):
             return cls()
         state = headers.get("tracestate", "")
@@ -46,10 +46,10 @@ class Trace:
 
 
 Tracing = Callable[[Mapping[str, str], Measures], AbstractContextManager[Trace]]
-"""Enters the trace of a request, by its headers; its measures are read when it is left."""
+"""Enters the trace of a request, by its headers; reads its measures when the block ends."""
 
 
 @contextmanager
-def handed_on(headers: Mapping[str, str], _: Measures) -> Iterator[Trace]:
-    """A trace that others tell of: what came in goes on to BuildKit."""
+def forwarded(headers: Mapping[str, str], _: Measures) -> Iterator[Trace]:
+    """Forward the trace of the request's headers to BuildKit."""
     yield Trace.of(headers)

@@ -1,4 +1,4 @@
-"""Limits the memory of logs whose builds have ended, and which their clients still read."""
+"""Limit the memory of the logs of ended builds that their clients still read."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _log = structlog.get_logger(__name__)
 
 
 class UnreadLogs:
-    """A limit for all such logs together, because these builds no longer occupy slots.
+    """One limit for all these logs together, because their builds no longer occupy slots.
 
-    Beyond it, the log whose client has read nothing for the longest time is cut. A single log is
-    never cut, because each log has its own limit.
+    Beyond the limit, the log that has not been read for the longest time is cut. A single log is
+    not cut, because each log has its own limit.
 
     Args:
         limit: bytes.
@@ -32,7 +32,7 @@ class UnreadLogs:
 
     @property
     def size(self) -> int:
-        """The bytes of memory that they use."""
+        """The bytes of memory of all logs."""
         return sum(log.size for log in self._logs)
 
     def add(self, log: BuildLog) -> None:

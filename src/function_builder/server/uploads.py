@@ -1,4 +1,4 @@
-"""The limit of uploads at a time, and which upload is ended when it is reached.
+"""The limit of simultaneous uploads, and the choice of the upload to end beyond it.
 
 A client whose headers prove that it has the payload secret (`X-Build-Timestamp`, see docs/api.md)
 counts among the proven uploads. All other uploads share the same number of separate places, because
@@ -109,7 +109,7 @@ class Uploads:
 
     def _make_room(self, crowd: Crowd[Intake], newcomer: Intake) -> None:
         now = time.monotonic()
-        # The oldest of equally slow ones.
+        # Of equally slow uploads, the oldest.
         slowest = min(crowd.largest(), key=lambda intake: _speed(intake, now))
         if slowest is newcomer:
             raise TooManyUploads(self.limit)

@@ -1,4 +1,4 @@
-"""The tenants in force: those of the file when it was last right."""
+"""The current tenants: those of the last valid version of the file."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class CurrentTenants:
         buildkit_url: of the builder's own BuildKits, which no tenant may name.
 
     Attributes:
-        tenants: those in force.
-        stale: whether the file has changed, and is wrong.
+        tenants: those of the last valid version.
+        stale: whether the file has changed and is not valid.
 
     Raises:
-        TenantsError: it is wrong at the start.
+        TenantsError: it is not valid at the start.
         Exception: what `own` raises.
     """
 
@@ -75,7 +75,7 @@ class CurrentTenants:
         """Read the file again if it has changed; None: it has not.
 
         Raises:
-            TenantsError: it is wrong, and the tenants in force stay. It is raised once a change.
+            TenantsError: it is not valid. `tenants` stays. Raised once for each change.
             Exception: what `own` raises.
         """
         if not self._files.changed():

@@ -1,4 +1,4 @@
-"""Files that are read together, and whether one of them has changed since."""
+"""Files that are read together, and the check whether one of them has changed since."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 _Stamp: TypeAlias = tuple[int, int, int, int] | None
-"""What changes with a file: inode, size, time of its content, time of its inode."""
+"""A file's status: inode, size, mtime and ctime; None: it does not exist."""
 
 
 class Files:
-    """Reads files, and remembers how they were; also those that were not there."""
+    """Reads files, and remembers their status, also of files that do not exist."""
 
     def __init__(self) -> None:
         self._read: dict[Path, _Stamp] = {}
@@ -23,7 +23,7 @@ class Files:
         Raises:
             OSError: it cannot be read.
         """
-        # Before the content: a change in between is seen at the next look.
+        # Before the content, so that `changed` notices a change in between.
         self._read[path] = _stamp(path)
         content = path.read_bytes()
         self._digests[path] = hashlib.sha256(content).hexdigest()
@@ -34,7 +34,7 @@ class Files:
         return self._digests.get(path, "")
 
     def changed(self) -> bool:
-        """Whether one of them is not as it was when it was read."""
+        """Whether the status of one of them differs from when it was read."""
         return any(_stamp(path) != stamp for path, stamp in self._read.items())
 
 

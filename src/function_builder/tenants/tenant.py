@@ -60,8 +60,8 @@ class Tenant:
 
     Attributes:
         name: 1 to 40 lower-case letters, digits and dashes.
-        secrets: its payload secrets, the one in force first; empty: no signature is its.
-        webhook_keys: what signs its callbacks, in force first; empty: it gets none.
+        secrets: its payload secrets, the current one first; empty: only tokens prove it.
+        webhook_keys: the keys that sign its callbacks, the current one first; empty: it has none.
         hosts: names under which the builder is its, without ports.
         overrides: settings of the builder that it has otherwise, by their field's name.
         limits: its part of the builder.

@@ -10,7 +10,7 @@ from function_builder.builds.phases import BuildPhase, Measures
 from function_builder.server import run
 from function_builder.server import spans as module
 from function_builder.server.spans import Spans
-from function_builder.server.tracing import handed_on
+from function_builder.server.tracing import forwarded
 from tests.support import free_address
 from tests.support.collector import running_collector
 
@@ -72,5 +72,5 @@ async def test_without_opentelemetry_builds_go_on_and_the_log_says_why(monkeypat
     monkeypatch.setitem(sys.modules, "function_builder.server.spans", None)
     with capture_logs() as logs:
         async with run._spans("http://collector") as tracing:
-            assert tracing is handed_on
+            assert tracing is forwarded
     assert "function-builder[otel]" in logs[0]["event"]

@@ -3,7 +3,7 @@
 import pytest
 
 from function_builder.builds.phases import Measures
-from function_builder.server.tracing import Trace, handed_on
+from function_builder.server.tracing import Trace, forwarded
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -19,14 +19,14 @@ PARENT = "b7ad6b7169203331"
         f"01-{TRACE}-{PARENT}-01-what-may-come",
     ],
 )
-def test_a_trace_is_handed_on_as_it_came(parent):
-    with handed_on({"traceparent": parent, "tracestate": "a=1"}, Measures(0)) as trace:
+def test_a_trace_is_forwarded_as_it_came(parent):
+    with forwarded({"traceparent": parent, "tracestate": "a=1"}, Measures(0)) as trace:
         assert trace.id == TRACE
         assert trace.headers == {"traceparent": parent.strip(), "tracestate": "a=1"}
 
 
 @pytest.mark.parametrize("state", ["", "é=1", "a=\n", "a=" + "1" * 511])
-def test_a_state_that_is_none_is_not_handed_on(state):
+def test_a_state_that_is_none_is_not_forwarded(state):
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"} | ({"tracestate": state} if state else {})
     assert Trace.of(headers).headers.keys() == {"traceparent"}
 

@@ -1,4 +1,4 @@
-"""The tenants in force while their files change."""
+"""The current tenants while their files change."""
 
 import pytest
 
