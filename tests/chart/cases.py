@@ -91,6 +91,16 @@ EVERYTHING: dict[str, Any] = {
 
 POOL: dict[str, Any] = {"topology": "pool", "replicas": 3, "pool": {"replicas": 4}}
 
+TENANTS_POOLS: dict[str, Any] = {
+    "tenants": {
+        "secret": "tenants",
+        "pools": {
+            "acme": {"replicas": 2, "nodeSelector": {"customer": "acme"}},
+            "globex": {"replicas": 1},
+        },
+    }
+}
+
 QUEUE: dict[str, Any] = {
     "queue": {"enabled": True, "nats": {"enabled": True}, "storeUrl": "s3://builds/production"}
 }
@@ -144,6 +154,12 @@ CASES: dict[str, dict[str, Any]] = {
     "pool, everything": {**EVERYTHING, **POOL},
     "pool, cert-manager": {
         **POOL,
+        "tls": {"certManager": {"enabled": True, "issuerRef": {"name": "builds"}}},
+    },
+    "tenants' pools": TENANTS_POOLS,
+    "pool, tenants' pools, cert-manager": {
+        **POOL,
+        **TENANTS_POOLS,
         "tls": {"certManager": {"enabled": True, "issuerRef": {"name": "builds"}}},
     },
     "external": {"topology": "external", "buildkit": {"url": "tcp://buildkitd.builds:1234"}},

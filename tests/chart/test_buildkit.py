@@ -182,6 +182,17 @@ def test_cert_managers_certificates_are_good_for_the_name_that_builders_use():
     assert {"ca.crt": "ca.crt", "tls.crt": "server.crt", "tls.key": "server.key"} in paths
 
 
+def test_cert_managers_certificate_is_good_for_each_tenants_pool():
+    release = render(CASES["pool, tenants' pools, cert-manager"])
+    (names,) = (
+        each["spec"]["dnsNames"]
+        for each in release.all("Certificate")
+        if each["spec"]["secretName"] == "buildkit-daemon-certs"
+    )
+    pools = {each["metadata"]["name"] for each in release.all("StatefulSet")}
+    assert set(names) == pools == {f"pro-builder-buildkit{end}" for end in ("", "-acme", "-globex")}
+
+
 def test_an_external_buildkit_is_all_that_is_needed():
     release = render(CASES["external"])
     assert release.environment["buildkit_url"] == "tcp://buildkitd.builds:1234"

@@ -292,6 +292,7 @@ def test_the_notes_warn_of_what_is_dangerous():
     assert "BuildKit is privileged" in notes(PRO_BUILDER)
     assert "names pro-builder's image (ghcr.io/openfaasltd/pro-builder:0.5.5)" in notes(PRO_BUILDER)
     assert "can build and push with your credentials" in notes({"disableHmac": True})
+    assert "in the release's history" in notes({"tenants": {"files": {"tenants.yaml": "x"}}})
     open_pool = {"topology": "external", "buildkit": {"url": "dns://buildkits.builds:1234"}}
     assert "without TLS" in notes({**open_pool, "tls": {"clientSecret": ""}})
     assert "without TLS" not in notes(open_pool)

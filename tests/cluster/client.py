@@ -163,6 +163,13 @@ async def bearers(url: str, *sent: str) -> list[tuple[int, bool]]:
     return found
 
 
+async def usage(url: str, secret: str) -> dict[str, int]:
+    """How many builds of each tenant succeeded this month."""
+    async with AsyncClient(url, payload_secret=secret.encode(), retry_timeout=60) as client:
+        document = await client.usage()
+    return {row["tenant"]: row["builds"].get("success", 0) for row in document["usage"]}
+
+
 async def get(*urls: str) -> list[str]:
     """What is there."""
     async with httpx2.AsyncClient(timeout=10) as http:
@@ -172,7 +179,7 @@ async def get(*urls: str) -> list[str]:
 
 COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
     command.__name__: command
-    for command in (bearers, build, builds, load, log, statuses, submit, get)
+    for command in (bearers, build, builds, load, log, statuses, submit, usage, get)
 }
 
 if __name__ == "__main__":

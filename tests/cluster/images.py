@@ -24,7 +24,7 @@ REPOSITORY: Final = Path(__file__).parents[2]
 CHART: Final = REPOSITORY / "chart" / "function-builder"
 
 FAAS_CLI: Final = "test/faas-cli:latest"
-"""A client's image: faas-cli and a shell."""
+"""A client's image: faas-cli, old and new, and a shell."""
 
 _WHEELS: Final = 5001
 """A port of its own for ever: it is in a build argument, and so in the cache's keys."""
@@ -34,7 +34,7 @@ _PAUSE: Final = 'FROM busybox\nENTRYPOINT ["sleep", "2147483647"]\n'
 
 _COREDNS: Final = 'FROM scratch\nCOPY coredns /\nENTRYPOINT ["/coredns"]\n'
 
-_FAAS_CLI: Final = "FROM busybox\nCOPY faas-cli /bin/\n"
+_FAAS_CLI: Final = "FROM busybox\nCOPY faas-cli faas-cli-0.17 /bin/\n"
 
 _BASE: Final = "FROM scratch\nADD base.tar /\n"
 
@@ -119,7 +119,8 @@ class Images:
         await self._push_builder()
         await self._push_buildkit()
         faas_cli = self._context("faas-cli", _FAAS_CLI)
-        shutil.copy(find_tool("faas-cli"), faas_cli)
+        for program in ("faas-cli", "faas-cli-0.17"):
+            shutil.copy(find_tool(program), faas_cli / program)
         await self.push(faas_cli, FAAS_CLI)
 
     async def _push_builder(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -87,6 +88,16 @@ class OpenFaaS:
                 "data": {key: b64encode(value.encode()).decode() for key, value in values.items()},
             }
         )
+
+    async def certificates(self, *hosts: str) -> None:
+        """Make the certificates of builders and BuildKits on TCP, as docs/kubernetes.md does."""
+        directory = self.cluster.root / "certs"
+        shutil.rmtree(directory, ignore_errors=True)
+        named = [f"--host={host}" for host in hosts]
+        await run(sys.executable, "-m", "function_builder", "certs", directory, *named)
+        for side, name in (("server", "daemon"), ("client", "client")):
+            files = {file.name: file.read_text() for file in (directory / side).iterdir()}
+            await self.secret(f"buildkit-{name}-certs", files)
 
     async def apply(self, *objects: Mapping[str, Any]) -> None:
         """Apply objects."""

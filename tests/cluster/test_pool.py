@@ -1,11 +1,7 @@
 """The topology `pool`: BuildKits of their own, with volumes, and builders that share them."""
 
 import asyncio
-import shutil
-import subprocess
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -29,19 +25,9 @@ VALUES = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
 async def release(openfaas: OpenFaaS) -> AsyncIterator[None]:
-    await asyncio.to_thread(_certificates, openfaas.cluster.root / "certs")
-    for side, secret in (("server", "buildkit-daemon-certs"), ("client", "buildkit-client-certs")):
-        files = (openfaas.cluster.root / "certs" / side).iterdir()
-        await openfaas.secret(secret, {file.name: file.read_text() for file in files})
+    await openfaas.certificates(f"{RELEASE}-buildkit")
     async with openfaas.installed(values=VALUES):
         yield
-
-
-def _certificates(directory: Path) -> None:
-    """As docs/kubernetes.md makes them."""
-    shutil.rmtree(directory, ignore_errors=True)
-    command = (sys.executable, "-m", "function_builder", "certs", str(directory))
-    subprocess.run([*command, f"--host={RELEASE}-buildkit"], check=True, capture_output=True)
 
 
 async def test_any_builder_builds_on_the_pool(openfaas):

@@ -37,6 +37,8 @@ buildSecrets:
   mountPath: /var/secrets/buildkit
 tenants:
   secret: ""
+  files: {}
+  pools: {}
 sourcePolicy:
   rules: []
 settings:

@@ -22,9 +22,38 @@ app: {{ default .Values.service.name .Values.nameOverride }}
 component: pro-builder
 {{- end -}}
 
-{{- define "builder.buildkitSelector" -}}
-app: {{ default .Values.service.name .Values.nameOverride }}
-component: buildkit
+{{/* `root` is the chart's scope, `component` that of a pool. */}}
+{{- define "builder.poolSelector" -}}
+app: {{ default .root.Values.service.name .root.Values.nameOverride }}
+component: {{ .component }}
+{{- end -}}
+
+{{- define "builder.poolLabels" -}}
+{{ include "builder.poolSelector" . }}
+{{ include "builder.commonLabels" .root }}
+{{- end -}}
+
+{{/*
+The pools of BuildKits, that of the builder and those of tenants, as JSON: the `name` of a pool's objects,
+the `component` of its pods, and its `values`. The components differ, so that no selector finds another
+pool's pods.
+*/}}
+{{- define "builder.pools" -}}
+{{- $pools := list -}}
+{{- $shared := include "builder.buildkitName" . -}}
+{{- if eq .Values.topology "pool" -}}
+{{- $pools = append $pools (dict "name" $shared "component" "buildkit" "values" .Values.pool) -}}
+{{- end -}}
+{{- range $key, $values := .Values.tenants.pools -}}
+{{- $name := printf "%s-%s" $shared $key -}}
+{{- if gt (len $name) 52 -}}
+{{- /* A pod's label has it with a hash, and 63 characters in total. */ -}}
+{{- fail (printf "tenants.pools: the name %s has more than 52 characters: use a shorter key than %s" $name $key) -}}
+{{- end -}}
+{{- $own := mergeOverwrite (deepCopy $.Values.pool) (deepCopy $values) -}}
+{{- $pools = append $pools (dict "name" $name "component" (printf "buildkit-%s" $key) "values" $own) -}}
+{{- end -}}
+{{- toJson $pools -}}
 {{- end -}}
 
 {{- define "builder.testSelector" -}}
@@ -52,8 +81,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "builder.buildkitLabels" -}}
-{{ include "builder.buildkitSelector" . }}
-{{ include "builder.commonLabels" . }}
+{{ include "builder.poolLabels" (dict "root" . "component" "buildkit") }}
 {{- end -}}
 
 {{/* Whether proBuilder.image is pro-builder's image, in its own registry or a mirror. */}}
@@ -88,6 +116,19 @@ userns
 
 {{- define "builder.hasSidecar" -}}
 {{- if eq .Values.topology "sidecar" }}true{{ end -}}
+{{- end -}}
+
+{{/* Whether builders reach a BuildKit on TCP, with certificates if there are any. */}}
+{{- define "builder.hasTcp" -}}
+{{- if or (not (include "builder.hasSidecar" .)) .Values.tenants.pools }}true{{ end -}}
+{{- end -}}
+
+{{/* The Secret of the tenants; empty: there is none. */}}
+{{- define "builder.tenantsSecret" -}}
+{{- if and .Values.tenants.secret .Values.tenants.files -}}
+{{- fail "tenants: secret names a Secret that exists, and files makes one: leave one of them empty" -}}
+{{- end -}}
+{{- if .Values.tenants.files }}{{ include "builder.fullname" . }}-tenants{{ else }}{{ .Values.tenants.secret }}{{ end -}}
 {{- end -}}
 
 {{/* Only a StatefulSet gives each replica its own claim. */}}

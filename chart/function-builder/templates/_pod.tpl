@@ -1,7 +1,7 @@
 {{/* The builder's pods, of a Deployment, or of a StatefulSet if each pod has its own cache. */}}
 {{- define "builder.podTemplate" -}}
 {{- $sidecar := include "builder.hasSidecar" . -}}
-{{- $tls := and (not $sidecar) .Values.tls.clientSecret -}}
+{{- $tls := and (include "builder.hasTcp" .) .Values.tls.clientSecret -}}
 metadata:
   labels:
     {{- include "builder.selector" . | nindent 4 }}
@@ -78,11 +78,11 @@ spec:
         defaultMode: 0440
         # Registries without a password need no Secret.
         optional: true
-    {{- if .Values.tenants.secret }}
+    {{- with include "builder.tenantsSecret" . }}
     # The whole Secret, so that a new tenant's files appear.
     - name: tenants
       secret:
-        secretName: {{ .Values.tenants.secret }}
+        secretName: {{ . }}
         defaultMode: 0440
     {{- end }}
     {{- if .Values.sourcePolicy.rules }}
@@ -229,7 +229,7 @@ env:
   - name: build_secrets_private_key_path
     value: {{ printf "%s/%s" .mountPath .privateKeyKey | quote }}
   {{- end }}{{ end }}
-  {{- if .Values.tenants.secret }}
+  {{- if include "builder.tenantsSecret" . }}
   - name: tenants_file
     value: /var/secrets/tenants/tenants.yaml
   {{- end }}
@@ -310,7 +310,7 @@ volumeMounts:
     mountPath: {{ .Values.buildSecrets.mountPath }}
     readOnly: true
   {{- end }}
-  {{- if .Values.tenants.secret }}
+  {{- if include "builder.tenantsSecret" . }}
   - name: tenants
     mountPath: /var/secrets/tenants
     readOnly: true
@@ -328,7 +328,8 @@ volumeMounts:
   {{- if include "builder.hasSidecar" . }}
   - name: socket-dir
     mountPath: /home/app/.local/run/buildkit
-  {{- else if .Values.tls.clientSecret }}
+  {{- end }}
+  {{- if and (include "builder.hasTcp" .) .Values.tls.clientSecret }}
   - name: client-certs
     mountPath: /var/secrets/certs
     readOnly: true

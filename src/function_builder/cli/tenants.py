@@ -151,8 +151,10 @@ def _print_added(file: Path, name: str, host: str, added: Added, trusted: Truste
         )
         return
     if host:
+        # Before 0.17.5, faas-cli posts to the URL as it is, and looks for stack.yml alone.
         typer.echo(
-            f"  faas-cli publish --remote-builder {url} --payload-secret {added.secret.name}"
+            f"  faas-cli publish -f stack.yaml --remote-builder {url}/build"
+            f" --payload-secret {added.secret.name}"
         )
     typer.echo(
         f"  function-builder build DIR --image IMAGE --url {url}{named}"

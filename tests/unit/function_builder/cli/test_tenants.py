@@ -35,7 +35,7 @@ def test_a_new_tenant_has_secrets_and_the_customer_what_it_needs(tmp_path: Path)
     for line in (
         "  URL             https://acme.example.com\n",
         "  payload secret  acme.secret\n",
-        "  faas-cli publish --remote-builder https://acme.example.com --payload-secret acme.secret",
+        "  faas-cli publish -f stack.yaml --remote-builder https://acme.example.com/build ",
     ):
         assert line in made.stdout
     checked = tenants(tmp_path, "check", "tenants.yaml")
