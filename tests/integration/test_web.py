@@ -204,6 +204,13 @@ async def test_builds_of_a_real_builder_are_watched_cancelled_and_built_again(
             await expect(page.locator(".source")).to_contain_text(">>> RUN echo no >&2; exit 3")
             await expect(page.locator("#steps li.failed")).to_contain_text("failed")
 
+            # The operator sees the cache of the real BuildKit, and prunes one kind of it.
+            await page.get_by_role("link", name="BuildKits").click()
+            await expect(page.locator(".state.success")).to_have_text("reachable")
+            await page.get_by_role("link", name="Prune source.local …").click()
+            await page.get_by_role("button", name="Prune").click()
+            await expect(page.get_by_role("status")).to_contain_text("records were removed from")
+
             await page.get_by_role("button", name="Sign out").click()
             await page.wait_for_url("**/web/sign-in")
             answer = await page.request.get(f"{builder.url}/web/builds")

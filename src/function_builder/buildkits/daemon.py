@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
 import structlog
 
-from aiobuildkit import BuildKitError, Client
+from aiobuildkit import BuildKitError, Client, WorkerInfo
+from function_builder.buildkits.cache_use import CacheUse, by_kind
 from function_builder.context.mtimes import ContentRecords
 
 _log = structlog.get_logger(__name__)
@@ -27,7 +29,7 @@ _PATIENCE: Final = 15.0
 
 
 class Daemon:
-    """A BuildKit with health checks, which update `reachable` and `disk_bytes`.
+    """A BuildKit with health checks, which update `reachable`, and queries of its cache.
 
     A BuildKit that was unreachable may return without some of its files, because its machine may
     have lost unwritten data. The content records are then discarded. This costs each function one
@@ -46,7 +48,10 @@ class Daemon:
         identity: the ID of its worker, which is stored beside its cache and so moves with it
             (BuildKit's `worker/base/worker.go`). Before its first answer, its address.
         builds: the number of our builds that run on it.
-        disk_bytes: the size of its cache at the last query; NaN before the first.
+        workers: its workers at the last interruption; empty before its first answer.
+        cache: what its cache took at the last query; None before the first.
+        asked_at: the time of that query, in seconds since the epoch.
+        reason: why it is unreachable; empty if it is reachable, or was not asked yet.
     """
 
     def __init__(self, client: Client, *, period: float = 5.0, patience: float = _PATIENCE) -> None:
@@ -54,12 +59,15 @@ class Daemon:
         self.records = ContentRecords()
         self.identity = client.address
         self.builds = 0
-        self.disk_bytes = math.nan
+        self.workers: Sequence[WorkerInfo] = ()
+        self.cache: Sequence[CacheUse] | None = None
+        self.asked_at = 0.0
+        self.reason = ""
         self._period = period
         self._patience = patience
         self._answers = asyncio.Event()
         self._doubted = asyncio.Event()
-        self._reason = ""
+        self._cache_query = asyncio.Lock()
 
     @property
     def address(self) -> str:
@@ -70,6 +78,11 @@ class Daemon:
     def reachable(self) -> bool:
         """Whether it answered the last health check."""
         return self._answers.is_set()
+
+    @property
+    def disk_bytes(self) -> float:
+        """The size of its cache at the last query; NaN before the first."""
+        return math.nan if self.cache is None else sum(use.size for use in self.cache)
 
     def doubt(self) -> None:
         """After a build lost the connection: check health now, and discard the content records."""
@@ -95,20 +108,20 @@ class Daemon:
                 await self._ask()
         except Exception as error:  # noqa: BLE001 (nothing would notice the end of this task)
             reason = str(error) or "no answer"
-            if reason != self._reason:
+            if reason != self.reason:
                 _log.warning(
                     "BuildKit is out of reach",
                     buildkit=self.address,
                     reason=reason,
                     exc_info=_unexpected(error),
                 )
-            self._reason = reason
+            self.reason = reason
             self.records.forget()
             self._answers.clear()
         else:
             if not self.reachable:
                 _log.info("BuildKit answers", buildkit=self.address, worker=self.identity)
-            self._reason = ""
+            self.reason = ""
             self._answers.set()
             if (took := time.monotonic() - begun) > self._period:
                 _log.warning("BuildKit is slow", buildkit=self.address, seconds=round(took, 1))
@@ -119,16 +132,29 @@ class Daemon:
             return
         # After an interruption, another BuildKit may answer at the address. It tests its emulators
         # for this answer, so it is not asked each time.
-        workers = await self.client.list_workers()
-        self.identity = workers[0].id if workers else self.address
+        self.workers = await self.client.list_workers()
+        self.identity = self.workers[0].id if self.workers else self.address
+
+    async def ask_cache(self) -> None:
+        """Ask what its cache takes now.
+
+        Raises:
+            BuildKitError: it cannot be reached.
+        """
+        came = time.time()
+        async with self._cache_query:
+            # Calls that waited together for a running query share the next one.
+            if self.asked_at < came:
+                begun = time.time()
+                self.cache = by_kind(await self.client.disk_usage())
+                self.asked_at = begun
 
     async def _watch_disk(self) -> None:
         while True:
             await self._answers.wait()
             try:
                 async with asyncio.timeout(_DISK_PATIENCE):
-                    records = await self.client.disk_usage()
-                self.disk_bytes = sum(record.size for record in records)
+                    await self.ask_cache()
             except Exception as error:  # noqa: BLE001 (as above)
                 # BuildKit still counts as reachable, because its garbage collection may delay it.
                 _log.warning(

@@ -51,6 +51,10 @@ class Pools:
         """The shared pool, and those of tenants."""
         return [self.shared, *self._own.values()]
 
+    def tenants(self, pool: Pool) -> list[str]:
+        """The tenants whose own pool this is; empty for the shared one."""
+        return sorted(name for name, url in self._urls().items() if self._own.get(url) is pool)
+
     @property
     def unreachable(self) -> int:
         """The number of tenants' pools of which no BuildKit answers."""

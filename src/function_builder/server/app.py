@@ -18,9 +18,10 @@ from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
 from function_builder.contract.manifest import MANIFEST_HEADER
 from function_builder.server import keys
-from function_builder.server.answers import refused
+from function_builder.server.answers import document, refused
 from function_builder.server.auditing import decided
 from function_builder.server.build import BUILD_ID, BuildEndpoint
+from function_builder.server.buildkits import buildkits_routes
 from function_builder.server.builds import BUILD_ID_HEADER, BuildsRoutes
 from function_builder.server.claims import current_secret
 from function_builder.server.decisions import AuditEvent
@@ -65,6 +66,7 @@ def create_app(service: Service) -> Starlette:
         Route("/build/", build, methods=["POST"]),
         *BuildsRoutes(service).routes(),
         Route("/usage", decided(service, AuditEvent.USAGE, partial(_usage, service))),
+        *buildkits_routes(service),
         Route("/publickey", public_key),
         Route("/public-key", public_key),
         Route("/healthz", healthz),
@@ -91,12 +93,12 @@ async def _usage(service: Service, request: Request) -> Response:
     if service.usage is None:
         raise Refusal(501, "usage is counted by tenant, and tenants_file is empty")
     caller = await identify(request, service.settings, service.tenants)
-    return await service.usage.answer(request, caller)
+    return document(await service.usage.document(request.query_params, caller), caller.answer)
 
 
 def _form(request: Request) -> Callable[[Refusal], Response]:
     """The form of a route's refusals."""
-    return problem if request.url.path.startswith(("/builds", "/usage")) else refused
+    return problem if request.url.path.startswith(("/builds", "/buildkits", "/usage")) else refused
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -21,8 +21,8 @@ from function_builder.contract.builds import (
 from function_builder.contract.errors import Refusal, shown
 from function_builder.contract.reads import build_token
 from function_builder.contract.sse import EVENT_STREAM, LAST_EVENT_ID_HEADER
-from function_builder.contract.text import dump_json
 from function_builder.queue.port import Idempotency
+from function_builder.server.answers import document
 from function_builder.server.asking import read_key
 from function_builder.server.auditing import decided
 from function_builder.server.build_actions import (
@@ -49,16 +49,16 @@ def accepted(
     info: BuildInfo, service: Service, tenant: str, answer: AnswerSignature | None
 ) -> Response:
     """202: the build is queued, and a crash does not lose it."""
-    document = info.to_document()
+    content = info.to_document()
     if secret := current_secret(service.settings, service.tenants, tenant):
-        document["token"] = build_token(secret, tenant, info.id)
+        content["token"] = build_token(secret, tenant, info.id)
     headers = {
         "Location": f"/builds/{info.id}",
         "Preference-Applied": RESPOND_ASYNC,
         BUILD_ID_HEADER: info.id,
         CALL_ID_HEADER: info.id,
     }
-    return _document(document, answer, 202, headers)
+    return document(content, answer, 202, headers)
 
 
 class BuildsRoutes:
@@ -103,15 +103,15 @@ class BuildsRoutes:
             ),
             cursor=query.get("cursor", ""),
         )
-        document: dict[str, object] = {"builds": [info.to_document() for info in page.builds]}
+        content: dict[str, object] = {"builds": [info.to_document() for info in page.builds]}
         if page.cursor:
-            document["cursor"] = page.cursor
-        return _document(document, caller.answer)
+            content["cursor"] = page.cursor
+        return document(content, caller.answer)
 
     async def _read(self, request: Request) -> Response:
         caller, build_id = await self._identify(request)
         info = await self._actions.find(caller.tenant, build_id)
-        return _document(info.to_document(), caller.answer)
+        return document(info.to_document(), caller.answer)
 
     async def _log(self, request: Request) -> Response:
         caller, build_id = await self._identify(request)
@@ -124,7 +124,7 @@ class BuildsRoutes:
         info = await self._actions.cancel(request, caller.tenant, build_id, by=caller.by)
         if info.state.ended and info.state is not BuildState.CANCELLED:
             raise Refusal(409, f"the build had already ended: its status is {info.state.value}")
-        return _document(info.to_document(), caller.answer)
+        return document(info.to_document(), caller.answer)
 
     async def _retry(self, request: Request) -> Response:
         caller, build_id = await self._identify(request)
@@ -181,18 +181,6 @@ class _LogResponse(Response):
             after=after,
         )
         await (follower.send_events() if self._as_events else follower.send_lines())
-
-
-def _document(
-    document: object,
-    answer: AnswerSignature | None,
-    status: int = 200,
-    headers: dict[str, str] | None = None,
-) -> Response:
-    body = dump_json(document)
-    body = body if answer is None else answer.end(body)
-    stored = {"Cache-Control": "no-store"}
-    return Response(body, status, stored | (headers or {}), "application/json")
 
 
 def _states(values: list[str]) -> frozenset[BuildState]:

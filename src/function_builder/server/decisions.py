@@ -17,6 +17,8 @@ class AuditEvent(StrEnum):
     CANCEL = "builds.cancel"
     RETRY = "builds.retry"
     USAGE = "usage"
+    BUILDKITS = "buildkits.read"
+    PRUNE = "buildkits.prune"
     SIGN_IN = "web.sign_in"
     TENANTS = "tenants.read"
 

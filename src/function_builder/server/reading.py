@@ -37,6 +37,8 @@ class Caller(NamedTuple):
         has_token: whether it has a build's token, which only reads and cancels that build.
         by: the kind of its proof, for the log.
         credential: the id of what proved it, for the audit log.
+        is_operator: whether the builder's own payload secret proved it, or the builder asks for no
+            proof. An operator sees what belongs to no tenant.
     """
 
     tenant: str = DEFAULT_TENANT
@@ -45,6 +47,16 @@ class Caller(NamedTuple):
     has_token: bool = False
     by: str = "anyone"
     credential: str = ""
+    is_operator: bool = False
+
+    def require_operator(self, what: str) -> None:
+        """Check that it is the operator.
+
+        Raises:
+            Refusal: 403.
+        """
+        if not self.is_operator:
+            raise Refusal(403, f"{what}: only the builder's own payload secret opens this")
 
 
 async def identify(
@@ -82,7 +94,7 @@ async def _prove(
         claimed.allow(Scope.READ if request.method in ("GET", "HEAD") else Scope.BUILD)
         return Caller(tenant, by="bearer token", credential=claimed.credential)
     if not secrets:
-        return Caller()
+        return Caller(is_operator=True)
     if build_id and (token := bearer(request)):
         if opens(token, secrets, tenant, build_id):
             return Caller(tenant, has_token=True, by="token", credential="build-token")
@@ -101,7 +113,14 @@ async def _prove(
         )
     answer = build_answer(secret, signature or "", stamp or "")
     credential = credential_id(settings, secret)
-    return Caller(tenant, answer, timestamp.mac, by="signature", credential=credential)
+    return Caller(
+        tenant,
+        answer,
+        timestamp.mac,
+        by="signature",
+        credential=credential,
+        is_operator=tenant == DEFAULT_TENANT,
+    )
 
 
 async def key_claim(request: Request, settings: Settings, tenants: TenantsInForce) -> Claim:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
 import structlog
-from starlette.requests import Request
-from starlette.responses import Response
 
 from function_builder.buildkits.pools import Pools
 from function_builder.builds.build import Build, Outcome
@@ -82,8 +81,8 @@ class Usage(Protocol):
     async def flush(self) -> None:
         """Write the changes to the store now; raises `QueueUnavailable`."""
 
-    async def answer(self, request: Request, caller: Caller) -> Response:
-        """The usage that a caller may see.
+    async def document(self, query: Mapping[str, str], caller: Caller) -> dict[str, object]:
+        """The usage that a caller may see, in the API's form.
 
         Raises:
             Refusal: 400, 403 or 503.

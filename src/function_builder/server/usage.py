@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from starlette.requests import Request
-from starlette.responses import Response
 
 from function_builder.builds.build import Build
 from function_builder.builds.phases import BuildPhase
-from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal, shown
 from function_builder.contract.tenancy import LimitMet
-from function_builder.contract.text import dump_json
 from function_builder.contract.usage import KEPT_DAYS, Usage, UsageRows, parse_day
 from function_builder.queue.port import QueueUnavailable, UsageStore
 from function_builder.server.prometheus import Metrics
@@ -131,17 +127,15 @@ class TenantsUsage:
             self._changed.set()
             raise
 
-    async def answer(self, request: Request, caller: Caller) -> Response:
-        """The usage that a caller may see.
+    async def document(self, query: Mapping[str, str], caller: Caller) -> dict[str, object]:
+        """The usage that a caller may see, in the API's form.
 
         Raises:
-            Refusal: 400, the query is wrong; 503, the store does not answer.
+            Refusal: 400, the query is wrong; 403; 503, the store does not answer.
         """
-        first, last = self._days(request)
-        # Its signature is by the builder's own secret.
-        is_operator = caller.tenant == DEFAULT_TENANT and caller.by == "signature"
-        wanted = request.query_params.get("tenant", "")
-        if not is_operator:
+        first, last = self._days(query)
+        wanted = query.get("tenant", "")
+        if not caller.is_operator:
             if wanted not in ("", caller.tenant):
                 raise Refusal(403, "tenant: a tenant sees its own usage alone")
             wanted = caller.tenant
@@ -156,9 +150,7 @@ class TenantsUsage:
         }
         if self.store is None:
             document["since"] = self._since.isoformat(timespec="seconds").replace("+00:00", "Z")
-        body = dump_json(document)
-        body = body if caller.answer is None else caller.answer.end(body)
-        return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
+        return document
 
     async def _read(self, first: date, last: date, tenant: str) -> UsageRows:
         if self.store is None:
@@ -174,11 +166,11 @@ class TenantsUsage:
         except QueueUnavailable:
             raise Refusal(503, "the queue, which keeps the usage, cannot be reached") from None
 
-    def _days(self, request: Request) -> tuple[date, date]:
+    def _days(self, query: Mapping[str, str]) -> tuple[date, date]:
         today = self._today()
         days = {"from": today.replace(day=1), "to": today}
         for name in days:
-            if (text := request.query_params.get(name)) is not None:
+            if (text := query.get(name)) is not None:
                 try:
                     days[name] = parse_day(text)
                 except ValueError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,10 +20,24 @@ HEADERS: Final = {
 }
 
 
-def base(request: Request) -> str:
-    """The relative path from a page to `/web/`, so that a proxy may add a prefix."""
-    path: str = request.scope["path"]
-    return "../" * path.removeprefix("/web").strip("/").count("/")
+class Frame(NamedTuple):
+    """What is around a page's content.
+
+    Attributes:
+        base: the relative path from the page to `/web/`, so that a proxy may add a prefix.
+        here: the page's path below `/web/`.
+        links: paths below `/web/` that the browser may open, and their texts.
+    """
+
+    base: str
+    here: str
+    links: Mapping[str, str]
+
+
+def frame(request: Request) -> Frame:
+    """The frame of a page; its links are those of the browser's session, once that is known."""
+    path: str = request.scope["path"].removeprefix("/web").strip("/")
+    return Frame("../" * path.count("/"), path, getattr(request.state, "links", {}))
 
 
 def html(page: str, status: int = 200) -> Response:

@@ -1,4 +1,4 @@
-"""The routes below `/web`: the list of builds, one build, its log, and what a form may change.
+"""The routes below `/web`: builds, one build, its log, and what a form may change.
 
 The pages see what the API's clients see: they read the same port, `queue.port.Builds`.
 """
@@ -27,7 +27,8 @@ from function_builder.server.following import Follower
 from function_builder.server.reading import Caller
 from function_builder.server.service import Service
 from function_builder.server.web import session
-from function_builder.server.web.answers import HEADERS, base, html
+from function_builder.server.web.answers import HEADERS, frame, html
+from function_builder.server.web.operating import Operating
 from function_builder.server.web.sign_in import SignIn
 from function_builder.server.web.views import Pages
 
@@ -49,6 +50,7 @@ _Handler = Callable[[Request, session.Visitor], Awaitable[Response]]
 def web_routes(service: Service) -> list[Route]:
     """The routes of the web pages."""
     web = _Web(service)
+    operating = web.operating
     return [
         Route("/", web.home),
         Route("/web", web.home),
@@ -63,6 +65,12 @@ def web_routes(service: Service) -> list[Route]:
         Route("/web/builds/{id}/log.txt", web.page(web.text, AuditEvent.LOG)),
         Route("/web/builds/{id}/cancel", web.page(web.cancel, AuditEvent.CANCEL), methods=["POST"]),
         Route("/web/builds/{id}/retry", web.page(web.retry, AuditEvent.RETRY), methods=["POST"]),
+        Route("/web/usage", web.page(operating.usage, AuditEvent.USAGE)),
+        Route("/web/buildkits", web.page(operating.buildkits, AuditEvent.BUILDKITS)),
+        Route("/web/buildkits/prune", web.page(operating.ask, AuditEvent.BUILDKITS)),
+        Route(
+            "/web/buildkits/prune", web.page(operating.prune, AuditEvent.PRUNE), methods=["POST"]
+        ),
     ]
 
 
@@ -78,6 +86,7 @@ class _Web:
         self._actions = BuildActions(service)
         self._pages = Pages(signed=not service.settings.disable_hmac)
         self.sign_in = SignIn(service, self._pages)
+        self.operating = Operating(service, self._pages)
         self._streams = session.Streams(service)
         folder = resources.files(__package__) / "static"
         self._files = {name: (folder / name).read_bytes() for name in _STATIC}
@@ -96,8 +105,12 @@ class _Web:
             try:
                 visitor = session.require(request, self._service)
                 request.state.caller = Caller(
-                    visitor.tenant, by="web", credential=visitor.credential
+                    visitor.tenant,
+                    by="web",
+                    credential=visitor.credential,
+                    is_operator=visitor.is_operator,
                 )
+                request.state.links = self._links(visitor)
                 if event is not None:
                     visitor.allow(Scope.READ if request.method in ("GET", "HEAD") else Scope.BUILD)
                 response = await handler(request, visitor)
@@ -107,13 +120,21 @@ class _Web:
             except Refusal as refusal:
                 self._decide(request, event, refusal)
                 title = HTTPStatus(refusal.status).phrase
-                page = self._pages.error(base(request), title=title, text=refusal.reason)
+                page = self._pages.error(frame(request), title=title, text=refusal.reason)
                 return html(page, refusal.status)
             for name, value in HEADERS.items():
                 response.headers.setdefault(name, value)
             return response
 
         return answer
+
+    def _links(self, visitor: session.Visitor) -> dict[str, str]:
+        links = {"builds": "Builds"}
+        if self._service.usage is not None:
+            links["usage"] = "Usage"
+        if visitor.is_operator:
+            links["buildkits"] = "BuildKits"
+        return links
 
     def _decide(
         self, request: Request, event: AuditEvent | None, refusal: Refusal | None = None
@@ -138,7 +159,7 @@ class _Web:
         """A file of these pages, which holds nothing of any build."""
         name = request.path_params["name"]
         if name not in self._files:
-            return html(self._pages.error(base(request), title="Not Found", text=""), 404)
+            return html(self._pages.error(frame(request), title="Not Found", text=""), 404)
         return self._file(name)
 
     async def icon(self, _: Request) -> Response:
@@ -164,7 +185,7 @@ class _Web:
             cursor=query.get("cursor", ""),
         )
         page = self._pages.list(
-            base(request),
+            frame(request),
             builds=found.builds,
             cursor=found.cursor,
             status=status,
@@ -178,7 +199,7 @@ class _Web:
         """One build."""
         info = await self._actions.find(visitor.tenant, request.path_params["id"])
         may_build = Scope.BUILD in visitor.scopes
-        return html(self._pages.build(base(request), info, may_build=may_build))
+        return html(self._pages.build(frame(request), info, may_build=may_build))
 
     async def log(self, request: Request, visitor: session.Visitor) -> Response:
         """The log as NDJSON, for the page's script; it follows the build to its end."""

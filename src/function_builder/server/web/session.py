@@ -56,12 +56,14 @@ class Visitor(NamedTuple):
         scopes: what it may do.
         credential: what signed it in, for the audit log.
         expires: the end of its session, in seconds since the epoch.
+        is_operator: whether it sees what belongs to no tenant, such as BuildKits.
     """
 
     tenant: str
     scopes: frozenset[Scope]
     credential: str
     expires: float = math.inf
+    is_operator: bool = False
 
     def allow(self, scope: Scope) -> None:
         """Check what it may do.
@@ -195,10 +197,11 @@ def _visitor(request: Request, service: Service) -> Visitor | None:
         Refusal: 503, the payload secret cannot be read.
     """
     if service.settings.disable_hmac:
-        return Visitor(DEFAULT_TENANT, ALL_SCOPES, "web-token")
+        return Visitor(DEFAULT_TENANT, ALL_SCOPES, "web-token", is_operator=True)
     cookie = request.cookies.get(_COOKIE, "")
     if token := _proven(cookie, service):
-        return Visitor(token.tenant, ALL_SCOPES, "web-token", token.expires)
+        is_operator = token.tenant == DEFAULT_TENANT
+        return Visitor(token.tenant, ALL_SCOPES, "web-token", token.expires, is_operator)
     return _of_session(cookie, service)
 
 

@@ -18,7 +18,7 @@ from function_builder.server.decisions import AuditEvent
 from function_builder.server.reading import Caller
 from function_builder.server.service import Service
 from function_builder.server.web import session
-from function_builder.server.web.answers import HEADERS, base, html
+from function_builder.server.web.answers import HEADERS, frame, html
 from function_builder.server.web.views import Pages
 from function_builder.tenants.tenant import Proven
 
@@ -62,7 +62,7 @@ class SignIn:
         has_tenants = self._service.tenants is not None
         # The issuer sends browsers back to this URL, where the cookie of the flow must be.
         start = f"{self._service.settings.web_url.rstrip('/')}/web/oidc" if self._flow else ""
-        page = self._pages.sign_in(base(request), fault, has_tenants=has_tenants, start=start)
+        page = self._pages.sign_in(frame(request), fault, has_tenants=has_tenants, start=start)
         return html(page, status)
 
     async def _by_link(self, request: Request) -> Response:

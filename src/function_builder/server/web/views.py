@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Final
@@ -15,6 +15,9 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from function_builder.contract.builds import BuildInfo, BuildState, rfc3339
+from function_builder.server.buildkits import UNPRUNED_KINDS, Pruned
+from function_builder.server.web.answers import Frame
+from function_builder.server.web.usage import Month, by_tenant
 
 _FUNCTION_PORT: Final = 8080
 """The port of OpenFaaS' functions."""
@@ -23,7 +26,7 @@ _FUNCTION_PORT: Final = 8080
 class Pages:
     """Renders the pages.
 
-    Each method returns a whole document. `base` is the relative path from the page to `/web/`.
+    Each method returns a whole document.
 
     Args:
         signed: whether a browser has to sign in.
@@ -44,6 +47,7 @@ class Pages:
             "took": _took,
         }
         self._environment.globals |= {
+            "kept_kinds": UNPRUNED_KINDS,
             "signed": signed,
             "states": [state.value for state in BuildState],
             "version": version("function-builder"),
@@ -51,7 +55,7 @@ class Pages:
 
     def list(
         self,
-        base: str,
+        frame: Frame,
         *,
         builds: Sequence[BuildInfo],
         cursor: str,
@@ -63,7 +67,7 @@ class Pages:
         """The list of builds.
 
         Args:
-            base: see above.
+            frame: of the page.
             builds: of this page.
             cursor: of the next page; empty on the last one.
             status: the filter's word; empty without one.
@@ -73,7 +77,7 @@ class Pages:
         """
         return self._render(
             "builds.html",
-            base,
+            frame,
             builds=builds,
             cursor=cursor,
             status=status,
@@ -82,11 +86,11 @@ class Pages:
             unready=unready,
         )
 
-    def build(self, base: str, info: BuildInfo, *, may_build: bool) -> str:
+    def build(self, frame: Frame, info: BuildInfo, *, may_build: bool) -> str:
         """One build; its script reads the log.
 
         Args:
-            base: see above.
+            frame: of the page.
             info: the build.
             may_build: whether the browser may cancel it and build it again.
         """
@@ -102,30 +106,65 @@ class Pages:
         )
         return self._render(
             "build.html",
-            base,
+            frame,
             build=info,
             pinned=pinned,
             commands=commands,
             may_build=may_build,
         )
 
-    def sign_in(self, base: str, fault: str, *, has_tenants: bool, start: str) -> str:
+    def buildkits(self, frame: Frame, found: Mapping[str, object]) -> str:
+        """The BuildKits.
+
+        Args:
+            frame: of the page.
+            found: the API's document.
+        """
+        return self._render("buildkits.html", frame, **found)
+
+    def prune(self, frame: Frame, *, address: str, kind: str, pruned: Pruned | None = None) -> str:
+        """The question whether to prune a cache, or what was done.
+
+        Args:
+            frame: of the page.
+            address: of the BuildKit.
+            kind: of the records; empty: all.
+            pruned: what was removed; None: the browser is asked first.
+        """
+        return self._render("prune.html", frame, address=address, kind=kind, pruned=pruned)
+
+    def usage(self, frame: Frame, found: Mapping[str, object], month: Month) -> str:
+        """What tenants used in a month.
+
+        Args:
+            frame: of the page.
+            found: the API's document.
+            month: of the page.
+        """
+        rows = by_tenant(found)
+        return self._render(
+            "usage.html", frame, rows=rows, month=month, since=found.get("since", "")
+        )
+
+    def sign_in(self, frame: Frame, fault: str, *, has_tenants: bool, start: str) -> str:
         """The page that asks for a token.
 
         Args:
-            base: see above.
+            frame: of the page.
             fault: why a token was refused; empty: none was.
             has_tenants: whether a bearer token may be pasted.
             start: where a sign-in at an issuer begins; empty: there is none.
         """
-        return self._render("sign-in.html", base, fault=fault, has_tenants=has_tenants, start=start)
+        return self._render(
+            "sign-in.html", frame, fault=fault, has_tenants=has_tenants, start=start
+        )
 
-    def error(self, base: str, *, title: str, text: str) -> str:
+    def error(self, frame: Frame, *, title: str, text: str) -> str:
         """A refusal."""
-        return self._render("error.html", base, title=title, text=text)
+        return self._render("error.html", frame, title=title, text=text)
 
-    def _render(self, name: str, base: str, **values: object) -> str:
-        return self._environment.get_template(name).render(base=base, **values)
+    def _render(self, name: str, frame: Frame, **values: object) -> str:
+        return self._environment.get_template(name).render(frame._asdict() | values)
 
 
 def _pinned(info: BuildInfo) -> str:

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from aiobuildkit import ConnectionFailed
 from function_builder.buildkits import daemon as module
+from function_builder.buildkits.cache_use import CacheUse
 from function_builder.buildkits.daemon import Daemon
 from function_builder.context.mtimes import ContentRecords
 from tests.support import until
@@ -42,7 +43,10 @@ class BuildKit:
         self.asked_for_disk += 1
         if self.sizes is None:
             raise ConnectionFailed("unix:///absent", "it went away")
-        return [SimpleNamespace(size=size) for size in self.sizes]
+        return [
+            SimpleNamespace(size=size, record_type="regular", in_use=size > 500)
+            for size in self.sizes
+        ]
 
 
 @pytest.fixture
@@ -105,6 +109,7 @@ async def test_a_disk_that_is_not_told_leaves_the_rest_as_it_is(buildkit, monkey
     before = buildkit.asked_for_disk
     await until(lambda: buildkit.asked_for_disk > before + 1)
     assert daemon.disk_bytes == 1024
+    assert daemon.cache == [CacheUse("regular", records=2, size=1024, reclaimable=24)]
     assert daemon.reachable
     buildkit.sizes = [7]
     await until(lambda: daemon.disk_bytes == 7)
