@@ -18,6 +18,8 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 
+import aiobuildkit
+
 ROOT = Path(__file__).parents[1]
 PAGES = {
     "README.md": "index.md",
@@ -41,10 +43,11 @@ _FIRST_WORDS = re.compile(r"\n\n(?![#>|!<\s-]|```)(.+?)(?:\n\n|\n```|\n-|\Z)", r
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add the documents outside `docs/`, the commands' page, and the script for diagrams."""
+    """Add the documents outside `docs/`, the generated pages, and the script for diagrams."""
     for source, page in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
     files.append(File.generated(config, "cli.md", content="\n".join(_commands())))
+    files.append(File.generated(config, "aiobuildkit-api.md", content="\n".join(_names())))
     mermaid = str(ROOT / os.environ["MERMAID_SCRIPT"])
     files.append(File.generated(config, "assets/mermaid.min.js", abs_src_path=mermaid))
     return files
@@ -127,6 +130,20 @@ def _summary(markdown: str) -> str:
     found = _FIRST_WORDS.search(markdown)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", found[1] if found else "")
     return " ".join(text.split())
+
+
+def _names() -> Iterator[str]:
+    """The page of aiobuildkit's names, for mkdocstrings."""
+    yield "# The API of aiobuildkit\n"
+    yield "This page has each public name of `aiobuildkit`, from its docstring.\n"
+    yield "[aiobuildkit](aiobuildkit.md) explains how they work together.\n"
+    modules: dict[str, list[str]] = {}
+    for name in aiobuildkit.__all__:
+        # Not `__module__`, which a type alias has from elsewhere.
+        modules.setdefault(f"aiobuildkit.{vars(aiobuildkit)['_MODULES'][name]}", []).append(name)
+    for module, names in sorted(modules.items()):
+        yield f"## {module.rpartition('.')[2].capitalize()}\n"
+        yield from (f"::: {module}.{name}\n" for name in names)
 
 
 def _commands() -> Iterator[str]:
