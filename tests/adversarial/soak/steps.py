@@ -43,7 +43,7 @@ def _cell(seen: Seen) -> str:
     refusals = sorted(set(seen.refusals))
     parts = [
         f"refused ({', '.join(refusals)}), then accepted" if refusals else "",
-        f"begun {seen.attempts} times" if seen.attempts > 1 else "",
-        f"told {seen.callbacks} times" if seen.callbacks > 1 else "",
+        f"started {seen.attempts} times" if seen.attempts > 1 else "",
+        f"callback sent {seen.callbacks} times" if seen.callbacks > 1 else "",
     ]
-    return "; ".join(filter(None, parts)) or "goes on"
+    return "; ".join(filter(None, parts)) or "continues"
