@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,22 @@ from tests.support.wiretap import SESSION, Tap
 
 _PREFACE = 24
 _RST_STREAM, _CANCEL = 3, 8
+_OF_BUILDS = Counter(["Session", "Solve"])
+
+
+@dataclass
+class Cut:
+    """How a build's connection ends.
+
+    Attributes:
+        after: how many frames, of both sides together, it lives for.
+        torn: whether half of the frame after these is handed on as well.
+        over: whether it was cut, or its build ended before.
+    """
+
+    after: int
+    torn: bool
+    over: bool = False
 
 
 @dataclass
@@ -19,15 +36,14 @@ class Connection:
     """One connection of a builder's.
 
     Attributes:
-        cut_after: how many frames, of both sides together, it lives for.
-        torn: whether half of the frame after these is handed on as well.
+        cut: how it ends, unless it turns out to be no build's: a builder asks for BuildKit's health
+            too, by the clock and after each build that lost its connection.
         frames: how many there were.
     """
 
     builder: asyncio.StreamWriter
     buildkit: asyncio.StreamWriter
-    cut_after: int | None
-    torn: bool
+    cut: Cut | None
     tap: Tap = field(default_factory=Tap)
     frames: int = 0
 
@@ -42,17 +58,22 @@ class Connection:
             while True:
                 head = await reader.readexactly(9)
                 frame = head + await reader.readexactly(int.from_bytes(head[:3], "big"))
-                if self.frames == self.cut_after:
-                    if self.torn:
+                if self.cut and not self.cut.over and self.frames == self.cut.after:
+                    self.cut.over = True
+                    if self.cut.torn:
                         writer.write(frame[: len(frame) // 2])
                     break
                 self.frames += 1
                 self.tap.feed(frame, to_buildkit=to_buildkit)
+                if self.tap.calls and not self.tap.calls & _OF_BUILDS:
+                    self.cut = None
                 writer.write(frame)
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
+            if self.cut and self.tap.is_build:
+                self.cut.over = True
             self.builder.close()
             self.buildkit.close()
 
@@ -76,11 +97,11 @@ class Cutter:
     def __init__(self) -> None:
         self.address = ""
         self.connections: list[Connection] = []
-        self._next: tuple[int | None, bool] = (None, False)
+        self._cut: Cut | None = None
 
     def cut_next(self, after: int, *, torn: bool) -> None:
-        """Let the next connection live for so many frames."""
-        self._next = after, torn
+        """Let the connection of the next build live for so many frames."""
+        self._cut = Cut(after, torn)
 
     @property
     def build(self) -> Connection:
@@ -89,8 +110,8 @@ class Cutter:
 
     def pumps(self, link: Link) -> Iterable[Coroutine[None, None, None]]:
         """What runs for a new connection of the builder's."""
-        connection = Connection(link.writer, link.back, *self._next)
-        self._next = None, False
+        cut = self._cut
+        connection = Connection(link.writer, link.back, None if cut is None or cut.over else cut)
         self.connections.append(connection)
         yield connection.pump(link.reader, to_buildkit=True)
         yield connection.pump(link.there, to_buildkit=False)

@@ -58,9 +58,9 @@ async def test_the_connection_is_cut_after_each_of_its_first_frames(
                 assert again["status"] == "success", (number, again)
                 image = await asyncio.to_thread(pull, registry, "faults/frames", f"n{number}")
                 assert image.text(f"lib/{FILES - 1}.js") == content(number, FILES - 1)
-    # The builder asks how BuildKit is by the clock, and now and then it is that which is cut.
+    # What a connection is for is known after some frames: a health check's may be cut before.
     lost = [number for number, outcome in outcomes.items() if outcome == "failed"]
-    assert len(lost) > FRAMES * 0.8, outcomes
+    assert len(lost) > FRAMES * 0.9, outcomes
 
 
 @pytest.mark.parametrize("heard_by", ["builder", "both"])
