@@ -195,7 +195,8 @@ async def test_one_under_way_in_a_builder_that_was_lost_is_sent_again(server):
         assert await lost.next() is not None
     async with replica(server, receivers, 1) as stream:
         await delivered(stream)
-    assert receivers.received == [one.id]
+    # Where a second passes before its acknowledgment, it comes once more.
+    assert set(receivers.received) == {one.id}
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -242,8 +243,9 @@ async def test_one_is_sent_without_a_wait_for_others(server, monkeypatch):
 async def test_a_server_that_is_away_is_told(server, tmp_path):
     async with NatsServer(tmp_path, log=tmp_path / "log") as other:
         client = await nats.connect(other.url, allow_reconnect=False, error_cb=_ignore)
-        stream = CallbackStream(client.jetstream(timeout=1))
+        stream = CallbackStream(client.jetstream(timeout=60))
         await stream.publish(webhook(1))
+    await until(lambda: client.is_closed)
     with pytest.raises(Unavailable):
         await stream.publish(webhook(2))
     with pytest.raises(Unavailable):

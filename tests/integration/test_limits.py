@@ -119,7 +119,8 @@ async def test_an_upload_that_stalls_gives_back_what_it_holds(starting, http):
         with begin(builder, 1000, b"half") as connection:
             assert (await asyncio.to_thread(connection.recv, 100)).startswith(b"HTTP/1.1 408 ")
         await builder.until_metric("uploads_in_progress", 0)
-        await is_free(http, builder)
+        # Whether the next upload comes within that time is the machine's affair.
+        await holds_nothing(http, builder)
 
 
 async def test_readiness_follows_the_slots_and_a_full_builder_answers_429(starting, http, steps):

@@ -121,7 +121,7 @@ async def test_a_lost_connection_loses_and_repeats_no_line(
 @settings(
     max_examples=25,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(
     lines=st.lists(st.text(max_size=5), max_size=12),

@@ -693,7 +693,9 @@ async def test_the_largest_number_of_a_line_has_sixteen_digits(service, builds):
 
 @given(st.binary(max_size=40), st.sampled_from(["", "/log", "/retry"]))
 @settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 async def test_any_id_is_an_answer_and_no_crash(service, raw: bytes, rest: str):
     target = "/builds/" + "".join(f"%{byte:02x}" for byte in raw) + rest

@@ -200,7 +200,9 @@ _documents = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None
+)
 @given(_documents.map(yaml.safe_dump) | st.text())
 def test_any_text_is_read_or_refused_with_places(place: Place, text: str) -> None:
     faults: Sequence[Fault] = ()
