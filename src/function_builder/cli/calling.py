@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -54,6 +54,10 @@ def client_of(
         if sent < files:
             note(f"Sending {decimal(sent)} of {decimal(files)}, the rest is unchanged")
 
+    def on_left_out(files: int, directories: int) -> None:
+        counts = {"file": files, "directory": directories}
+        note(f".dockerignore leaves out {' and '.join(_counted(counts))}")
+
     key = options.public_key
     try:
         return AsyncClient(
@@ -68,9 +72,18 @@ def client_of(
             builder_public_key=read_file(key, "--builder-public-key") if key else None,
             manifest=not options.full,
             on_manifest=on_manifest,
+            on_left_out=on_left_out,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _counted(counts: Mapping[str, int]) -> Iterator[str]:
+    """`1 file`, `2 directories`."""
+    for name, number in counts.items():
+        if number:
+            plural = name.replace("y", "ie") + "s"
+            yield f"{number} {name if number == 1 else plural}"
 
 
 def note_on(console: Console) -> Callable[[str], None]:

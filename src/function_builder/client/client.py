@@ -25,6 +25,7 @@ from function_builder.client.builds import (
     queued,
     quoted_key,
 )
+from function_builder.client.context import OnLeftOut
 from function_builder.client.errors import ClientError
 from function_builder.client.options import BuildOptions, Files, build_config, chosen_context
 from function_builder.client.request import SignedBody, pack
@@ -57,12 +58,14 @@ class _Sending(NamedTuple):
         config: the build's.
         folders: the folder of the tar -> a directory.
         secrets: sealed build secrets, which were checked.
+        on_left_out: as for `find_entries`.
     """
 
     context: Path | Files
     config: BuildConfig
     folders: Mapping[str, Path]
     secrets: bytes | None
+    on_left_out: OnLeftOut | None
 
 
 class AsyncClient:
@@ -92,6 +95,8 @@ class AsyncClient:
             files are kept in `$XDG_CACHE_HOME/function-builder`.
         on_manifest: called before a request that leaves unchanged files out, with its bytes and the
             bytes of all files.
+        on_left_out: called before a directory is sent, with the numbers of files and directories
+            that its ignore file leaves out. What is below such a directory is not counted.
 
     Raises:
         ValueError: the URL, or the environment's proxy, is not an http or https address, a header
@@ -114,7 +119,9 @@ class AsyncClient:
         builder_public_key: str | bytes | None = None,
         manifest: bool = True,
         on_manifest: Callable[[int, int], None] | None = None,
+        on_left_out: Callable[[int, int], None] | None = None,
     ) -> None:
+        self._on_left_out = on_left_out
         self._manifest = manifest
         self._on_manifest = on_manifest
         self._builder_key = read_public_key(builder_public_key) if builder_public_key else None
@@ -326,7 +333,10 @@ class AsyncClient:
         secrets: bytes | None,
     ) -> _Sending:
         sending = _Sending(
-            chosen_context(directory, files), *build_config(config, options), secrets
+            chosen_context(directory, files),
+            *build_config(config, options),
+            secrets,
+            self._on_left_out and _once(self._on_left_out),
         )
         if secrets is not None:
             await self._check_sealed(secrets)
@@ -337,7 +347,7 @@ class AsyncClient:
         self, sending: _Sending, headers: Mapping[str, str], *, limited: bool = True
     ) -> AsyncIterator[httpx2.Response]:
         """Send a request, with only what the builder lacks if it understands that."""
-        context, config, folders, secrets = sending
+        context, config, folders, secrets, on_left_out = sending
         async with AsyncExitStack() as held:
             response = None
             if self._manifest and config.image and isinstance(context, Path):
@@ -348,6 +358,7 @@ class AsyncClient:
                     *(self._transport, context, config, folders),
                     secrets=secrets,
                     on_manifest=self._on_manifest,
+                    on_left_out=on_left_out,
                 )
                 response = await delta.post(held, headers, limited=limited)
             if response is None:
@@ -374,6 +385,7 @@ class AsyncClient:
             folders=sending.folders,
             secrets=sending.secrets,
             abandoned=abandoned,
+            on_left_out=sending.on_left_out,
         )
         try:
             body = await asyncio.to_thread(packing)
@@ -392,3 +404,16 @@ class AsyncClient:
                 return
             key = await self.public_key()
         await asyncio.to_thread(check_sealed, secrets, key)
+
+
+def _once(callback: OnLeftOut) -> OnLeftOut:
+    """Have the event loop call it once, because a context may be walked through twice."""
+    loop, called = asyncio.get_running_loop(), False
+
+    def call(files: int, directories: int) -> None:
+        nonlocal called
+        if not called:
+            called = True
+            loop.call_soon_threadsafe(callback, files, directories)
+
+    return call

@@ -14,11 +14,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from function_builder.client.errors import ContextError
 from function_builder.contract.errors import shown
@@ -41,6 +41,14 @@ _GONE: Final = (
 _DENIED: Final = (errno.EACCES, errno.EPERM)
 
 
+OnLeftOut: TypeAlias = Callable[[int, int], None]
+"""Called with the numbers of files and of directories that an ignore file leaves out.
+
+All that a directory has counts as one: the walk does not look into it, because a look into
+`node_modules` takes longer than the walk through the rest. So their bytes are not known either.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class FoundEntry:
     """An entry to send.
@@ -56,7 +64,9 @@ class FoundEntry:
     status: os.stat_result
 
 
-def find_entries(directory: Path, dockerfile: str | None = "") -> Iterator[FoundEntry]:
+def find_entries(
+    directory: Path, dockerfile: str | None = "", on_left_out: OnLeftOut | None = None
+) -> Iterator[FoundEntry]:
     """Find what to send: parents first, the names of each directory sorted.
 
     A directory that is left out is not looked into unless an exception (`!`) can match in it.
@@ -64,6 +74,7 @@ def find_entries(directory: Path, dockerfile: str | None = "") -> Iterator[Found
     Args:
         directory: a context.
         dockerfile: the Dockerfile's path there; empty: `Dockerfile`; None: there is none to send.
+        on_left_out: called at the end, if something is left out.
 
     Raises:
         ContextError: there is no Dockerfile, the ignore file cannot be understood, or what may have
@@ -71,7 +82,10 @@ def find_entries(directory: Path, dockerfile: str | None = "") -> Iterator[Found
     """
     try:
         always, matcher = _read_rules(directory, dockerfile)
-        yield from _Walk(directory, always, matcher).entries()
+        walk = _Walk(directory, always, matcher)
+        yield from walk.entries()
+        if on_left_out is not None and any(walk.left_out):
+            on_left_out(*walk.left_out)
     except OSError as error:
         raise cannot_read(str(error.filename or directory), error) from error
 
@@ -194,12 +208,16 @@ class _Walk:
         directory: its root, which may be reached by a link.
         always: paths that are sent whatever the patterns say.
         matcher: the patterns; None sends everything.
+
+    Attributes:
+        left_out: the files and the directories that were.
     """
 
     def __init__(self, directory: Path, always: set[str], matcher: PatternMatcher | None) -> None:
         self._root = directory
         self._always = always
         self._matcher = matcher
+        self.left_out = [0, 0]
         self._below: Below | None = None
         if matcher is not None:
             from aiobuildkit.fsutil.patternmatcher import Below  # noqa: PLC0415 (as above)
@@ -217,6 +235,7 @@ class _Walk:
             parent, name = child.parent, child.name
             kept = name in self._always or not self._is_ignored(name, parent)
             if not kept and not (child.is_directory and self._may_keep_below(name)):
+                self.left_out[child.is_directory] += 1
                 continue
             path = os.path.join(self._root, name)  # noqa: PTH118 (once for each file)
             found = FoundEntry(name, path, os.lstat(path))

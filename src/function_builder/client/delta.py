@@ -14,6 +14,7 @@ from typing import Final
 import httpx2
 
 from function_builder.client.answers import read_document, read_refusal
+from function_builder.client.context import OnLeftOut
 from function_builder.client.errors import ClientError
 from function_builder.client.known_builder import KnownBuilder
 from function_builder.client.manifest import Listing, find_directories, list_found, pack_listed
@@ -45,6 +46,7 @@ class Delta:
         folders: the folder of the tar -> a directory.
         secrets: sealed build secrets.
         on_manifest: called with the bytes of a request and the bytes of all files.
+        on_left_out: as for `find_entries`.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Delta:
         *,
         secrets: bytes | None,
         on_manifest: Callable[[int, int], None] | None,
+        on_left_out: OnLeftOut | None,
     ) -> None:
         self._transport = transport
         self._builder = KnownBuilder(transport.address.shown, default_folder("builders"))
@@ -64,6 +67,7 @@ class Delta:
         self._folders = folders
         self._secrets = secrets
         self._on_manifest = on_manifest
+        self._on_left_out = on_left_out
 
     async def post(
         self, held: AsyncExitStack, headers: Mapping[str, str], *, limited: bool
@@ -83,7 +87,7 @@ class Delta:
         abandoned = Event()
         held.callback(abandoned.set)
         found = await asyncio.to_thread(
-            find_directories, self._context, self._folders, self._config
+            find_directories, self._context, self._folders, self._config, self._on_left_out
         )
         # Before files are read, because a builder that needs all of them makes that useless.
         if found is None or not await self._understood():

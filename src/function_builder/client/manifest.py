@@ -18,7 +18,7 @@ from tarfile import TarInfo
 from threading import Event
 from typing import IO, Final
 
-from function_builder.client.context import FoundEntry, dockerfile_names
+from function_builder.client.context import FoundEntry, OnLeftOut, dockerfile_names
 from function_builder.client.errors import ContextError
 from function_builder.client.request import (
     SignedBody,
@@ -106,7 +106,10 @@ Found = Sequence[tuple[Path, Sequence[tuple[TarInfo, FoundEntry]]]]
 
 
 def find_directories(
-    context: Path, folders: Mapping[str, Path], config: BuildConfig
+    context: Path,
+    folders: Mapping[str, Path],
+    config: BuildConfig,
+    on_left_out: OnLeftOut | None = None,
 ) -> Found | None:
     """Find what a context and its folders have; None if their files are small.
 
@@ -116,13 +119,14 @@ def find_directories(
         context: the build context.
         folders: the folder of the tar -> a directory.
         config: names the Dockerfile.
+        on_left_out: as for `find_entries`, about the context.
 
     Raises:
         ContextError: as `pack`.
     """
     roots = [
-        (context, CONTEXT, config.dockerfile),
-        *((d, name, None) for name, d in folders.items()),
+        (context, CONTEXT, config.dockerfile, on_left_out),
+        *((d, name, None, None) for name, d in folders.items()),
     ]
     found = [(root[0], list(directory_entries(*root))) for root in roots]
     sizes = [e.status.st_size for _, entries in found for info, e in entries if info.isreg()]

@@ -24,6 +24,7 @@ from typing import IO, Self
 
 from function_builder.client.context import (
     FoundEntry,
+    OnLeftOut,
     cannot_read,
     dockerfile_names,
     find_entries,
@@ -70,6 +71,7 @@ def pack(
     folders: Mapping[str, Path] = MappingProxyType({}),
     secrets: bytes | None = None,
     abandoned: Event | None = None,
+    on_left_out: OnLeftOut | None = None,
 ) -> SignedBody:
     """Pack a context, `config`, the folders that it names and secrets into a signed body.
 
@@ -82,7 +84,7 @@ def pack(
     """
     with begun(config, payload_secret, secrets, abandoned or Event()) as spool:
         if isinstance(context, Path):
-            _write_directory(spool, context, CONTEXT, config.dockerfile)
+            _write_directory(spool, context, CONTEXT, config.dockerfile, on_left_out)
         else:
             _write_files(spool, context, config.dockerfile)
         for name, folder in folders.items():
@@ -173,7 +175,7 @@ def _write_files(spool: Spool, files: Files, dockerfile: str) -> None:
 
 
 def directory_entries(
-    directory: Path, root: str, dockerfile: str | None
+    directory: Path, root: str, dockerfile: str | None, on_left_out: OnLeftOut | None = None
 ) -> Iterator[tuple[tarfile.TarInfo, FoundEntry]]:
     """What is sent of a directory, each with its header; of a file, the header lacks the size.
 
@@ -181,6 +183,7 @@ def directory_entries(
         directory: a context.
         root: its folder in the tar.
         dockerfile: as for `find_entries`.
+        on_left_out: as for `find_entries`.
 
     Raises:
         ContextError: as `pack`.
@@ -188,7 +191,7 @@ def directory_entries(
     if not os.path.isdir(directory):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         raise ContextError(f"{directory} is not a directory")
     first_names: dict[tuple[int, int], str] = {}
-    for entry in find_entries(directory, dockerfile):
+    for entry in find_entries(directory, dockerfile, on_left_out):
         if stat.S_ISSOCK(entry.status.st_mode):
             continue  # as tar and docker do
         try:
@@ -223,8 +226,14 @@ def _describe(info: tarfile.TarInfo, status: os.stat_result) -> None:
     info.mtime = status.st_mtime_ns // 1_000_000_000
 
 
-def _write_directory(spool: Spool, directory: Path, root: str, dockerfile: str | None) -> None:
-    for info, entry in directory_entries(directory, root, dockerfile):
+def _write_directory(
+    spool: Spool,
+    directory: Path,
+    root: str,
+    dockerfile: str | None,
+    on_left_out: OnLeftOut | None = None,
+) -> None:
+    for info, entry in directory_entries(directory, root, dockerfile, on_left_out):
         if info.isreg():
             write_file(spool, info, entry)
         else:

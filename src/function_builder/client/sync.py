@@ -29,8 +29,8 @@ class Client:
     Threads may share it. `close` ends the builds that run: their calls raise RuntimeError. A
     process that was forked needs a client of its own once this one has been used.
 
-    The arguments are those of `AsyncClient`; `on_retry`, `on_upload` and `on_manifest` are called
-    in the client's own thread.
+    The arguments are those of `AsyncClient`; its callbacks are called in the client's own
+    thread.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Client:
         builder_public_key: str | bytes | None = None,
         manifest: bool = True,
         on_manifest: Callable[[int, int], None] | None = None,
+        on_left_out: Callable[[int, int], None] | None = None,
     ) -> None:
         self._client = AsyncClient(
             url,
@@ -64,6 +65,7 @@ class Client:
             builder_public_key=builder_public_key,
             manifest=manifest,
             on_manifest=on_manifest,
+            on_left_out=on_left_out,
         )
         self._loop = LoopThread(self._client.close)
 

@@ -84,6 +84,20 @@ def test_the_image_is_all_of_standard_output(
     assert done.err.splitlines() == ["RUN echo hello", "  hello", "Built in 1.5s"]
 
 
+def test_what_is_not_sent_is_told_once(
+    run, builder_that: BuilderThat, hello: Path, secret: Path
+) -> None:
+    """A context of this size is looked through twice: for its manifest, and to send all of it."""
+    (hello / ".dockerignore").write_text("node_modules\n.git\n*.log\n")
+    for name in (".git/a", "node_modules/b", "c.log", "large"):
+        (hello / name).parent.mkdir(exist_ok=True)
+        (hello / name).write_bytes(bytes(300_000))
+    url = builder_that(SUCCESS).url
+    done = run(hello, "--image", IMAGE, "--url", url, "--payload-secret", secret)
+    assert done.err.splitlines()[0] == ".dockerignore leaves out 1 file and 2 directories"
+    assert done.err.count("leaves out") == 1
+
+
 def test_the_options_become_the_config(
     run, builder_that: BuilderThat, hello: Path, secret: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,21 @@ def test_what_the_ignore_file_leaves_out_is_not_sent(tree: Path) -> None:
     assert found(tree) == ["", ".dockerignore", "Dockerfile", "keep.log", "src", "src/a"]
 
 
+@pytest.mark.parametrize(
+    ("patterns", "counts"),
+    [
+        ("node_modules\n**/*.log\n!keep.log\n", [(1, 1)]),
+        ("node_modules\n!node_modules/p/*.md\n", [(1, 0)]),
+        ("absent\n", []),
+    ],
+)
+def test_what_is_left_out_is_counted(tree: Path, patterns: str, counts: list[object]) -> None:
+    (tree / ".dockerignore").write_text(patterns)
+    counted: list[object] = []
+    list(find_entries(tree, on_left_out=lambda *numbers: counted.append(numbers)))
+    assert counted == counts
+
+
 def test_the_dockerfile_and_its_ignore_file_are_always_sent(tree: Path) -> None:
     (tree / ".dockerignore").write_text("*\n")
     assert found(tree) == ["", ".dockerignore", "Dockerfile"]
