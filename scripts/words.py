@@ -26,6 +26,8 @@ WORDS = re.compile(
     r"|leaves? the stage|own accord|hand(?:s|ed|ing)? on|last words|hence|upon|thereby|therein"
     r"|whereupon|reckon(?:s|ed|ing)?|of no account|beheld|afresh|for ever|in so many words"
     r"|came to nothing|(?:is|are) told|for want of|(?:is|are|was|were) away|there again"
+    r"|in force|of before|of yours|just now|at sight|to be had|tells? of|(?:is|are|was|were) to be"
+    r"|(?:goes?|going|went) on(?! to)|whose an? \w+ is|has to itself"
     r"|kept no longer|stands? in (?:line|for)|(?:hand(?:ed|s)?|was handed) out|c[ao]mes? to no"
     # «It is not a key», and not «it is no key»; «there is no key» is plain.
     r"|(?<!there )(?:is|are|was|were) no (?!longer|more|less|limit)\w+)\b",
@@ -35,6 +37,7 @@ _PAGES = ("*.md", "docs/*.md", "examples/*.md", "chart/*.md", "packages/*.md", "
 _OTHERS = (
     "*.toml",
     "packages/*.py",
+    "packages/*.ts",
     "src/*.py",
     "src/*.yaml",
     "chart/*.yaml",

@@ -53,7 +53,7 @@ class NotStored(StoreError):
 
 
 class StoredObject(NamedTuple):
-    """One object, as a listing tells of it.
+    """One object of a listing.
 
     Attributes:
         key: its name.
@@ -272,7 +272,7 @@ def _sync(path: Path) -> None:
 
 
 def _translated(error: Exception) -> StoreError:
-    # obstore's text goes on with a dump of its own structures, which may hold a signed URL.
+    # obstore's text continues with a dump of its own structures, which may hold a signed URL.
     text = (str(error).strip().splitlines() or ["no reason was given"])[0]
     if isinstance(error, FileNotFoundError):
         return NotStored(text)

@@ -58,6 +58,8 @@ def test_long_sentences(page: str, line: int) -> None:
         ("code.py", f"likewise = 1  # {LONG}\n", []),
         ("code.py", '"""One.\n\n    Whoever asks.\n    """\n', [(3, "«Whoever»")]),
         ("code.py", "x = 1  # in vain\n", [(1, "«in vain»")]),
+        ("page.md", "It goes on. It goes on to BuildKit.", [(1, "«goes on»")]),
+        ("page.md", "The image that is to be pushed.", [(1, "«is to be»")]),
         ("values.yaml", "# hence\nkey: 1\n", [(1, "«hence»")]),
     ],
 )

@@ -141,7 +141,7 @@ export async function follow(buildId: string, options: FollowOptions): Promise<B
   const transport = new Transport(options);
   let after = options.after ?? 0;
   for (let attempt = 0; ; attempt++) {
-    let problem: Error = new Unreachable("the connection was lost; the build goes on");
+    let problem: Error = new Unreachable("the connection was lost; the build still runs");
     try {
       const answer = await transport.ask("GET", `${path(buildId)}/log${after ? `?after=${after}` : ""}`, { Accept: STREAM });
       const end = await interrupted(options.signal, () =>

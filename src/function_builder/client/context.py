@@ -202,7 +202,7 @@ class _Child:
 
 
 class _Walk:
-    """A walk through a directory that gives what is to be sent.
+    """A walk through a directory that yields the entries to send.
 
     Args:
         directory: its root, which may be reached by a link.

@@ -63,7 +63,7 @@ class CallbackState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackInfo:
-    """How the callback of a build's end goes on.
+    """The progress of the callback of a build's end.
 
     Attributes:
         state: where it stands.
@@ -108,7 +108,7 @@ class BuildInfo:
         requester: who asked: an address, or the id of a credential.
         phases: seconds of each phase that has ended, by the words of the builder's metrics.
         retry_of: the id of the build whose body it builds again; empty if it has one of its own.
-        callback: how the callback of its end goes on; None: none was asked for.
+        callback: the progress of the callback of its end; None: none was requested.
         result: its end, without the log; None until it has ended. Its status is `failed` for a
             cancelled build.
     """

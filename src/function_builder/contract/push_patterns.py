@@ -64,7 +64,7 @@ class PushPatterns:
         return cls(tuple(map(_check_pattern, words)))
 
     def check(self, image: str) -> None:
-        """Check the reference of an image that is to be pushed.
+        """Check the reference of an image to push.
 
         Raises:
             Refusal: 403: it matches no pattern.

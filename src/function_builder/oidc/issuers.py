@@ -27,7 +27,7 @@ KEPT_SECONDS: Final = 86_400.0
 """How long keys are used after the last answer of their issuer."""
 
 WAIT_SECONDS: Final = 1.0
-"""How long a token waits for its key. The fetch goes on after it, for the next token."""
+"""How long a token waits for its key. The fetch continues after it, for the next token."""
 
 Fetch: TypeAlias = Callable[[Issuer], Awaitable[Keys]]
 """Reads an issuer's keys, or raises IssuerError."""

@@ -32,7 +32,7 @@ class Decision(NamedTuple):
         credential: the id of what proved the tenant, never the credential.
         source: the client's address.
         request: the method and the path.
-        image: what is to be built.
+        image: the image to build.
         build: the build's id.
         why: the reason of a refusal; empty: it was allowed.
     """

@@ -192,4 +192,4 @@ def public_key_answer(
 
 def unavailable(what: str) -> Refusal:
     """The refusal of a request that needs a key that cannot be read."""
-    return Refusal(503, f"the builder cannot read {what} just now: this is not your fault")
+    return Refusal(503, f"the builder cannot read {what}: this is not your fault")

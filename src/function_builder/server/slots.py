@@ -238,7 +238,7 @@ class Slots:
         """Make room in the line for one more request of a tenant.
 
         Raises:
-            NoSlot: the line is full, and no other request is to be displaced.
+            NoSlot: the line is full, and this request may not displace another.
         """
         waiting = {each: _requests(line) for each, line in self._lines.items()}
         own, limits = waiting.get(tenant, 0), self._limits(tenant)

@@ -50,7 +50,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Tenancy:
-    """Whose a request is, by its bearer token, its `X-Build-Tenant`, or its host.
+    """The tenant of a request, by its bearer token, its `X-Build-Tenant`, or its host.
 
     Args:
         current: the tenants, read again when their file changes.

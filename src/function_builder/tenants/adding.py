@@ -35,7 +35,7 @@ class Added(NamedTuple):
 
 
 class Trusted(NamedTuple):
-    """OIDC tokens that are to be a tenant's, as they are written in the file.
+    """The OIDC tokens that prove a tenant, in the form of the file.
 
     Attributes:
         issuer: its URL.

@@ -278,7 +278,7 @@ def _texts(fields: Mapping[str, Item], key: str) -> list[tuple[str, Item]]:
 
 
 def _claim(owners: dict[_T, str], value: _T, name: str, item: Item, what: str) -> None:
-    """Note whose a value is; it may be no other's, and there once."""
+    """Note the tenant of a value, which must be unique in the file."""
     if value in owners:
         owner = owners[value]
         item.fail(f"{what} is there twice" if owner == name else f"{what} is also that of {owner}")

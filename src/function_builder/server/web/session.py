@@ -1,8 +1,8 @@
 """Which browser may see the web pages: the cookie that its sign-in sets.
 
 The cookie holds the token of a link, or the session that a bearer token was exchanged for. It never
-holds a bearer token. A sign-in always sets a new cookie, so that a cookie of before is worth
-nothing to the one who set it.
+holds a bearer token. A sign-in always sets a new cookie. So an attacker who has set a
+cookie before it does not share the session.
 """
 
 from __future__ import annotations
