@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import structlog
 
+from function_builder.buildkits.daemon import Daemon
 from function_builder.buildkits.pool import Pool, known_sum
 
 _log = structlog.get_logger(__name__)
@@ -54,6 +55,11 @@ class Pools:
     def tenants(self, pool: Pool) -> list[str]:
         """The tenants whose own pool this is; empty for the shared one."""
         return sorted(name for name, url in self._urls().items() if self._own.get(url) is pool)
+
+    def each_daemon(self) -> Iterator[Daemon]:
+        """All BuildKits."""
+        for pool in self.all:
+            yield from pool.daemons.values()
 
     @property
     def unreachable(self) -> int:

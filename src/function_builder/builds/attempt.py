@@ -12,6 +12,7 @@ import structlog
 
 from aiobuildkit import Auth, Exporter, FileSync, Secrets, SolveError, SolveResult
 from function_builder.buildkits.daemon import Daemon
+from function_builder.buildkits.offers import Claim, Offers
 from function_builder.builds import epoch, options
 from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.failures import Remedy, find_remedy
@@ -45,6 +46,7 @@ class Attempt:
         auth: the registries' credentials.
         cache: the build caches in a registry.
         insecure: push without verifying TLS, or over plain HTTP.
+        offers: the content records of other builders; None: there are none.
 
     Attributes:
         daemon: the same.
@@ -61,6 +63,7 @@ class Attempt:
         auth: Auth,
         cache: RegistryCache,
         insecure: bool,
+        offers: Offers | None,
     ) -> None:
         self.daemon = daemon
         self.auth = auth
@@ -68,6 +71,7 @@ class Attempt:
         self._build = build
         self._transcript = transcript
         self._cache = cache
+        self._offers = offers
 
     async def run(self) -> SolveResult:
         """Build; after an error that has a remedy, once more with it.
@@ -118,6 +122,7 @@ class Attempt:
         build, request = self._build, self._build.request
         cache_scope = request.cache_scope
         loop = asyncio.get_running_loop()
+        claim = await self._claim()
         lease, files = await asyncio.to_thread(_prepare, self.daemon, request, attrs)
         loads = ContextLoads(options.context_trees(request.config))
         # Whether BuildKit's state is known. It is not after a lost connection.
@@ -167,7 +172,22 @@ class Attempt:
                 telling.cancel()
             build.log.append(self._transcript.rest())
             build.transfers += files.transfers
-            lease.release(intact=ended and loads.all_stored(files.transfers))
+            await self._release(lease, claim, intact=ended and loads.all_stored(files.transfers))
+
+    async def _claim(self) -> Claim | None:
+        request = self._build.request
+        if self._offers is None or request.cache_scope is None or not request.is_large:
+            return None
+        return await self._offers.claim(self.daemon, request.cache_scope)
+
+    async def _release(self, lease: Lease, claim: Claim | None, *, intact: bool) -> None:
+        """End the lease; if this is cancelled, it is unknown whether its generation is offered."""
+        keeps = intact and claim is None
+        try:
+            if self._offers and claim and intact and lease.generation:
+                keeps = await self._offers.offer(claim, lease.generation)
+        finally:
+            lease.release(intact=keeps)
 
 
 def _prepare(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
+from typing import Final
 
 from aiobuildkit import SolveResult, Transfer
 from function_builder.buildkits.pool import Chosen
@@ -26,6 +27,8 @@ from function_builder.contract.image_format import ImageFormat
 from function_builder.contract.manifest import MissingContent
 from function_builder.contract.reader import Reader
 from function_builder.contract.result import BuildResult, BuildStatus
+
+_LARGE_BYTES: Final = 256 * 1024
 
 
 class Outcome(StrEnum):
@@ -93,6 +96,14 @@ class BuildRequest:
         """
         repository = self.config.repository
         return f"{self.trust_domain}/{repository}" if repository else None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether clients send its context with a manifest, so that other builders need its record.
+
+        The record of a small context would take longer to write than its files to send.
+        """
+        return sum(entry.size for entry in self.context) >= _LARGE_BYTES
 
     def absent_rows(self) -> Iterator[int]:
         """The rows of its manifest whose content was not sent."""

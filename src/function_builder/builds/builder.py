@@ -12,6 +12,7 @@ import structlog
 
 from aiobuildkit import Auth, BuildKitError, ConnectionFailed, RPCError, SolveResult, Tokens
 from function_builder.buildkits.daemon import Daemon
+from function_builder.buildkits.offers import Offers
 from function_builder.buildkits.pools import Pools
 from function_builder.builds import epoch, options
 from function_builder.builds.attempt import Attempt
@@ -48,6 +49,9 @@ class Builder:
         confirm_pushes: ask the registry for each image after its push.
         log_prefixes: the beginning of each log line.
         source_policy: a tenant's, of what BuildKit may read for its builds.
+
+    Attributes:
+        offers: the content records of other builders; None: there are none.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Builder:
         self._pushes = Pushes() if confirm_pushes else None
         self._log_prefixes = log_prefixes
         self._source_policy = source_policy
+        self.offers: Offers | None = None
 
     async def refuse_missing(self, request: BuildRequest) -> None:
         """Refuse a manifest if BuildKit lacks content that its request does not have.
@@ -85,6 +90,8 @@ class Builder:
         # If no BuildKit can be reached, the build fails next, with an error that says more.
         pool = self._pools.of(request.tenant)
         with contextlib.suppress(ConnectionFailed), pool.place(cache_scope) as (daemon, _):
+            if self.offers is not None and request.is_large:
+                await self.offers.look(daemon, cache_scope)
             entries = recorded_entries(request.context, request.folders)
             missing = await asyncio.to_thread(
                 daemon.records.missing,
@@ -182,7 +189,11 @@ class Builder:
             describe=credentials.describe_push,
         )
         return Attempt(
-            build, transcript, daemon, auth=auth, cache=self._cache, insecure=self._insecure
+            *(build, transcript, daemon),
+            auth=auth,
+            cache=self._cache,
+            insecure=self._insecure,
+            offers=self.offers,
         )
 
     async def _pushed(self, attempt: Attempt) -> SolveResult:

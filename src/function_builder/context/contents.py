@@ -31,6 +31,9 @@ _FILES_A_SECOND: Final = 250
 _FILES_IN_EACH_SECOND: Final = 20
 _PASSES: Final = 4
 
+_NO_REFERENCES: Final = 2
+"""The version of marshal's format in which equal records have equal bytes."""
+
 _USUAL_MODE: Final = S_IFREG | 0o644
 
 # If most of a record is old (names with hashes or times that are new in every build), it costs more
@@ -78,7 +81,7 @@ class Contents:
     def pack(self) -> bytes:
         """The record in a third of the memory, for the time between two builds."""
         parts = self.present, self.past, self.directory_modes, self.newest, self.file_modes
-        return marshal.dumps(parts)
+        return marshal.dumps(parts, _NO_REFERENCES)
 
     @property
     def paths(self) -> int:

@@ -65,7 +65,7 @@ class ContentRecords:
     def __init__(self, *, max_paths: int = MAX_PATHS) -> None:
         self.max_paths = max_paths
         self._paths = 0
-        self._idle: OrderedDict[str, list[_Generation]] = OrderedDict()
+        self._idle: OrderedDict[str, list[Generation]] = OrderedDict()
         # The shared key of each function's last build.
         self._last: dict[str, str] = {}
         self._predicted: _Prediction | None = None
@@ -76,6 +76,44 @@ class ContentRecords:
     def paths(self) -> int:
         """The number of paths that are remembered."""
         return self._paths
+
+    @property
+    def era(self) -> object:
+        """Another object after each `forget`."""
+        return self._era
+
+    def offered(self, cache_scope: str) -> int:
+        """The version of the function's generation that is offered to all; 0: there is none."""
+        with self._lock:
+            idle = self._idle.get(cache_scope, ())
+            return max((generation.version for generation in idle), default=0)
+
+    def withdraw(self, cache_scope: str, *, own: bool) -> None:
+        """Stop offering the function's idle generation.
+
+        Args:
+            cache_scope: the function's.
+            own: whether this builder alone has it now. Otherwise it is discarded.
+        """
+        with self._lock:
+            idle = self._idle.get(cache_scope, [])
+            for generation in [each for each in idle if each.version]:
+                generation.version = 0
+                idle.remove(generation)
+                if own:
+                    # The next build leases the last one.
+                    idle.append(generation)
+                else:
+                    self._paths -= generation.paths
+            if cache_scope in self._idle and not idle:
+                del self._idle[cache_scope]
+                self._last.pop(cache_scope, None)
+
+    def adopt(self, cache_scope: str, generation: Generation) -> None:
+        """Keep a generation of another builder, whose build was the function's last one."""
+        with self._lock:
+            self._last[cache_scope] = generation.shared_key
+        self.give_back(cache_scope, generation, intact=True)
 
     def lease(
         self,
@@ -109,7 +147,7 @@ class ContentRecords:
         announced, contents, settled = prediction.announced, prediction.contents, prediction.settled
         generation = held
         if generation is None or announced is None:
-            generation, contents = _Generation(self._era), Contents()
+            generation, contents = Generation(self._era), Contents()
             announced = contents.announce(entries, digests, fresh=False)
         assert announced is not None, "a new generation accepts every context"
         if missing := [number for number in absent if number in announced.requested]:
@@ -156,7 +194,7 @@ class ContentRecords:
             self._predicted = None
             self._paths = 0
 
-    def give_back(self, cache_scope: str, generation: _Generation, *, intact: bool) -> None:
+    def give_back(self, cache_scope: str, generation: Generation, *, intact: bool) -> None:
         """End a lease; keep its generation for the function's next build if intact."""
         with self._lock:
             if generation.era is not self._era:
@@ -165,7 +203,11 @@ class ContentRecords:
                 if cache_scope not in self._idle:
                     self._last.pop(cache_scope, None)
                 return
-            self._idle.setdefault(cache_scope, []).append(generation)
+            idle = self._idle.setdefault(cache_scope, [])
+            if any(each.shared_key == generation.shared_key for each in idle):
+                # Its offer was read between its writing and now.
+                return
+            idle.append(generation)
             self._idle.move_to_end(cache_scope)
             self._paths += generation.paths
             while self._paths > self.max_paths:
@@ -175,14 +217,16 @@ class ContentRecords:
                     del self._idle[oldest]
                     self._last.pop(oldest, None)
 
-    def _acquire(self, cache_scope: str | None) -> tuple[_Generation | None, bool]:
+    def _acquire(self, cache_scope: str | None) -> tuple[Generation | None, bool]:
         """A generation of the function, if there is one, and whether its last build used it."""
         with self._lock:
-            if cache_scope is None or cache_scope not in self._idle:
-                return None, False
-            idle = self._idle[cache_scope]
+            idle = self._idle.get(cache_scope, []) if cache_scope is not None else []
             # The latest, because BuildKit most likely still has it, and its files are most similar.
-            generation = idle.pop()
+            # One that is offered to other builders has to be claimed first.
+            generation = next((each for each in reversed(idle) if not each.version), None)
+            if cache_scope is None or generation is None:
+                return None, False
+            idle.remove(generation)
             self._paths -= generation.paths
             if not idle:
                 del self._idle[cache_scope]
@@ -213,14 +257,19 @@ class Lease:
         self,
         records: ContentRecords,
         cache_scope: str | None,
-        generation: _Generation,
+        generation: Generation,
         announced: Announced,
     ) -> None:
         self.shared_key = generation.shared_key
         self.announced = announced
         self._records = records
         self._cache_scope = cache_scope
-        self._generation: _Generation | None = generation
+        self._generation: Generation | None = generation
+
+    @property
+    def generation(self) -> Generation | None:
+        """What is leased; None after the end of the lease."""
+        return self._generation
 
     def release(self, *, intact: bool) -> None:
         """End the lease. Only the first call has an effect.
@@ -236,10 +285,17 @@ class Lease:
 
 
 @dataclass(slots=True, eq=False)
-class _Generation:
+class Generation:
     """A shared key, and all announcements under it since BuildKit's last restart.
 
-    `settled` is the result of `in_directories` for each build under it; empty if they differed.
+    Attributes:
+        era: of its records.
+        shared_key: the key.
+        settled: the result of `in_directories` for each build under it; empty if they differed.
+        paths: the number of paths in it.
+        packed: its `Contents`.
+        version: of the offer to other builders, while it is idle; 0: it is not offered.
+        offer: what was written of `packed` and `settled` for the last such offer.
     """
 
     era: object
@@ -247,6 +303,8 @@ class _Generation:
     settled: bytes = b""
     paths: int = 0
     packed: bytes = b""
+    version: int = 0
+    offer: tuple[bytes, bytes, bytes] = (b"", b"", b"")
 
 
 class _Prediction(NamedTuple):
@@ -264,7 +322,7 @@ class _Prediction(NamedTuple):
         settled: of the context, as for a generation.
     """
 
-    generation: _Generation | None
+    generation: Generation | None
     packed: bytes
     entries: Sequence[ContextEntry]
     digests: Sequence[bytes]
@@ -276,7 +334,7 @@ class _Prediction(NamedTuple):
 
     def holds(
         self,
-        generation: _Generation | None,
+        generation: Generation | None,
         entries: Sequence[ContextEntry],
         digests: Sequence[bytes],
         view: bytes,
@@ -296,7 +354,7 @@ class _Prediction(NamedTuple):
 
 
 def _predict(
-    generation: _Generation | None,
+    generation: Generation | None,
     entries: Sequence[ContextEntry],
     digests: Sequence[bytes],
     view: bytes,

@@ -19,18 +19,28 @@ class Bucket:
         name: of the bucket.
         kept: seconds after which a value is removed that has not changed.
         replicas: on how many servers each value is kept.
+        max_bytes: of all values; beyond it the oldest are removed. None: no limit.
 
     Attributes:
         stream: the name of its stream.
         subjects: what the subject of each key begins with.
     """
 
-    def __init__(self, jetstream: JetStream, name: str, *, kept: float, replicas: int) -> None:
+    def __init__(
+        self,
+        jetstream: JetStream,
+        name: str,
+        *,
+        kept: float,
+        replicas: int,
+        max_bytes: int | None = None,
+    ) -> None:
         self.stream = f"KV_{name}"
         self.subjects = f"$KV.{name}"
         self._jetstream = jetstream
         self._kept = kept
         self._replicas = replicas
+        self._max_bytes = max_bytes
         self._prepared = False
 
     async def prepare(self) -> None:
@@ -47,7 +57,8 @@ class Bucket:
                 subjects=[f"{self.subjects}.>"],
                 max_age=self._kept,
                 max_msgs_per_subject=1,
-                discard=DiscardPolicy.NEW,
+                max_bytes=self._max_bytes,
+                discard=DiscardPolicy.NEW if self._max_bytes is None else DiscardPolicy.OLD,
                 allow_rollup_hdrs=True,
                 deny_delete=True,
                 num_replicas=self._replicas,

@@ -29,6 +29,7 @@ from function_builder.queue.builds import JetStreamBuilds
 from function_builder.queue.connection import Unavailable
 from function_builder.queue.jetstream import JetStream
 from function_builder.queue.marks import StoredMarks
+from function_builder.queue.offers import StoredOffers
 from function_builder.queue.retention import Retention
 from function_builder.queue.states import Record
 from function_builder.queue.usage import StoredUsage
@@ -169,6 +170,9 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
             lost_after=settings.lost_after,
         )
         usage = service.usage
+        service.builder.offers = offers = StoredOffers(
+            jetstream, settings.nats_replicas, service.pools.each_daemon
+        )
         service.quotas.marks = StoredMarks(jetstream, settings.nats_replicas)
         if usage is not None:
             usage.store = StoredUsage(jetstream, builds.owner, settings.nats_replicas)
@@ -177,7 +181,10 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
         tasks = [opening]
         try:
             await _wait_for(opening)
-            for name, work in _work(service, builds, worker):
+            for name, work in (
+                *_work(service, builds, worker),
+                ("eras of BuildKits", offers.watch),
+            ):
                 tasks.append(asyncio.create_task(_after(opening, work), name=name))
             for task in tasks:
                 task.add_done_callback(_tell_fault)

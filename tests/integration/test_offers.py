@@ -1,0 +1,137 @@
+"""What one builder learned of BuildKit's content is known to another one, over a real NATS."""
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from stat import S_IFREG
+
+import httpx2
+import pytest
+
+from aiobuildkit import Client
+from function_builder.buildkits.daemon import Daemon
+from function_builder.context.mtimes import Lease
+from function_builder.contract.context import ContextEntry
+from function_builder.engine import NatsServer
+from function_builder.queue.access import Access
+from function_builder.queue.jetstream import JetStream
+from function_builder.queue.offers import StoredOffers
+from tests.support.builders import RunningBuilder, running_builder
+from tests.support.manifests import file_row, manifest_tar
+from tests.support.requests import headers, make_tar
+
+pytestmark = pytest.mark.integration
+
+NOW = 1_700_000_000
+SCOPE = "domain/registry/function"
+
+
+@pytest.fixture
+async def nats(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    async with NatsServer(tmp_path / "nats", log=tmp_path / "nats.log") as server:
+        yield server
+
+
+async def test_a_manifest_needs_no_content_that_another_builder_was_sent(
+    tmp_path: Path, nats: NatsServer, buildkitd: str, registry: str
+) -> None:
+    """A full request to one builder, then manifests to both in turn."""
+    image = f"{registry}/offers/{uuid.uuid4().hex}:1"
+    config = {"image": image, "buildArgs": {"SOURCE_DATE_EPOCH": "0"}}
+    large = os.urandom(300_000)
+    files = {"Dockerfile": b"FROM scratch\nCOPY . /f/\n", "large": large, "small": b"one"}
+
+    async def post(builder: RunningBuilder, body: bytes) -> str:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60, verify=False) as http:
+            url = f"{builder.url}/build"
+            answer = await http.post(url, content=body, headers=headers(body))
+        assert answer.status_code == 200, answer.text
+        digest: str = answer.json()["digest"]
+        return digest
+
+    def manifest(*sent: bytes) -> bytes:
+        rows = [file_row(path, content, mtime=NOW) for path, content in files.items()]
+        return manifest_tar(rows, config, [files["Dockerfile"], *sent])
+
+    queue = {"nats_url": nats.url, "store_url": (tmp_path / "store").as_uri()}
+    async with (
+        running_builder(tmp_path / "a", buildkitd, **queue) as a,
+        running_builder(tmp_path / "b", buildkitd, **queue) as b,
+    ):
+        digest = await post(a, make_tar(files, config, mtime=NOW))
+        assert await post(b, manifest()) == digest
+        files["small"] = b"other"
+        changed = await post(a, manifest(b"other"))
+        assert await post(b, manifest(b"other")) == changed
+
+
+class Replica:
+    """A builder's part of this, without a BuildKit."""
+
+    def __init__(self, jetstream: JetStream) -> None:
+        # Nothing connects to it.
+        self.daemon = Daemon(Client("unix:///nowhere"))
+        self.offers = StoredOffers(jetstream, 1, lambda: [self.daemon])
+
+    def lease(self, files: int = 2) -> Lease:
+        """Lease a generation for a context of so many files."""
+        mode = S_IFREG | 0o644
+        entries = [ContextEntry(f"f{n}", mode, 1, n, "", 0, 0) for n in range(files)]
+        digests = [os.urandom(32) if files > 2 else b"%032d" % n for n in range(files)]
+        return self.daemon.records.lease(SCOPE, entries, digests)
+
+    async def build(self, files: int = 2) -> str:
+        """Build; returns the shared key."""
+        claim = await self.offers.claim(self.daemon, SCOPE)
+        assert claim is not None
+        lease = self.lease(files)
+        assert lease.generation is not None
+        lease.release(intact=await self.offers.offer(claim, lease.generation))
+        return lease.shared_key
+
+
+@pytest.fixture
+async def replica(nats: NatsServer) -> AsyncIterator[Callable[[], Replica]]:
+    jetstream = JetStream(Access(url=nats.url))
+    await jetstream.connect()
+    yield lambda: Replica(jetstream)
+    await jetstream.close()
+
+
+async def test_one_build_at_a_time_has_a_generation(replica: Callable[[], Replica]) -> None:
+    """A build beside it has another one; the one that began last is offered."""
+    a, b = replica(), replica()
+    key = await a.build()
+    assert await b.build() == key
+    first = await a.offers.claim(a.daemon, SCOPE)
+    assert first is not None
+    held = a.lease()
+    assert held.shared_key == key
+    other = await b.build()
+    assert other != key
+    assert held.generation is not None
+    held.release(intact=await a.offers.offer(first, held.generation))
+    assert await a.build() == other
+
+
+async def test_no_offer_outlives_an_interruption_of_buildkit(
+    replica: Callable[[], Replica],
+) -> None:
+    """Any builder that sees it ends the era for all."""
+    a, b = replica(), replica()
+    key = await a.build()
+    assert await b.build() == key
+    b.daemon.doubt()
+    assert await b.build() != key
+    # What this builder has not noticed does not bring the offer back.
+    await a.offers.look(a.daemon, SCOPE)
+    assert a.daemon.records.offered(SCOPE) == 0
+
+
+async def test_a_large_generation_is_offered_in_parts(replica: Callable[[], Replica]) -> None:
+    a, b = replica(), replica()
+    key = await a.build(files=40_000)
+    await b.offers.look(b.daemon, SCOPE)
+    assert b.daemon.records.paths == 40_000
+    assert await b.build(files=40_000) == key
