@@ -34,7 +34,7 @@ check: ## lint, types, import contracts, locks
 audit: ## look the locked packages up among known vulnerabilities; needs PyPI's advisory service
 	@scripts/audit $(ARGS)
 
-bench: ## measure against buildctl and a Go server (CASE= one case, ROUNDS=15; ARGS=resources, sizes, queue or fairness)
+bench: ## measure against buildctl and a Go server (CASE= one case, ROUNDS=15; ARGS=delta, resources, sizes, queue or fairness)
 	@scripts/bench $(if $(CASE),--case=$(CASE)) $(if $(ROUNDS),--rounds=$(ROUNDS)) $(ARGS)
 
 bench-pool: ## measure a pool of BuildKits (CASE=warm, moves, loss, rate, traffic, holds, watch or spread)
