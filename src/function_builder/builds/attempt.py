@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Final
 
 import structlog
 
-from aiobuildkit import Auth, Exporter, FileSync, Secrets, SolveError, SolveResult
+from aiobuildkit import (
+    Auth,
+    Client,
+    ConnectionFailed,
+    Exporter,
+    FileSync,
+    Secrets,
+    SolveError,
+    SolveResult,
+)
 from function_builder.buildkits.daemon import Daemon
 from function_builder.buildkits.offers import Claim, Offers
 from function_builder.builds import epoch, options
@@ -31,6 +41,11 @@ _log = structlog.get_logger(__name__)
 _LEFT_TO_BUILDKIT: Final = (
     "The builder could not fetch a token for a registry, so BuildKit will: retrying the build."
 )
+
+_WITH_PROXY: Final = (0, 31)
+"""The first BuildKit with `proxy_network`. An older one ignores it."""
+
+_VERSION: Final = re.compile(r"v?(\d+)\.(\d+)")
 
 _CONTENT_WAIT_SECONDS: Final = 10.0
 """The longest time that the answer to a manifest waits for BuildKit to have the context."""
@@ -84,6 +99,8 @@ class Attempt:
         request, build = self._build.request, self._build
         attrs = options.frontend_attrs(request, os.environ)
         await refuse_impossible(self.daemon.client, request.config.platforms)
+        if build.source_policy.covers_steps:
+            await _refuse_without_proxy(self.daemon.client)
         try:
             return await self._authorized(attrs)
         except SolveError as failure:
@@ -141,6 +158,7 @@ class Attempt:
                 attachables=[files, self.auth, Secrets(request.secrets)],
                 shared_key=lease.shared_key,
                 source_policy=build.source_policy,
+                proxy_network=build.source_policy.covers_steps,
                 # History would store unmasked output, with secrets that a RUN step prints. Writing
                 # it also takes a tenth of a cached build's time (docs/performance.md).
                 internal=True,
@@ -188,6 +206,21 @@ class Attempt:
                 keeps = await self._offers.offer(claim, lease.generation)
         finally:
             lease.release(intact=keeps)
+
+
+async def _refuse_without_proxy(client: Client) -> None:
+    """Never run steps on a BuildKit that would give them its whole network.
+
+    A BuildKit that was compiled without its version (v0.0.0) is used.
+
+    Raises:
+        ConnectionFailed: its version is too old, or it does not answer.
+    """
+    buildkit = await client.info()
+    found = _VERSION.match(buildkit.version)
+    if found and (0, 0) < (int(found[1]), int(found[2])) < _WITH_PROXY:
+        reason = f"it is {buildkit.version}, and run_proxy needs v0.31"
+        raise ConnectionFailed(client.address, reason)
 
 
 def _prepare(

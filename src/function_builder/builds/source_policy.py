@@ -8,7 +8,7 @@ So the builder's rules and a tenant's become one list, in which both hold.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aiobuildkit import SourceAction, SourceMatch, SourceRule
@@ -48,10 +48,12 @@ class SourcePolicy:
         rules: of the operator, in BuildKit's order.
         local: the rules that deny BuildKit's own machine (`local_sources`). No rule allows what
             they deny, because they are the last.
+        covers_steps: the rules also decide what RUN steps reach, which is HTTP and HTTPS alone.
     """
 
     rules: Sequence[PolicyRule] = ()
     local: Sequence[PolicyRule] = field(default=(), repr=False)
+    covers_steps: bool = False
 
     def __iter__(self) -> Iterator[SourceRule]:
         return (each.rule for each in self.in_order)
@@ -88,7 +90,7 @@ class SourcePolicy:
         converts, others = _divided(rules)
         # The last rule that matches decides. An ALLOW must not follow a DENY of the other policy.
         decisions = [*own, *others] if _allow(own) else [*others, *own]
-        return SourcePolicy([*own_converts, *converts, *decisions], self.local)
+        return replace(self, rules=[*own_converts, *converts, *decisions])
 
 
 _BLOBS: Final = denying([r"^[a-z-]+\+blob://"], "no blobs of registries")

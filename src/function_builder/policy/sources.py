@@ -60,12 +60,13 @@ LOCAL_SOURCES: Final = (
 )
 
 
-def builder_policy(file: str, *, local_sources: bool) -> SourcePolicy:
+def builder_policy(file: str, *, local_sources: bool, covers_steps: bool = False) -> SourcePolicy:
     """The rules for all builds of a builder.
 
     Args:
         file: of the operator's rules; empty: there are none.
         local_sources: whether the addresses above may be read.
+        covers_steps: whether RUN steps are under the rules too.
 
     Raises:
         OSError: the file cannot be read.
@@ -73,9 +74,9 @@ def builder_policy(file: str, *, local_sources: bool) -> SourcePolicy:
     """
     local = [] if local_sources else denying(LOCAL_SOURCES, "local_sources")
     if not file:
-        return SourcePolicy(local=local)
+        return SourcePolicy(local=local, covers_steps=covers_steps)
     from function_builder.policy.source_policy_file import (  # noqa: PLC0415 (few have a file)
         read_source_policy,
     )
 
-    return SourcePolicy(read_source_policy(Path(file)), local)
+    return SourcePolicy(read_source_policy(Path(file)), local, covers_steps)

@@ -75,7 +75,11 @@ def _usage(metrics: Metrics, slots: Slots) -> Usage:
 
 def _source_policy(settings: Settings) -> SourcePolicy:
     try:
-        return builder_policy(settings.source_policy, local_sources=settings.local_sources)
+        return builder_policy(
+            settings.source_policy,
+            local_sources=settings.local_sources,
+            covers_steps=settings.run_proxy,
+        )
     except OSError as error:
         raise StartError(f"source_policy cannot be read: {error.strerror}") from error
     except ValueError as error:

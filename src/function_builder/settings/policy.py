@@ -35,6 +35,13 @@ class PolicySettings:
         """A file of rules for what BuildKit may read for a build, or reads from elsewhere, in the
         form of `buildctl build --source-policy-file` (docs/policy.md). Empty: no rules.""",
     )
+    run_proxy: bool = setting(
+        "run_proxy",
+        values.flag,
+        False,
+        """RUN steps reach only HTTP and HTTPS, through a proxy of BuildKit, which applies
+        `source_policy` and `local_sources` to each URL (docs/network.md). Needs BuildKit 0.31.""",
+    )
     allowed_pushes: PushPatterns = setting(
         "allowed_pushes",
         PushPatterns.parse,

@@ -131,6 +131,7 @@ async def test_the_request_says_what_was_asked_for(tmp_path):
         "cache_exports": [CacheEntry("inline")],
         "shared_key": "key",
         "internal": True,
+        "proxy_network": True,
         "ref": "the-ref",
     }
     async with solving(tmp_path, options=options, **scripts) as running:
@@ -153,6 +154,7 @@ async def test_the_request_says_what_was_asked_for(tmp_path):
         exporters=[pb.Exporter(type="image", attrs={"name": "a/b"})],
         cache=pb.CacheOptions(imports=[entry], exports=[pb.CacheOptionsEntry(type="inline")]),
         internal=True,
+        proxy_network=True,
     )
     assert pb.StatusRequest.FromString(seen["status"] or b"").ref == "the-ref"
 

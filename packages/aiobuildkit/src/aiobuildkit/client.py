@@ -95,6 +95,7 @@ class Client:
         attachables: Iterable[Attachable] = (),
         shared_key: str = "",
         source_policy: Iterable[SourceRule] = (),
+        proxy_network: bool = False,
         internal: bool = False,
         ref: str | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -116,6 +117,9 @@ class Client:
                 announced before.
             source_policy: rules for all sources that the solve reads, those of frontends
                 included: what BuildKit must not read, or reads from elsewhere.
+            proxy_network: RUN steps reach only HTTP and HTTPS, through BuildKit's proxy, which
+                applies `source_policy` to each URL (BuildKit's `docs/proxy.md`). BuildKit before
+                0.31 ignores it.
             internal: keep the solve out of BuildKit's history.
             ref: BuildKit's name for the solve; default: a random one.
             metadata: of the Solve call; with `traceparent` (W3C Trace Context) BuildKit's
@@ -134,6 +138,7 @@ class Client:
             cache_imports=cache_imports,
             cache_exports=cache_exports,
             source_policy=source_policy,
+            proxy_network=proxy_network,
             internal=internal,
         )
         return Solve(self._connect(), session, request, metadata or {}, self._timeouts)

@@ -206,6 +206,7 @@ def solve_request(
     cache_exports: Iterable[CacheEntry],
     internal: bool,
     source_policy: Iterable[SourceRule] = (),
+    proxy_network: bool = False,
     definition: pb.Definition | None = None,
 ) -> pb.SolveRequest:
     """The request of a solve, as BuildKit's `client/solve.go` makes it."""
@@ -227,6 +228,7 @@ def solve_request(
         ),
         internal=internal,
         source_policy=_source_policy(source_policy),
+        proxy_network=proxy_network,
     )
 
 

@@ -158,10 +158,12 @@ class SolveRequest(_message.Message):
     INTERNAL_FIELD_NUMBER: _builtins.int
     SOURCE_POLICY_FIELD_NUMBER: _builtins.int
     EXPORTERS_FIELD_NUMBER: _builtins.int
+    PROXY_NETWORK_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
     session: _builtins.str
     frontend: _builtins.str
     internal: _builtins.bool
+    proxy_network: _builtins.bool
     @_builtins.property
     def definition(self) -> Global___Definition: ...
     @_builtins.property
@@ -184,10 +186,11 @@ class SolveRequest(_message.Message):
         internal: _builtins.bool = ...,
         source_policy: Global___SourcePolicy | None = ...,
         exporters: _abc.Iterable[Global___Exporter] | None = ...,
+        proxy_network: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "definition", b"definition", "source_policy", b"source_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "definition", b"definition", "exporters", b"exporters", "frontend", b"frontend", "frontend_attrs", b"frontend_attrs", "internal", b"internal", "ref", b"ref", "session", b"session", "source_policy", b"source_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "definition", b"definition", "exporters", b"exporters", "frontend", b"frontend", "frontend_attrs", b"frontend_attrs", "internal", b"internal", "proxy_network", b"proxy_network", "ref", b"ref", "session", b"session", "source_policy", b"source_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
