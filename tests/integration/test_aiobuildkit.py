@@ -37,7 +37,7 @@ from function_builder.engine import find_tool
 from tests.support import free_address, images, until
 from tests.support.servers import serving
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 @asynccontextmanager

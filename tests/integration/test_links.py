@@ -12,7 +12,7 @@ from aiobuildkit import Client, Entry, FileSync, SolveError
 from aiobuildkit.fsutil.rootpath import UnclearPath, file_read
 from aiobuildkit.fsutil.sender import DIRECTORY, SYMLINK, order
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 FETCHED = ("Dockerfile", "Dockerfile.dockerignore", "dockerfile")
 Tree = dict[str, str | None]

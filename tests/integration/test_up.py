@@ -82,7 +82,7 @@ async def up(engine_root):
 def manifest(registry, repository):
     accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
     url = f"http://{registry}/v2/{repository}/manifests/latest"
-    return httpx2.get(url, headers=accept, trust_env=False, verify=False)
+    return httpx2.get(url, headers=accept, timeout=60, trust_env=False, verify=False)
 
 
 async def test_it_builds_its_example_teaches_how_to_build_another_and_ends_by_ctrl_c(up, tmp_path):
@@ -111,7 +111,7 @@ async def test_it_builds_its_example_teaches_how_to_build_another_and_ends_by_ct
 
     link = re.search(r"^http://\S+/web/sign-in\?token=\S+$", first.printed, re.MULTILINE)
     assert link is not None
-    with httpx2.Client(trust_env=False, follow_redirects=True, verify=False) as browser:
+    with httpx2.Client(trust_env=False, follow_redirects=True, timeout=60, verify=False) as browser:
         assert browser.get(link[0]).url.path == "/web/builds"
         # Synchronous builds are recorded beside their answers.
         names = [f"{first.registry}/{name}" for name in ("hello:", "own:", "mine:", "mine:sealed")]

@@ -14,7 +14,7 @@ import pytest
 
 from tests.adversarial.faults.asking import GOOD, ask, descriptors, is_free, is_whole, spooled
 from tests.support import free_address, running, until
-from tests.support.builders import running_builder
+from tests.support.builders import plain_get, running_builder
 from tests.support.requests import SECRET, headers, make_tar
 
 pytestmark = pytest.mark.integration
@@ -186,6 +186,6 @@ async def test_a_builder_that_is_killed_leaves_nothing_and_starts_again_at_once(
 
 def _ready(listen: str) -> bool:
     try:
-        return httpx2.get(f"http://{listen}/ready", verify=False).status_code == 200
+        return plain_get(f"http://{listen}/ready").status_code == 200
     except httpx2.TransportError:
         return False

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from function_builder.engine import NatsServer
-from tests.support import free_address, until
+from tests.support import free_address, until, until_equal
 from tests.support.builders import running_builder
 from tests.support.holding import nats_proxy
 from tests.support.queued import ENDS, QueueClient, slow, tiny
@@ -172,9 +172,9 @@ async def test_clocks_that_jump_lose_no_build_and_end_none_early(
                 assert (build["status"], build["attempt"]) == ("success", 1), build
             listed = [each["buildId"] for each in await client.all()]
             assert sorted(listed) == sorted(accepted)
-            await until(lambda: len(told.requests) >= len(accepted))
-            ids = [each.headers["webhook-id"] for each in told.requests]
-            assert len(set(ids)) == len(accepted)
+            await until_equal(
+                lambda: len({each.headers["webhook-id"] for each in told.requests}), len(accepted)
+            )
 
 
 async def test_a_full_disk_of_the_store_refuses_builds_and_ends_none(  # noqa: PLR0917 (fixtures)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.adversarial.soak.siege import KINDS, besiege
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 LATEST_SECONDS = 10.0
 """An idle machine answers within a tenth of it: this is for one that is busy with other tests."""

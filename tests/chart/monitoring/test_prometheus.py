@@ -110,7 +110,7 @@ def build(builder: RunningBuilder, registry: str, step: str, *, name: str = "m")
 
 @needs_prometheus
 @pytest.mark.integration
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_every_query_and_every_alert_has_its_data(tmp_path, buildkitd, registry):
     store = (tmp_path / "store").as_uri()
     tenants = tmp_path / "tenants.yaml"

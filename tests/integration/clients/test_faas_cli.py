@@ -193,6 +193,7 @@ def index_of(image: str) -> dict[str, Any]:
     answer = httpx2.get(
         f"http://{registry}/v2/{repository}/manifests/{tag}",
         headers={"Accept": "application/vnd.oci.image.index.v1+json"},
+        timeout=60,
         verify=False,
     )
     assert answer.headers["content-type"] == "application/vnd.oci.image.index.v1+json"
