@@ -13,12 +13,17 @@ from function_builder.contract.usage import Usage
 from function_builder.engine import NatsServer
 from function_builder.queue.access import Access
 from function_builder.queue.builds import JetStreamBuilds
+from function_builder.queue.clock import Clock
+from function_builder.queue.heartbeats import Heartbeats
+from function_builder.queue.inflight import StoredInflight
 from function_builder.queue.jetstream import JetStream
 from function_builder.queue.marks import StoredMarks
 from function_builder.queue.port import Submission
+from function_builder.queue.streams import BUILDER_SUBJECTS, BUILDERS, streams
 from function_builder.queue.usage import StoredUsage
 from function_builder.server.quotas import OverQuota, Quotas
 from function_builder.store import Store
+from tests.support import until
 from tests.support.port_behavior import Body
 
 pytestmark = pytest.mark.integration
@@ -49,6 +54,32 @@ async def test_each_process_counts_once_and_all_are_summed(jetstream):
     assert await first.read(DAY, DAY, "") == {(DAY, "acme"): summed}
     assert await first.read(DAY, NEXT, "zeta") == {(NEXT, "zeta"): Usage(Counter(), 0.0, 7)}
     assert len(await second.read(DAY, NEXT, "")) == 3
+
+
+async def test_a_lost_builders_places_come_back(jetstream):
+    lost, alive = ("a-1", "a-2")
+    clock, heard = Clock(), list[tuple[str, int]]()
+    stores = {}
+    for owner in (lost, alive):
+        beats = Heartbeats(jetstream, clock, owner=owner, lost_after=30)
+        stores[owner] = StoredInflight(jetstream, beats, owner, 1)
+    for stream in streams(1, 30):
+        await jetstream.ensure_stream(stream)
+    await stores[lost].watch(lambda *_: None)
+    await stores[alive].watch(lambda *seen: heard.append(seen))
+
+    async def claim(owner: str, wanted: int, least: int = 0) -> int:
+        return await stores[owner].claim("acme", least=least, wanted=wanted, limit=3)
+
+    taken = await asyncio.gather(claim(lost, 2), claim(alive, 2))
+    assert sorted(taken) == [1, 2]
+    await claim(alive, 0)
+    # One that has begun is not taken back, whatever the limit is now.
+    assert [await claim(lost, 2), await claim(alive, 2), await claim(alive, 2, 2)] == [2, 1, 2]
+    assert await claim(alive, 0) == 0
+    await until(lambda: heard[-1:] == [("acme", 2)])
+    await jetstream.purge(BUILDERS, f"{BUILDER_SUBJECTS}.{lost}")
+    assert await claim(alive, 3) == 3
 
 
 async def test_an_hours_builds_are_those_of_all_builders(jetstream):

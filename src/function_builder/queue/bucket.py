@@ -72,7 +72,8 @@ class Bucket:
         Args:
             key: of the value.
             change: the new value for an old one, which is empty if there is none. It is called
-                again if another process has changed the value meanwhile.
+                again if another process has changed the value meanwhile. An equal value is not
+                written.
 
         Raises:
             Unavailable: it may not be written.
@@ -81,6 +82,8 @@ class Bucket:
         while True:
             stored = await self._jetstream.last(self.stream, subject)
             value = change(b"" if stored is None else stored.data)
+            if stored is not None and stored.data == value:
+                return value
             last = 0 if stored is None else stored.sequence
             with contextlib.suppress(Changed):
                 await self._jetstream.publish(subject, value, last=last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
@@ -43,6 +44,16 @@ class Heartbeats:
         await self._jetstream.publish(subject, b"")
         if (stored := await self._jetstream.last(BUILDERS, subject)) is not None:
             self._clock.set(datetime.fromisoformat(stored.written).timestamp())
+
+    async def silent(self, owners: Collection[str]) -> Collection[str]:
+        """Those of these builders that have sent no heartbeat for twice `lost_after`.
+
+        Raises:
+            Unavailable: JetStream does not answer.
+        """
+        subjects = {f"{BUILDER_SUBJECTS}.{owner}": owner for owner in owners}
+        stored = await self._jetstream.last_of(BUILDERS, list(subjects))
+        return [subjects[each] for each in subjects.keys() - {one.subject for one in stored}]
 
     async def lost(self, record: Record, now: float) -> bool:
         """Whether a synchronous build runs on a builder that is lost.

@@ -145,6 +145,36 @@ class Marks(Protocol):
         """
 
 
+class Inflight(Protocol):
+    """How many builds of a tenant each builder runs."""
+
+    async def watch(self, changed: Callable[[str, int], None]) -> None:
+        """Report each change from now on.
+
+        Args:
+            changed: is called with the tenant, and how many of its builds the other builders run.
+
+        Raises:
+            QueueUnavailable: it will not be called.
+        """
+
+    async def claim(self, tenant: str, *, least: int, wanted: int, limit: int) -> int:
+        """Set how many builds of a tenant this builder runs, and return it.
+
+        It is what is wanted, if all builders together then run no more than the limit. Otherwise it
+        is what the limit leaves.
+
+        Args:
+            tenant: whose.
+            least: those that run here already: the result is no less.
+            wanted: those, and those that are to begin.
+            limit: for all builders.
+
+        Raises:
+            QueueUnavailable: it may be set or not.
+        """
+
+
 class Builds(Protocol):
     """The builds of all tenants, over all replicas.
 

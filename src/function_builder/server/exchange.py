@@ -152,6 +152,8 @@ class Exchange:
         claim = await self._prove()
         self._place = self._held.enter_context(service.slots.place(claim.tenant))
         request = await self._check(claim)
+        # A request that is refused for its tenant's `max_inflight` has not used its hour.
+        await self._place.claimed()
         await service.quotas.take(claim.tenant)
         headers = self._trace.headers
         return Build(request, self.accepted, self.build_id, headers, self._measures)

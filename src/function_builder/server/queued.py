@@ -27,6 +27,7 @@ from function_builder.policy.checks import checked
 from function_builder.queue.access import Access
 from function_builder.queue.builds import JetStreamBuilds
 from function_builder.queue.connection import Unavailable
+from function_builder.queue.inflight import StoredInflight
 from function_builder.queue.jetstream import JetStream
 from function_builder.queue.marks import StoredMarks
 from function_builder.queue.offers import StoredOffers
@@ -36,6 +37,7 @@ from function_builder.queue.usage import StoredUsage
 from function_builder.queue.worker import Worker
 from function_builder.server import keys
 from function_builder.server.claims import own_claim
+from function_builder.server.inflight import SharedInflight
 from function_builder.server.outcomes import note_end
 from function_builder.server.queue_metrics import QueueMetrics
 from function_builder.server.sending import sending_callbacks
@@ -173,6 +175,7 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
         service.builder.offers = offers = StoredOffers(
             jetstream, settings.nats_replicas, service.pools.each_daemon
         )
+        inflight = _shared_inflight(service, builds, jetstream)
         service.quotas.marks = StoredMarks(jetstream, settings.nats_replicas)
         if usage is not None:
             usage.store = StoredUsage(jetstream, builds.owner, settings.nats_replicas)
@@ -182,13 +185,13 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
         try:
             await _wait_for(opening)
             for name, work in (
-                *_work(service, builds, worker),
+                *_work(service, builds, worker, inflight),
                 ("eras of BuildKits", offers.watch),
             ):
                 tasks.append(asyncio.create_task(_after(opening, work), name=name))
             for task in tasks:
                 task.add_done_callback(_tell_fault)
-            service.builds, service.worker = builds, worker
+            service.builds, service.worker, service.slots.shared = builds, worker, inflight
             metrics.show(jetstream)
             now = builds.clock.now
             async with sending_callbacks(service, builds.callbacks, builds.events.reported, now):
@@ -198,6 +201,8 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            if inflight is not None:
+                await inflight.close()
             await builds.writer.close(_LAST_RECORDS_SECONDS)
             if usage is not None:
                 await _last_usage(usage)
@@ -207,11 +212,24 @@ def _max_queued(service: Service, tenant: str) -> int:
     return 0 if service.tenants is None else service.tenants.limits(tenant).max_queued
 
 
+def _shared_inflight(
+    service: Service, builds: JetStreamBuilds, jetstream: JetStream
+) -> SharedInflight | None:
+    if service.tenants is None:
+        return None
+    replicas = service.settings.nats_replicas
+    store = StoredInflight(jetstream, builds.heartbeats, builds.owner, replicas)
+    return SharedInflight(service.slots, service.tenants.limits, store)
+
+
 _Work = Callable[[], Awaitable[None]]
 
 
 def _work(
-    service: Service, builds: JetStreamBuilds, worker: Worker[Place]
+    service: Service,
+    builds: JetStreamBuilds,
+    worker: Worker[Place],
+    inflight: SharedInflight | None,
 ) -> Iterator[tuple[str, _Work]]:
     settings = service.settings
     yield "queued builds", worker.run
@@ -224,6 +242,8 @@ def _work(
     yield "retention", retention.run
     if service.usage is not None:
         yield "usage of tenants", service.usage.keep
+    if inflight is not None:
+        yield "max_inflight of tenants", inflight.run
 
 
 async def _last_usage(usage: Usage) -> None:

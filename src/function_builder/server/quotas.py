@@ -7,6 +7,7 @@ once, and then has its builds one by one.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import time
@@ -19,6 +20,9 @@ from function_builder.contract.tenancy import LimitMet, Limits
 from function_builder.queue.port import Marks, QueueUnavailable
 
 _WINDOW: Final = 3600.0
+
+ANSWER_SECONDS: Final = 1.0
+"""How long a build waits for NATS before this builder counts alone."""
 
 _ROUNDING: Final = 1e-3
 """Seconds: more than the rounding errors of 10,000 additions to a time since the epoch."""
@@ -87,8 +91,9 @@ class Quotas:
 
     async def _move(self, tenant: str, move: Callable[[float], float]) -> None:
         if self.marks is not None:
-            with contextlib.suppress(QueueUnavailable):
-                self._own[tenant] = await self.marks.move(tenant, move)
+            with contextlib.suppress(QueueUnavailable, TimeoutError):
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    self._own[tenant] = await self.marks.move(tenant, move)
                 return
         self._own[tenant] = move(self._own.get(tenant, 0.0))
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import insort
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from itertools import count
+from operator import attrgetter
+from typing import Final, Protocol
 
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import BUSY, Refusal
@@ -50,14 +53,20 @@ class Place:
         position: 0: it has a slot; 1: it is the next one of its tenant.
         tenant: its tenant.
         queued: whether it is for queued builds.
-        displaced: whether it lost its place to another tenant's request.
+        number: its order among all places.
+        in_line: whether the line has room for it; otherwise it only has a slot or a refusal.
+        claiming: whether it has a slot, and waits for a part of its tenant's `max_inflight`.
+        refusal: why it lost its place; None: it has it.
     """
 
     def __init__(self, slots: Slots, tenant: str, *, queued: bool) -> None:
         self.position = 0
         self.tenant = tenant
         self.queued = queued
-        self.displaced = False
+        self.number = 0
+        self.in_line = queued
+        self.claiming = False
+        self.refusal: NoSlot | None = None
         self._slots = slots
         self._changed = asyncio.Event()
 
@@ -81,14 +90,41 @@ class Place:
             NoSlot: another tenant's request displaced it.
         """
         while not self._slots.closed:
-            if self.displaced:
-                raise NoSlot(self._slots.limit)
+            if self.refusal is not None:
+                raise self.refusal
             if not self.position:
                 return
             self._changed.clear()
-            yield self.position
+            if not self.claiming:
+                yield self.position
             await self._changed.wait()
         raise Closed
+
+    async def claimed(self) -> None:
+        """Wait while it is not known whether the tenant may have one more build on all builders.
+
+        Raises:
+            NoSlot: it may not, and the line has no room.
+        """
+        while self.claiming:
+            self._changed.clear()
+            await self._changed.wait()
+        if self.refusal is not None:
+            raise self.refusal
+
+
+class Shared(Protocol):
+    """Shares each tenant's `max_inflight` with other builders."""
+
+    def claim(self, place: Place) -> bool:
+        """Claim a part for a place that has a slot.
+
+        Returns:
+            Whether it has one already. Otherwise `Slots.confirm` or `Slots.reject` follows.
+        """
+
+    def release(self, tenant: str) -> None:
+        """Note that a tenant has one slot less here."""
 
 
 class Slots:
@@ -112,6 +148,7 @@ class Slots:
     Attributes:
         taken: the number of slots in use.
         closed: whether new requests are refused.
+        shared: what a tenant's builds on other builders are known by; None: no other ones count.
     """
 
     def __init__(
@@ -126,11 +163,15 @@ class Slots:
         self.limit = limit
         self.taken = 0
         self.closed = False
+        self.shared: Shared | None = None
         self._max_queue = max_queue
         self._unlimited = unlimited
         self._taken_queued = 0
+        self._numbers = count(1)
         self._lines: dict[str, list[Place]] = {}
         """The waiting places of each tenant, in the order of their arrival."""
+        self._blocked: set[str] = set()
+        """Tenants that wait for the end of a build on another builder."""
         self._limits = limits
         self._shares = Shares(lambda tenant: limits(tenant).weight, clock)
 
@@ -143,6 +184,10 @@ class Slots:
         """The places of each tenant in the line; its queued builds have at most one."""
         known = {**self._shares.running_by_tenant(), **self._lines}
         return {tenant: len(self._lines.get(tenant, ())) for tenant in known}
+
+    def running(self, tenant: str) -> int:
+        """How many slots a tenant has."""
+        return self._shares.running(tenant)
 
     def taken_by_tenant(self) -> dict[str, int]:
         """The slots of each tenant."""
@@ -165,9 +210,10 @@ class Slots:
         Raises:
             NoSlot: the line is full too.
         """
+        place = Place(self, tenant, queued=False)
         if self._must_wait(tenant):
-            self._make_room(tenant)
-        with self._standing(Place(self, tenant, queued=False)) as place:
+            self._make_room(place)
+        with self._standing(place):
             yield place
 
     @contextmanager
@@ -183,8 +229,44 @@ class Slots:
             for place in line:
                 place.wake()
 
+    def confirm(self, place: Place) -> None:
+        """Let a place that claims have its slot."""
+        place.claiming = False
+        place.move_to(0)
+
+    def reject(self, place: Place) -> None:
+        """Return the slot of a place that claims: its tenant has as many builds as it may."""
+        tenant = place.tenant
+        place.claiming = False
+        self._count(place, -1)
+        self._blocked.add(tenant)
+        try:
+            if not place.in_line:
+                self._make_room(place)
+        except NoSlot as refusal:
+            place.refusal = refusal
+            if tenant not in self._lines:
+                self._blocked.discard(tenant)
+        else:
+            line = self._lines.setdefault(tenant, [])
+            insort(line, place, key=attrgetter("number"))
+            _renumber(line)
+        place.wake()
+        self._fill_slots()
+
+    def unblock(self, tenant: str) -> None:
+        """Let a tenant claim again: a build of it has ended on another builder."""
+        if tenant in self._blocked:
+            self._blocked.discard(tenant)
+            self._fill_slots()
+
+    def waits_elsewhere(self, tenant: str) -> bool:
+        """Whether a tenant's next build here waits for the end of one on another builder."""
+        return tenant in self._blocked
+
     @contextmanager
     def _standing(self, place: Place) -> Iterator[Place]:
+        place.number = next(self._numbers)
         line = self._lines.setdefault(place.tenant, [])
         line.append(place)
         place.move_to(len(line))
@@ -192,11 +274,15 @@ class Slots:
         try:
             yield place
         finally:
-            if not place.position:
+            if place.claiming or not place.position:
+                place.claiming = False
                 self._count(place, -1)
-            elif not place.displaced:
+                self._blocked.discard(place.tenant)
+            elif place.refusal is None:
                 self._remove(place)
             self._fill_slots()
+            if self.shared is not None:
+                self.shared.release(place.tenant)
 
     def _remove(self, place: Place) -> None:
         """Remove a place from its line; the places behind it move up."""
@@ -204,8 +290,9 @@ class Slots:
         line.remove(place)
         if not line:
             del self._lines[place.tenant]
-        for position, behind in enumerate(line, 1):
-            behind.move_to(position)
+            # The next one asks for itself.
+            self._blocked.discard(place.tenant)
+        _renumber(line)
 
     def _fill_slots(self) -> None:
         """Give free slots to waiting places, by the shares of their tenants."""
@@ -213,7 +300,9 @@ class Slots:
             place = first[self._shares.first(first)]
             self._remove(place)
             self._count(place, 1)
-            place.move_to(0)
+            place.claiming = True
+            if self.shared is None or self.shared.claim(place):
+                self.confirm(place)
 
     def _first_of_each(self) -> dict[str, Place]:
         """The first place of each tenant that may have a slot now."""
@@ -229,17 +318,18 @@ class Slots:
 
     def _at_its_limit(self, tenant: str) -> bool:
         limit = self._limits(tenant).max_inflight
-        return bool(limit) and self._shares.running(tenant) >= limit
+        return tenant in self._blocked or (bool(limit) and self.running(tenant) >= limit)
 
     def _must_wait(self, tenant: str) -> bool:
         return self.all_taken or self._at_its_limit(tenant)
 
-    def _make_room(self, tenant: str) -> None:
-        """Make room in the line for one more request of a tenant.
+    def _make_room(self, place: Place) -> None:
+        """Make room in the line for one more request.
 
         Raises:
             NoSlot: the line is full, and this request may not displace another.
         """
+        tenant, place.in_line = place.tenant, True
         waiting = {each: _requests(line) for each, line in self._lines.items()}
         own, limits = waiting.get(tenant, 0), self._limits(tenant)
         if limits.max_queue is not None and own >= limits.max_queue:
@@ -251,16 +341,29 @@ class Slots:
         most = max(waiting, key=waiting.__getitem__, default=tenant)
         # Otherwise this tenant would then have more requests in the line than the other one.
         if waiting.get(most, 0) <= own + 1:
-            raise NoSlot(self.limit)
+            raise self._no_slot(tenant)
         last = next(place for place in reversed(self._lines[most]) if not place.queued)
         self._remove(last)
-        last.displaced = True
+        last.refusal = self._no_slot(most)
         last.wake()
+
+    def _no_slot(self, tenant: str) -> NoSlot:
+        if not self._at_its_limit(tenant):
+            return NoSlot(self.limit)
+        limit = self._limits(tenant).max_inflight
+        refusal = NoSlot(limit)
+        refusal.headers = rate_limit("max_inflight", limit)
+        return refusal
 
     def _count(self, place: Place, change: int) -> None:
         self.taken += change
         self._taken_queued += change * place.queued
         (self._shares.begin if change > 0 else self._shares.end)(place.tenant)
+
+
+def _renumber(line: Sequence[Place]) -> None:
+    for position, place in enumerate(line, 1):
+        place.move_to(position)
 
 
 def _requests(line: Sequence[Place]) -> int:
