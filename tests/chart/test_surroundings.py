@@ -292,6 +292,9 @@ def test_the_notes_warn_of_what_is_dangerous():
     assert "BuildKit is privileged" in notes(PRO_BUILDER)
     assert "names pro-builder's image (ghcr.io/openfaasltd/pro-builder:0.5.5)" in notes(PRO_BUILDER)
     assert "can build and push with your credentials" in notes({"disableHmac": True})
+    of_tenants = {"tenants": {"secret": "tenants"}}
+    assert "names and numbers of all tenants" in notes(of_tenants)
+    assert "WARNING" not in notes({**of_tenants, "settings": {"run_proxy": True}})
     assert "in the release's history" in notes({"tenants": {"files": {"tenants.yaml": "x"}}})
     open_pool = {"topology": "external", "buildkit": {"url": "dns://buildkits.builds:1234"}}
     assert "without TLS" in notes({**open_pool, "tls": {"clientSecret": ""}})

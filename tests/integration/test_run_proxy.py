@@ -25,18 +25,18 @@ async def test_steps_are_under_the_source_policy_and_have_no_other_network(
         rule = {"action": "DENY", "selector": {"identifier": f"{site}/"}}
         (tmp_path / "policy.json").write_text(json.dumps({"rules": [rule]}))
         redirect = f"{site}/to/{HOST}:{port}"
-        asked = [f"{site}/x", f"{site}/", redirect, METADATA, "-direct", f"{site}/x"]
-        dockerfile = (
-            f"FROM scratch\nCOPY --chmod=755 fetch /\nRUN {json.dumps(['/fetch', *asked])}\n"
-        )
         program = find_tool("fetch").read_bytes()
-        body = make_tar({"Dockerfile": dockerfile, "fetch": program}, {"skipPush": True})
         async with running_builder(
             tmp_path / "b",
             buildkitd,
             run_proxy="true",
             source_policy=str(tmp_path / "policy.json"),
         ) as builder:
+            metrics = f"{builder.metrics_url}/metrics"
+            asked = [f"{site}/x", f"{site}/", redirect, METADATA, metrics, "-direct", f"{site}/x"]
+            step = json.dumps(["/fetch", *asked])
+            dockerfile = f"FROM scratch\nCOPY --chmod=755 fetch /\nRUN {step}\n"
+            body = make_tar({"Dockerfile": dockerfile, "fetch": program}, {"skipPush": True})
             answer = await http.post(f"{builder.url}/build", content=body, headers=headers(body))
     reply = answer.json()
     assert reply["status"] == "success", reply
@@ -44,4 +44,7 @@ async def test_steps_are_under_the_source_policy_and_have_no_other_network(
     assert f"{site}/x 200\n" in log
     for refused in (f"{site}/", redirect, METADATA):
         assert f"{refused} 403\n" in log, log
+    # The step's own loopback interface: that of the host has the builder's metrics.
+    assert f'Get "{metrics}": dial tcp' in log
+    assert "connect: connection refused\n" in log
     assert "connect: network is unreachable\n" in log
