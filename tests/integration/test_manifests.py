@@ -1,6 +1,8 @@
 """Requests with a manifest, on a real BuildKit: what is built, and what has to be sent."""
 
+import json
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,9 +10,10 @@ import httpx2
 import pytest
 
 from aiobuildkit import Client
-from tests.support.builders import RunningBuilder
+from tests.support.builders import RunningBuilder, running_builder
 from tests.support.images import pull
 from tests.support.manifests import file_row, manifest_tar
+from tests.support.queued import slow
 from tests.support.requests import headers, make_tar
 
 pytestmark = pytest.mark.integration
@@ -35,6 +38,9 @@ class Function:
 
     async def post(self, *sent: bytes, stream: bool = False) -> httpx2.Response:
         """Build, and send these contents with the Dockerfile."""
+        return await self.send(self.body(*sent), stream=stream)
+
+    def body(self, *sent: bytes) -> bytes:
         rows = [
             file_row(
                 path,
@@ -44,8 +50,7 @@ class Function:
             )
             for path, content in self.files.items()
         ]
-        body = manifest_tar(rows, self.config("1"), [self.files["Dockerfile"], *sent])
-        return await self.send(body, stream=stream)
+        return manifest_tar(rows, self.config("1"), [self.files["Dockerfile"], *sent])
 
     async def send(self, body: bytes, *, stream: bool = False) -> httpx2.Response:
         async with httpx2.AsyncClient(trust_env=False, timeout=60, verify=False) as http:
@@ -104,6 +109,53 @@ async def test_what_buildkit_no_longer_has_is_asked_for(function, buildkitd):
     # What the record said is forgotten, or it would be wrong again.
     assert (await function.post()).json()["missing"] == [[1, 3]]
     await function.check(await function.post(b"one", b"two"))
+
+    # The same between an answer and the contents that it asked for.
+    function.files["a"], function.times["a"] = b"ten", NOW + 1
+    assert (await function.post()).json()["missing"] == [[1, 1]]
+    await Client(buildkitd).prune(all=True)
+    assert (await function.post(b"ten")).json()["missing"] == [[2, 2]]
+    await function.check(await function.post(b"ten", b"one", b"two"))
+
+
+async def test_a_stream_that_has_begun_ends_with_what_is_missing(function, buildkitd, tmp_path):
+    """It waits for a slot when BuildKit loses its cache; its log says so once."""
+    async with running_builder(
+        tmp_path, buildkitd, max_inflight="1", max_queue="1"
+    ) as function.builder:
+        url = f"{function.builder.url}/build"
+        await function.check(await function.post(b"one", b"two"))
+        body, other = function.body(), slow()
+        async with httpx2.AsyncClient(trust_env=False, timeout=60, verify=False) as http:
+            async with http.stream(
+                "POST", url, content=other, headers=headers(other, stream=True)
+            ) as holding:
+                # Kept, because the end of the iterator closes the connection.
+                output = holding.aiter_lines()
+                await until_line(output, "begun x")
+                answer = await http.send(
+                    http.build_request(
+                        "POST", url, content=body, headers=headers(body, stream=True)
+                    ),
+                    stream=True,
+                )
+                lines = answer.aiter_lines()
+                await until_line(lines, "Waiting for a build slot")
+                await Client(buildkitd).prune(all=True)
+            # Leaving the block cancels the build that holds the slot.
+            *rest, last = [json.loads(line) async for line in lines]
+            await answer.aclose()
+        assert (last["status"], last["missing"]) == ("failed", [[1, 3]])
+        log = [line for each in rest for line in each.get("log", ())]
+        assert sum("BuildKit lost files" in line for line in log) == 1
+        await function.check(await function.post(b"one", b"two"))
+
+
+async def until_line(lines: AsyncIterator[str], words: str) -> None:
+    async for line in lines:
+        if words in line:
+            return
+    raise AssertionError(f"the stream ended without {words!r}")
 
 
 async def test_a_content_of_another_function_cannot_be_named(function):
