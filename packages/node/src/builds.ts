@@ -1,8 +1,9 @@
 // Builds: one that is waited for, and one that outlives its connection.
 import { randomUUID } from "node:crypto";
 
-import { pack, type Files } from "./context.js";
+import { pack, type Files, type Packed } from "./context.js";
 import { BuildFailed, BuilderError, Refused, Unreachable, type BuildResult } from "./errors.js";
+import { Listing, MANIFEST_HEADER, named } from "./manifest.js";
 import { abortReason, isResult, lines, NOT_A_BUILDER, object, read, Transport, type Answer, type Connection } from "./transport.js";
 
 /** What to build. Names and meanings are those of the API's configuration. */
@@ -51,6 +52,8 @@ export type OnLog = (line: string, step: string) => void;
 
 export interface BuildOptions extends Sending {
   onLog?: OnLog;
+  /** Send only what changed, where the builder understands that. Default: true. */
+  manifest?: boolean;
 }
 
 export interface SubmitOptions extends Sending {
@@ -91,6 +94,7 @@ const CONFIG_KEYS = [
 ] as const;
 const NEWLINE = 10;
 const STREAM = "application/x-ndjson";
+const ACCEPTED = { Accept: STREAM };
 
 /**
  * Build a directory or files, and wait for the end. Closing the connection cancels the build.
@@ -99,11 +103,39 @@ const STREAM = "application/x-ndjson";
  */
 export async function build(source: string | Files, options: BuildOptions): Promise<BuildResult> {
   const transport = new Transport(options);
-  await using body = await packed(source, options, transport);
-  const answer = await transport.post(body, { Accept: STREAM }, [200, 500]);
-  const end = await interrupted(options.signal, () => reachEnd(answer, options.onLog));
+  const request = requested(options, transport);
+  const partial = typeof source === "string" && options.image && options.manifest !== false;
+  const answer = partial ? await postChanges(source, request, transport) : undefined;
+  let end = answer && (await interrupted(options.signal, () => reachEnd(answer, options.onLog)));
+  // BuildKit may lose what was not sent when the answer has begun.
+  if (!answer || end?.missing) {
+    await using body = await pack(source, request);
+    const whole = await transport.post(body, ACCEPTED, [200, 500]);
+    end = await interrupted(options.signal, () => reachEnd(whole, options.onLog));
+  }
   if (!end) throw new Unreachable("the connection was lost before the build ended");
   return succeeded(end);
+}
+
+/** Send a request with only what the builder lacks; undefined if all has to be sent. */
+async function postChanges(directory: string, request: Packed, transport: Transport): Promise<Answer | undefined> {
+  if (!(await transport.understandsManifests())) return undefined;
+  const listing = await Listing.of(directory, request);
+  if (listing.isSmall) return undefined;
+  const send = listing.always(request.dockerfile);
+  for (let attempt = 0; attempt < 2; attempt++) {
+    await using body = await listing.pack(request, send);
+    const answer = await transport.post(body, ACCEPTED, [200, 400, 409, 500]);
+    if (answer.status === 200) return answer;
+    const understood = MANIFEST_HEADER in answer.message.headers;
+    if (understood && answer.status === 500) return answer;
+    const said = object(await read(answer.message));
+    const missing = understood && answer.status === 409 ? named(said?.["missing"], listing.rows.length) : [];
+    // A request that is wrong is refused again, with all that it has.
+    if (!missing.length) return undefined;
+    missing.forEach((number) => send.add(number));
+  }
+  return undefined;
 }
 
 /**
@@ -113,7 +145,7 @@ export async function build(source: string | Files, options: BuildOptions): Prom
  */
 export async function submit(source: string | Files, options: SubmitOptions): Promise<BuildInfo> {
   const transport = new Transport(options);
-  await using body = await packed(source, options, transport);
+  await using body = await pack(source, requested(options, transport));
   const key = (options.idempotencyKey ?? randomUUID()).replace(/[\\"]/g, "\\$&");
   const headers: Record<string, string> = { Prefer: "respond-async", "Idempotency-Key": `"${key}"` };
   if (options.callbackUrl) headers["X-Callback-Url"] = options.callbackUrl;
@@ -180,17 +212,17 @@ export async function cancel(buildId: string, options: Connection): Promise<Buil
   return (await transport.document(await transport.ask("DELETE", path(buildId)))) as unknown as BuildInfo;
 }
 
-async function packed(source: string | Files, options: Sending, transport: Transport) {
+function requested(options: Sending, transport: Transport): Packed {
   if (!options.image && !options.skipPush) throw new BuilderError("image is missing: name the image to push");
   const given = CONFIG_KEYS.filter((key) => options[key] !== undefined);
   const config = Object.fromEntries(given.map((key) => [key, options[key]]));
-  return pack(source, {
+  return {
     config: { buildArgs: {}, ...config },
     dockerfile: options.dockerfile || "Dockerfile",
     sealedSecrets: options.sealedSecrets,
     payloadSecret: transport.secret,
     signal: options.signal,
-  });
+  };
 }
 
 /** Read an answer to its last object; undefined if the connection is lost before. */

@@ -15,7 +15,7 @@ import { END, header, padding, type TarEntry } from "./tar.js";
 export type Files = Record<string, string | Uint8Array>;
 
 const CHUNK = 1024 * 1024;
-const IGNORE_FILE = ".dockerignore";
+export const IGNORE_FILE = ".dockerignore";
 
 /** A body to send, which may be read more than once. */
 export class Body {
@@ -28,6 +28,12 @@ export class Body {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.file.close();
   }
+}
+
+/** Takes the entries of a directory, parents first. */
+export interface Sink {
+  entry(entry: TarEntry): Promise<void>;
+  file(path: string, entry: TarEntry): Promise<void>;
 }
 
 export interface Packed {
@@ -44,25 +50,37 @@ export interface Packed {
  * @throws ContextError the context cannot be sent.
  */
 export async function pack(source: string | Files, request: Packed): Promise<Body> {
+  return spooled(request, async (spool) => {
+    if (typeof source === "string") await walk(spool, source, request.dockerfile);
+    else await writeFiles(spool, source, request.dockerfile);
+  });
+}
+
+/** Write a body that begins with the configuration and the secrets. */
+export async function spooled(request: Packed, write: (spool: Spool) => Promise<void>): Promise<Body> {
   const folder = await mkdtemp(join(tmpdir(), "function-builder-"));
   const file = await open(join(folder, "body"), "wx+", 0o600);
   try {
     const spool = new Spool(file, request.payloadSecret, request.signal);
     await spool.document("com.openfaas.docker.config", Buffer.from(JSON.stringify(request.config)));
     if (request.sealedSecrets) await spool.document("com.openfaas.secrets", request.sealedSecrets);
-    if (typeof source === "string") await writeDirectory(spool, source, request.dockerfile);
-    else await writeFiles(spool, source, request.dockerfile);
+    await write(spool);
     return await spool.end();
   } catch (error) {
     await file.close();
-    throw error instanceof Error && "code" in error ? unreadable(error) : error;
+    throw readable(error);
   } finally {
     // The open file stays readable; no crash leaves it behind.
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-class Spool {
+/** The error of a context that cannot be read, in words; another error as it is. */
+export function readable(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? unreadable(error) : error;
+}
+
+export class Spool implements Sink {
   #size = 0;
   readonly #mac: Hmac | undefined;
   readonly #file: FileHandle;
@@ -86,6 +104,16 @@ class Spool {
     await this.write(Buffer.concat([content, padding(content.length)]));
   }
 
+  async entry(entry: TarEntry): Promise<void> {
+    await this.write(header(entry));
+  }
+
+  async file(path: string, entry: TarEntry): Promise<void> {
+    await readWhole(path, (size) => this.entry({ ...entry, size }), (piece) => this.write(piece));
+    // Headers are whole blocks, so what is missing to a block is the file's.
+    await this.write(padding(this.#size));
+  }
+
   async end(): Promise<Body> {
     await this.write(END);
     return new Body(this.#file, this.#size, this.#mac && `sha256=${this.#mac.digest("hex")}`);
@@ -101,11 +129,11 @@ async function writeFiles(spool: Spool, files: Files, dockerfile: string): Promi
   }
 }
 
-async function writeDirectory(spool: Spool, directory: string, dockerfile: string): Promise<void> {
+/** Give a directory's entries to a sink, without those that its ignore file excludes. */
+export async function walk(sink: Sink, directory: string, dockerfile: string): Promise<void> {
   const status = await lstat(join(directory, ".")).catch(() => undefined);
   if (!status?.isDirectory()) throw new ContextError(`${directory} is not a directory`);
-  const walk = new Walk(spool, directory, await readRules(directory, dockerfile));
-  await walk.enter("", status, []);
+  await new Walk(sink, directory, await readRules(directory, dockerfile)).enter("", status, []);
 }
 
 interface Rules {
@@ -131,7 +159,7 @@ async function readRules(directory: string, dockerfile: string): Promise<Rules> 
   return { matcher: undefined, always: [] };
 }
 
-function dockerfileNames(dockerfile: string): string[] {
+export function dockerfileNames(dockerfile: string): string[] {
   const lower = dockerfile.replace(/(^|\/)Dockerfile$/, "$1dockerfile");
   return lower === dockerfile ? [dockerfile] : [dockerfile, lower];
 }
@@ -149,7 +177,7 @@ class Walk {
   readonly #pending: { path: string; status: Stats }[] = [];
 
   constructor(
-    readonly spool: Spool,
+    readonly sink: Sink,
     readonly directory: string,
     readonly rules: Rules,
   ) {}
@@ -194,42 +222,45 @@ class Walk {
     const first = status.nlink > 1 && status.isFile() ? this.#firstNames.get(key) : undefined;
     if (status.isSocket()) return;
     if (status.isSymbolicLink()) {
-      await this.spool.write(header({ ...entry, type: "symlink", linkname: await readlink(at) }));
+      await this.sink.entry({ ...entry, type: "symlink", linkname: await readlink(at) });
     } else if (first !== undefined) {
-      await this.spool.write(header({ ...entry, type: "link", linkname: first }));
+      await this.sink.entry({ ...entry, type: "link", linkname: first });
     } else if (status.isFile()) {
       this.#firstNames.set(key, entry.name);
-      await this.#file(at, entry);
+      await this.sink.file(at, { ...entry, type: "file" });
     } else if (status.isDirectory()) {
-      await this.spool.write(header(entry));
+      await this.sink.entry(entry);
     } else {
       throw new ContextError(`${at} is a device or a fifo: remove it, or leave it out with ${IGNORE_FILE}`);
     }
   }
+}
 
-  async #file(path: string, entry: TarEntry): Promise<void> {
-    // The file may have been replaced since it was listed: a link is not followed, a fifo not awaited.
-    const file = await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0));
-    try {
-      const before = await file.stat();
-      const size = before.size;
-      await this.spool.write(header({ ...entry, type: "file", size }));
-      const buffer = Buffer.allocUnsafe(Math.min(size, CHUNK));
-      let left = size;
-      while (left) {
-        const { bytesRead } = await file.read(buffer, 0, Math.min(left, buffer.length));
-        if (!bytesRead) break;
-        await this.spool.write(buffer.subarray(0, bytesRead));
-        left -= bytesRead;
-      }
-      const after = await file.stat();
-      if (left || !before.isFile() || after.size !== size || after.mtimeMs !== before.mtimeMs) {
-        throw new ContextError(`${path} changed while it was read: build again, or leave it out with ${IGNORE_FILE}`);
-      }
-      await this.spool.write(padding(size));
-    } finally {
-      await file.close();
+/** Read a file in pieces, after its size; it must not change meanwhile. */
+export async function readWhole(
+  path: string,
+  begin: (size: number) => Promise<void>,
+  add: (piece: Buffer) => Promise<void> | void,
+): Promise<void> {
+  // The file may have been replaced since it was listed: a link is not followed, a fifo not awaited.
+  const file = await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0));
+  try {
+    const before = await file.stat();
+    await begin(before.size);
+    const buffer = Buffer.allocUnsafe(Math.min(before.size, CHUNK));
+    let left = before.size;
+    while (left) {
+      const { bytesRead } = await file.read(buffer, 0, Math.min(left, buffer.length));
+      if (!bytesRead) break;
+      await add(buffer.subarray(0, bytesRead));
+      left -= bytesRead;
     }
+    const after = await file.stat();
+    if (left || !before.isFile() || after.size !== before.size || after.mtimeMs !== before.mtimeMs) {
+      throw new ContextError(`${path} changed while it was read: build again, or leave it out with ${IGNORE_FILE}`);
+    }
+  } finally {
+    await file.close();
   }
 }
 

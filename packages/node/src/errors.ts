@@ -45,6 +45,8 @@ export interface BuildResult {
   /** Of each reference that was pushed. */
   digests?: Record<string, string>;
   error?: string;
+  /** Rows of a manifest whose content the builder lacks. */
+  missing?: number[][];
   /** Seconds. */
   duration: number;
   buildId?: string;

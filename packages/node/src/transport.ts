@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import type { Body } from "./context.js";
 import { BuilderError, Refused, Unreachable, type BuildResult } from "./errors.js";
+import { MANIFEST_HEADER } from "./manifest.js";
 import { AnswerSignature, proof, sign, trimmed, type Secret } from "./signing.js";
 
 /** How to reach a builder. */
@@ -82,6 +83,18 @@ export class Transport {
       const proven = this.#secret === undefined ? {} : proof(this.#secret, sign(this.#secret, `${method} ${target}`));
       return this.#send(method, target, headers, proven);
     });
+  }
+
+  /** Whether the builder takes requests with manifests; a refusal means that it does not. */
+  async understandsManifests(): Promise<boolean> {
+    try {
+      const { message } = await this.ask("GET", "/healthz");
+      message.destroy();
+      return MANIFEST_HEADER in message.headers;
+    } catch (error) {
+      if (error instanceof BuilderError) return false;
+      throw error;
+    }
   }
 
   /** An answer that is one JSON object. */

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -105,6 +106,35 @@ async def test_a_directory_is_built_as_it_is(
     assert pushed.files["home/app/run"].mode == 0o755
     assert pushed.text("home/app/" + "é" * 70) == "a long name"
     assert pushed.files["home/app/link"].kind == "symlink"
+
+
+async def test_only_what_changed_is_sent(
+    installed, builder: RunningBuilder, registry, image, tmp_path: Path
+) -> None:
+    """The second request has no content but the Dockerfile's; the image has all files."""
+    context = tmp_path / "context"
+    context.mkdir()
+    large = os.urandom(5_000_000)
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY . /f/\n")
+    (context / "large").write_bytes(large)
+    (context / "link").symlink_to("large")
+    (context / "same").hardlink_to(context / "large")
+    sent = {
+        "url": builder.url,
+        "payloadSecret": (builder.secrets / "payload-secret").read_text(),
+        "image": image,
+    }
+    sizes = []
+    for _ in range(2):
+        before = builder.metric("received_bytes_total")
+        result = json.loads((await call(installed, "build", context, **sent))[-1])
+        assert result["status"] == "success", result
+        sizes.append(builder.metric("received_bytes_total") - before)
+    assert len(large) < sizes[0] < 2 * len(large)
+    assert sizes[1] < 20_000
+    files = pull(registry, image.removeprefix(f"{registry}/")[:-2], "1").files
+    assert files["f/large"].content == large
+    assert files["f/link"].kind == "symlink"
 
 
 async def test_errors_are_one_line(
