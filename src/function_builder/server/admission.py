@@ -1,19 +1,23 @@
-"""Check a build request: first its headers, then the signature of its body."""
+"""Receive a build request, and verify its tenant by its headers and its signed body."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Final
+from typing import Final, NamedTuple
 
 from starlette.requests import Request
 
+from function_builder.builds.phases import BuildPhase, Measures
 from function_builder.contract.answer_signature import AnswerSignature, build_answer
 from function_builder.contract.errors import Refusal
 from function_builder.contract.signature import SIGNATURE_HEADER, Signature
+from function_builder.contract.tenancy import Scope
 from function_builder.contract.timestamp import TIMESTAMP_HEADER, Timestamp, read_timestamp
+from function_builder.server.claims import Claim, read_claim
 from function_builder.server.crowd import source_of
+from function_builder.server.keys import credential_id
 from function_builder.server.peers import client_address
 from function_builder.server.receiving import Intake, too_large
 from function_builder.server.service import Phase, Service
@@ -44,7 +48,73 @@ def refuse_by_headers(request: Request, service: Service) -> None:
         raise Refusal(415, "the body is compressed: send the tar as it is")
 
 
-def claim_timestamp(
+class Proof(NamedTuple):
+    """The proof of a received request.
+
+    Attributes:
+        claim: its tenant, which is proven now.
+        timestamp: the verified `X-Build-Timestamp`; None: it has none that counts.
+        answer: signs the answer; None: the request is not signed.
+        credential: the name in the audit log of what proved it.
+    """
+
+    claim: Claim
+    timestamp: Timestamp | None
+    answer: AnswerSignature | None
+    credential: str
+
+
+async def prove(
+    request: Request,
+    service: Service,
+    spool: Spool,
+    *,
+    build_id: str,
+    held: ExitStack,
+    measures: Measures,
+) -> Proof:
+    """Receive the body of a request, and verify its tenant.
+
+    Args:
+        request: its headers have arrived, its body has not.
+        service: has the secrets, the tenants and the limits.
+        spool: stores the body.
+        build_id: its build's id.
+        held: gets the claim on its timestamp, which refuses equal requests meanwhile.
+        measures: gets the end of the upload.
+
+    Raises:
+        Refusal: 400, 401, 403, 408, 413, 429, 503 or 507.
+        ClientDisconnect: the client disconnected.
+    """
+    claim = await read_claim(request, service.settings, service.tenants)
+    claim.allow(Scope.BUILD)
+    has_token = claim.scopes is not None
+    # A bearer token is sufficient, but a signature that is sent with it must be valid.
+    signed = SIGNATURE_HEADER in request.headers or not has_token
+    secrets = claim.secrets if signed else ()
+    signature = Signature(secrets) if secrets else None
+    timestamp = _claim_timestamp(request, service, secrets, held) if signed else None
+    early = timestamp.mac if timestamp else build_id.encode() if has_token else None
+    if early is not None:
+        service.accept()
+    # Without a proof, a tenant's own limit would show that the tenant exists.
+    limit = (service.settings if early is None else claim.settings).largest_body
+    await _receive(request, service, spool, signature=signature, proof=early, limit=limit)
+    measures.end(BuildPhase.UPLOAD)
+    service.metrics.received_bytes.inc(spool.size)
+    answer, credential = None, claim.credential
+    if signature is not None:
+        secret = _signer(request, signature)
+        answer = _answer_signature(request, secret)
+        credential = credential_id(service.settings, secret)
+    if spool.size > claim.settings.largest_body:
+        raise too_large(claim.settings.largest_body)
+    service.accept()
+    return Proof(claim, timestamp, answer, credential)
+
+
+def _claim_timestamp(
     request: Request, service: Service, secrets: Sequence[bytes], held: ExitStack
 ) -> Timestamp | None:
     """The verified timestamp of a request, if it has one; the body must still match.
@@ -67,7 +137,7 @@ def claim_timestamp(
     return timestamp
 
 
-async def receive_body(
+async def _receive(
     request: Request,
     service: Service,
     spool: Spool,
@@ -101,7 +171,7 @@ async def receive_body(
         await intake.into(spool)
 
 
-def proven(request: Request, signature: Signature) -> bytes:
+def _signer(request: Request, signature: Signature) -> bytes:
     """The secret that signed the body.
 
     Raises:
@@ -118,7 +188,7 @@ def proven(request: Request, signature: Signature) -> bytes:
     return secret
 
 
-def answer_signature(request: Request, secret: bytes) -> AnswerSignature:
+def _answer_signature(request: Request, secret: bytes) -> AnswerSignature:
     """The signature of the answer, by the secret that signed the request."""
     signature, stamp = (
         request.headers.get(name, "") for name in (SIGNATURE_HEADER, TIMESTAMP_HEADER)

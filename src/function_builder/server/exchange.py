@@ -18,22 +18,19 @@ from structlog.contextvars import bind_contextvars
 
 from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.phases import BuildPhase, Measures
-from function_builder.contract.answer_signature import AnswerSignature
 from function_builder.contract.builds import BuildInfo
 from function_builder.contract.errors import Refusal
 from function_builder.contract.manifest import MANIFEST_HEADER, MissingContent
 from function_builder.contract.reader import Reader
-from function_builder.contract.signature import SIGNATURE_HEADER, Signature
-from function_builder.contract.tenancy import Scope
-from function_builder.contract.timestamp import Timestamp
 from function_builder.policy.checks import checked
 from function_builder.queue.port import Builds, Idempotency, Submission
 from function_builder.server import admission, keys
+from function_builder.server.admission import Proof
 from function_builder.server.answering import answer
 from function_builder.server.asking import Asked
 from function_builder.server.auditing import note_decision
 from function_builder.server.builds import BUILD_ID_HEADER, accepted
-from function_builder.server.claims import Claim, read_claim, refuse_callbacks
+from function_builder.server.claims import Claim, refuse_callbacks
 from function_builder.server.decisions import AuditEvent
 from function_builder.server.following import Follower
 from function_builder.server.metrics import GONE
@@ -41,7 +38,6 @@ from function_builder.server.outcomes import describe, note_end, note_refusal
 from function_builder.server.peers import until_gone
 from function_builder.server.problems import refused_build
 from function_builder.server.reading import Caller
-from function_builder.server.receiving import too_large
 from function_builder.server.service import Service
 from function_builder.server.slots import NoSlot, Place
 from function_builder.server.spool import MEMORY_BYTES, Spool
@@ -100,10 +96,8 @@ class Exchange:
         self._held = ExitStack()
         self._held.callback(self.spool.close)
         self._place: Place | None = None
-        self._claim: Claim | None = None
+        self._proven: Proof | None = None
         self._caller: Caller | None = None
-        self._signed: Timestamp | None = None
-        self._answer: AnswerSignature | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -171,7 +165,7 @@ class Exchange:
             await asyncio.sleep(0)
             gone.add_done_callback(_cancel(task, "its client went away"))
             with service.unread.until_read(build.log):
-                await answer(build, self.request, self.send, self._answer)
+                await answer(build, self.request, self.send, self._proof.answer)
         finally:
             gone.cancel()
             # The build still runs only if the answer failed, so its client would get no result.
@@ -209,9 +203,9 @@ class Exchange:
         )
         async with service.quotas.taken(claim.tenant):
             info = await builds.submit(submission, self.spool)
-        if service.replays is not None and self._signed is not None:
+        if service.replays is not None and self._proof.timestamp is not None:
             # Not earlier, because a client may repeat a request that could not be queued.
-            service.replays.remember(self._signed)
+            service.replays.remember(self._proof.timestamp)
         self.build_id = info.id
         self._trace.outcome = "queued"
         self._note_decision(image=config.image)
@@ -223,7 +217,7 @@ class Exchange:
         self._held.close()
         request = self.request
         if asked.asynchronous:
-            response = accepted(info, self._service, self._tenant, self._answer)
+            response = accepted(info, self._service, self._tenant, self._proof.answer)
             await response(request.scope, request.receive, self.send)
         else:
             follower = Follower(
@@ -232,14 +226,14 @@ class Exchange:
                 send=self.send,
                 tenant=self._tenant,
                 info=info,
-                answer=self._answer,
+                answer=self._proof.answer,
             )
             await follower.answer_build()
 
     async def _run(self, build: Build) -> None:
         assert self._place is not None
         try:
-            await self._service.run(build, self._place, self._signed)
+            await self._service.run(build, self._place, self._proof.timestamp)
         except Exception as fault:  # noqa: BLE001 (the build has its end, which says so)
             _log.error("a build crashed", exc_info=fault)
         finally:
@@ -248,42 +242,23 @@ class Exchange:
 
     async def _prove(self) -> Claim:
         """Receive the body, and verify its tenant."""
-        service, request = self._service, self.request
-        claimed = await read_claim(request, service.settings, service.tenants)
-        claimed.allow(Scope.BUILD)
-        has_token = claimed.scopes is not None
-        # A bearer token is sufficient, but a signature that is sent with it must be valid.
-        signed = SIGNATURE_HEADER in request.headers or not has_token
-        secrets = claimed.secrets if signed else ()
-        signature = Signature(secrets) if secrets else None
-        timestamp = None
-        if signed:
-            timestamp = admission.claim_timestamp(request, service, secrets, self._held)
-        proof = timestamp.mac if timestamp else self.build_id.encode() if has_token else None
-        if proof is not None:
-            service.accept()
-        # Without a proof, a tenant's own limit would show that the tenant exists.
-        limit = (service.settings if proof is None else claimed.settings).largest_body
-        await admission.receive_body(
-            request, service, self.spool, signature=signature, proof=proof, limit=limit
+        service = self._service
+        proof = await admission.prove(
+            self.request,
+            service,
+            self.spool,
+            build_id=self.build_id,
+            held=self._held,
+            measures=self._measures,
         )
-        self._measures.end(BuildPhase.UPLOAD)
-        credential = claimed.credential
-        service.metrics.received_bytes.inc(self.spool.size)
-        if signature is not None:
-            secret = admission.proven(request, signature)
-            self._answer = admission.answer_signature(request, secret)
-            credential = keys.credential_id(service.settings, secret)
-        if self.spool.size > claimed.settings.largest_body:
-            raise too_large(claimed.settings.largest_body)
-        self._signed, self._claim = timestamp, claimed
-        self._caller = Caller(claimed.tenant, credential=credential)
+        self._proven = proof
+        tenant = proof.claim.tenant
+        self._caller = Caller(tenant, credential=proof.credential)
         if service.usage is not None:
-            service.usage.count_received(claimed.tenant, self.spool.size)
+            service.usage.count_received(tenant, self.spool.size)
         if service.tenants is not None:
-            bind_contextvars(tenant=claimed.tenant)
-        service.accept()
-        return claimed
+            bind_contextvars(tenant=tenant)
+        return proof.claim
 
     async def _check(self, claim: Claim, *, stored: bool = False) -> BuildRequest:
         settings, domain = claim.settings, claim.domains[0]
@@ -331,9 +306,13 @@ class Exchange:
         )
 
     @property
+    def _proof(self) -> Proof:
+        assert self._proven is not None
+        return self._proven
+
+    @property
     def _tenant(self) -> str:
-        assert self._claim is not None
-        return self._claim.tenant
+        return self._proof.claim.tenant
 
 
 def _sha256(reader: Reader) -> bytes:

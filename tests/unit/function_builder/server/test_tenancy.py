@@ -166,7 +166,7 @@ async def test_a_tenant_that_does_not_exist_is_answered_as_a_wrong_signature(
             hashed[-1] += len(chunk) * len(self._macs)
             super().update(chunk)
 
-    monkeypatch.setattr("function_builder.server.exchange.Signature", Counting)
+    monkeypatch.setattr("function_builder.server.admission.Signature", Counting)
     monkeypatch.setattr("function_builder.contract.reads.Signature", Counting)
     answers = set()
     for method, target in (("POST", "/build"), ("GET", "/builds"), ("GET", f"/builds/{new_id()}")):
@@ -301,7 +301,7 @@ async def test_ready_says_that_the_file_is_wrong_and_not_where(service, tmp_path
     ready = await send(service, "GET", "/ready", {})
     assert ready.status_code == 200
     assert ready.text.splitlines()[1:] == [
-        "tenants_file has changed and is wrong: the builder's log says where"
+        "tenants_file has changed and is not valid: the builder's log says where"
     ]
 
 
