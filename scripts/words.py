@@ -27,7 +27,8 @@ WORDS = re.compile(
     r"|whereupon|reckon(?:s|ed|ing)?|of no account|beheld|afresh|for ever|in so many words"
     r"|came to nothing|(?:is|are) told|for want of|(?:is|are|was|were) away|there again"
     r"|in force|of before|of yours|just now|at sight|to be had|tells? of|(?:is|are|was|were) to be"
-    r"|(?:goes?|going|went) on(?! to)|whose an? \w+ is|has to itself"
+    r"|(?:go(?:es|ing)?|went) on(?! to)|(?:is|are|was|were) answered (?=[45]\d\d)"
+    r"|whose an? \w+ is|has to itself"
     r"|kept no longer|stands? in (?:line|for)|(?:hand(?:ed|s)?|was handed) out|c[ao]mes? to no"
     # «It is not a key», and not «it is no key»; «there is no key» is plain.
     r"|(?<!there )(?:is|are|was|were) no (?!longer|more|less|limit)\w+)\b",

@@ -2,10 +2,10 @@
 
 obstore's synchronous calls run in threads of this module, for two reasons:
 
-- Its asynchronous streams were seen to abort the interpreter at its exit: a thread of obstore's
+- Its asynchronous streams can abort the interpreter at its exit, because a thread of obstore's
   runtime may deliver a piece while Python is being finalized.
 - The event loop's own threads check request bodies. A store that does not answer must not occupy
-  them, because synchronous builds go on without it.
+  them, because synchronous builds do not need it.
 """
 
 from __future__ import annotations

@@ -126,11 +126,12 @@ class Build:
         source_policy: what BuildKit may read for it.
         placed: the reason for the choice of its BuildKit; two reasons if the first was lost.
         log: its lines.
-        told: set when there is news for its client: it waits for a slot, BuildKit has started it,
-            or it ended before that. started: whether BuildKit has started it. outcome: how it
-            ended. refusal: why it did not start, if it got no slot, or why it cannot go on without
-            content that was not sent; `outcome` is then None. result: its result without the log;
-            None while it waits or runs.
+        told: set when its answer may begin: it waits for a slot, BuildKit has started it, or it
+            ended before that.
+        started: whether BuildKit has started it.
+        outcome: how it ended.
+        refusal: why it got no slot, or which content it lacks; None: it was not refused.
+        result: its result without the log; None while it waits or runs.
     """
 
     request: BuildRequest

@@ -22,7 +22,7 @@ class Denial:
     """Why a source was not read.
 
     Attributes:
-        rule: what the operator's rule is called; empty: it is none of the operator's.
+        rule: the name of the operator's rule; empty: the denial is not from an operator's rule.
         note: a line for the log.
         source: the instruction that names it; None if it is unknown here.
     """
@@ -33,7 +33,7 @@ class Denial:
 
 
 def explain(build: Build, error: RPCError) -> Denial | None:
-    """Explain a denial; None: the error is another one. It may read the Dockerfile."""
+    """Explain a denial; None: the error is not a denial. It may read the Dockerfile."""
     denied = denied_source(error.message)
     if denied is None:
         return None

@@ -1,7 +1,7 @@
 """The sources that a Dockerfile names, as BuildKit writes them, with their lines.
 
-BuildKit alone knows all sources of a build: a base image has ONBUILD instructions, and variables
-of its own. So a result of this module explains a decision, and never makes one.
+Only BuildKit knows all sources of a build, because a base image has its own ONBUILD instructions
+and variables. So this module only explains decisions, and makes none.
 
 Sources: BuildKit, `frontend/dockerfile/parser/parser.go`, `dockerfile2llb/convert.go`,
 `dockerfile2llb/convert_copy.go`, `dfgitutil/git_ref.go` and `source/git/identifier.go`.
@@ -158,7 +158,7 @@ class _Reader:
             self._values[name] = known
 
     def _expanded(self, word: str, values: _Values) -> str | None:
-        """A word with its variables; None if one is not known."""
+        """A word with its variables expanded; None if one is unknown."""
         unknown = False
 
         def value(found: re.Match[str]) -> str:
@@ -215,7 +215,7 @@ def _flags(rest: str) -> Iterator[tuple[str, str]]:
 
 
 def _sources(rest: str) -> list[str]:
-    """The words of ADD but its flags and its target."""
+    """The words of ADD without its flags and its target."""
     words = rest.split()
     while words and words[0].startswith("--"):
         del words[0]

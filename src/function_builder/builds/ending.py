@@ -90,7 +90,7 @@ def cancelled(cancellation: asyncio.CancelledError) -> Failure:
 
 
 def last_lines(build: Build, failure: Failure) -> Iterator[str]:
-    """The last lines of the log of a failed build."""
+    """Yield the last lines of the log of a failed build."""
     if failure.step:
         yield f"{_STOPPED_AT.get(failure.reason, 'Failed at')} {failure.step}"
     if failure.source:

@@ -26,13 +26,13 @@ _REFERENCE: Final = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a policy makes of a source.
+    """The result of a policy for a source.
 
     Attributes:
         source: what is read, after conversions.
         denied_by: the rule that denies it; None: it may be read.
         converted_by: the rules that converted it.
-        uncertain: rules that match by name, and whose constraints BuildKit alone can check.
+        uncertain: rules that match by name, but have constraints that only BuildKit can check.
         endless: the conversions do not end, so BuildKit reads nothing.
     """
 
@@ -68,7 +68,7 @@ def decide(policy: SourcePolicy, source: str) -> Decision:
 
 
 def denying_rule(policy: SourcePolicy, source: str) -> PolicyRule | None:
-    """The rule because of which BuildKit denied a source, which it has converted already."""
+    """The rule by which BuildKit denied a source that it had already converted."""
     found = [each for each in policy.in_order if _matches(each.rule, source)]
     for each in reversed(found):
         if each.rule.action is SourceAction.DENY:

@@ -2,7 +2,7 @@
 
 BuildKit evaluates the rules, for each source that a Dockerfile, a frontend or a named context
 reads. It knows one list of rules for a build, in which the last ALLOW or DENY that matches decides.
-So the builder's rules and a tenant's become one list, in which both hold.
+So the builder's rules and a tenant's are combined into one list, in which both apply.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from aiobuildkit import SourceAction, SourceMatch, SourceRule
 
 @dataclass(frozen=True, slots=True)
 class PolicyRule:
-    """A rule, and what it is called.
+    """A rule, and its name for errors.
 
     Attributes:
         rule: what BuildKit evaluates.
-        name: of the file's author; empty: its identifier stands for it.
+        name: from the file; empty: errors show its identifier.
     """
 
     rule: SourceRule
@@ -78,7 +78,7 @@ class SourcePolicy:
             )
 
     def narrowed(self, rules: Sequence[PolicyRule]) -> SourcePolicy:
-        """This policy, and another one that may only deny more.
+        """This policy combined with another one, which may only deny more.
 
         BuildKit applies each CONVERT before it decides, wherever in the list it is. So these can
         be first, and a name that both convert is converted by this policy.

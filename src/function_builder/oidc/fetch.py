@@ -18,10 +18,10 @@ from function_builder.oidc.keys import Keys, parse_json, read_keys
 from function_builder.oidc.trust import Issuer, url_fault
 
 ANSWER_SECONDS: Final = 5.0
-"""For one answer, from the lookup of the name to its last byte."""
+"""Seconds for one answer, from the lookup of the name to its last byte."""
 
 MAX_ANSWER_BYTES: Final = 256 * 1024
-"""A discovery document or a JWK set has some kilobytes."""
+"""The most bytes of an answer; a discovery document or a JWK set has some kilobytes."""
 
 _LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 
@@ -75,7 +75,7 @@ async def ask(
     """Request a JSON document.
 
     Args:
-        issuer: whose authorities are trusted, and whose bearer token is sent.
+        issuer: has the trusted authorities and the bearer token to send.
         url: of the document.
         form: what is posted; None: it is a GET.
         basic: user and password; None: none are sent.
@@ -84,9 +84,9 @@ async def ask(
         IssuerError: there was no document.
     """
     headers = {
-        # A Kubernetes API server has its keys as the latter alone (RFC 7517, 8.5), and answers 406.
+        # A Kubernetes API server answers 406 without the second type (RFC 7517, 8.5).
         "Accept": "application/json, application/jwk-set+json",
-        # A small answer must not become a large one.
+        # Otherwise a small answer could expand to a large one.
         "Accept-Encoding": "identity",
         "User-Agent": f"function-builder/{__version__}",
     }

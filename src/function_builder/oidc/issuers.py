@@ -21,13 +21,13 @@ from function_builder.oidc.trust import Issuer
 
 FRESH_SECONDS: Final = 600.0
 FLOOR_SECONDS: Final = 30.0
-"""Between the starts of two fetches from one issuer."""
+"""Seconds between the starts of two fetches from one issuer."""
 
 KEPT_SECONDS: Final = 86_400.0
-"""How long keys are used after the last answer of their issuer."""
+"""Seconds for which keys are used after the last answer of their issuer."""
 
 WAIT_SECONDS: Final = 1.0
-"""How long a token waits for its key. The fetch continues after it, for the next token."""
+"""Seconds for which a token waits for its key. The fetch continues after it, for the next token."""
 
 Fetch: TypeAlias = Callable[[Issuer], Awaitable[Keys]]
 """Reads an issuer's keys, or raises IssuerError."""
@@ -39,10 +39,10 @@ class IssuerKeys:
     """The keys of one issuer.
 
     Args:
-        issuer: whose they are.
+        issuer: of the keys.
         fetch: reads them.
         clock: in seconds.
-        failed: is called with the issuer's URL when its keys cannot be read.
+        failed: called with the issuer's URL when its keys cannot be read.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class IssuerKeys:
         return key
 
     def refresh(self) -> None:
-        """Begin to read the keys again if they are old."""
+        """Start to read the keys again if they are old."""
         if self._clock() - self._read >= FRESH_SECONDS:
             self._ask()
 
     def close(self) -> None:
-        """End a fetch that runs."""
+        """Cancel a running fetch."""
         if self._task is not None:
             self._task.cancel()
 
@@ -119,7 +119,7 @@ class Issuers:
 
     Args:
         fetch: reads an issuer's keys.
-        failed: is called with the URL of an issuer whose keys cannot be read.
+        failed: called with the URL of an issuer whose keys cannot be read.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Issuers:
         self._by_url: dict[str, IssuerKeys] = {}
 
     def use(self, issuers: Iterable[Issuer]) -> None:
-        """Trust these alone. An issuer that was trusted before keeps its keys."""
+        """Trust only these issuers. The keys of an issuer that stays are kept."""
         old, self._by_url = self._by_url, {}
         for issuer in issuers:
             known = old.get(issuer.url)
@@ -146,7 +146,7 @@ class Issuers:
                 keys.close()
 
     def refresh(self) -> None:
-        """Begin to read keys that are old."""
+        """Start to read keys that are old."""
         for keys in self._by_url.values():
             keys.refresh()
 

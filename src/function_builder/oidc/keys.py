@@ -10,7 +10,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 LEEWAY_SECONDS: Final = 30.0
-"""By how much the clocks of issuer and builder may differ."""
+"""Seconds by which the clocks of issuer and builder may differ."""
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
 
@@ -23,14 +23,14 @@ _ALGORITHMS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("EC", "P-521"): ("ES512",),
     ("OKP", "Ed25519"): ("EdDSA",),
 }
-"""By type and curve. Only asymmetric ones: a key that everyone can read must not sign."""
+"""Algorithms by key type and curve. Only asymmetric ones, because the keys are public."""
 
 _PUBLIC_MEMBERS: Final = ("kty", "crv", "n", "e", "x", "y")
 _TYPES: Final = ("jwt", "at+jwt")
-"""Other tokens of an issuer, such as those of a logout, prove no one (RFC 8725, 3.11)."""
+"""The accepted types. Other tokens, such as logout tokens, prove nothing (RFC 8725, 3.11)."""
 
 _FAULTS: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
-"""What PyJWT raises for the tokens and keys of strangers."""
+"""The exceptions of PyJWT for invalid tokens and keys."""
 
 
 class Rejected(Exception):
@@ -54,11 +54,11 @@ Keys: TypeAlias = Mapping[str, Key]
 
 
 class Header(NamedTuple):
-    """What a token says of itself before it is verified.
+    """The unverified content of a token that is needed to find its key.
 
     Attributes:
         issuer: its claim `iss`.
-        kid: its key; empty: it names none.
+        kid: the ID of its key; empty: it names none.
     """
 
     issuer: str
@@ -101,7 +101,7 @@ def _read_key(entry: Mapping[str, Any]) -> Key | None:
 
 
 def read_header(token: str) -> Header:
-    """Read what a token says of itself. Headers that name keys, such as `jku`, are not read.
+    """Read the unverified issuer and key ID of a token. Headers such as `jku` are not read.
 
     Raises:
         Rejected: it is not a token of an issuer.
@@ -122,7 +122,7 @@ def read_header(token: str) -> Header:
 
 
 def verified(token: str, issuer: str, key: Key) -> Mapping[str, Any]:
-    """The claims of a token: signature, issuer and times are right; the audience is not checked.
+    """Verify the signature, issuer and times of a token; return its claims, with any audience.
 
     Raises:
         Rejected: one of them is wrong.

@@ -1,4 +1,4 @@
-"""Which tokens of which issuer are a tenant's."""
+"""The tokens of OpenID Connect issuers that prove a tenant."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _NOT_A_URL: Final = "must be a URL such as https://issuer.example.com, without q
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """An issuer, and how its keys are read.
+    """An issuer, and the way to read its keys.
 
     Attributes:
         url: its name, as in the claim `iss`.
-        jwks_uri: where its keys are; empty: its discovery document says so.
+        jwks_uri: the URL of its keys; empty: its discovery document has it.
         authorities: the PEM of those that sign its TLS certificate; empty: the system's.
         token_file: has the bearer token to send to it, read at each fetch; None: none is sent.
     """
@@ -40,7 +40,7 @@ class Trust:
     """Tokens that prove a tenant.
 
     Attributes:
-        issuer: who signs them.
+        issuer: signs them.
         audience: what their claim `aud` must contain.
         claims: the accepted values of each claim. If a token's claim is a list, one element of it
             must be among them.
@@ -60,7 +60,7 @@ class Trust:
         return hashlib.sha256(said.encode()).hexdigest()[:8]
 
     def accepts(self, token: Mapping[str, Any]) -> bool:
-        """Whether the claims of a verified token are right."""
+        """Whether the claims of a verified token match."""
         return (
             token.get("iss") == self.issuer.url
             and self.audience in claim_values(token, ("aud",))

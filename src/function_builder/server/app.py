@@ -74,7 +74,7 @@ def create_app(service: Service) -> Starlette:
         Route("/openapi.yaml", openapi),
     ]
     if service.settings.web:
-        # Loaded here, because a template engine costs every builder some megabytes.
+        # Imported here, because a template engine takes some megabytes of memory.
         from function_builder.server.web import web_routes  # noqa: PLC0415 (Jinja)
 
         routes += web_routes(service)
@@ -84,7 +84,7 @@ def create_app(service: Service) -> Starlette:
         middleware=[Middleware(CountRequests, metrics=service.metrics, paths=paths)],
         exception_handlers={HTTPException: _http_error, Exception: _crash},
     )
-    # A redirect of GET /builds/ leads to a target that the client did not sign.
+    # A redirect of GET /builds/ would lead to a target that the client did not sign.
     app.router.redirect_slashes = False
     return app
 
@@ -119,12 +119,12 @@ async def _crash(request: Request, error: Exception) -> Response:
 
 
 def _ready_lines(service: Service) -> Iterator[str]:
-    """What a ready builder says of its parts. It names no tenant, because anyone may ask."""
-    # Synchronous builds go on without the queue, so that a Service must go on sending.
+    """The text of `/ready` with 200. It names no tenant, because any client may read it."""
+    # 200 without the queue, so that a Service continues to send synchronous builds.
     waiting = service.builds.unready_because() if service.builds is not None else ""
     yield f"OK for synchronous builds: {waiting}" if waiting else "OK"
-    # None of these is a reason for 503, because the other tenants are served.
+    # 200 in these cases too, because other tenants are served.
     if lost := service.pools.unreachable:
         yield f"tenants whose own BuildKits do not answer: {lost}; the builder's log says which"
     if service.tenants is not None and service.tenants.stale:
-        yield "tenants_file has changed and is wrong: the builder's log says where"
+        yield "tenants_file has changed and is not valid: the builder's log says where"

@@ -180,7 +180,7 @@ class Metrics:
         )
         self.tenant_limited = Counter(
             "function_builder_tenant_limited",
-            "Requests answered 429, by tenant and the limit that was met.",
+            "Requests refused with 429, by tenant and the limit that was met.",
             ["tenant", "limit"],
             registry=None,
         )

@@ -47,7 +47,7 @@ class AccessSettings:
         0.0,
         """The most by which the time in a request's X-Build-Timestamp may differ from the
         builder's clock. A request without this header, or one that was accepted before, is
-        answered 401. 0 disables the check.""",
+        refused with 401. 0 disables the check.""",
     )
     read_window: float = setting(
         "read_window",

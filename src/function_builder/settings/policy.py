@@ -48,7 +48,7 @@ class PolicySettings:
         PushPatterns(),
         """Repositories that images and caches may be pushed to, comma separated, such as
         `registry.internal:5000/apps/**`: `*` is any text within one part of the name, `**` any
-        number of parts. Other pushes are answered 403 before the build. Empty: none.""",
+        number of parts. Other pushes are refused with 403 before the build. Empty: none.""",
     )
     allowed_caches: tuple[str, ...] = setting(
         "allowed_caches",

@@ -55,7 +55,7 @@ class QueueSettings:
         values.count,
         10_000,
         """The most builds in the queue, over all builders: those that wait, and those of them that
-        run. Another one is answered 429, before its body is stored. 0: no limit.""",
+        run. Another one is refused with 429, before its body is stored. 0: no limit.""",
     )
     store_url: str = setting(
         "store_url",

@@ -49,7 +49,7 @@ class ServingSettings:
         "max_inflight",
         values.count,
         0,
-        """The most builds at a time. Another request waits in the queue, or is answered 429. 0:
+        """The most builds at a time. Another request waits in the queue, or is refused with 429. 0:
         no limit.""",
     )
     max_queue: int = setting(
@@ -57,13 +57,13 @@ class ServingSettings:
         values.count,
         0,
         """The most requests that may wait for a build slot, in the order of their arrival.
-        Another one is answered 429. 0: no request waits.""",
+        Another one is refused with 429. 0: no request waits.""",
     )
     queue_timeout: float = setting(
         "queue_timeout",
         values.seconds,
         300.0,
-        "How long a request may wait in the queue before it is answered 429.",
+        "How long a request may wait in the queue before it is refused with 429.",
     )
     ready_when_full: bool = setting(
         "ready_when_full",
@@ -86,20 +86,20 @@ class ServingSettings:
         "max_body_bytes",
         values.size,
         2**30,
-        "The largest body of a request. A larger one is answered 413.",
+        "The largest body of a request. A larger one is refused with 413.",
     )
     max_context_entries: int = setting(
         "max_context_entries",
         values.count,
         200_000,
-        "The most entries in a request's tar. More are answered 413.",
+        "The most entries in a request's tar. More are refused with 413.",
     )
     upload_timeout: float = setting(
         "upload_timeout",
         values.seconds,
         60.0,
-        """How long an upload may pause before it is answered 408. So is an upload that takes more
-        than twice this time plus 1 s for each KiB.""",
+        """How long an upload may pause before it is refused with 408. So is an upload that takes
+        more than twice this time plus 1 s for each KiB.""",
     )
     spool_dir: Path = setting(
         "spool_dir",
@@ -111,7 +111,7 @@ class ServingSettings:
         "max_spool_bytes",
         values.size,
         0,
-        """The most bytes of all bodies there together. Beyond it, a request is answered 507. 0:
+        """The most bytes of all bodies there together. Beyond it, a request is refused with 507. 0:
         no limit.""",
     )
     build_timeout: float = setting(

@@ -19,9 +19,9 @@ class Changes(NamedTuple):
     """The names of the tenants that a new file changes, in alphabetical order.
 
     Attributes:
-        added: those that were not there before.
-        removed: those that are not there any more.
-        changed: those of which a key, a secret or another file is not what it was.
+        added: the new ones.
+        removed: those that the new file does not have.
+        changed: those with another key, secret or file.
     """
 
     added: Sequence[str] = ()
@@ -45,7 +45,7 @@ class CurrentTenants:
         path: the file.
         own: reads the builder's own payload secrets.
         policy: the builder's source policy, which a tenant's may narrow.
-        buildkit_url: of the builder's own BuildKits, which no tenant may name.
+        buildkit_url: of the builder's own BuildKits, which no tenant may use as its own.
 
     Attributes:
         tenants: those of the last valid version.

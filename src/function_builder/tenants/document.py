@@ -1,7 +1,7 @@
-"""Read a tenants file, and refuse whatever is unclear in it.
+"""Read a tenants file strictly.
 
-All faults are named at once, each with its line and column. Secrets are in files beside it,
-which are read with it: a builder compares them without touching a disk.
+All faults are reported at once, each with its line and column. Secrets are in files beside it,
+which are read together with it, so that a request needs no access to the disk.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def read_tenants(
 
 
 class _Reader:
-    """Reads each tenant, and remembers what another one may not have as well."""
+    """Reads each tenant, and remembers the values that must be unique among tenants."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The BuildKits of tenants that share none, and what tenants of one BuildKit may not both have."""
+"""Check the BuildKits of tenants, and their credentials where they share a BuildKit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from function_builder.items import Item
 
 
 class Isolation:
-    """Remembers whose each BuildKit is, and with what each one's registries are asked.
+    """Remembers the tenant of each BuildKit, and the credentials of each registry on it.
 
     Args:
         shared: the builder's `buildkit_url`; empty: it is not known.
@@ -48,7 +48,7 @@ class Isolation:
         return url
 
     def claim_registry(self, url: str, host: str, access: object, name: str, item: Item) -> None:
-        """Note what a tenant asks a registry with: on one BuildKit, all must do so with the same.
+        """Note a tenant's credentials for a registry: on one BuildKit, all must have the same.
 
         Args:
             url: the tenant's `buildkit_url`.

@@ -1,4 +1,4 @@
-"""Settings of the builder that a tenant may have otherwise."""
+"""Settings for which a tenant may have its own values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMITS: Final = ("weight", "max_inflight", "max_queue", "max_queued", "builds_pe
 _MOST: Final = 10_000
 
 _AT_MOST: Final = ("build_timeout", "max_body_bytes")
-"""A tenant may have less than the builder allows, and not more."""
+"""The settings of which a tenant's value may not exceed the builder's."""
 
 _BY_VARIABLE: Final = {each.metadata["variable"]: each for each in fields(Settings)}
 
@@ -40,7 +40,7 @@ def read_overrides(values: Mapping[str, Item]) -> Mapping[str, Any]:
 
 
 def read_limits(values: Mapping[str, Item]) -> Limits:
-    """A tenant's part of the builder."""
+    """A tenant's limits."""
     found: dict[str, Any] = {}
     for key in LIMITS:
         if key in values and (text := values[key].text()):
@@ -57,7 +57,7 @@ def tenant_settings(base: Settings, tenant: Tenant, *, is_default: bool) -> Sett
 
     Args:
         base: the builder's.
-        tenant: whose requests they are.
+        tenant: the tenant.
         is_default: whether the builder's key for build secrets is the tenant's.
     """
     overrides = dict(tenant.overrides)

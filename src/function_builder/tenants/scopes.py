@@ -1,4 +1,4 @@
-"""What a tenant's bearer tokens may do."""
+"""The scopes of a tenant's bearer tokens."""
 
 from __future__ import annotations
 

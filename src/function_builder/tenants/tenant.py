@@ -1,4 +1,4 @@
-"""What is known of one tenant, and of all of them together."""
+"""One tenant, and all tenants of a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DECOY_BYTES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token, of which the file has the hash alone.
+    """A bearer token; the file contains only its hash.
 
     Attributes:
         sha256: of the token, in hex.
@@ -37,7 +37,7 @@ class Token:
 
 
 class Proven(NamedTuple):
-    """What a bearer token proves.
+    """The tenant and the scopes that a bearer token proves.
 
     Attributes:
         tenant: whose it is.
@@ -62,15 +62,15 @@ class Tenant:
         name: 1 to 40 lower-case letters, digits and dashes.
         secrets: its payload secrets, the current one first; empty: only tokens prove it.
         webhook_keys: the keys that sign its callbacks, the current one first; empty: it has none.
-        hosts: names under which the builder is its, without ports.
-        overrides: settings of the builder that it has otherwise, by their field's name.
-        limits: its part of the builder.
+        hosts: the host names of its requests, without ports.
+        overrides: its own values of settings, by the field's name.
+        limits: its limits.
         registry_config: the file of its registry credentials; None: it has none.
-        buildkit_url: the BuildKits that are its alone; empty: it uses the builder's.
+        buildkit_url: its own BuildKits; empty: it uses the builder's.
         build_secrets_key: the file of its key for build secrets; None: it has none.
         policy: its source policy, in addition to the builder's.
         tokens: its bearer tokens.
-        trusts: the OIDC tokens that are its.
+        trusts: the OIDC tokens that prove it.
         contents: the digests of its files that are read again for each build.
     """
 
@@ -90,7 +90,7 @@ class Tenant:
 
 
 class Tenants:
-    """All tenants of one file, which have nothing in common that must be one's own.
+    """All tenants of one file.
 
     Args:
         tenants: in the order of the file.
@@ -128,8 +128,7 @@ class Tenants:
     def of_token(self, token: str) -> tuple[Tenant, Token] | None:
         """The tenant of a bearer token.
 
-        The search compares hashes. To learn from its time, a stranger would have to choose what a
-        token hashes to.
+        The search compares hashes, so its time shows nothing about a token.
         """
         digest = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
         return self._by_token.get(digest)
@@ -144,7 +143,7 @@ class Tenants:
         return found
 
     def scopes(self, name: str, credentials: Collection[str]) -> frozenset[Scope]:
-        """What the credentials of a tenant that are still in the file may do together."""
+        """The scopes of those of a tenant's credentials that are still in the file."""
         tenant = self.by_name.get(name)
         own: Sequence[Token | Trust] = () if tenant is None else [*tenant.tokens, *tenant.trusts]
         return frozenset[Scope]().union(*(each.scopes for each in own if each.id in credentials))
@@ -152,8 +151,8 @@ class Tenants:
     def signers(self, tenant: Tenant | None) -> Sequence[bytes]:
         """The payload secrets to try for a request.
 
-        There are as many for each tenant, and for one that does not exist: the others are random,
-        so that the time of a wrong signature does not tell which tenants exist.
+        Random ones are added, so that their number is the same for each tenant, and for one that
+        does not exist. So the time of a wrong signature does not show which tenants exist.
         """
         secrets = () if tenant is None else tenant.secrets
         return [*secrets, *self._decoys[len(secrets) :]]

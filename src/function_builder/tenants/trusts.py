@@ -1,4 +1,4 @@
-"""Read which OIDC tokens are a tenant's, and refuse what would make one token two tenants'."""
+"""Read the OIDC tokens that prove a tenant; refuse two tenants that one token could prove."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class TrustReader:
         if "token_file" not in fields or not (name := fields["token_file"].text()):
             return None
         path = self._directory / name
-        # Kubernetes replaces it every hour, so its content is not the file's.
+        # Kubernetes replaces it every hour, so its content does not count as part of the file.
         if not path.is_file():
             fields["token_file"].fail(f"{shown(name)} is not a file")
         return path
