@@ -1,5 +1,5 @@
 # Every target sets up what it needs first. ARGS is passed on: make test ARGS="-k engine".
-.PHONY: help up test test-pythons cluster-test tenants soak fuzz check screenshots audit bench bench-pool dist docs setup
+.PHONY: help up test test-pythons cluster-test tenants soak fuzz check screenshots audit bench bench-pool dist image docs setup
 
 help: ## list the targets
 	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench-pool: ## measure a pool of BuildKits (CASE=warm, moves, loss, rate, traffi
 
 dist: ## make the wheels and sdists of both distributions in dist/
 	@scripts/dist
+
+image: ## build the builder's image for amd64 and arm64 with a builder that runs (IMAGE=, PLATFORMS=, ARGS=--sbom)
+	@scripts/image $(IMAGE) $(ARGS)
 
 docs: ## build the site of the documents in site/, with each link checked (ARGS=serve shows it)
 	@scripts/docs $(ARGS)

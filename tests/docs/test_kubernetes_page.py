@@ -1,6 +1,7 @@
 """The pages for who runs it on Kubernetes name values, settings and metrics that there are."""
 
 import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from function_builder.server.prometheus import Metrics
 from function_builder.settings import Settings
-from tests.chart.render import ROOT, SCHEMA
+from tests.chart.render import ROOT, SCHEMA, Release, helm
 
 DOCS = ROOT / "docs"
 PAGES = [
     *(DOCS / page for page in ("kubernetes.md", "runbook.md", "scaling.md")),
+    DOCS / "kubernetes-in-ten-minutes.md",
     ROOT / "chart/function-builder/README.md",
 ]
 VALUES = jsonschema_rs.Draft7Validator(SCHEMA)
@@ -75,3 +77,18 @@ def test_settings_and_metrics_that_it_names_exist(page: Path):
     }
     ours = {name for name in names if re.match("function_builder|drain_|max_(?!user)", name)}
     assert ours - settings - metrics == set()
+
+
+def test_the_helm_command_for_ten_minutes_renders_the_image_and_the_setting():
+    page = (DOCS / "kubernetes-in-ten-minutes.md").read_text()
+    (line,) = re.findall(r"^helm upgrade --install (?:.*\\\n)*.*$", page, re.MULTILINE)
+    name, chart, *options = shlex.split(line.replace("\\\n", " "))[3:]
+    at = options.index("--values") + 1
+    options[at] = str(ROOT / options[at])
+    rendered = helm("template", name, str(ROOT / chart), *options)
+    assert rendered.returncode == 0, rendered.stderr
+    release = Release([each for each in yaml.safe_load_all(rendered.stdout) if each])
+    pod = release.one("Deployment", "pro-builder")["spec"]["template"]["spec"]
+    (builder,) = pod["containers"]
+    assert builder["image"] == "function-builder:local"
+    assert {"name": "insecure", "value": "true"} in builder["env"]
