@@ -97,10 +97,18 @@ async def receiver(request, tmp_path: Path) -> AsyncIterator[Receiver]:
     running = Receiver(CallbackURL.parse(f"http://{address}/hook"), bytearray())
     reading = asyncio.create_task(_read(process.stdout, running.output))
     try:
-        await until(lambda: b"receiving on" in running.output or b"started" in running.output)
+        await until(
+            lambda: (
+                process.returncode is not None
+                or b"receiving on" in running.output
+                or b"started" in running.output
+            )
+        )
+        assert process.returncode is None, running.output.decode()
         yield running
     finally:
-        process.kill()
+        if process.returncode is None:
+            process.kill()
         await process.wait()
         await reading
 
