@@ -96,6 +96,7 @@ async def test_what_is_denied_is_not_read_and_says_by_which_rule(
     reply = await ask(strict, http, {"Dockerfile": f"{dockerfile}\n"}, config)
     assert (reply["status"], reply.get("reason")) == ("failed", "policy"), reply
     assert reply["error"].endswith(f"denied by policy (rule: {rule})"), reply["error"]
+    assert reply["rule"] == rule
     assert reply["log"][-1].endswith(f", by its rule {rule}."), reply["log"]
     assert (reply["source"]["file"], reply["source"]["line"]) == ("Dockerfile", line), reply
 

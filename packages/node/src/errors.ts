@@ -54,6 +54,8 @@ export interface BuildResult {
   reason?: string;
   /** The step that failed. */
   step?: string;
+  /** The rule of the source policy that denied a source. */
+  rule?: string;
   /** The instruction that failed, with the lines around it. */
   source?: { file: string; line: number; endLine: number; excerpt: string };
   /** Whether the same request may succeed later. */

@@ -221,6 +221,7 @@ class Build:
                 reason=failure.reason.value,
                 source=failure.source,
                 step=failure.step,
+                rule=failure.rule,
                 retryable=failure.retryable,
                 warnings=tuple(warnings),
                 missing=missing,

@@ -69,6 +69,7 @@ def failed(
                 reason=reason,
                 retryable=retryable,
                 step=step,
+                rule="" if denial is None else shortened(denial.rule),
                 source=findings.excerpt(source if denial is None else denial.source),
                 note="" if denial is None else denial.note,
             )

@@ -131,6 +131,7 @@ class Failure:
         reason: what failed.
         retryable: whether the same request may succeed later.
         step: the name of the step that failed; empty if it is unknown.
+        rule: the source policy's rule that denied a source; empty if none did.
         source: the instruction that failed.
         note: a line for the log that explains it; empty: none.
     """
@@ -139,6 +140,7 @@ class Failure:
     reason: Reason
     retryable: bool = False
     step: str = ""
+    rule: str = ""
     source: SourceExcerpt | None = None
     note: str = ""
 

@@ -60,6 +60,7 @@ class BuildResult:
         reason: what failed, a word of `Reason`; empty unless failed.
         source: the instruction that failed; None if it is unknown.
         step: the name of the step that failed; empty if it is unknown.
+        rule: the source policy's rule that denied a source; empty if none did.
         retryable: whether the same request may succeed later; None if it is unknown.
         warnings: of BuildKit.
         missing: the rows of the request's manifest whose content has to be sent, as pairs of the
@@ -78,6 +79,7 @@ class BuildResult:
     reason: str = ""
     source: SourceExcerpt | None = None
     step: str = ""
+    rule: str = ""
     retryable: bool | None = None
     warnings: Sequence[BuildWarning] = ()
     missing: Sequence[Sequence[int]] = ()
@@ -130,6 +132,8 @@ class BuildResult:
             document["reason"] = self.reason
         if self.step:
             document["step"] = self.step
+        if self.rule:
+            document["rule"] = self.rule
         if self.source is not None:
             document["source"] = self.source.to_document()
         if self.retryable is not None:
@@ -155,7 +159,7 @@ class BuildResult:
             last = dataclasses.replace(last, warnings=last.warnings[: len(last.warnings) // 2])
             size = len(last.to_json())
         if size > _MAX_FINDINGS_BYTES:
-            last = dataclasses.replace(last, source=None, step="")
+            last = dataclasses.replace(last, source=None, step="", rule="")
             size = len(last.to_json())
         room = MAX_LINE_BYTES - size - len(',"error":\n') - SIGNATURE_BYTES
         error = _cut(self.error, room)[0]
@@ -266,6 +270,7 @@ def _findings(fields: Mapping[str, Any]) -> dict[str, Any]:
         "reason": str(fields.get("reason") or ""),
         "source": parse_source(fields.get("source")),
         "step": str(fields.get("step") or ""),
+        "rule": str(fields.get("rule") or ""),
         "retryable": retryable if isinstance(retryable, bool) else None,
         "warnings": parse_warnings(fields.get("warnings")),
         "missing": parse_ranges(fields.get("missing")),

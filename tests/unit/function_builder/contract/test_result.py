@@ -99,6 +99,7 @@ TEXTS = st.text(max_size=20) | st.text('\x01"é\n😀', max_size=3).map(lambda t
 FINDINGS = {
     "reason": st.sampled_from(["", *Reason]),
     "step": TEXTS,
+    "rule": TEXTS,
     "source": st.none() | st.builds(SourceExcerpt, TEXTS, st.just(3), st.just(4), TEXTS),
     "retryable": st.none() | st.booleans(),
     "warnings": st.lists(
