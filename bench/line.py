@@ -13,6 +13,9 @@ BITS_A_SECOND = 20e6
 ROUND_TRIP_SECONDS = 0.030
 
 _PIECE_BYTES = 8 * 1024
+_LATE_SECONDS = 0.05
+"""By how much the relay may be late on a busy machine, without a loss of bandwidth."""
+
 _ON_THE_WAY = 32
 """Pieces of one direction of one connection: 256 KiB, three times what the line holds."""
 
@@ -45,7 +48,7 @@ class Line:
         try:
             while piece := await reader.read(_PIECE_BYTES):
                 seconds = len(piece) * 8 / BITS_A_SECOND
-                self._free[up] = max(self._free[up], clock()) + seconds
+                self._free[up] = max(self._free[up], clock() - _LATE_SECONDS) + seconds
                 await pieces.put((self._free[up] + ROUND_TRIP_SECONDS / 2, piece))
                 # The next piece is read when this one has left.
                 await asyncio.sleep(self._free[up] - clock())

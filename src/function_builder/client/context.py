@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from function_builder.client.errors import ContextError
 from function_builder.contract.errors import shown
@@ -49,8 +49,7 @@ All that a directory has counts as one: the walk does not look into it, because 
 """
 
 
-@dataclass(frozen=True, slots=True)
-class FoundEntry:
+class FoundEntry(NamedTuple):
     """An entry to send.
 
     Attributes:
@@ -228,6 +227,7 @@ class _Walk:
         """The directory itself, then what is in it."""
         entry = FoundEntry("", str(self._root), self._root.stat())
         yield entry
+        inside = os.path.join(self._root, "")  # noqa: PTH118 (once, and not for each file)
         top = self._matcher.top if self._matcher is not None else ()
         waiting = self._children(_Directory(entry, None, top, given=True))
         while waiting:
@@ -237,10 +237,11 @@ class _Walk:
             if not kept and not (child.is_directory and self._may_keep_below(name)):
                 self.left_out[child.is_directory] += 1
                 continue
-            path = os.path.join(self._root, name)  # noqa: PTH118 (once for each file)
+            path = inside + name
             found = FoundEntry(name, path, os.lstat(path))
             if kept:
-                yield from _give(parent)
+                if not parent.given:
+                    yield from _give(parent)
                 yield found
             if stat.S_ISDIR(found.status.st_mode):
                 results = self._results(name, parent)

@@ -162,9 +162,12 @@ def _list(
     threads: ThreadPoolExecutor,
     abandoned: Event,
 ) -> None:
-    files = [entry for info, entry in entries if info.isreg()]
-    known = {entry.name: cache.get(entry.name, entry.status) for entry in files}
-    unread = [entry for entry in files if known[entry.name] is None]
+    known = {
+        entry.name: cache.get(entry.name, entry.status)
+        for info, entry in entries
+        if info.type == tarfile.REGTYPE
+    }
+    unread = [entry for _, entry in entries if known.get(entry.name, b"") is None]
     read = dict(
         zip(
             (entry.name for entry in unread),

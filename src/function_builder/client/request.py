@@ -204,20 +204,22 @@ def _info(root: str, entry: FoundEntry, first_names: dict[tuple[int, int], str])
     status = entry.status
     info = tarfile.TarInfo(f"{root}/{entry.name}".removesuffix("/"))
     _describe(info, status)
-    first_name = first_names.get((status.st_dev, status.st_ino))
-    if stat.S_ISDIR(status.st_mode):
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFREG:
+        # Nearly every file has one name.
+        if status.st_nlink > 1:
+            first_name = first_names.setdefault((status.st_dev, status.st_ino), info.name)
+            if first_name != info.name:
+                info.type, info.linkname = tarfile.LNKTYPE, first_name
+    elif kind == stat.S_IFDIR:
         info.type = tarfile.DIRTYPE
-    elif stat.S_ISLNK(status.st_mode):
+    elif kind == stat.S_IFLNK:
         info.type, info.linkname = tarfile.SYMTYPE, os.readlink(entry.path)  # noqa: PTH115 ("./")
-    elif not stat.S_ISREG(status.st_mode):
+    else:
         raise ContextError(
             f"{entry.path} is a device or a fifo, which no build can take: remove it, or leave it"
             " out with .dockerignore"
         )
-    elif first_name is not None:
-        info.type, info.linkname = tarfile.LNKTYPE, first_name
-    elif status.st_nlink > 1:
-        first_names[status.st_dev, status.st_ino] = info.name
     return info
 
 
