@@ -1,4 +1,4 @@
-"""What keeps a builder from starting."""
+"""The error of a builder that cannot start."""
 
 from __future__ import annotations
 

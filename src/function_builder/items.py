@@ -1,7 +1,7 @@
-"""YAML whose every value knows its line and column, read strictly.
+"""Read YAML strictly, with the line and column of each value.
 
-PyYAML's nodes have the places; its constructors lose them. A fault does not end the reading, so
-that one look at a file tells all that is wrong with it.
+PyYAML's nodes have the positions, but its constructors drop them. Reading continues after a
+fault, so that all faults of a file are reported at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The answers that are not a build: refusals, and 429."""
+"""Answers to requests that are not built: refusals, and 429."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from function_builder.contract.result import BuildResult, BuildStatus
 from function_builder.contract.text import dump_json
 
 RETRY_AFTER: Final = 5
-"""Seconds; a build takes about as long."""
+"""Seconds, about the duration of a build."""
 
 
 def document(

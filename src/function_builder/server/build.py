@@ -17,7 +17,7 @@ from function_builder.server.peers import client_address
 from function_builder.server.service import Service
 
 BUILD_ID: Final = "function_builder.build_id"
-"""Where the scope holds it, for an answer that is not given here."""
+"""The key of the build's id in the scope, for an answer that another module sends."""
 
 
 class BuildEndpoint:
@@ -27,7 +27,7 @@ class BuildEndpoint:
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; its answer, and all lines of the log about it, name the build."""
+        """Serve one request; its answer and its log lines have the build's id."""
         request = Request(scope, receive)
         measures = Measures(time.time_ns())
         build_id = scope[BUILD_ID] = new_id()

@@ -51,13 +51,13 @@ class BuildActions:
         return _found(await self.builds.get(tenant, checked_id(build_id)))
 
     async def cancel(self, request: Request, tenant: str, build_id: str, *, by: str) -> BuildInfo:
-        """Cancel a build; one that has ended stays as it is.
+        """Cancel a build; an ended build does not change.
 
         Args:
             request: names the client, for the log.
             tenant: whose build it is.
             build_id: the build.
-            by: what proved the request, for the log.
+            by: the kind of the request's proof, for the log.
 
         Raises:
             Refusal: 404.
@@ -81,7 +81,7 @@ class BuildActions:
             request: names the client, for the log and the new build.
             tenant: whose build it is.
             build_id: the build whose body is built again.
-            by: what proved the request, for the log.
+            by: the kind of the request's proof, for the log.
             idempotency: makes repetitions of the request one retry.
 
         Raises:
@@ -133,7 +133,7 @@ def read_number(name: str, text: str, *, least: int, most: int) -> int:
 
 
 def checked_id(build_id: str) -> str:
-    """An id that a build can have.
+    """Check that a text can be a build's id, and return it.
 
     Raises:
         Refusal: 404.

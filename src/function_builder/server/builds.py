@@ -38,7 +38,7 @@ from function_builder.server.reading import Caller, identify
 from function_builder.server.service import Service
 
 BUILD_ID_HEADER: Final = "X-Build-Id"
-"""On every answer of POST /build, to find the request in the builder's log."""
+"""The header of every answer of POST /build, to find the request in the builder's log."""
 
 DEFAULT_LIMIT: Final = 50
 
@@ -132,7 +132,7 @@ class BuildsRoutes:
             raise Refusal(
                 403, "a build's token only reads and cancels: sign the request to build again"
             )
-        # A repetition of the same request, such as a proxy's, is one retry.
+        # If the same request arrives twice, such as from a proxy, there is one retry.
         key = read_key(request.headers) or (caller.proof and f"retry {caller.proof.hex()}")
         idempotency = Idempotency(key, build_id.encode()) if key else None
         info = await self._actions.retry(
@@ -166,7 +166,7 @@ class _LogResponse(Response):
         self._follower_of = (service, request, caller, info, after)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it to its end; to HEAD, its headers."""
+        """Send the whole log; for HEAD, only its headers."""
         service, request, caller, info, after = self._follower_of
         if request.method == "HEAD":
             await super().__call__(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The parts of a builder, as its settings say."""
+"""Make the parts of a builder from its settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from function_builder.settings import Settings
 
 
 def service_of(settings: Settings) -> Service:
-    """What all endpoints of one builder share."""
+    """Make the service of one builder."""
     own = RegistryCredentials(settings.docker_config.expanduser(), settings.docker_auth_config)
     policy = _source_policy(settings)
     tenants = _tenants(settings, own, policy) if settings.tenants_file else None

@@ -1,4 +1,4 @@
-"""Requests and builds counted, and GET /metrics."""
+"""Count requests and builds, and answer GET /metrics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from function_builder.server.service import Service
 _METHODS = frozenset(HTTPMethod)
 
 GONE: Final = 499
-"""The usual word for the code of a request whose client did not wait for one."""
+"""The usual status code of a request whose client disconnected before the answer."""
 
 REASONS: Final = {
     HTTPStatus.BAD_REQUEST: "invalid",
@@ -50,9 +50,9 @@ class CountRequests:
     """ASGI middleware: counts and times each request, under labels whose number is bounded.
 
     Args:
-        app: what answers.
-        metrics: what counts.
-        paths: those that have a label of their own, each with the pattern of what counts for it.
+        app: answers the requests.
+        metrics: counts them.
+        paths: the labels, each with the pattern of its paths; other paths share one label.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class CountRequests:
 
 
 def read_tasks(metrics: Metrics, loop: asyncio.AbstractEventLoop) -> None:
-    """Let the gauge count the loop's tasks at each scrape."""
+    """Make the gauge count the loop's tasks at each scrape."""
     metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
 
 
 def read_state(service: Service) -> None:
-    """Let the gauges read the service's state at each scrape, and every known label begin at 0."""
+    """Make the gauges read the service's state at each scrape; start each known label at 0."""
     metrics, pools, spool = service.metrics, service.pools, service.spool_disk
     metrics.ready.set_function(lambda: float(not service.unready_because()))
     metrics.running.set_function(lambda: len(service.running))

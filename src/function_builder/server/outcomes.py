@@ -1,4 +1,4 @@
-"""How requests to build ended: one line of the log and the metrics for each."""
+"""Record the end of each build request: one line of the log, and metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 
 def note_refusal(metrics: Metrics, refusal: Refusal, client: str) -> str:
-    """Note a request that started no build; return its outcome in a word."""
+    """Record a request that started no build; return its outcome as one word."""
     reason = REASONS.get(refusal.status, "other")
     limit = {"limit": refusal.setting} if isinstance(refusal, LimitMet) else {}
     _log.info("build refused", reason=reason, error=refusal.reason, client=client, **limit)
@@ -27,7 +27,7 @@ def note_refusal(metrics: Metrics, refusal: Refusal, client: str) -> str:
 
 
 def describe(build: Build, requester: str) -> BuildInfo:
-    """A synchronous build as its readers see it, while it runs or at its end."""
+    """The document of a synchronous build, while it runs or at its end."""
     spans, config = build.measures.spans, build.request.config
     created = build.measures.accepted / 1e9
     started = spans[BuildPhase.WAIT][1] / 1e9 if BuildPhase.WAIT in spans else None
@@ -52,7 +52,7 @@ def describe(build: Build, requester: str) -> BuildInfo:
 
 
 def note_end(service: Service, build: Build) -> str:
-    """Note a build that has ended; returns its outcome in a word."""
+    """Record a build that has ended; return its outcome as one word."""
     result = build.result
     assert result is not None
     _log.info(

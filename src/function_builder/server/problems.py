@@ -1,4 +1,4 @@
-"""Refusals of the routes of builds, as RFC 9457 has them."""
+"""Refusals as problems (RFC 9457), for the routes of builds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROBLEM: Final = "application/problem+json"
 
 
 def problem(refusal: Refusal) -> Response:
-    """A refusal as a problem; its type is absent, which means that its title says it all."""
+    """A refusal as a problem, without a type: the status says what kind it is."""
     document: dict[str, object] = {
         "title": HTTPStatus(refusal.status).phrase,
         "status": refusal.status,
@@ -33,6 +33,6 @@ def problem(refusal: Refusal) -> Response:
 
 
 def refused_build(refusal: Refusal) -> Response:
-    """A refusal of POST /build: a problem for what pro-builder does not refuse."""
+    """A refusal of POST /build: a problem if pro-builder does not have this refusal."""
     form = problem if refusal.status in (HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT) else refused
     return form(refusal)

@@ -1,4 +1,4 @@
-"""The builder's metrics, as Prometheus reads them."""
+"""The builder's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1
 class Metrics:
     """The metrics of one builder.
 
-    Names and units follow Prometheus's conventions. No label takes a value from a request but out
-    of a fixed set, so that their number is bounded whatever is sent. docs/monitoring.md lists them.
+    Names and units follow Prometheus's conventions. All values of labels are from fixed sets, so a
+    client cannot increase their number. docs/monitoring.md lists them.
 
     Attributes:
-        refreshers: each asks for what a scrape cannot read in this process.
+        refreshers: called before a scrape, to get values that are not in this process.
     """
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from function_builder.queue.jetstream import JetStream
 from function_builder.server.prometheus import Metrics
 
 _SECONDS: Final = 3.0
-"""Less than Prometheus' default of 10, so that it gets the other metrics without NATS."""
+"""Less than Prometheus' default of 10, so that a scrape without NATS gets the other metrics."""
 
 
 class Part(StrEnum):
@@ -39,7 +39,7 @@ class State(StrEnum):
 
 
 class QueueMetrics:
-    """Counts what fails, and asks for the depth at each scrape.
+    """Counts failed requests, and gets the depth at each scrape.
 
     Args:
         metrics: this builder's.
@@ -77,7 +77,7 @@ class QueueMetrics:
     def _set(self, depth: Depth | None) -> None:
         metrics = self._metrics
         metrics.queue_up.set(float(depth is not None))
-        # What is not known is not shown: an old number would look like a queue that stands still.
+        # Unknown values are left out, because an old value would look like a stuck queue.
         metrics.queue_builds.clear()
         if depth is None:
             metrics.queue_oldest.set(float("nan"))

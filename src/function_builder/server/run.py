@@ -1,4 +1,4 @@
-"""One builder process: its ports and what runs beside them."""
+"""One builder process: its ports and its background tasks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from function_builder.settings import Settings
 _log = structlog.get_logger(__name__)
 
 _CANCELLED_ANSWERS_SECONDS: Final = 5.0
-"""How long the answers of cancelled builds may take after a drain."""
+"""Seconds for the answers of cancelled builds after a drain."""
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[], None] | None = None) -> None:

@@ -80,4 +80,4 @@ def _check_spool(settings: Settings) -> None:
 
 def not_listening(error: EngineError) -> StartError:
     """The error of a port that cannot be opened."""
-    return StartError(f"{error}: end what uses it, or choose another address")
+    return StartError(f"{error}: stop the program that uses it, or choose another address")

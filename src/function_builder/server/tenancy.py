@@ -151,7 +151,7 @@ class Tenancy:
         self._metrics.oidc_keys_age.clear()
         for issuer, seconds in ages.items():
             self._metrics.oidc_keys_age.labels(issuer).set(seconds)
-            # From 0 on, so that the first failure is an increase.
+            # Starts at 0, so that the first failure is an increase.
             self._metrics.oidc_failures.labels(issuer)
 
     def named(self, tenant: str) -> Claim | None:

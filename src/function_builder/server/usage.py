@@ -1,6 +1,6 @@
-"""What the tenants of this builder use: counted, shown as metrics, and answered by GET /usage.
+"""Count the usage of this builder's tenants, for metrics and for GET /usage.
 
-Importing this is left to a builder with `tenants_file`.
+Only a builder with `tenants_file` imports this module.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from function_builder.server.slots import Slots
 
 FLUSH_SECONDS: Final = 1.0
-"""Between two writes; a builder that is killed loses what it counted since the last one."""
+"""Seconds between two writes; a killed builder loses what it counted since the last one."""
 
 _LIMITS: Final = ("max_inflight", "max_queue", "max_queued", "builds_per_hour", "queue_timeout")
 """The values of a label: the `setting` of each `LimitMet` whose tenant is proven."""
@@ -45,7 +45,7 @@ class TenantsUsage:
         clock: seconds since the epoch.
 
     Attributes:
-        store: keeps it over restarts; None: it is counted since the start.
+        store: keeps the usage over restarts; None: it counts from the start of the process.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class TenantsUsage:
         """Count a body whose tenant is proven."""
         self._row(tenant).received_bytes += size
         for limit in _LIMITS:
-            # From 0 on, so that the first one is an increase.
+            # Starts at 0, so that the first value is an increase.
             self._metrics.tenant_limited.labels(tenant, limit)
         self._metrics.tenant_received_bytes.labels(tenant).inc(size)
 
@@ -91,7 +91,7 @@ class TenantsUsage:
             self._metrics.tenant_limited.labels(tenant, refusal.setting).inc()
 
     async def keep(self) -> None:
-        """Write to the store what changes."""
+        """Write changes to the store until it is cancelled."""
         while True:
             await self._changed.wait()
             await asyncio.sleep(FLUSH_SECONDS)
@@ -102,7 +102,7 @@ class TenantsUsage:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def flush(self) -> None:
-        """Write to the store what has changed.
+        """Write the changes to the store now.
 
         Raises:
             QueueUnavailable: something is not written.
@@ -120,7 +120,7 @@ class TenantsUsage:
                 except QueueUnavailable:
                     self._dirty.add(key)
                     raise
-                # A clock that is set back needs yesterday's numbers again.
+                # If the clock is set back, yesterday's numbers are needed again.
                 if key[0] < today - timedelta(days=1):
                     del self._rows[key]
         except QueueUnavailable:

@@ -1,4 +1,4 @@
-"""How a page is answered."""
+"""Responses with a page, and their headers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 HEADERS: Final = {
     "Cache-Control": "no-store",
-    # Nothing of another origin, no inline script or style: what a build wrote stays text.
+    # No other origin, no inline script or style: the output of a build is never executed.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"

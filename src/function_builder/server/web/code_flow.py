@@ -1,11 +1,10 @@
 """Sign-in at an OpenID Connect issuer: the authorization code flow with PKCE (RFC 6749, RFC 7636).
 
-What a flow needs until its end derives from one random value in a cookie of the browser: `state`,
-`nonce` and the code's verifier. So any replica can end the flow, and only the browser that began
-it: no other site can sign a browser in with a code of its own user. Where a flow ends is fixed,
-and no parameter names a page.
+`state`, `nonce` and the code's verifier derive from one random value in a cookie of the browser. So
+any replica can complete the flow, but only in the browser that started it. Another site cannot sign
+a browser in with a code of its own user. The page after a flow is fixed: no parameter names it.
 
-Importing this imports PyJWT, so only a builder with `web_oidc_issuer` does.
+This module imports PyJWT, so only a builder with `web_oidc_issuer` imports it.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ from function_builder.tenants.tenant import Proven
 CALLBACK_PATH: Final = "/web/oidc-callback"
 
 FLOW_SECONDS: Final = 600
-"""How long a user may take at the issuer."""
+"""Seconds that a user may take at the issuer."""
 
 MAX_EXCHANGES: Final = 8
-"""Requests to the issuer at a time: anyone can begin and end flows."""
+"""The most requests to the issuer at a time, because any client can start a flow."""
 
 _FRESH_SECONDS: Final = 600.0
 _FLOOR_SECONDS: Final = 30.0
-"""Between two requests for the discovery document, if the first has failed."""
+"""Seconds between two requests for the discovery document, if the first has failed."""
 
 _COOKIE: Final = "function-builder-oidc"
 _RANDOM_BYTES: Final = 32
@@ -55,11 +54,11 @@ _log = structlog.get_logger(__name__)
 
 
 class CodeFlow:
-    """Begins and ends sign-ins at the issuer of `web_oidc_issuer`.
+    """Starts and completes sign-ins at the issuer of `web_oidc_issuer`.
 
     Args:
-        settings: name the issuer and this client of it.
-        tenants: say whose its tokens are.
+        settings: have the issuer, and the client ID there.
+        tenants: verify its tokens.
     """
 
     def __init__(self, settings: Settings, tenants: TenantsInForce) -> None:
@@ -97,7 +96,7 @@ class CodeFlow:
         return response
 
     async def end(self, request: Request) -> Proven:
-        """What the user has proven, when the issuer has sent the browser back.
+        """The tenant that the user has proven, when the issuer has sent the browser back.
 
         Raises:
             Refusal: 400, this browser began no such flow; 401, the token proves no tenant; 403, the
@@ -124,7 +123,7 @@ class CodeFlow:
         _set_cookie(response, request, "", 0)
 
     async def _exchange(self, code: str, verifier: str) -> str:
-        """The ID token of a code."""
+        """Exchange a code for its ID token."""
         settings = self._settings
         form = {
             "grant_type": "authorization_code",
@@ -154,7 +153,7 @@ class CodeFlow:
         return token
 
     def _check(self, claims: Mapping[str, Any], nonce: str) -> None:
-        """Check that a verified token is of this flow (OpenID Connect Core 1.0, 3.1.3.7)."""
+        """Check that a verified token belongs to this flow (OpenID Connect Core 1.0, 3.1.3.7)."""
         client, audience = self._settings.web_oidc_client_id, claims.get("aud")
         if (
             claims.get("iss") != self._settings.web_oidc_issuer

@@ -1,6 +1,6 @@
 """The routes below `/web`: builds, one build, its log, and what a form may change.
 
-The pages see what the API's clients see: they read the same port, `queue.port.Builds`.
+The pages show the same builds as the API, because both read `queue.port.Builds`.
 """
 
 from __future__ import annotations
@@ -94,11 +94,11 @@ class _Web:
     def page(
         self, handler: _Handler, event: AuditEvent | None = None
     ) -> Callable[[Request], Awaitable[Response]]:
-        """A handler for browsers that are signed in; its refusals are pages.
+        """Wrap a handler: the browser must be signed in, and refusals are pages.
 
         Args:
             handler: makes the page.
-            event: what it is in the audit log; None: it decides nothing.
+            event: its name in the audit log; None: it is not logged there.
         """
 
         async def answer(request: Request) -> Response:
@@ -149,14 +149,14 @@ class _Web:
         return RedirectResponse("web/builds", HTTPStatus.SEE_OTHER)
 
     async def sign_out(self, request: Request, _visitor: session.Visitor) -> Response:
-        """Remove the cookie, and end the streams that it opened."""
+        """Remove the cookie, and close the streams that it opened."""
         self._streams.end(request)
         response = RedirectResponse("sign-in", HTTPStatus.SEE_OTHER)
         session.sign_out(response)
         return response
 
     async def static(self, request: Request) -> Response:
-        """A file of these pages, which holds nothing of any build."""
+        """A static file, which contains no data of builds."""
         name = request.path_params["name"]
         if name not in self._files:
             return html(self._pages.error(frame(request), title="Not Found", text=""), 404)
@@ -228,14 +228,14 @@ class _Web:
         )
 
     async def cancel(self, request: Request, visitor: session.Visitor) -> Response:
-        """End a build; the page shows how it stands after that."""
+        """Cancel a build, and show it."""
         info = await self._actions.cancel(
             request, visitor.tenant, request.path_params["id"], by="web"
         )
         return RedirectResponse(f"../{info.id}", HTTPStatus.SEE_OTHER)
 
     async def retry(self, request: Request, visitor: session.Visitor) -> Response:
-        """Build the same body again, and show the new build."""
+        """Retry a build, and show the new one."""
         info = await self._actions.retry(
             request, visitor.tenant, request.path_params["id"], by="web"
         )
@@ -254,6 +254,6 @@ class _LogResponse(Response):
         self._sending = sending
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
-        """Send it to the build's end."""
+        """Send the log until the build ends."""
         del scope, receive
         await self._sending(send)

@@ -1,4 +1,4 @@
-"""Which browser may see the web pages: the cookie that its sign-in sets.
+"""The session of a browser on the web pages, in the cookie that its sign-in sets.
 
 The cookie holds the token of a link, or the session that a bearer token was exchanged for. It never
 holds a bearer token. A sign-in always sets a new cookie. So an attacker who has set a
@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 _COOKIE: Final = "function-builder"
 
 CHECK_SECONDS: Final = 5.0
-"""Between two checks that the session of an open stream is still valid."""
+"""Seconds between two checks that the session of an open stream is still valid."""
 
 SESSION_SECONDS: Final = 12 * 3600.0
 """The longest session of a bearer token; a token that expires before it ends its session."""
@@ -54,7 +54,7 @@ class Visitor(NamedTuple):
     Attributes:
         tenant: whose builds it may see.
         scopes: what it may do.
-        credential: what signed it in, for the audit log.
+        credential: the id of the credential that signed it in, for the audit log.
         expires: the end of its session, in seconds since the epoch.
         is_operator: whether it sees what belongs to no tenant, such as BuildKits.
     """
@@ -226,7 +226,7 @@ def _proven(text: str, service: Service) -> WebToken | None:
     else:
         claim = service.tenants.named(token.tenant)
         secrets = () if claim is None else claim.secrets
-    # A tenant that does not exist takes the time of one that does.
+    # A tenant that does not exist must take the same time.
     return token if token.valid(secrets or [os.urandom(32)], time.time()) else None
 
 

@@ -43,7 +43,7 @@ class LocalDirectory:
                 try:
                     waiting += self._inside(entry.path)
                 except FileNotFoundError:
-                    continue  # it went while we looked
+                    continue  # it was removed meanwhile
                 except OSError as error:
                     # This is an error only if entries in it are needed.
                     entry = entry._replace(unreadable=error.strerror or str(error))
@@ -60,7 +60,7 @@ class LocalDirectory:
             # Path.readlink would normalize the target.
             target = os.readlink(found.path) if kind == stat.S_IFLNK else ""  # noqa: PTH115 (keeps "./")
         except FileNotFoundError:
-            return None  # it went while we looked
+            return None  # it was removed meanwhile
         if kind not in _KINDS:
             return None
         regular = kind == stat.S_IFREG
