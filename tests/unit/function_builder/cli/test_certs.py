@@ -3,7 +3,6 @@
 import re
 import stat
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,6 +10,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from tests.unit.function_builder.cli.in_process import run
 
 FILES = {
     *("ca.crt", "ca.key"),
@@ -20,8 +21,7 @@ FILES = {
 
 
 def certs(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "function_builder", "certs", str(directory), *words]
-    return subprocess.run(command, check=False, capture_output=True, text=True)
+    return run(directory.parent, "certs", str(directory), *words)
 
 
 def files(directory: Path) -> dict[str, bytes]:

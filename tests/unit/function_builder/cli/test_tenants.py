@@ -11,13 +11,13 @@ import pytest
 
 from function_builder.tenants.document import read_tenants
 from function_builder.tenants.files import Files
+from tests.unit.function_builder.cli.in_process import run
 
 TRUST = ["acme", "--oidc", "b", "--audience", "c"]
 
 
 def tenants(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "function_builder", "tenants", *words]
-    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=directory)
+    return run(directory, "tenants", *words)
 
 
 def test_a_new_tenant_has_secrets_and_the_customer_what_it_needs(tmp_path: Path) -> None:
@@ -122,4 +122,6 @@ def test_check_tells_places_and_knows_the_builders_own_secret(tmp_path: Path) ->
 
 
 def test_the_schema_is_printed(tmp_path: Path) -> None:
-    assert json.loads(tenants(tmp_path, "schema").stdout)["required"] == ["tenants"]
+    program = [sys.executable, "-m", "function_builder", "tenants", "schema"]
+    printed = subprocess.run(program, check=True, capture_output=True, cwd=tmp_path)
+    assert json.loads(printed.stdout)["required"] == ["tenants"]
