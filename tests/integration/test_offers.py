@@ -1,5 +1,7 @@
 """What one builder learned of BuildKit's content is known to another one, over a real NATS."""
 
+import asyncio
+import json
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +20,7 @@ from function_builder.queue.access import Access
 from function_builder.queue.jetstream import JetStream
 from function_builder.queue.offers import StoredOffers
 from tests.support.builders import RunningBuilder, running_builder
+from tests.support.forks import BOUNDS
 from tests.support.manifests import file_row, manifest_tar
 from tests.support.requests import headers, make_tar
 
@@ -25,6 +28,13 @@ pytestmark = pytest.mark.integration
 
 NOW = 1_700_000_000
 SCOPE = "domain/registry/function"
+PATIENCE = "function_builder.queue.offers._PATIENCE_SECONDS"
+"""On a busy machine, NATS may take longer to answer than a build waits for it."""
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PATIENCE, 60.0)
 
 
 @pytest.fixture
@@ -55,6 +65,7 @@ async def test_a_manifest_needs_no_content_that_another_builder_was_sent(
         return manifest_tar(rows, config, [files["Dockerfile"], *sent])
 
     queue = {"nats_url": nats.url, "store_url": (tmp_path / "store").as_uri()}
+    queue |= {BOUNDS: json.dumps({PATIENCE: 60})}
     async with (
         running_builder(tmp_path / "a", buildkitd, **queue) as a,
         running_builder(tmp_path / "b", buildkitd, **queue) as b,
@@ -113,6 +124,17 @@ async def test_one_build_at_a_time_has_a_generation(replica: Callable[[], Replic
     assert held.generation is not None
     held.release(intact=await a.offers.offer(first, held.generation))
     assert await a.build() == other
+
+
+async def test_builders_that_begin_at_once_agree_on_an_era(
+    replica: Callable[[], Replica],
+) -> None:
+    replicas = [replica() for _ in range(8)]
+    claims = await asyncio.gather(*(each.offers.claim(each.daemon, SCOPE) for each in replicas[:4]))
+    looks = (each.offers.look(each.daemon, SCOPE) for each in replicas[4:])
+    await asyncio.gather(*looks)
+    assert any(claims)
+    assert len({each.offers._eras[each.daemon.identity].name for each in replicas}) == 1
 
 
 async def test_no_offer_outlives_an_interruption_of_buildkit(

@@ -134,15 +134,15 @@ class StoredOffers:
         return None
 
     async def _exchange(self, daemon: Daemon, cache_scope: str, *, claims: bool) -> Claim | None:
-        era = self._eras.get(daemon.identity)
-        if era is None or era.own is not daemon.records.era:
-            era = await self._renew(daemon)
         key = hashlib.sha256(f"{daemon.identity}\0{cache_scope}".encode()).hexdigest()[:32]
         for _ in range(_ATTEMPTS):
-            version = await self._look(daemon, cache_scope, key, era)
-            if not claims:
-                return None
             with suppress(Changed):
+                era = self._eras.get(daemon.identity)
+                if era is None or era.own is not daemon.records.era:
+                    era = await self._renew(daemon)
+                version = await self._look(daemon, cache_scope, key, era)
+                if not claims:
+                    return None
                 claimed = await self._jetstream.publish(self._subject(key), b"", last=version)
                 daemon.records.withdraw(cache_scope, own=True)
                 return Claim(daemon.records, key, claimed, era.name)
@@ -176,7 +176,7 @@ class StoredOffers:
 
         Raises:
             Unavailable: it is not written.
-            Changed: another builder has just written another one.
+            Changed: another builder has just written it, and this one begins a new one.
         """
         await self._contents.prepare()
         await self._buildkits.prepare()
@@ -187,7 +187,14 @@ class StoredOffers:
         lost = known is not None and known.own is not own
         name = secrets.token_hex(8) if stored is None or lost else stored.data.decode()
         last = 0 if stored is None else stored.sequence
-        await self._jetstream.publish(subject, name.encode(), last=last)
+        try:
+            await self._jetstream.publish(subject, name.encode(), last=last)
+        except Changed:
+            # Another builder, or this one, has just written it. Here only a new era must be.
+            stored = await self._jetstream.last(self._buildkits.stream, subject)
+            if stored is None or lost:
+                raise
+            name = stored.data.decode()
         era = self._eras[daemon.identity] = _Era(name, own)
         return era
 
