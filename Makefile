@@ -25,7 +25,7 @@ soak: ## builds of all kinds at full slots while things break (TIME=30m)
 fuzz: ## fuzz what reads strangers' bytes (TIME=60s for each, TARGET= one of them)
 	@scripts/fuzz $(if $(TIME),--time=$(TIME)) $(if $(TARGET),--target=$(TARGET)) $(ARGS)
 
-screenshots: ## take the pictures of the web pages that the documents show
+screenshots: ## take the pictures of the web pages and the command that the documents show
 	@scripts/screenshots
 
 check: ## lint, types, import contracts, locks

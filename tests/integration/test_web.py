@@ -207,6 +207,8 @@ async def test_builds_of_a_real_builder_are_watched_cancelled_and_built_again(
             # The operator sees the cache of the real BuildKit, and prunes one kind of it.
             await page.get_by_role("link", name="BuildKits").click()
             await expect(page.locator(".state.success")).to_have_text("reachable")
+            await page.set_viewport_size({"width": 320, "height": 600})
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 320
             await page.get_by_role("link", name="Prune source.local …").click()
             await page.get_by_role("button", name="Prune").click()
             await expect(page.get_by_role("status")).to_contain_text("records were removed from")

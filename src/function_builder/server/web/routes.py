@@ -71,6 +71,7 @@ def web_routes(service: Service) -> list[Route]:
         Route(
             "/web/buildkits/prune", web.page(operating.prune, AuditEvent.PRUNE), methods=["POST"]
         ),
+        Route("/web/{path:path}", web.absent),
     ]
 
 
@@ -158,9 +159,12 @@ class _Web:
     async def static(self, request: Request) -> Response:
         """A static file, which contains no data of builds."""
         name = request.path_params["name"]
-        if name not in self._files:
-            return html(self._pages.error(frame(request), title="Not Found", text=""), 404)
-        return self._file(name)
+        return self._file(name) if name in self._files else await self.absent(request)
+
+    async def absent(self, request: Request) -> Response:
+        """There is no such page, whether the browser is signed in or not."""
+        text = "There is no such page."
+        return html(self._pages.error(frame(request), title="Not Found", text=text), 404)
 
     async def icon(self, _: Request) -> Response:
         """The icon of all pages."""

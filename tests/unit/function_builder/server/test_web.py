@@ -316,7 +316,9 @@ async def test_refusals_are_pages(service, builds):
         for build_id in ("0" * 24, "nothing", "%2e%2e"):
             answer = await client.get(f"/web/builds/{build_id}")
             assert (answer.status_code, "no such build" in answer.text) == (404, True)
-        assert (await client.get("/web/static/routes.py")).status_code == 404
+        for path in ("/web/static/routes.py", "/web/nothing", "/web/builds/a/b"):
+            answer = await client.get(path)
+            assert (answer.status_code, "<h1>Not Found</h1>" in answer.text) == (404, True)
         builds.broken = Refusal(503, "the queue cannot be reached")
         answer = await client.get("/web/builds")
         assert (answer.status_code, "cannot be reached" in answer.text) == (503, True)
