@@ -6,6 +6,7 @@ which are read together with it, so that a request needs no access to the disk.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,7 @@ MIN_SECRET_BYTES: Final = 16
 
 NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _HOST: Final = re.compile(r"(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9-]+)*")
+_EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _T = TypeVar("_T")
 
@@ -267,6 +269,9 @@ class _Reader:
             digest = token["sha256"].text()
             if not _SHA256.fullmatch(digest):
                 token["sha256"].fail("must be 64 lower-case hex digits: the SHA-256 of the token")
+                continue
+            if digest == _EMPTY_SHA256:
+                token["sha256"].fail("this is the hash of an empty token")
                 continue
             _claim(self._tokens, digest, name, token["sha256"], "the token")
             tokens.append(Token(digest, read_scopes(token)))

@@ -17,6 +17,7 @@ TRUST_KEYS: Final = (
     *("issuer", "audience", "claims", "scopes"),
     *("jwks_uri", "ca_file", "token_file"),
 )
+_MAX_DEPTH: Final = 8
 _REQUIRED: Final = ("issuer", "audience", "claims")
 
 
@@ -108,11 +109,21 @@ class TrustReader:
 def _claims(value: Item, above: ClaimPath = ()) -> Iterator[tuple[ClaimPath, frozenset[str]]]:
     """Each claim with its values; a mapping is a claim of claims."""
     empty = True
-    for name, _, item in value.entries():
+    for name, key, item in value.entries():
         empty = False
+        path = (*above, name)
+        if len(path) > _MAX_DEPTH:
+            # An alias of YAML can make a mapping its own value.
+            key.fail(f"a claim has at most {_MAX_DEPTH} names from the token's top")
+            return
         if item.is_mapping:
-            yield from _claims(item, (*above, name))
-        elif values := frozenset(text for text, _ in item.texts()):
-            yield (*above, name), values
+            yield from _claims(item, path)
+            continue
+        texts = item.texts()
+        for text, place in texts:
+            if "*" in text:
+                place.fail(f"a claim must be {shown(text)} exactly: * has no other meaning here")
+        if texts:
+            yield path, frozenset(text for text, _ in texts)
     if empty and value.is_mapping:
         value.fail("must name a claim: any token would be the tenant's")

@@ -169,7 +169,9 @@ async def test_a_tenant_that_does_not_exist_is_answered_as_a_wrong_signature(
     monkeypatch.setattr("function_builder.server.admission.Signature", Counting)
     monkeypatch.setattr("function_builder.contract.reads.Signature", Counting)
     answers = set()
-    for method, target in (("POST", "/build"), ("GET", "/builds"), ("GET", f"/builds/{new_id()}")):
+    targets = ("/build", "/builds", f"/builds/{new_id()}", "/usage", "/usage?tenant=acme")
+    for target in targets:
+        method = "POST" if target == "/build" else "GET"
         for tenant in ("acme", "zeta", "default", "absent", "Not a name", ""):
             hashed.append(0)
             signed = {"X-Build-Signature": signature(BODY, "another")}
@@ -177,12 +179,12 @@ async def test_a_tenant_that_does_not_exist_is_answered_as_a_wrong_signature(
             answer = await send(service, method, target, signed | {"X-Build-Tenant": tenant}, BODY)
             told = {k: v for k, v in answer.headers.items() if k != "x-build-id"}
             content = answer.content.replace(answer.headers.get("x-build-id", "-").encode(), b"")
-            answers.add((target[:7], answer.status_code, str(told), content))
+            answers.add((method, answer.status_code, str(told), content))
     assert {answer[1] for answer in answers} == {401}
     assert len(answers) == 2
-    posts, lists, reads = hashed[:6], hashed[6:12], hashed[12:]
+    posts, *reads = (hashed[first : first + 6] for first in range(0, len(hashed), 6))
     assert set(posts) == {2 * len(BODY)}
-    assert len(set(lists)) == len(set(reads)) == 1
+    assert [len(set(each)) for each in reads] == 4 * [1]
 
 
 async def test_a_tenant_sees_its_own_builds_alone(service):

@@ -1,6 +1,7 @@
 """What a tenants file says, and all that is refused, with its line and column."""
 
 import base64
+import hashlib
 import json
 import string
 from collections.abc import Sequence
@@ -73,6 +74,9 @@ def test_the_tenant_of_a_host(place: Place, authority: str, name: str | None) ->
     assert (found and found.name) == name
 
 
+EMPTY = hashlib.sha256(b"").hexdigest()
+
+
 def entry(text: str) -> str:
     return f"tenants:\n  acme:\n    payload_secret_file: acme\n    {text}\n"
 
@@ -105,6 +109,7 @@ def entry(text: str) -> str:
         (entry("hosts: [a, A]"), "line 4, column 16: a is there twice"),
         (entry("tokens: {sha256: a}"), "line 4, column 13: must be a list that is not empty"),
         (entry("tokens: [{}]"), "line 4, column 14: sha256 is absent"),
+        (entry(f"tokens: [{{sha256: {EMPTY}}}]"), "23: this is the hash of an empty token"),
         (entry("tokens: [{sha256: abc}]"), "line 4, column 23: must be 64 lower-case hex digits"),
         (entry(f"tokens: [{{sha256: {HASH}, scopes: [all]}}]"), '"all" is not a scope'),
         (entry("webhook_secret_file: acme"), "line 4, column 26: the webhook secret must begin"),

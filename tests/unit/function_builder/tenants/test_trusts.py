@@ -60,6 +60,8 @@ def test_a_token_is_the_tenants_whose_claims_it_has(place: Place) -> None:
         (f"{GITHUB}, claims: {{}}", "must name a claim"),
         (f"{GITHUB}, claims: {{a: {{}}}}", "must name a claim"),
         (f"{GITHUB}, claims: [a]", "must be a mapping"),
+        (f"{GITHUB}, claims: {{ref: refs/heads/*}}", 'a claim must be "refs/heads/*" exactly'),
+        (f"{GITHUB}, claims: &a {{b: *a}}", "a claim has at most 8 names from the token's top"),
         (f"{GITHUB}, claims: {{a: []}}", "must be a list that is not empty"),
         (f"{GITHUB}, claims: {{a: b}}, scopes: all", '"all" is not a scope'),
         (f"{GITHUB}, claim: {{a: b}}", '"claim" is unknown: did you mean claims?'),
