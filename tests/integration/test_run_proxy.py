@@ -1,7 +1,9 @@
-"""With `run_proxy`, RUN steps reach HTTP alone, as far as the source policy lets them."""
+"""With `run_proxy`, programs of a build reach HTTP alone, as far as the source policy lets them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -14,33 +16,44 @@ from tests.support.requests import headers, make_tar
 pytestmark = pytest.mark.integration
 
 HOST = "10.77.0.3"
+OF_FRONTEND = "10.77.0.4"
 METADATA = "http://169.254.169.254/"
 
 
 async def test_steps_are_under_the_source_policy_and_have_no_other_network(
-    buildkitd: str, http: httpx2.AsyncClient, tmp_path: Path
+    buildkitd: str, registry: str, http: httpx2.AsyncClient, tmp_path: Path
 ) -> None:
-    with host_network.addresses(HOST), host_network.serving(host_network.WebServer("::")) as port:
+    web, program = host_network.WebServer("::"), find_tool("fetch").read_bytes()
+    with host_network.addresses(HOST, OF_FRONTEND), host_network.serving(web) as port:
         site = f"http://{HOST}:{port}"
         rule = {"action": "DENY", "selector": {"identifier": f"{site}/"}}
         (tmp_path / "policy.json").write_text(json.dumps({"rules": [rule]}))
-        redirect = f"{site}/to/{HOST}:{port}"
-        program = find_tool("fetch").read_bytes()
         async with running_builder(
             tmp_path / "b",
             buildkitd,
             run_proxy="true",
+            insecure="true",
             source_policy=str(tmp_path / "policy.json"),
+            allowed_frontends=f"{registry}/fetching",
         ) as builder:
-            metrics = f"{builder.metrics_url}/metrics"
+
+            async def build(instruction: str, config: Mapping[str, Any]) -> dict[str, Any]:
+                dockerfile = f"FROM scratch\nCOPY --chmod=755 fetch /\n{instruction}\n"
+                body = make_tar({"Dockerfile": dockerfile, "fetch": program}, config)
+                sent = headers(body)
+                answer = await http.post(f"{builder.url}/build", content=body, headers=sent)
+                reply: dict[str, Any] = answer.json()
+                return reply
+
+            redirect, metrics = f"{site}/to/{HOST}:{port}", f"{builder.metrics_url}/metrics"
             asked = [f"{site}/x", f"{site}/", redirect, METADATA, metrics, "-direct", f"{site}/x"]
-            step = json.dumps(["/fetch", *asked])
-            dockerfile = f"FROM scratch\nCOPY --chmod=755 fetch /\nRUN {step}\n"
-            body = make_tar({"Dockerfile": dockerfile, "fetch": program}, {"skipPush": True})
-            answer = await http.post(f"{builder.url}/build", content=body, headers=headers(body))
-    reply = answer.json()
-    assert reply["status"] == "success", reply
-    log = "\n".join(reply["log"])
+            stepped = await build(f"RUN {json.dumps(['/fetch', *asked])}", {"skipPush": True})
+            # A frontend's image is a program too.
+            name, other = f"{registry}/fetching:1", f"http://{OF_FRONTEND}:{port}/"
+            made = await build(f'ENTRYPOINT ["/fetch", "-direct", "{other}"]', {"image": name})
+            read = await build("", {"skipPush": True, "buildArgs": {"BUILDKIT_SYNTAX": name}})
+    assert stepped["status"] == "success", stepped
+    log = "\n".join(stepped["log"])
     assert f"{site}/x 200\n" in log
     for refused in (f"{site}/", redirect, METADATA):
         assert f"{refused} 403\n" in log, log
@@ -48,3 +61,7 @@ async def test_steps_are_under_the_source_policy_and_have_no_other_network(
     assert f'Get "{metrics}": dial tcp' in log
     assert "connect: connection refused\n" in log
     assert "connect: network is unreachable\n" in log
+    assert made["status"] == "success", made
+    # It ran, and does not speak BuildKit's protocol.
+    assert "failed with build-arg:BUILDKIT_SYNTAX" in read["error"], read
+    assert web.asked == {HOST}

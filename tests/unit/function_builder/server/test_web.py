@@ -354,7 +354,10 @@ async def test_a_tenant_sees_its_own_builds_alone(service, builds, tmp_path):
         assert ("r/acme:1" in page, "r/default:1" in page) == (True, False)
         assert (await client.get(f"/web/builds/{own.id}")).status_code == 200
         absent = await client.get("/web/builds/000000000000000000000000")
-        for method, path in (("GET", ""), ("GET", "/log"), ("POST", "/cancel"), ("POST", "/retry")):
+        for method, path in (
+            *(("GET", ""), ("GET", "/log"), ("GET", "/log.txt")),
+            *(("POST", "/cancel"), ("POST", "/retry")),
+        ):
             target = f"/web/builds/{theirs.id}{path}"
             answer = await client.request(method, target, headers=ORIGIN)
             text = answer.text.replace("../../", "../")
