@@ -221,6 +221,7 @@ def _row(
     return {
         "case": case.title,
         "rounds": len(walls["buildctl"]),
+        "load": f"{os.getloadavg()[0]:.0f}",
         "÷ buildctl": ratios(case.measured),
         "target": f"≤ {case.target:.2f}: {'met' if measured <= case.target else '**not met**'}",
         "floor": f"{floor:.2f}",
@@ -308,13 +309,16 @@ def main() -> None:
 async def _measure(names: Sequence[str], rounds: int, root: Path) -> None:
     print(json.dumps(machine(), indent=1), end="\n\n")
     async with buildkit_and_registry(root) as daemon:
-        rows = []
-        for case in CASES:
-            if case.name in names:
-                rows.append(await compare(case, root / case.name, daemon.address, rounds))
-                print(f"load {os.getloadavg()[0]:.1f}: {case.title}", flush=True)
-        if rows:
-            show_rows(rows)
+        rows: list[Row] = []
+        try:
+            for case in CASES:
+                if case.name in names:
+                    rows.append(await compare(case, root / case.name, daemon.address, rounds))
+                    print(f"measured: {case.title}", flush=True)
+        finally:
+            # A run that is broken off shows what it has.
+            if rows:
+                show_rows(rows)
         if "100k" in names:
             show_rows(await growth(root / "100k", daemon.address))
         if "minute" in names:
