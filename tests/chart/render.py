@@ -1,6 +1,7 @@
 """The chart as helm renders it."""
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ def helm(*arguments: str, values: Values | None = None) -> subprocess.CompletedP
         capture_output=True,
         text=True,
         timeout=60,
+        # It ends before its garbage matters: to collect it took a third of the processor time.
+        env={**os.environ, "GOGC": "off"},
     )
 
 
