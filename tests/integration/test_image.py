@@ -14,9 +14,13 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+import yaml
 
+from function_builder.client import AsyncClient, BuildStatus
+from function_builder.engine import find_tool
 from tests.support import free_address, served, until
-from tests.support.builders import RunningBuilder, answers
+from tests.support.builders import RunningBuilder, answers, plain_get
+from tests.support.compose import Composition, ServiceImage, lay_out, rootless_buildkit
 from tests.support.images import Image, pull, push_base, unpack
 from tests.support.requests import SECRET, headers, make_tar
 
@@ -205,3 +209,54 @@ async def test_it_builds_with_a_read_only_root_and_no_rights(
         assert answer.json()["status"] == "success", answer.text
         assert pull(registry, "image-test/built", "1").text("made") == "made\n"
         assert "builds_total" in builder.metrics()
+
+
+def _is_ready() -> bool:
+    try:
+        return plain_get("http://127.0.0.1:8080/ready").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+async def test_compose_yaml_builds_and_pushes(image, registry, tmp_path):
+    """The builder runs from the image; programs of this machine stand for the others' images."""
+    root = tmp_path / "builder"
+    root.mkdir()
+    unpack(registry, NAME, "1", root)
+    said = image.config["config"]
+    stored = lay_out(tmp_path / "registry", "registry")
+    (stored / "config.json").write_text(
+        json.dumps(
+            {
+                "version": 0.1,
+                "storage": {"filesystem": {"rootdirectory": "/var/lib/registry"}},
+                "http": {"addr": ":5000"},
+            }
+        )
+    )
+    registries = ServiceImage(stored, ("registry",), ("serve", "/config.json"))
+    images = {
+        "builder": ServiceImage(
+            root, said["Entrypoint"], user=said["User"], env=said["Env"], cwd=said["WorkingDir"]
+        ),
+        "buildkit": rootless_buildkit(tmp_path / "buildkit"),
+        **dict.fromkeys(("registry", "store", "socket"), registries),
+        "nats": ServiceImage(lay_out(tmp_path / "nats", "nats-server"), ("nats-server",)),
+    }
+    (tmp_path / "payload-secret").write_text(SECRET + "\n")
+    document = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
+    files = {
+        "Dockerfile": "FROM scratch\nCOPY --chmod=755 sh /bin/sh\nRUN echo hello >/said\n",
+        "sh": find_tool("busybox").read_bytes(),
+    }
+    async with (
+        Composition(document, images, tmp_path / "work", tmp_path).up(),
+        AsyncClient("http://127.0.0.1:8080", payload_secret=SECRET.encode()) as client,
+    ):
+        await until(_is_ready)
+        build = await client.submit(files=files, image="registry:5000/hello:1")
+        result = await build.wait()
+        assert result.status is BuildStatus.SUCCESS, result.error
+        pushed = await asyncio.to_thread(pull, "127.0.0.1:5000", "hello", "1")
+        assert pushed.text("said") == "hello\n"
+        assert pushed.digest == result.digest
