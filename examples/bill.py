@@ -15,26 +15,37 @@ from pathlib import Path
 
 BILLED = ("success", "failed", "timeout")
 
-prices = json.loads(Path(sys.argv[1]).read_text())
-document = json.load(sys.stdin)
-if "since" in document:
-    sys.exit(f"one builder's usage since {document['since']} is no month: set nats_url")
 
-totals = defaultdict(lambda: [0, Decimal(0), 0])
-for row in document["usage"]:
-    total = totals[row["tenant"]]
-    total[0] += sum(row["builds"].get(outcome, 0) for outcome in BILLED)
-    total[1] += Decimal(str(row["buildSeconds"]))
-    total[2] += row["receivedBytes"]
+def bill(usage, prices):
+    """Each tenant's builds, seconds, received bytes and cost, sorted by tenant."""
+    totals = defaultdict(lambda: [0, Decimal(0), 0])
+    for row in usage["usage"]:
+        total = totals[row["tenant"]]
+        total[0] += sum(row["builds"].get(outcome, 0) for outcome in BILLED)
+        total[1] += Decimal(str(row["buildSeconds"]))
+        total[2] += row["receivedBytes"]
+    for tenant, (builds, seconds, received) in sorted(totals.items()):
+        cost = (
+            builds * Decimal(prices["build"])
+            + seconds * Decimal(prices["second"])
+            + received * Decimal(prices["gigabyte"]) / 10**9
+        )
+        yield tenant, builds, seconds, received, cost.quantize(Decimal("0.01"))
 
-print(f"{document['from']} to {document['to']}")
-for tenant, (builds, seconds, received) in sorted(totals.items()):
-    cost = (
-        builds * Decimal(prices["build"])
-        + seconds * Decimal(prices["second"])
-        + received * Decimal(prices["gigabyte"]) / 10**9
-    )
-    print(
-        f"{tenant}: {builds} builds, {seconds} s, {received} bytes: "
-        f"{cost.quantize(Decimal('0.01'))} {prices['currency']}"
-    )
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit("usage: function-builder usage --json | python bill.py prices.json")
+    prices = json.loads(Path(sys.argv[1]).read_text())
+    usage = json.load(sys.stdin)
+    if "since" in usage:
+        sys.exit(f"one builder's usage since {usage['since']} is no month: set nats_url")
+    print(f"{usage['from']} to {usage['to']}")
+    for tenant, builds, seconds, received, cost in bill(usage, prices):
+        print(
+            f"{tenant}: {builds} builds, {seconds} s, {received} bytes: {cost} {prices['currency']}"
+        )
+
+
+if __name__ == "__main__":
+    main()
