@@ -245,7 +245,7 @@ async def test_compose_yaml_builds_and_pushes(image, registry, tmp_path):
     }
     (tmp_path / "payload-secret").write_text(SECRET + "\n")
     document = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
-    files = {
+    files: dict[str, str | bytes] = {
         "Dockerfile": "FROM scratch\nCOPY --chmod=755 sh /bin/sh\nRUN echo hello >/said\n",
         "sh": find_tool("busybox").read_bytes(),
     }
