@@ -17,7 +17,8 @@ from statistics import median
 
 from bench.svg import opening
 from function_builder.contract.tenancy import Limits
-from function_builder.server.slots import Place, Slots
+from function_builder.server.places import Place
+from function_builder.server.slots import Slots
 
 SLOTS = 4
 NOISY_BUILDS = 10_000

@@ -15,7 +15,8 @@ from function_builder.queue.access import Access
 from function_builder.queue.builds import JetStreamBuilds
 from function_builder.queue.jetstream import JetStream
 from function_builder.queue.worker import Worker
-from function_builder.server.slots import Closed, Place, Slots
+from function_builder.server.places import Closed, Place
+from function_builder.server.slots import Slots
 from function_builder.store import Store
 from tests.support.port_behavior import OTHER, TENANT, eventually, submission
 

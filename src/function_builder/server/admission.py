@@ -19,9 +19,9 @@ from function_builder.server.claims import Claim, read_claim
 from function_builder.server.crowd import source_of
 from function_builder.server.keys import credential_id
 from function_builder.server.peers import client_address
+from function_builder.server.places import Closed
 from function_builder.server.receiving import Intake, too_large
 from function_builder.server.service import Phase, Service
-from function_builder.server.slots import Closed
 from function_builder.server.spool import Spool
 
 PROOF_SECONDS: Final = 300.0

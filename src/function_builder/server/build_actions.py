@@ -12,8 +12,8 @@ from function_builder.contract.errors import Refusal
 from function_builder.queue.port import Builds, Idempotency
 from function_builder.server.asking import no_queue
 from function_builder.server.peers import client_address
+from function_builder.server.places import Closed
 from function_builder.server.service import Phase, Service
-from function_builder.server.slots import Closed
 
 _MAX_LINE: Final = (1 << 53) - 1
 """The largest number of a line that a client may name: JavaScript has no larger integers."""

@@ -36,10 +36,10 @@ from function_builder.server.following import Follower
 from function_builder.server.metrics import GONE
 from function_builder.server.outcomes import describe, note_end, note_refusal
 from function_builder.server.peers import until_gone
+from function_builder.server.places import NoSlot, Place
 from function_builder.server.problems import refused_build
 from function_builder.server.reading import Caller
 from function_builder.server.service import Service
-from function_builder.server.slots import NoSlot, Place
 from function_builder.server.spool import MEMORY_BYTES, Spool
 from function_builder.server.tracing import Trace
 

@@ -21,7 +21,8 @@ import structlog
 
 from function_builder.contract.tenancy import Limits
 from function_builder.queue.port import Inflight, QueueUnavailable
-from function_builder.server.slots import Place, Slots
+from function_builder.server.places import Place
+from function_builder.server.slots import Slots
 
 ANSWER_SECONDS: Final = 1.0
 """How long a build waits for NATS before this builder counts alone."""
@@ -75,7 +76,7 @@ class SharedInflight:
         self._has_parts = asyncio.Event()
 
     def claim(self, place: Place) -> bool:
-        """See `slots.Shared`."""
+        """See `places.Shared`."""
         tenant = place.tenant
         if not self._limits(tenant).max_inflight:
             return True
@@ -91,7 +92,7 @@ class SharedInflight:
         return False
 
     def release(self, tenant: str) -> None:
-        """See `slots.Shared`."""
+        """See `places.Shared`."""
         part = self._parts.get(tenant)
         if part is not None and not self.alone:
             self._settle(tenant, part)

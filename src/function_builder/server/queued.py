@@ -39,10 +39,10 @@ from function_builder.server import keys
 from function_builder.server.claims import own_claim
 from function_builder.server.inflight import SharedInflight
 from function_builder.server.outcomes import note_end
+from function_builder.server.places import Closed, Place
 from function_builder.server.queue_metrics import QueueMetrics
 from function_builder.server.sending import sending_callbacks
 from function_builder.server.service import Phase, Service, Usage
-from function_builder.server.slots import Closed, Place
 from function_builder.server.spool import Spool
 from function_builder.settings import Settings
 from function_builder.store import Store, StoreError

@@ -24,11 +24,12 @@ from function_builder.disk import Disk
 from function_builder.queue.port import Builds, UsageStore
 from function_builder.server.claims import TenantsInForce
 from function_builder.server.decisions import Audit
+from function_builder.server.places import NoSlot, Place
 from function_builder.server.prometheus import Metrics
 from function_builder.server.quotas import Quotas
 from function_builder.server.reading import Caller
 from function_builder.server.replays import Replays
-from function_builder.server.slots import NoSlot, Place, Slots
+from function_builder.server.slots import Slots
 from function_builder.server.spool import SpoolSpace
 from function_builder.server.tracing import Tracing, forwarded
 from function_builder.server.unread import UnreadLogs

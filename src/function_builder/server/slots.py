@@ -7,18 +7,17 @@ keep their order. `Shares` chooses the next tenant.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from bisect import insort
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from operator import attrgetter
-from typing import Final, Protocol
+from typing import Final
 
 from function_builder.contract.builds import DEFAULT_TENANT
-from function_builder.contract.errors import BUSY, Refusal
-from function_builder.contract.tenancy import NO_LIMITS, LimitMet, Limits, rate_limit
+from function_builder.contract.tenancy import NO_LIMITS, Limits, rate_limit
+from function_builder.server.places import NoSlot, Place, Shared
 from function_builder.server.shares import Shares
 
 UNLIMITED_BUILDS: Final = 8
@@ -26,105 +25,6 @@ UNLIMITED_BUILDS: Final = 8
 
 Without this limit, the builder would start every build in the queue at once.
 """
-
-
-class NoSlot(LimitMet):
-    """Every slot is taken and the line is full, with pro-builder's text and status code.
-
-    Clients look for these words, in a stream's last line as in an answer of its own. They do not
-    tell which limit was met; `setting` does.
-    """
-
-    def __init__(self, limit: int, setting: str = "max_inflight") -> None:
-        super().__init__(setting, f"{BUSY} Max concurrent requests: {limit}")
-
-
-class Closed(Refusal):
-    """The builder starts no more builds."""
-
-    def __init__(self) -> None:
-        super().__init__(503, "the builder is shutting down: try again")
-
-
-class Place:
-    """The slot, or the place in the line, of one request or of a tenant's queued builds.
-
-    Attributes:
-        position: 0: it has a slot; 1: it is the next one of its tenant.
-        tenant: its tenant.
-        queued: whether it is for queued builds.
-        number: its order among all places.
-        in_line: whether the line has room for it; otherwise it only has a slot or a refusal.
-        claiming: whether it has a slot, and waits for a part of its tenant's `max_inflight`.
-        refusal: why it lost its place; None: it has it.
-    """
-
-    def __init__(self, slots: Slots, tenant: str, *, queued: bool) -> None:
-        self.position = 0
-        self.tenant = tenant
-        self.queued = queued
-        self.number = 0
-        self.in_line = queued
-        self.claiming = False
-        self.refusal: NoSlot | None = None
-        self._slots = slots
-        self._changed = asyncio.Event()
-
-    def move_to(self, position: int) -> None:
-        """Set the position, and wake the follower if it has changed."""
-        if position != self.position:
-            self.position = position
-            self.wake()
-
-    def wake(self) -> None:
-        """Wake the follower, so that it reads the position again."""
-        self._changed.set()
-
-    async def positions(self) -> AsyncIterator[int]:
-        """Yield the position, now and after each change, until it has a slot.
-
-        Only one follower is supported. A slow one misses positions in between.
-
-        Raises:
-            Closed: the builder is shutting down.
-            NoSlot: another tenant's request displaced it.
-        """
-        while not self._slots.closed:
-            if self.refusal is not None:
-                raise self.refusal
-            if not self.position:
-                return
-            self._changed.clear()
-            if not self.claiming:
-                yield self.position
-            await self._changed.wait()
-        raise Closed
-
-    async def claimed(self) -> None:
-        """Wait while it is not known whether the tenant may have one more build on all builders.
-
-        Raises:
-            NoSlot: it may not, and the line has no room.
-        """
-        while self.claiming:
-            self._changed.clear()
-            await self._changed.wait()
-        if self.refusal is not None:
-            raise self.refusal
-
-
-class Shared(Protocol):
-    """Shares each tenant's `max_inflight` with other builders."""
-
-    def claim(self, place: Place) -> bool:
-        """Claim a part for a place that has a slot.
-
-        Returns:
-            Whether it has one already. Otherwise `Slots.confirm` or `Slots.reject` follows.
-        """
-
-    def release(self, tenant: str) -> None:
-        """Note that a tenant has one slot less here."""
 
 
 class Slots:
@@ -210,7 +110,7 @@ class Slots:
         Raises:
             NoSlot: the line is full too.
         """
-        place = Place(self, tenant, queued=False)
+        place = self._new_place(tenant, queued=False)
         if self._must_wait(tenant):
             self._make_room(place)
         with self._standing(place):
@@ -219,7 +119,7 @@ class Slots:
     @contextmanager
     def turn(self, tenant: str = DEFAULT_TENANT) -> Iterator[Place]:
         """Give a tenant's queued builds a slot or a place in the line, until the block ends."""
-        with self._standing(Place(self, tenant, queued=True)) as place:
+        with self._standing(self._new_place(tenant, queued=True)) as place:
             yield place
 
     def close(self) -> None:
@@ -263,6 +163,9 @@ class Slots:
     def waits_elsewhere(self, tenant: str) -> bool:
         """Whether a tenant's next build here waits for the end of one on another builder."""
         return tenant in self._blocked
+
+    def _new_place(self, tenant: str, *, queued: bool) -> Place:
+        return Place(tenant, queued=queued, closed=lambda: self.closed)
 
     @contextmanager
     def _standing(self, place: Place) -> Iterator[Place]:

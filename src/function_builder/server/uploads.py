@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from function_builder.server.crowd import Crowd
+from function_builder.server.places import Closed, NoSlot
 from function_builder.server.receiving import Intake
-from function_builder.server.slots import Closed, NoSlot
 
 HEAD_START_BYTES: Final = 16 * 1024
 HEAD_START_SECONDS: Final = 1.0

@@ -19,9 +19,10 @@ from function_builder.contract.errors import Refusal
 from function_builder.contract.timestamp import stamp
 from function_builder.server import exchange
 from function_builder.server.app import create_app
+from function_builder.server.places import NoSlot
 from function_builder.server.replays import Replays
 from function_builder.server.service import Service
-from function_builder.server.slots import NoSlot, Slots
+from function_builder.server.slots import Slots
 from tests.support import until
 from tests.support.requests import SECRET, headers, make_tar
 from tests.support.services import idle_service

@@ -13,7 +13,8 @@ from function_builder.contract.tenancy import NO_LIMITS, Limits
 from function_builder.queue.port import QueueUnavailable
 from function_builder.server import inflight
 from function_builder.server.inflight import SharedInflight
-from function_builder.server.slots import NoSlot, Place, Slots
+from function_builder.server.places import NoSlot, Place
+from function_builder.server.slots import Slots
 
 LIMITS = {"acme": Limits(max_inflight=2), "zeta": Limits(max_inflight=1)}
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from function_builder.contract.tenancy import NO_LIMITS, Limits
-from function_builder.server.slots import Closed, NoSlot, Place, Slots
+from function_builder.server.places import Closed, NoSlot, Place
+from function_builder.server.slots import Slots
 
 
 class Queue(RuleBasedStateMachine):
