@@ -23,8 +23,12 @@ METADATA = "http://169.254.169.254/"
 async def test_steps_are_under_the_source_policy_and_have_no_other_network(
     buildkitd: str, registry: str, http: httpx2.AsyncClient, tmp_path: Path
 ) -> None:
-    web, program = host_network.WebServer("::"), find_tool("fetch").read_bytes()
-    with host_network.addresses(HOST, OF_FRONTEND), host_network.serving(web) as port:
+    program = find_tool("fetch").read_bytes()
+    with (
+        host_network.addresses(HOST, OF_FRONTEND),
+        host_network.WebServer("::") as web,
+        host_network.serving(web) as port,
+    ):
         site = f"http://{HOST}:{port}"
         rule = {"action": "DENY", "selector": {"identifier": f"{site}/"}}
         (tmp_path / "policy.json").write_text(json.dumps({"rules": [rule]}))
