@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Final
 
 from aiobuildkit import SolveResult, Transfer
 from function_builder.buildkits.pool import Chosen
@@ -24,11 +23,9 @@ from function_builder.contract.context import ContextEntry
 from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import BuildWarning, Reason
 from function_builder.contract.image_format import ImageFormat
-from function_builder.contract.manifest import MissingContent
+from function_builder.contract.manifest import SMALL_BYTES, MissingContent
 from function_builder.contract.reader import Reader
 from function_builder.contract.result import BuildResult, BuildStatus
-
-_LARGE_BYTES: Final = 256 * 1024
 
 
 class Outcome(StrEnum):
@@ -103,7 +100,7 @@ class BuildRequest:
 
         The record of a small context would take longer to write than its files to send.
         """
-        return sum(entry.size for entry in self.context) >= _LARGE_BYTES
+        return sum(entry.size for entry in self.context) >= SMALL_BYTES
 
     def absent_rows(self) -> Iterator[int]:
         """The rows of its manifest whose content was not sent."""

@@ -35,15 +35,13 @@ from function_builder.contract.config import BuildConfig
 from function_builder.contract.manifest import (
     MANIFEST_NAME,
     PART_BYTES,
+    SMALL_BYTES,
     Row,
     content_digest,
     content_name,
     pack_manifest,
 )
 from function_builder.contract.names import CONTEXT
-
-SMALL_BYTES: Final = 256 * 1024
-"""The files of a smaller context are always sent, because a question would take longer."""
 
 _UNASKED_BYTES: Final = 1 << 20
 """New contents up to this size are sent at once. More may be there, from another client."""

@@ -35,6 +35,9 @@ MANIFEST_HEADER: Final = "X-Build-Manifest"
 MANIFEST_NAME: Final = "com.function-builder.manifest"
 CONTENT: Final = "com.function-builder.content"
 
+SMALL_BYTES: Final = 256 * 1024
+"""The files of a smaller context are always sent, because a question would take longer."""
+
 PART_BYTES: Final = 4 << 20
 """The digest of a larger content is that of its parts' digests, so that threads can share it."""
 

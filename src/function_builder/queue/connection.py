@@ -120,6 +120,15 @@ class Connection:
         """Whether there is a connection now."""
         return self.client.is_connected
 
+    def require_connected(self) -> None:
+        """Check that there is a connection: a request, and who asks with it, would wait for one.
+
+        Raises:
+            Unavailable: there is none.
+        """
+        if not self.connected:
+            raise Unavailable("the queue cannot be reached")
+
     @contextlib.asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
         """A block with requests, whose errors of nats-py become `Changed`, `Full` or `Unavailable`.

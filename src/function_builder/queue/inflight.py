@@ -14,7 +14,6 @@ from typing import Final
 from nats.aio.msg import Msg
 
 from function_builder.queue.bucket import Bucket
-from function_builder.queue.connection import Unavailable
 from function_builder.queue.heartbeats import Heartbeats
 from function_builder.queue.jetstream import JetStream
 
@@ -55,8 +54,7 @@ class StoredInflight:
 
     async def claim(self, tenant: str, *, least: int, wanted: int, limit: int) -> int:
         """Set this builder's part; see `port.Inflight`."""
-        if not self._jetstream.connected:
-            raise Unavailable("the queue cannot be reached")
+        self._jetstream.require_connected()
         await self._prepare()
         lost: Collection[str] = ()
         while True:

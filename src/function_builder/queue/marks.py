@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Final
 
 from function_builder.queue.bucket import Bucket
-from function_builder.queue.connection import Unavailable
 from function_builder.queue.jetstream import JetStream
 
 _KEPT_SECONDS: Final = 2 * 3600.0
@@ -27,9 +26,7 @@ class StoredMarks:
 
     async def move(self, tenant: str, change: Callable[[float], float]) -> float:
         """Change a tenant's mark; see `port.Marks`."""
-        if not self._jetstream.connected:
-            # A request would wait for the connection, and its client with it.
-            raise Unavailable("the queue cannot be reached")
+        self._jetstream.require_connected()
         await self._bucket.prepare()
         moved = await self._bucket.change(
             tenant, lambda stored: repr(change(float(stored or 0))).encode()

@@ -16,6 +16,9 @@ from function_builder.contract.builds import BuildInfo, BuildState
 from function_builder.contract.reader import Reader
 from function_builder.contract.usage import Usage, UsageRows
 
+ANSWER_SECONDS: Final = 1.0
+"""How long a build waits for NATS before this builder counts alone."""
+
 EVENT_OF_END: Final = "build.finished"
 """The event whose callback a build's document shows."""
 

@@ -117,8 +117,7 @@ class RecordWriter:
         end = time.monotonic() + _GIVE_UP_SECONDS
         while True:
             try:
-                if not self._builds.jetstream.connected:
-                    raise Unavailable("the queue cannot be reached")  # noqa: TRY301 (same answer)
+                self._builds.jetstream.require_connected()
                 await self._write(waiting)
             except Full:
                 raise

@@ -71,8 +71,7 @@ async def buildkits_document(service: Service, caller: Caller) -> dict[str, obje
         Refusal: 403.
     """
     caller.require_operator("BuildKits")
-    daemons = [daemon for pool in service.pools.all for daemon in pool.daemons.values()]
-    await asyncio.gather(*map(_ask, daemons))
+    await asyncio.gather(*map(_ask, service.pools.each_daemon()))
     return {
         "buildkits": [
             _document(daemon, service.pools.tenants(pool))
@@ -124,9 +123,9 @@ async def _prune(service: Service, request: Request) -> Response:
 
 
 def _named(service: Service, address: str) -> Daemon:
-    for pool in service.pools.all:
-        if address in pool.daemons:
-            return pool.daemons[address]
+    for daemon in service.pools.each_daemon():
+        if daemon.address == address:
+            return daemon
     raise Refusal(404, f"address: {shown(address)} is not that of a BuildKit of this builder")
 
 
@@ -158,7 +157,7 @@ def _document(daemon: Daemon, tenants: list[str]) -> dict[str, object]:
     if daemon.cache is not None:
         found["cache"] = {
             "asked": rfc3339(daemon.asked_at),
-            "bytes": sum(use.size for use in daemon.cache),
+            "bytes": daemon.disk_bytes,
             "kinds": [
                 {
                     "kind": use.kind,

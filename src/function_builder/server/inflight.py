@@ -20,12 +20,9 @@ from typing import Final
 import structlog
 
 from function_builder.contract.tenancy import Limits
-from function_builder.queue.port import Inflight, QueueUnavailable
+from function_builder.queue.port import ANSWER_SECONDS, Inflight, QueueUnavailable
 from function_builder.server.places import Place
 from function_builder.server.slots import Slots
-
-ANSWER_SECONDS: Final = 1.0
-"""How long a build waits for NATS before this builder counts alone."""
 
 LOOK_SECONDS: Final = 5.0
 """Between two looks at what changes without a message: a builder that is lost."""

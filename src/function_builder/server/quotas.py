@@ -17,12 +17,9 @@ from typing import Final
 
 from function_builder.contract.errors import BUSY, Refusal
 from function_builder.contract.tenancy import LimitMet, Limits
-from function_builder.queue.port import Marks, QueueUnavailable
+from function_builder.queue.port import ANSWER_SECONDS, Marks, QueueUnavailable
 
 _WINDOW: Final = 3600.0
-
-ANSWER_SECONDS: Final = 1.0
-"""How long a build waits for NATS before this builder counts alone."""
 
 _ROUNDING: Final = 1e-3
 """Seconds: more than the rounding errors of 10,000 additions to a time since the epoch."""

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from function_builder.client import AsyncClient
-from function_builder.client.manifest import SMALL_BYTES
-from function_builder.contract.manifest import MANIFEST_NAME
+from function_builder.contract.manifest import MANIFEST_NAME, SMALL_BYTES
 from tests.unit.function_builder.scripted_builder import SECRET, ScriptedBuilder, whole
 
 
