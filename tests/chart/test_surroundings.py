@@ -176,7 +176,7 @@ def test_the_dashboard_is_that_of_the_file():
 
 @pytest.mark.parametrize("case", ["defaults", "pool", "pro-builder", "user namespaces"])
 def test_two_images_are_all_that_is_pulled(case):
-    """As docs/kubernetes.md says to who mirrors them."""
+    """As docs/registries.md says."""
     release = render(CASES[case])
     images = {each["image"] for pod in release.pods for each in containers(pod)}
     ours, theirs = (release.container(name)["image"] for name in ("pro-builder", "buildkit"))

@@ -63,7 +63,7 @@ async def test_the_api_server_takes_each_object(cluster, case):
 
 
 async def test_builders_without_a_buildkit_in_their_pod_pass_pod_security_restricted(cluster):
-    """As docs/kubernetes.md says to who enforces it."""
+    """As docs/kubernetes.md says."""
     await make_namespace(cluster, RESTRICTED, enforce="restricted")
     apart, beside = (render(CASES[case]).builders for case in ("pool", "emptyDir"))
     assert await dry_run(cluster, RESTRICTED, [as_pod(apart, "apart"), *render().all("Pod")])

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-_PAGE: Final = (Path(__file__).parents[2] / "docs" / "kubernetes.md").read_text()
+_PAGE: Final = (Path(__file__).parents[2] / "docs" / "tenants.md").read_text()
 _GUIDE: Final = _PAGE.split("\n## Run it for customers")[1].split("\n## ")[0].split("\n### ")[0]
 
 
