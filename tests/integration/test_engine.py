@@ -22,6 +22,7 @@ from function_builder.engine import (
     find_tool,
 )
 from function_builder.engine.base_image import seed_base_image
+from function_builder.engine.programs import RECIPES
 from tests.support import free_address, running, until
 
 pytestmark = pytest.mark.integration
@@ -70,6 +71,27 @@ async def test_the_base_image_is_pushed_once_and_always_the_same(tmp_path):
             )
             digests.append(answer.headers["Docker-Content-Digest"])
     assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        ("buildkitd", "github.com/moby/buildkit"),
+        ("registry", "github.com/distribution/distribution/v3"),
+        ("nats-server", "github.com/nats-io/nats-server/v2"),
+    ],
+)
+def test_a_program_says_the_version_that_its_recipe_pins(program, module):
+    pinned = next(
+        line.split()[1]
+        for recipe in RECIPES.glob("*/go.mod")
+        for line in recipe.read_text().splitlines()
+        if line.split()[:1] == [module]
+    )
+    said = subprocess.run(
+        [find_tool(program), "--version"], check=True, capture_output=True, text=True
+    )
+    assert pinned in said.stdout.split()
 
 
 async def test_a_registry_says_that_its_address_is_taken(tmp_path):

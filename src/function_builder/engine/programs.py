@@ -6,7 +6,8 @@ version is compiled beside the old one.
 
 Files of a recipe beside the module:
 
-- `LDFLAGS`: what the linker tells the programs about themselves.
+- `LDFLAGS`: what the linker tells the programs about themselves. `{module}` is the version of that
+  module in `go.mod`. For other flags, Go only links: its cache has the compiled packages.
 - `GOARCH`: the machines for which the module's only program is compiled, one a line.
 
 `python -m function_builder.engine.programs RECIPE…` compiles them, and prints a part of PATH.
@@ -35,6 +36,8 @@ RECIPES: Final = Path(__file__).parent / "recipes"
 _RECIPES_OF: Final = {"buildkitd": "buildkit", "registry": "registry", "nats-server": "nats-server"}
 
 _GO: Final = re.compile(r"^go (\d+(?:\.\d+)*)$", re.MULTILINE)
+_REQUIRED: Final = re.compile(r"^(?:require)?\s+(\S+) (v\S+)", re.MULTILINE)
+_MODULE: Final = re.compile(r"\{(\S+)\}")
 _COUNTED: Final = (
     (re.compile(r"go: downloading "), 50, "modules fetched"),
     (re.compile(r"[^ :]+$"), 200, "packages compiled"),
@@ -119,7 +122,7 @@ def _compile(recipe: Path, home: Path, say: Say) -> None:
     part = home.with_name(f"{home.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    flags = _read(recipe / "LDFLAGS")
+    flags = _with_versions(_read(recipe / "LDFLAGS"), module)
     command = [go, "build", "-v", "-trimpath", "-buildvcs=false", f"-ldflags=-s -w {flags}", "-o"]
     machines = _read(recipe / "GOARCH").split()
     for machine in machines:
@@ -129,6 +132,11 @@ def _compile(recipe: Path, home: Path, say: Say) -> None:
         what = "tool" if re.search(r"^tool\b", module, re.MULTILINE) else "./..."
         _run([*command, f"{part}/", what], recipe, {}, say)
     part.rename(home)
+
+
+def _with_versions(flags: str, module: str) -> str:
+    versions = dict(_REQUIRED.findall(module))
+    return _MODULE.sub(lambda found: versions[found[1]], flags)
 
 
 def _read(path: Path) -> str:

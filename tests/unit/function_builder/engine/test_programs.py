@@ -113,6 +113,17 @@ def test_a_modules_only_program_is_compiled_for_other_machines(machine):
     assert all("-ldflags=-s -w -X main.v=1 -o" in line for line in machine.builds)
 
 
+@pytest.mark.parametrize(
+    "block", ["require m.test/v2 v2.0.1\n", "require (\n\tm.test/v2 v2.0.1 // x\n)\n"]
+)
+def test_the_linker_is_told_the_versions_in_go_mod(machine, block):
+    machine.has_go()
+    flags = "-X m.test/v2.version={m.test/v2} -X main.v=1\n"
+    machine.install(machine.recipe(**{"go.mod": MODULE + block, "LDFLAGS": flags}))
+    (build,) = machine.builds
+    assert " -ldflags=-s -w -X m.test/v2.version=v2.0.1 -X main.v=1 -o " in build
+
+
 def test_what_go_says_of_an_error_is_shown_and_nothing_is_kept(machine):
     machine.has_go(ending="echo 'main.go:1: syntax error'; exit 1")
     recipe = machine.recipe()
