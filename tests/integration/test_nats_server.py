@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import stat
-from pathlib import Path
 
 import nats
 import pytest
@@ -22,7 +21,7 @@ from function_builder.queue.nkeys import NKey
 from function_builder.queue.streams import streams
 from function_builder.server.run import serve
 from function_builder.settings import Settings
-from tests.support.nats_users import Operator
+from tests.support.nats_users import Operator, configured
 
 pytestmark = pytest.mark.integration
 
@@ -83,18 +82,6 @@ async def test_a_user_proves_itself_with_an_nkey(tmp_path, seed, monkeypatch):
     users = {"users": [{"nkey": NKey(str(path)).public}]}
     async with configured(monkeypatch, tmp_path, authorization=users) as server:
         await use(url="nats://" + server.url.rpartition("@")[2], nkey_seed=str(path))
-
-
-def configured(monkeypatch, root: Path, **more: object) -> NatsServer:
-    """A nats-server with this in place of parts of its configuration; None removes one."""
-    server = NatsServer(root / "nats", log=root / "log")
-    own = server._config
-
-    def config() -> dict[str, object]:
-        return {name: value for name, value in (own() | more).items() if value is not None}
-
-    monkeypatch.setattr(server, "_config", config)
-    return server
 
 
 async def use(**access: str) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from stat import S_IFREG
 
@@ -22,6 +22,7 @@ from function_builder.queue.offers import StoredOffers
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.forks import BOUNDS
 from tests.support.manifests import file_row, manifest_tar
+from tests.support.nats_users import configured
 from tests.support.requests import headers, make_tar
 
 pytestmark = pytest.mark.integration
@@ -149,6 +150,44 @@ async def test_no_offer_outlives_an_interruption_of_buildkit(
     # What this builder has not noticed does not bring the offer back.
     await a.offers.look(a.daemon, SCOPE)
     assert a.daemon.records.offered(SCOPE) == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "reserved"),
+    [
+        pytest.param({"max_file": 100 << 20}, 64 << 20, id="enough"),
+        pytest.param({"max_file": 20 << 20}, 16 << 20, id="20 MiB"),
+        pytest.param(
+            {"max_file": 100 << 20, "store_max_stream_bytes": 5 << 20}, 4 << 20, id="small streams"
+        ),
+        pytest.param({"max_file": 1 << 20}, None, id="1 MiB"),
+    ],
+)
+async def test_an_account_of_nats_with_little_storage(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    limits: Mapping[str, int],
+    reserved: int | None,
+) -> None:
+    """A smaller bucket has room; with too little for any, one line says what to do."""
+    users = [{"user": "builder", "password": "password"}]
+    accounts = {"app": {"jetstream": limits, "users": users}}
+    async with configured(monkeypatch, tmp_path, authorization=None, accounts=accounts) as server:
+        address = server.url.rpartition("@")[2]
+        jetstream = JetStream(Access(url=f"nats://builder:password@{address}"))
+        await jetstream.connect()
+        replica = Replica(jetstream)
+        claims = [await replica.offers.claim(replica.daemon, SCOPE) for _ in range(2)]
+        if reserved is None:
+            assert claims == [None, None]
+        else:
+            assert all(claims)
+            info = await jetstream.context.stream_info("KV_contents")
+            assert info.config.max_bytes == reserved
+        await jetstream.close()
+    warned = capsys.readouterr().out.count("raise the storage limit of its account")
+    assert warned == (reserved is None)
 
 
 async def test_a_large_generation_is_offered_in_parts(replica: Callable[[], Replica]) -> None:

@@ -10,7 +10,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from nacl.signing import SigningKey
+
+from function_builder.engine import NatsServer
 
 _SEED = 18 << 3
 _PREFIXES = {"operator": 14 << 3, "account": 0, "user": 20 << 3}
@@ -19,6 +22,18 @@ _JETSTREAM_LIMITS = ("mem_storage", "disk_storage", "streams", "consumer")
 _NO_LIMITS = dict.fromkeys((*_LIMITS, *_JETSTREAM_LIMITS), -1)
 # The system account, which a server with JetStream must have, may not use JetStream itself.
 _NO_STORE = dict.fromkeys(_LIMITS, -1)
+
+
+def configured(monkeypatch: pytest.MonkeyPatch, root: Path, **more: object) -> NatsServer:
+    """A nats-server with this in place of parts of its configuration; None removes one."""
+    server = NatsServer(root / "nats", log=root / "log")
+    own = server._config
+
+    def config() -> dict[str, object]:
+        return {name: value for name, value in (own() | more).items() if value is not None}
+
+    monkeypatch.setattr(server, "_config", config)
+    return server
 
 
 def _encoded(data: bytes) -> str:

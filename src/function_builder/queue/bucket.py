@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nats.js.api import DiscardPolicy, StreamConfig
 
-from function_builder.queue.connection import Changed
+from function_builder.queue.connection import Changed, Full
 from function_builder.queue.jetstream import JetStream
 
 
@@ -19,7 +19,8 @@ class Bucket:
         name: of the bucket.
         kept: seconds after which a value is removed that has not changed.
         replicas: on how many servers each value is kept.
-        max_bytes: of all values; beyond it the oldest are removed. None: no limit.
+        sizes: the bytes of all values together, beyond which the oldest are removed. NATS reserves
+            them, so the first size that it has room for is used. Empty: no limit.
 
     Attributes:
         stream: the name of its stream.
@@ -33,38 +34,49 @@ class Bucket:
         *,
         kept: float,
         replicas: int,
-        max_bytes: int | None = None,
+        sizes: Sequence[int] = (),
     ) -> None:
         self.stream = f"KV_{name}"
         self.subjects = f"$KV.{name}"
         self._jetstream = jetstream
         self._kept = kept
         self._replicas = replicas
-        self._max_bytes = max_bytes
+        self._sizes = sizes
         self._prepared = False
 
     async def prepare(self) -> None:
         """Create the bucket if it is not there.
 
         Raises:
-            Unavailable: JetStream did not.
+            Full: JetStream has no room for the smallest size.
+            Unavailable: JetStream did not create it for another reason.
         """
         if self._prepared:
             return
+        for size in self._sizes[:-1]:
+            try:
+                await self._create(size)
+            except Full:
+                continue
+            break
+        else:
+            await self._create(self._sizes[-1] if self._sizes else None)
+        self._prepared = True
+
+    async def _create(self, max_bytes: int | None) -> None:
         await self._jetstream.ensure_stream(
             StreamConfig(
                 name=self.stream,
                 subjects=[f"{self.subjects}.>"],
                 max_age=self._kept,
                 max_msgs_per_subject=1,
-                max_bytes=self._max_bytes,
-                discard=DiscardPolicy.NEW if self._max_bytes is None else DiscardPolicy.OLD,
+                max_bytes=max_bytes,
+                discard=DiscardPolicy.NEW if max_bytes is None else DiscardPolicy.OLD,
                 allow_rollup_hdrs=True,
                 deny_delete=True,
                 num_replicas=self._replicas,
             )
         )
-        self._prepared = True
 
     async def change(self, key: str, change: Callable[[bytes], bytes]) -> bytes:
         """Change a value, and return the new one.

@@ -26,8 +26,9 @@ _CLOSE_SECONDS: Final = 0.5
 _WRONG_LAST_SEQUENCE: Final = (10071, 10164)
 """JetStream's codes if the subject's last message is not the expected one."""
 
-_NO_ROOM: Final = (10023, 10047, 10077)
-"""JetStream's codes for insufficient resources, insufficient storage and a full stream."""
+_NO_ROOM: Final = (10023, 10047, 10077, 10122)
+"""JetStream's codes for insufficient resources, insufficient storage, a full stream, and a stream
+that is larger than its account allows."""
 
 
 class Unavailable(QueueUnavailable):
@@ -39,7 +40,7 @@ class Rejected(Unavailable):
 
 
 class Full(Unavailable):
-    """JetStream has no room for another message."""
+    """JetStream has no room for another message, or for another stream."""
 
 
 class Changed(Exception):

@@ -26,7 +26,7 @@ from function_builder.buildkits.offers import Claim
 from function_builder.context.generations import decode, encode
 from function_builder.context.mtimes import Generation
 from function_builder.queue.bucket import Bucket
-from function_builder.queue.connection import Changed, Unavailable
+from function_builder.queue.connection import Changed, Full, Unavailable
 from function_builder.queue.jetstream import JetStream
 
 _log = structlog.get_logger(__name__)
@@ -39,8 +39,9 @@ _RENEWAL_SECONDS: Final = 5.0
 _PATIENCE_SECONDS: Final = 2.0
 """How long a build waits for NATS."""
 
-_MAX_BYTES: Final = 256 << 20
-"""Of all offers; the oldest are removed first."""
+_SIZES: Final = (64 << 20, 16 << 20, 4 << 20)
+"""Bytes of all offers, of which the oldest are removed first. 10,000 files take about half a MiB.
+NATS reserves the first size that the account has room for."""
 
 _PART_BYTES: Final = 512 * 1024
 _ATTEMPTS: Final = 3
@@ -73,10 +74,11 @@ class StoredOffers:
         self._jetstream = jetstream
         self._daemons = daemons
         self._contents = Bucket(
-            *(jetstream, "contents"), kept=_KEPT_SECONDS, replicas=replicas, max_bytes=_MAX_BYTES
+            *(jetstream, "contents"), kept=_KEPT_SECONDS, replicas=replicas, sizes=_SIZES
         )
         self._buildkits = Bucket(jetstream, "buildkits", kept=_ERA_SECONDS, replicas=replicas)
         self._eras: dict[str, _Era] = {}
+        self._has_room = True
 
     async def watch(self) -> None:
         """Renew the eras of the BuildKits that answer, forever."""
@@ -178,8 +180,7 @@ class StoredOffers:
             Unavailable: it is not written.
             Changed: another builder has just written it, and this one begins a new one.
         """
-        await self._contents.prepare()
-        await self._buildkits.prepare()
+        await self._prepare()
         own, known = daemon.records.era, self._eras.get(daemon.identity)
         key = hashlib.sha256(daemon.identity.encode()).hexdigest()[:32]
         subject = f"{self._buildkits.subjects}.{key}"
@@ -197,6 +198,28 @@ class StoredOffers:
             name = stored.data.decode()
         era = self._eras[daemon.identity] = _Era(name, own)
         return era
+
+    async def _prepare(self) -> None:
+        """Create the buckets.
+
+        Raises:
+            Full: there is no room. It is not tried again, because each build would.
+            Unavailable: JetStream did not create them for another reason.
+        """
+        if not self._has_room:
+            raise Full("no room")
+        try:
+            await self._contents.prepare()
+        except Full as error:
+            self._has_room = False
+            _log.warning(
+                "NATS has no room for the records of contexts, so this builder does not share"
+                " them: raise the storage limit of its account, and restart the builder",
+                needs_bytes=_SIZES[-1],
+                reason=str(error),
+            )
+            raise
+        await self._buildkits.prepare()
 
     def _subject(self, key: str, part: int | None = None) -> str:
         name = f"{self._contents.subjects}.{key}"
