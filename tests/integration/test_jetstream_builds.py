@@ -167,7 +167,7 @@ async def test_a_synchronous_build_that_ends_at_once_is_recorded_once(builds):
 async def test_a_synchronous_build_that_was_taken_for_lost_does_not_end_again(builds):
     """Its builder was away from the queue for longer than others wait for it."""
     info = BuildInfo(id=new_id(), state=BuildState.RUNNING, created=time.time())
-    builds.begin(TENANT, info)
+    builds.record_start(TENANT, info)
 
     async def is_recorded() -> bool:
         return await builds.records.get(TENANT, info.id) is not None
@@ -177,7 +177,7 @@ async def test_a_synchronous_build_that_was_taken_for_lost_does_not_end_again(bu
     lost = found.record.fail("the builder that ran it was lost", Reason.SERVICE, time.time())
     await builds.records.update(found._replace(record=lost))
     result = BuildResult(status=BuildStatus.SUCCESS)
-    builds.finish(TENANT, info.end(BuildState.SUCCESS, result, time.time()), ["a line"])
+    builds.record_end(TENANT, info.end(BuildState.SUCCESS, result, time.time()), ["a line"])
     await builds.writer.close(20)
     assert (await builds.get(TENANT, info.id)).state is BuildState.FAILED
     assert await stored(builds, "logs") == set()

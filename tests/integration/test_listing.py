@@ -91,7 +91,7 @@ async def test_each_way_finds_the_same_builds(jetstream, monkeypatch):
     assert late.record.info.id in await all_pages(pages)
 
     changed = made[5]
-    running = dataclasses.replace(changed.record, info=changed.record.begin("b", 1.0).info)
+    running = dataclasses.replace(changed.record, info=changed.record.start("b", 1.0).info)
     await records.update(changed._replace(record=running))
     assert await all_pages(pages, BuildState.RUNNING) == [changed.record.info.id]
     assert changed.record.info.id not in await all_pages(pages, BuildState.QUEUED)

@@ -86,7 +86,7 @@ async def test_an_hours_builds_are_those_of_all_builders(jetstream):
     builders = [Quotas(lambda _: Limits(builds_per_hour=5)) for _ in range(3)]
     for builder in builders:
         builder.marks = StoredMarks(jetstream, 1)
-    taken = [builder.take("acme") for builder in builders for _ in range(4)]
+    taken = [builder.count("acme") for builder in builders for _ in range(4)]
     refused = [each for each in await asyncio.gather(*taken, return_exceptions=True) if each]
     assert len(refused) == 12 - 5
     assert {type(each) for each in refused} == {OverQuota}
@@ -94,8 +94,8 @@ async def test_an_hours_builds_are_those_of_all_builders(jetstream):
     late = Quotas(lambda _: Limits(builds_per_hour=5))
     late.marks = StoredMarks(jetstream, 1)
     with pytest.raises(OverQuota):
-        await late.take("acme")
-    await late.take("zeta")
+        await late.count("acme")
+    await late.count("zeta")
 
 
 async def test_a_tenants_part_of_the_queue_is_bounded(jetstream, tmp_path):

@@ -106,7 +106,7 @@ def kept(
         repository=image,
         requester=image,
     )
-    builds.begin(tenant, info)
+    builds.record_start(tenant, info)
     return info.id
 
 

@@ -93,10 +93,10 @@ class MemoryBuilds(Builds):
         self._remember(submission.tenant, submission.idempotency, info.id)
         return info
 
-    def begin(self, tenant: str, info: BuildInfo) -> None:
+    def record_start(self, tenant: str, info: BuildInfo) -> None:
         self._kept[info.id] = _Kept(tenant, info)
 
-    def finish(self, tenant: str, info: BuildInfo, log: Sequence[str]) -> None:
+    def record_end(self, tenant: str, info: BuildInfo, log: Sequence[str]) -> None:
         kept = self._kept.setdefault(info.id, _Kept(tenant, info))
         kept.info, kept.log = info, list(log)
         kept.wake()

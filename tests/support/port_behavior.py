@@ -73,12 +73,12 @@ async def recorded(builds: Builds, log: list[str], *, succeeds: bool = True) -> 
         attempt=1,
         asynchronous=False,
     )
-    builds.begin(TENANT, info)
+    builds.record_start(TENANT, info)
     status = BuildStatus.SUCCESS if succeeds else BuildStatus.FAILED
     state = BuildState.SUCCESS if succeeds else BuildState.FAILED
     error = "" if succeeds else "no"
     ended = info.end(state, BuildResult(status=status, error=error, duration=0.5), time.time())
-    builds.finish(TENANT, ended, log)
+    builds.record_end(TENANT, ended, log)
 
     async def is_recorded() -> bool:
         found = await builds.get(TENANT, info.id)

@@ -24,7 +24,7 @@ class Bucket:
 
     Attributes:
         stream: the name of its stream.
-        subjects: what the subject of each key begins with.
+        subjects: the beginning of each key's subject.
     """
 
     def __init__(

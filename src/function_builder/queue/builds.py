@@ -67,7 +67,7 @@ class JetStreamBuilds:
         replicas: on how many servers of the cluster each message is kept.
         max_queued: how many builds may be in the queue; 0: no limit.
         max_queued_of: how many of a tenant's builds may be in it; 0: no limit.
-        lost_after: seconds without a heartbeat after which other builders begin a builder's builds.
+        lost_after: seconds without a heartbeat after which other builders start a builder's builds.
     """
 
     def __init__(
@@ -172,13 +172,13 @@ class JetStreamBuilds:
                 raise Refusal(410, "the build's body is no longer stored: send it again") from None
             return await self._queue(record, idempotency)
 
-    def begin(self, tenant: str, info: BuildInfo) -> None:
-        """Record a synchronous build that begins."""
-        self.writer.begin(tenant, info)
+    def record_start(self, tenant: str, info: BuildInfo) -> None:
+        """Record the start of a synchronous build."""
+        self.writer.record_start(tenant, info)
 
-    def finish(self, tenant: str, info: BuildInfo, log: Sequence[str]) -> None:
-        """Record a synchronous build's end, and its log."""
-        self.writer.finish(tenant, info, log)
+    def record_end(self, tenant: str, info: BuildInfo, log: Sequence[str]) -> None:
+        """Record the end of a synchronous build, and its log."""
+        self.writer.record_end(tenant, info, log)
 
     async def get(self, tenant: str, build_id: str) -> BuildInfo | None:
         """A build as it is now."""
@@ -236,13 +236,13 @@ class JetStreamBuilds:
                     await self.records.update(found._replace(record=ended))
                 except Changed:
                     continue
-                await self.tell(f"{CANCEL}.{build_id}")
+                await self.notify(f"{CANCEL}.{build_id}")
                 if ended.lines is not None:
                     await self._settle_queued(ended)
                 return ended.info
             return None
 
-    async def tell(self, subject: str) -> None:
+    async def notify(self, subject: str) -> None:
         """Send a message that no stream stores; it is lost if NATS is unreachable."""
         with contextlib.suppress(Exception):
             await self.jetstream.client.publish(subject, b"")
@@ -253,10 +253,10 @@ class JetStreamBuilds:
         It may be repeated, because a second time has no further effect.
         """
         await self.events.finished(record)
-        await self.logs.tell_end(record.info.id)
+        await self.logs.notify_end(record.info.id)
 
     async def _settle_queued(self, record: Record) -> None:
-        """Remove the job of a build that ended before it began.
+        """Remove the job of a build that ended before it started.
 
         A worker that receives the job would do the same, so a failure is ignored.
         """
@@ -310,7 +310,7 @@ class JetStreamBuilds:
         with contextlib.suppress(Changed):
             await self.records.create(record)
         await self.events.queued(record)
-        await self.tell(f"{WAKE}.{tenant}")
+        await self.notify(f"{WAKE}.{tenant}")
         return await self._with_position(record)
 
     async def _find(self, tenant: str, build_id: str) -> Found | None:

@@ -180,7 +180,7 @@ class Callbacks:
         elif not self._hosts.allows(url):
             reason = "its host is no longer in callback_hosts"
             self._note(CallbackOutcome.FORBIDDEN, webhook, url, reason=reason)
-            await self._tell(webhook, CallbackState.FAILED, error=reason)
+            await self._report_attempt(webhook, CallbackState.FAILED, error=reason)
             await delivery.done()
         elif lane.running >= lane.limit:
             await delivery.postpone(lane.book(now))
@@ -201,7 +201,7 @@ class Callbacks:
             await delivery.postpone(_UNSIGNED_SECONDS)
             return
         webhook = dataclasses.replace(webhook, attempt=webhook.attempt + 1)
-        began = time.monotonic()
+        started = time.monotonic()
         answer: Answer | None = None
         failure = ""
         try:
@@ -209,7 +209,9 @@ class Callbacks:
             answer = await self._outbound.post(url, headers, webhook.body)
         except DeliveryError as error:
             failure = str(error)
-        lane.note(time.monotonic() - began, well=answer is not None and answer.status not in _LESS)
+        lane.note(
+            time.monotonic() - started, well=answer is not None and answer.status not in _LESS
+        )
         await self._settle(delivery, webhook, url, answer, failure)
 
     async def _settle(
@@ -240,10 +242,10 @@ class Callbacks:
                 await self._deliveries.publish(dataclasses.replace(webhook, not_before=due))
                 details["next_seconds"] = round(due - now)
                 self._note(CallbackOutcome.RETRIED, webhook, url, **details)
-        await self._tell(webhook, state, status=status, error=failure, next_attempt=due)
+        await self._report_attempt(webhook, state, status=status, error=failure, next_attempt=due)
         await delivery.done()
 
-    async def _tell(
+    async def _report_attempt(
         self,
         webhook: Webhook,
         state: CallbackState,

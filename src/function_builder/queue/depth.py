@@ -15,7 +15,7 @@ from function_builder.queue.states import Record
 from function_builder.queue.streams import JOB_SUBJECTS, JOBS
 
 MAX_TENANTS: Final = 20
-"""The tenants with the most builds in the queue have a number of their own."""
+"""How many tenants have a number of their own: those with the most builds in the queue."""
 
 OTHERS: Final = "_others"
 """The label of all other tenants, whose builds are counted together."""
@@ -25,8 +25,8 @@ class Depth(NamedTuple):
     """The contents of the queue.
 
     Attributes:
-        waiting: by tenant, builds that no builder has begun. For `OTHERS`, all of their builds.
-        begun: by tenant, builds that were begun and have not ended.
+        waiting: by tenant, builds that no builder has started. For `OTHERS`, all of their builds.
+        begun: by tenant, builds that were started and have not ended.
         oldest: for how many seconds the oldest waiting build has waited; 0 if none waits.
         callbacks: how many are neither delivered nor expired.
     """

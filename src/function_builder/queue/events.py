@@ -38,7 +38,7 @@ class Events:
         await self._store(EventType.QUEUED, record)
 
     async def started(self, record: Record) -> None:
-        """An attempt has begun."""
+        """An attempt has started."""
         await self._store(EventType.STARTED, record)
 
     async def finished(self, record: Record) -> None:

@@ -58,7 +58,7 @@ class Heartbeats:
     async def lost(self, record: Record, now: float) -> bool:
         """Whether a synchronous build runs on a builder that is lost.
 
-        A queued build is not, because another builder begins it again.
+        A queued build is not lost, because another builder starts it again.
         """
         info = record.info
         if info.asynchronous or info.state is not BuildState.RUNNING:

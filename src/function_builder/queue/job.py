@@ -81,9 +81,9 @@ class Job(Generic[Place]):
         self._last_attempt = last_attempt
         # The task of its build; None before and after.
         self._building: asyncio.Task[None] | None = None
-        # The builder drains, so another builder may begin the build.
-        self._giving_back = False
-        # The build was cancelled, or another builder has begun it.
+        # Whether the builder drains, so that another builder may start the build.
+        self._stopping = False
+        # Whether the build was cancelled, or another builder has started it.
         self._unwanted = False
 
     @property
@@ -91,9 +91,9 @@ class Job(Generic[Place]):
         """The build's id."""
         return self.found.record.info.id
 
-    def give_back(self) -> None:
-        """Stop the build, so that another builder begins it."""
-        self._giving_back = True
+    def stop(self) -> None:
+        """Stop the build, so that another builder starts it."""
+        self._stopping = True
         self._stop("the builder is shutting down")
 
     async def see_through(self, slot: contextlib.ExitStack, place: Place) -> None:
@@ -111,20 +111,20 @@ class Job(Generic[Place]):
             except (Unavailable, StoreError, Changed) as error:
                 slot.close()
                 _log.warning("a queued build waits", reason=str(error))
-                await self._hand_back(RETRY_SECONDS)
+                await self._requeue(RETRY_SECONDS)
             except Exception:  # noqa: BLE001 (a fault in one build must not end the others)
                 slot.close()
                 _log.exception("a queued build failed in the builder; it is retried")
-                await self._hand_back(_BUILDKIT_SECONDS)
+                await self._requeue(_BUILDKIT_SECONDS)
 
     async def keep_alive(self) -> None:
         """Tell JetStream that the job is in progress, and end a build that should not run."""
         with contextlib.suppress(NATSError):
             await self.message.in_progress()
-        await self.look()
+        await self.check()
 
-    async def look(self) -> None:
-        """End a build that was cancelled, or that another builder has begun."""
+    async def check(self) -> None:
+        """End the build if it was cancelled, or if another builder has started it."""
         with contextlib.suppress(Unavailable):
             found = await self._builds.records.get(self.found.record.tenant, self.id)
             if found is None or found.revision <= self.found.revision:
@@ -152,24 +152,24 @@ class Job(Generic[Place]):
     async def _attempt(
         self, record: Record, slot: contextlib.ExitStack, place: Place, *, lost: bool
     ) -> None:
-        """Begin the build, unless another one has to end first.
+        """Start the build, unless another one has to end first.
 
         A build that kills its BuildKit also ends the builds beside it. If they always ran beside
         it, they would be lost as often. So last attempts run one after the other.
         """
         async with contextlib.AsyncExitStack() as held:
             is_last = record.losses + 1 >= MAX_LOSSES
-            if self._giving_back or (is_last and self._last_attempt.locked()):
+            if self._stopping or (is_last and self._last_attempt.locked()):
                 if record is not self.found.record:
                     self.found = await self._builds.records.update(
                         Found(record, self.found.revision)
                     )
-                await self._hand_back(0 if self._giving_back else _BUILDKIT_SECONDS)
+                await self._requeue(0 if self._stopping else _BUILDKIT_SECONDS)
                 return
             if is_last:
                 await held.enter_async_context(self._last_attempt)
-            begun = record.begin(self._builds.owner, self._builds.clock.now())
-            self.found = await self._builds.records.update(Found(begun, self.found.revision))
+            started = record.start(self._builds.owner, self._builds.clock.now())
+            self.found = await self._builds.records.update(Found(started, self.found.revision))
             if not await self._run(slot, place, lost=lost):
                 return
         await self._settle()
@@ -212,7 +212,7 @@ class Job(Generic[Place]):
         )
         # The task takes its first step now, so that it ends its build even if it is cancelled.
         await asyncio.sleep(0)
-        if self._unwanted or self._giving_back:
+        if self._unwanted or self._stopping:
             self._stop("the build was cancelled")
         await asyncio.wait([self._building])
         building, self._building = self._building, None
@@ -227,14 +227,14 @@ class Job(Generic[Place]):
         record, result = self.found.record, build.result
         assert result is not None
         if build.outcome is Outcome.UNREACHABLE:
-            # The build has not begun: it waits until BuildKit answers.
-            await self._hand_back(_BUILDKIT_SECONDS)
+            # The build has not started: it waits until BuildKit answers.
+            await self._requeue(_BUILDKIT_SECONDS)
             return False
         if build.outcome is Outcome.LOST and record.losses + 1 < MAX_LOSSES:
-            await self._hand_back(RETRY_SECONDS, lost=True)
+            await self._requeue(RETRY_SECONDS, lost=True)
             return False
-        if self._giving_back and build.outcome is Outcome.CANCELLED:
-            await self._hand_back(0)
+        if self._stopping and build.outcome is Outcome.CANCELLED:
+            await self._requeue(0)
             return False
         state = BuildState.SUCCESS
         if result.status is not BuildStatus.SUCCESS:
@@ -249,7 +249,7 @@ class Job(Generic[Place]):
         )
 
     async def _record_end(self, record: Record, first: int, lines: Sequence[str]) -> bool:
-        """Store the log and the result, without a timeout; return whether the build is ours."""
+        """Store log and result, without a timeout; return whether the build is this builder's."""
         builds = self._builds
         while True:
             try:
@@ -262,7 +262,7 @@ class Job(Generic[Place]):
             except Changed:
                 current = await builds.records.get(record.tenant, self.id)
                 if current is None or not current.record.info.state.ended:
-                    _log.warning("another builder runs this build: its end here is dropped")
+                    _log.warning("another builder runs this build: this result is discarded")
                     return False
                 # It was cancelled, but storing its log was still this builder's task.
                 record = current.record
@@ -293,22 +293,22 @@ class Job(Generic[Place]):
             await self.message.ack_sync()
         self.settled = True
 
-    async def _hand_back(self, delay: float, *, lost: bool = False) -> None:
-        """Let another builder begin the build, or complete its end.
+    async def _requeue(self, delay: float, *, lost: bool = False) -> None:
+        """Let another builder start the build, or complete its end.
 
         JetStream does not redeliver the job before the record is stored: another builder would
         count this one as lost. A builder that drains waits for NATS no longer than one request.
         """
         record = self.found.record
-        back = record.lose() if lost else record.give_back()
+        back = record.lose() if lost else record.requeue()
         while record.info.state is BuildState.RUNNING:
             try:
                 self.found = await self._builds.records.update(self.found._replace(record=back))
             except Changed:
-                # It was cancelled, another builder has begun it, or it is stored already.
+                # It was cancelled, another builder has started it, or it is stored already.
                 break
             except Unavailable as error:
-                if self._giving_back:
+                if self._stopping:
                     return
                 _log.warning("a build cannot be returned to the queue yet", reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
@@ -317,7 +317,7 @@ class Job(Generic[Place]):
         with contextlib.suppress(NATSError, OSError, TimeoutError):
             await self.message.nak(delay=delay or None)
             self.returns_in = delay
-            await self._builds.tell(f"{WAKE}.{record.tenant}")
+            await self._builds.notify(f"{WAKE}.{record.tenant}")
 
     def _stop(self, reason: str) -> None:
         """End the build, if it runs."""

@@ -197,7 +197,7 @@ def _note(index: BuildIndex, stored: Stored) -> None:
 
 
 def read_cursor(cursor: str) -> str:
-    """The id before which a page begins; for the first page, a text after each id.
+    """The id before which a page starts; for the first page, a text that sorts after each id.
 
     Raises:
         Refusal: 400: it is malformed.

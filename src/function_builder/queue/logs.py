@@ -159,7 +159,7 @@ class Logs:
             await self._store.put(object_key(tenant, build_id), _FileReader(file))
         return first - 1 + len(lines)
 
-    async def tell_end(self, build_id: str) -> None:
+    async def notify_end(self, build_id: str) -> None:
         """Notify followers at once."""
         with contextlib.suppress(NATSError):
             await self._jetstream.client.publish(ended_subject(build_id), b"")
@@ -191,7 +191,7 @@ class Logs:
             StoreError: the store failed.
         """
         sequence = 1
-        async with self._told(build_id) as changed:
+        async with self._new_lines(build_id) as changed:
             while True:
                 changed.clear()
                 found = await self._jetstream.from_sequence(
@@ -239,7 +239,7 @@ class Logs:
                 yield decode(stored.data)
 
     @contextlib.asynccontextmanager
-    async def _told(self, build_id: str) -> AsyncIterator[asyncio.Event]:
+    async def _new_lines(self, build_id: str) -> AsyncIterator[asyncio.Event]:
         """An event that is set when there may be new lines of a log."""
         changed = asyncio.Event()
 

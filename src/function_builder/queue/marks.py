@@ -9,7 +9,7 @@ from function_builder.queue.bucket import Bucket
 from function_builder.queue.jetstream import JetStream
 
 _KEPT_SECONDS: Final = 2 * 3600.0
-"""A mark lies an hour ahead at most. One that is older means nothing."""
+"""A mark is at most an hour ahead. One in the past has no effect, so it may expire."""
 
 
 class StoredMarks:

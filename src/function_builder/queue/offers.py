@@ -5,8 +5,8 @@ the function. Its value is a small document. The generation is in parts beside i
 of NATS has at most 1 MiB. An empty value means that a build has claimed the offer.
 
 A BuildKit that was unreachable may have lost files. So each BuildKit has an era. Builders that get
-answers from it write the era again, or it expires. A builder to which it did not answer begins
-another era. An offer of another era is ignored.
+answers from it renew the era; otherwise it expires. A builder that got no answer starts a new era.
+An offer of another era is ignored.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 
 _KEPT_SECONDS: Final = 24 * 3600.0
 _ERA_SECONDS: Final = 30.0
-"""If BuildKit answers no builder for so long, it has a new era."""
+"""If BuildKit answers no builder for this time, it has a new era."""
 
 _RENEWAL_SECONDS: Final = 5.0
 _PATIENCE_SECONDS: Final = 2.0
@@ -109,7 +109,7 @@ class StoredOffers:
                 subject = self._subject(claim.key)
                 last = await self._jetstream.last(self._contents.stream, subject) if parts else None
                 if last is not None and last.sequence != claim.version:
-                    # Its parts would take the place of those of a later offer.
+                    # Its parts would replace those of a later offer.
                     return True
                 for number, part in enumerate(parts):
                     await self._jetstream.publish(self._subject(claim.key, number), part)
@@ -178,7 +178,7 @@ class StoredOffers:
 
         Raises:
             Unavailable: it is not written.
-            Changed: another builder has just written it, and this one begins a new one.
+            Changed: another builder has just written it, and this one starts a new one.
         """
         await self._prepare()
         own, known = daemon.records.era, self._eras.get(daemon.identity)
@@ -191,7 +191,7 @@ class StoredOffers:
         try:
             await self._jetstream.publish(subject, name.encode(), last=last)
         except Changed:
-            # Another builder, or this one, has just written it. Here only a new era must be.
+            # Another builder, or this one, has just written it. Only a new era must fail here.
             stored = await self._jetstream.last(self._buildkits.stream, subject)
             if stored is None or lost:
                 raise

@@ -283,7 +283,7 @@ class _BoundedStream(httpcore2.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 (httpcore's)
     ) -> httpcore2.AsyncNetworkStream:
-        """Begin TLS."""
+        """Start TLS."""
         stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
         return _BoundedStream(stream, self._left)
 

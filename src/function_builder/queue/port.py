@@ -99,7 +99,7 @@ class Page(NamedTuple):
 
     Attributes:
         builds: as they are now.
-        cursor: where the next page begins, printable ASCII; empty at the end of the list.
+        cursor: where the next page starts, printable ASCII; empty at the end of the list.
     """
 
     builds: Sequence[BuildInfo]
@@ -136,15 +136,15 @@ class Marks(Protocol):
     """A number for each tenant, which all builders change."""
 
     async def move(self, tenant: str, change: Callable[[float], float]) -> float:
-        """Change a tenant's mark at once for all builders, and return it; at first it is 0.
+        """Change a tenant's mark for all builders, and return it; a new mark is 0.
 
         Args:
             tenant: whose.
-            change: gives the new mark; what it raises leaves the mark as it is. It may be called
-                again, if another builder was faster.
+            change: returns the new mark. If it raises, the mark does not change. It is called again
+                if another builder was faster.
 
         Raises:
-            QueueUnavailable: the mark may be changed or not.
+            QueueUnavailable: it is not known whether the mark was changed.
         """
 
 
@@ -158,23 +158,23 @@ class Inflight(Protocol):
             changed: is called with the tenant, and how many of its builds the other builders run.
 
         Raises:
-            QueueUnavailable: it will not be called.
+            QueueUnavailable: nothing is reported.
         """
 
     async def claim(self, tenant: str, *, least: int, wanted: int, limit: int) -> int:
         """Set how many builds of a tenant this builder runs, and return it.
 
-        It is what is wanted, if all builders together then run no more than the limit. Otherwise it
-        is what the limit leaves.
+        The result is `wanted` if all builders together then run at most `limit` builds. Otherwise
+        it is what the limit leaves for this builder.
 
         Args:
             tenant: whose.
-            least: those that run here already: the result is no less.
-            wanted: those, and those that are to begin.
+            least: those that run here already; the result is at least this.
+            wanted: those, and those that will start.
             limit: for all builders.
 
         Raises:
-            QueueUnavailable: it may be set or not.
+            QueueUnavailable: it is not known whether the part was set.
         """
 
 
@@ -195,15 +195,15 @@ class Builds(Protocol):
             Refusal: 422: another body was sent under this key; 429: the queue is full.
         """
 
-    def begin(self, tenant: str, info: BuildInfo) -> None:
-        """Record a synchronous build that begins.
+    def record_start(self, tenant: str, info: BuildInfo) -> None:
+        """Record the start of a synchronous build.
 
         Returns at once. The record is written in the background. If that fails, the only effect is
         that the list does not have the build.
         """
 
-    def finish(self, tenant: str, info: BuildInfo, log: Sequence[str]) -> None:
-        """Record a synchronous build's end, and its log, in the same way as `begin`."""
+    def record_end(self, tenant: str, info: BuildInfo, log: Sequence[str]) -> None:
+        """Record the end of a synchronous build, and its log, in the same way as `record_start`."""
 
     async def get(self, tenant: str, build_id: str) -> BuildInfo | None:
         """A build as it is now. `build_id` is any text."""

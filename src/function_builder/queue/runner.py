@@ -16,7 +16,7 @@ class Runner(Protocol[Place]):
     """Runs builds of the queue."""
 
     def ready(self) -> bool:
-        """Whether a build may begin now: BuildKit answers, and the builder is not shutting down."""
+        """Whether a build may start now: BuildKit answers, and the builder is not shutting down."""
 
     def turn(self, tenant: str) -> AbstractContextManager[Place]:
         """Wait for a slot for a tenant; the block's end frees the slot."""

@@ -16,7 +16,7 @@ _DELAYS: Final = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0)
 """Seconds from each attempt to the next one; the last value is repeated."""
 
 GIVE_UP_SECONDS: Final = 75 * 3600.0
-"""From the event; no retry begins later, but each callback has at least one attempt."""
+"""Seconds after the event in which a retry may start; each callback has at least one attempt."""
 
 _JITTER: Final = 0.1
 _MAX_RETRY_AFTER: Final = 36_000.0

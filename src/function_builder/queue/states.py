@@ -5,10 +5,10 @@ record, only one can change it.
 
 ::
 
-    queued   -- begin -->      running
+    queued   -- start -->      running
     queued   -- fail -->       failed, cancelled
     running  -- end, fail -->  success, failed, cancelled
-    running  -- return, lose -->  queued
+    running  -- requeue, lose -->  queued
 
 A running build becomes `cancelled` at once, and its builder stores the log afterwards.
 """
@@ -42,7 +42,7 @@ class Record:
         trust_domain: derived from the secret that signed the body.
         callback: where its events are sent; None: nowhere.
         headers: the trace that it belongs to.
-        deadline: until when it must begin, in seconds since the epoch; None: no limit.
+        deadline: the latest time at which it may start, in seconds since the epoch; None: no limit.
         job: the number of its message in the stream of jobs; 0: none, or unknown.
         owner: the builder that runs it, or that ran it last.
         losses: how many builders or BuildKits were lost while they ran it.
@@ -84,8 +84,8 @@ class Record:
             deadline=None if timeout is None else submission.created + timeout,
         )
 
-    def begin(self, owner: str, now: float) -> Record:
-        """A builder begins an attempt."""
+    def start(self, owner: str, now: float) -> Record:
+        """A builder starts an attempt."""
         info = dataclasses.replace(
             self.info,
             state=BuildState.RUNNING,
@@ -95,14 +95,14 @@ class Record:
         )
         return dataclasses.replace(self, info=info, owner=owner)
 
-    def give_back(self) -> Record:
-        """Its builder drains, and another builder may begin it."""
+    def requeue(self) -> Record:
+        """Its builder drains, and another builder may start it."""
         info = dataclasses.replace(self.info, state=BuildState.QUEUED)
         return dataclasses.replace(self, info=info, owner="")
 
     def lose(self) -> Record:
         """Its builder, or its BuildKit, was lost while it ran."""
-        return dataclasses.replace(self.give_back(), losses=self.losses + 1)
+        return dataclasses.replace(self.requeue(), losses=self.losses + 1)
 
     def end(self, state: BuildState, result: BuildResult, now: float, lines: int | None) -> Record:
         """It has ended."""
@@ -118,7 +118,7 @@ class Record:
             duration=max(now - self.info.created, 0.0),
         )
         state = BuildState.CANCELLED if reason is Reason.CANCELLED else BuildState.FAILED
-        # A build that never began has no log to store.
+        # A build that never started has no log to store.
         return self.end(state, result, now, None if self.info.attempt else 0)
 
     def expired(self, now: float) -> bool:
@@ -174,7 +174,7 @@ def next_step(record: Record, owner: str, now: float) -> tuple[Step, Record]:
     if record.info.state.ended:
         return Step.SETTLE, record
     if record.info.state is BuildState.RUNNING:
-        record = record.give_back() if record.owner == owner else record.lose()
+        record = record.requeue() if record.owner == owner else record.lose()
     if record.losses >= MAX_LOSSES:
         error = f"the builder was lost {record.losses} times while it ran this build"
         return Step.GIVE_UP, record.fail(error, Reason.SERVICE, now)

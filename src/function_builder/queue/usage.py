@@ -1,8 +1,8 @@
 """The usage of tenants over all builders, in a key-value bucket, `usage`.
 
-A key is a day and a tenant. Its value has one part for each builder process, which alone changes
-its own part, by compare-and-set. So a part that is written twice counts once, also if the answer to
-the first write was lost. A counter that is added to would count twice.
+A key is a day and a tenant. Its value has one part for each builder process, and only that process
+changes it, by compare-and-set. So a part that is written twice counts once, also if the answer to
+the first write was lost. A shared counter would count twice.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from function_builder.queue.states import Record
 from function_builder.queue.streams import CANCEL, JOB_SUBJECTS, JOBS, WAKE
 
 _LOOK_EVERY: Final = 10.0
-"""The longest time between two looks for jobs: a killed builder sends no notification."""
+"""The longest time between two checks for jobs: a killed builder sends no notification."""
 
 _log = structlog.get_logger(__name__)
 
@@ -64,16 +64,16 @@ class Worker(Generic[Place]):
         await client.subscribe(f"{CANCEL}.*", cb=self._on_cancel)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_alive())
-            tasks.create_task(self._take_jobs())
+            tasks.create_task(self._fetch_jobs())
 
     async def drain(self) -> None:
-        """Fetch no more jobs, and return the running ones, so that another builder begins them."""
+        """Fetch no more jobs, and return the running ones, so that another builder starts them."""
         self._draining = True
         self._wake.set()
         for tenant in self._in_line:
             self._turns[tenant].cancel()
         for job in self._jobs.values():
-            job.give_back()
+            job.stop()
         # A job that JetStream is delivering now is started, and returned.
         while tasks := self._running | set(self._turns.values()):
             await asyncio.wait(tasks)
@@ -84,9 +84,9 @@ class Worker(Generic[Place]):
     async def _on_cancel(self, message: Msg) -> None:
         job = self._jobs.get(message.subject.rpartition(".")[2])
         if job is not None:
-            await job.look()
+            await job.check()
 
-    async def _take_jobs(self) -> None:
+    async def _fetch_jobs(self) -> None:
         """Wait for a slot for each tenant with jobs."""
         look_every = min(_LOOK_EVERY, self._builds.lost_after)
         while not self._draining:
@@ -94,7 +94,7 @@ class Worker(Generic[Place]):
             ready = self._can_take
             if ready:
                 try:
-                    await self._stand_in_line()
+                    await self._wait_for_slots()
                 except Unavailable as error:
                     ready = False
                     _log.debug("no job can be fetched", reason=str(error))
@@ -107,7 +107,7 @@ class Worker(Generic[Place]):
     def _can_take(self) -> bool:
         return self._builds.jetstream.connected and self._runner.ready()
 
-    async def _stand_in_line(self) -> None:
+    async def _wait_for_slots(self) -> None:
         found = await self._builds.jetstream.waiting(JOBS, f"{JOB_SUBJECTS}.*")
         here = Counter(job.found.record.tenant for job in self._jobs.values())
         for subject, count in found.items():
@@ -119,11 +119,11 @@ class Worker(Generic[Place]):
                 # Its task may just have found no job.
                 self._look_again.add(tenant)
                 continue
-            task = asyncio.create_task(self._take_turns(tenant), name=f"jobs of {tenant}")
+            task = asyncio.create_task(self._start_jobs(tenant), name=f"jobs of {tenant}")
             self._turns[tenant] = task
             task.add_done_callback(partial(self._end_of_turns, tenant))
 
-    async def _take_turns(self, tenant: str) -> None:
+    async def _start_jobs(self, tenant: str) -> None:
         """Start a tenant's jobs, each when it has a slot, until there are none."""
         while not self._draining:
             with contextlib.ExitStack() as held:
@@ -179,7 +179,7 @@ class Worker(Generic[Place]):
         self._consumers[tenant] = limit
 
     def _start(self, message: Msg, slot: contextlib.ExitStack, place: Place) -> None:
-        """Begin a job.
+        """Start a job.
 
         Args:
             message: the job's.
@@ -227,7 +227,7 @@ class Worker(Generic[Place]):
         tenant = job.found.record.tenant
         if self._runner.max_inflight(tenant):
             # Another builder may have found no job, because the tenant's limit was reached.
-            self._spawn(self._builds.tell(f"{WAKE}.{tenant}"))
+            self._spawn(self._builds.notify(f"{WAKE}.{tenant}"))
         if job.returns_in:
             asyncio.get_running_loop().call_later(job.returns_in + 0.1, self._wake.set)
 

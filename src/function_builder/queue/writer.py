@@ -31,7 +31,7 @@ _GIVE_UP_SECONDS: Final = 300.0
 
 _RETRY_SECONDS: Final = 1.0
 
-BEGIN_SECONDS: Final = 0.5
+START_SECONDS: Final = 0.5
 """A build that ends within this time gets one record, because two would cost twice as much."""
 
 _log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class _Waiting(NamedTuple):
 
     Attributes:
         record: the build.
-        log: its log, at its end; None: the build begins.
+        log: its log, at its end; None: the build has started.
         is_new: whether the build has no record yet, and so no reader of its log.
     """
 
@@ -59,25 +59,25 @@ class RecordWriter:
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(MAX_WAITING)
         self._chars = 0
         self._task: asyncio.Task[None] | None = None
-        self._beginning: dict[str, asyncio.TimerHandle] = {}
+        self._starting: dict[str, asyncio.TimerHandle] = {}
 
-    def begin(self, tenant: str, info: BuildInfo) -> None:
-        """Record a build that begins, unless it ends soon."""
+    def record_start(self, tenant: str, info: BuildInfo) -> None:
+        """Record the start of a build, unless it ends soon."""
         record = Record(info=info, tenant=tenant, owner=self._builds.owner)
         loop = asyncio.get_running_loop()
-        self._beginning[info.id] = loop.call_later(BEGIN_SECONDS, self._begun, record)
+        self._starting[info.id] = loop.call_later(START_SECONDS, self._started, record)
 
-    def finish(self, tenant: str, info: BuildInfo, log: Sequence[str]) -> None:
-        """Record a build's end, and its log."""
-        if (beginning := self._beginning.pop(info.id, None)) is not None:
-            beginning.cancel()
+    def record_end(self, tenant: str, info: BuildInfo, log: Sequence[str]) -> None:
+        """Record the end of a build, and its log."""
+        if (starting := self._starting.pop(info.id, None)) is not None:
+            starting.cancel()
         record = Record(info=info, tenant=tenant, owner=self._builds.owner)
-        self._add(_Waiting(record, list(log), is_new=beginning is not None))
+        self._add(_Waiting(record, list(log), is_new=starting is not None))
 
     async def close(self, seconds: float) -> None:
         """Write the waiting records, for some seconds at most."""
-        for beginning in self._beginning.values():
-            beginning.cancel()
+        for starting in self._starting.values():
+            starting.cancel()
         if self._task is not None:
             try:
                 async with asyncio.timeout(seconds):
@@ -87,8 +87,8 @@ class RecordWriter:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    def _begun(self, record: Record) -> None:
-        del self._beginning[record.info.id]
+    def _started(self, record: Record) -> None:
+        del self._starting[record.info.id]
         self._add(_Waiting(record, None))
 
     def _add(self, waiting: _Waiting) -> None:
@@ -145,7 +145,7 @@ class RecordWriter:
             record = dataclasses.replace(record, lines=lines)
             await records.update(Found(record, found.revision if found else 0))
         if not is_new:
-            await self._builds.logs.tell_end(build_id)
+            await self._builds.logs.notify_end(build_id)
 
 
 def _chars(log: Sequence[str] | None) -> int:

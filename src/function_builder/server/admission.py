@@ -53,7 +53,7 @@ class Proof(NamedTuple):
 
     Attributes:
         claim: its tenant, which is proven now.
-        timestamp: the verified `X-Build-Timestamp`; None: it has none that counts.
+        timestamp: the verified `X-Build-Timestamp`; None: it has none, or one that proves nothing.
         answer: signs the answer; None: the request is not signed.
         credential: the name in the audit log of what proved it.
     """
@@ -80,8 +80,8 @@ async def prove(
         service: has the secrets, the tenants and the limits.
         spool: stores the body.
         build_id: its build's id.
-        held: gets the claim on its timestamp, which refuses equal requests meanwhile.
-        measures: gets the end of the upload.
+        held: receives the claim on its timestamp, which refuses equal requests until it is closed.
+        measures: receives the end of the upload.
 
     Raises:
         Refusal: 400, 401, 403, 408, 413, 429, 503 or 507.
@@ -123,7 +123,8 @@ def _claim_timestamp(
         request: its headers have arrived.
         service: refuses replays, if `replay_window` is set.
         secrets: the payload secrets that may have signed it.
-        held: gets the claim on this timestamp, which refuses equal requests meanwhile.
+        held: receives the claim on this timestamp, which refuses equal requests until it is
+            closed.
 
     Raises:
         Refusal: 401, the timestamp is required and not valid, or the request is a replay.

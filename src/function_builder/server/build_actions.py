@@ -93,7 +93,7 @@ class BuildActions:
         checked_id(build_id)
         requester = client_address(request, service.settings.trusted_proxies)
         try:
-            async with service.quotas.taken(tenant):
+            async with service.quotas.counted(tenant):
                 info = _found(
                     await self.builds.retry(
                         tenant, build_id, requester=requester, idempotency=idempotency

@@ -1,4 +1,4 @@
-"""The routes of the BuildKits, for the operator: how they are, and the removal of their caches."""
+"""The routes of the BuildKits, for the operator: their state, and the removal of their caches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from function_builder.server.reading import Caller, identify
 from function_builder.server.service import Service
 
 _CACHE_WAIT_SECONDS: Final = 5.0
-"""A report waits so long for new numbers, and has the last ones without."""
+"""How long a report waits for new numbers. After this time it has the previous ones."""
 
 _PRUNE_SECONDS: Final = 300.0
 
@@ -65,7 +65,7 @@ def buildkits_routes(service: Service) -> list[Route]:
 
 
 async def buildkits_document(service: Service, caller: Caller) -> dict[str, object]:
-    """All BuildKits, with the newest numbers that can be had soon.
+    """All BuildKits; numbers that do not arrive within some seconds are the previous ones.
 
     Raises:
         Refusal: 403.

@@ -57,7 +57,7 @@ class Claim:
             raise Refusal(403, f"the bearer token does not have the scope {scope}")
 
 
-class TenantsInForce(Protocol):
+class CurrentTenants(Protocol):
     """The tenants of a builder with `tenants_file`."""
 
     @property
@@ -122,7 +122,7 @@ def own_claim(settings: Settings) -> Claim:
     return Claim(secrets=secrets, domains=domains, settings=settings)
 
 
-def current_secret(settings: Settings, tenants: TenantsInForce | None, tenant: str) -> bytes | None:
+def current_secret(settings: Settings, tenants: CurrentTenants | None, tenant: str) -> bytes | None:
     """A tenant's current payload secret; None: signatures are not required.
 
     Raises:
@@ -133,7 +133,7 @@ def current_secret(settings: Settings, tenants: TenantsInForce | None, tenant: s
     return next(iter(keys.signing_secrets(settings)), None)
 
 
-def refuse_callbacks(tenant: str, tenants: TenantsInForce | None) -> None:
+def refuse_callbacks(tenant: str, tenants: CurrentTenants | None) -> None:
     """Check that a tenant's callbacks can be signed.
 
     Raises:
@@ -143,7 +143,7 @@ def refuse_callbacks(tenant: str, tenants: TenantsInForce | None) -> None:
         raise Refusal(501, "no callbacks are sent for this tenant: it has no webhook secret")
 
 
-async def read_claim(request: Request, settings: Settings, tenants: TenantsInForce | None) -> Claim:
+async def read_claim(request: Request, settings: Settings, tenants: CurrentTenants | None) -> Claim:
     """The tenant that a request claims to be.
 
     Raises:

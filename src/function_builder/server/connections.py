@@ -74,11 +74,11 @@ class Connections:
         return self._announcing
 
     def opened(self, connection: Connection) -> None:
-        """Note a new connection."""
+        """Add a new connection."""
         self._all.add(connection)
 
     def lost(self, connection: Connection) -> None:
-        """Forget a connection that is gone."""
+        """Remove a closed connection."""
         self._all.discard(connection)
         self.busy(connection)
 
@@ -119,7 +119,7 @@ class Connections:
 
 
 def readable(descriptor: int) -> bool:
-    """Whether a socket has unread bytes or an end, which the event loop has not read yet."""
+    """Whether a socket has bytes or an end of stream that the event loop has not read yet."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))

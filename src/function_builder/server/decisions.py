@@ -1,4 +1,4 @@
-"""What the audit log says: who asked for what and what was decided, and whose tenants changed."""
+"""What the audit log contains: each decision about a request, and each change of the tenants."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ class TenantsRead(NamedTuple):
 
 
 class Audit(Protocol):
-    """Keeps decisions."""
+    """Records decisions."""
 
     def note(self, event: AuditEvent, decision: Decision | TenantsRead) -> None:
-        """Keep one decision."""
+        """Record one decision."""
 
     def close(self) -> None:
-        """Keep no more."""
+        """Close the log."""

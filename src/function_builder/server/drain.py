@@ -47,16 +47,16 @@ async def drain(service: Service, connections: Connections, hurry: asyncio.Event
     settings = service.settings
     service.phase = Phase.LEAVING
     connections.announce_close()
-    _log.info("leaving: not ready any more", **_standing(service))
+    _log.info("leaving: no longer ready", **_counts(service))
     if service.worker is not None:
-        # At once, so that another builder begins them while this one waits for its own builds.
+        # At once, so that another builder starts them while this one waits for its own builds.
         await service.worker.drain()
     await _wait(hurry, settings.drain_delay)
     service.phase = Phase.DRAINING
     # Not earlier, because until then a proxy may send a request on an idle connection.
     connections.close_idle()
     if service.accepted or service.uploads.taken:
-        _log.info("draining: builds may end", **_standing(service))
+        _log.info("draining: builds may end", **_counts(service))
         ended = asyncio.create_task(_all_ended(service))
         hurried = asyncio.create_task(hurry.wait())
         await asyncio.wait(
@@ -66,13 +66,13 @@ async def drain(service: Service, connections: Connections, hurry: asyncio.Event
         )
         ended.cancel()
         hurried.cancel()
-    _log.info("ending: no build is begun any more", unanswered=len(service.accepted))
+    _log.info("ending: no more builds start", unanswered=len(service.accepted))
     if service.running or service.slots.waiting:
-        _log.warning("cancelling builds", **_standing(service))
+        _log.warning("cancelling builds", **_counts(service))
     service.end("the builder is shutting down: send the request again")
 
 
-def _standing(service: Service) -> dict[str, int]:
+def _counts(service: Service) -> dict[str, int]:
     """The numbers of running and waiting builds."""
     return {"running": len(service.running), "waiting": service.slots.waiting}
 

@@ -148,7 +148,7 @@ class Exchange:
         request = await self._check(claim)
         # A request that is refused for its tenant's `max_inflight` has not used its hour.
         await self._place.claimed()
-        await service.quotas.take(claim.tenant)
+        await service.quotas.count(claim.tenant)
         headers = self._trace.headers
         return Build(request, self.accepted, self.build_id, headers, self._measures)
 
@@ -159,7 +159,7 @@ class Exchange:
         task = asyncio.create_task(self._run(build), name=f"build {build.id}")
         gone = asyncio.create_task(until_gone(self.request))
         if service.builds is not None:
-            service.builds.begin(self._tenant, describe(build, self._client))
+            service.builds.record_start(self._tenant, describe(build, self._client))
         try:
             # Let the task start, so that it ends its build even if it is cancelled.
             await asyncio.sleep(0)
@@ -201,7 +201,7 @@ class Exchange:
             headers=self._trace.headers,
             queue_timeout=config.queue_timeout,
         )
-        async with service.quotas.taken(claim.tenant):
+        async with service.quotas.counted(claim.tenant):
             info = await builds.submit(submission, self.spool)
         if service.replays is not None and self._proof.timestamp is not None:
             # Not earlier, because a client may repeat a request that could not be queued.
@@ -279,7 +279,7 @@ class Exchange:
     def _note_end(self, build: Build) -> None:
         builds = self._service.builds
         if builds is not None:
-            builds.finish(self._tenant, describe(build, self._client), build.log.lines)
+            builds.record_end(self._tenant, describe(build, self._client), build.log.lines)
         if build.refusal is not None:
             self._note_refusal(build.refusal)
         else:

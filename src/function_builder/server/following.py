@@ -31,8 +31,8 @@ PLAIN: Final = "text/plain; charset=utf-8"
 STREAM_HEADERS: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 """Keep caches and proxies from buffering a stream."""
 
-_BEHIND_ALL: Final = 1 << 53
-"""No log has so many lines, so a reader that begins there only gets the end."""
+_AFTER_ALL_LINES: Final = 1 << 53
+"""More lines than a log can have: a reader that starts there only gets the end."""
 
 _RECONNECT: Final = b"retry: 1000\n\n"
 """Milliseconds after which a browser reconnects."""
@@ -64,7 +64,7 @@ class Follower:
         info: the build.
         answer: signs the answer; None: it is not signed.
         after: the number of the last line that the reader has.
-        over: waits until the reader may read no more; None: it may read to the end.
+        over: returns when the reader loses its permission; None: it may read to the end.
     """
 
     service: Service
@@ -75,37 +75,39 @@ class Follower:
     answer: AnswerSignature | None = None
     after: int = 0
     over: Callable[[], Coroutine[Any, Any, None]] | None = None
-    _begun: bool = False
+    _started: bool = False
 
     async def send_lines(self) -> None:
         """Send the log as NDJSON. Without its last line it is incomplete: the client resumes it."""
-        await self._begin(NDJSON)
-        await self._attend(self._lines())
+        await self._start(NDJSON)
+        await self._send_until_end(self._lines())
 
     async def send_events(self) -> None:
         """Send the log as server-sent events. Without the event `end`, the client resumes it."""
-        await self._begin(EVENT_STREAM)
-        await self._attend(self._events())
+        await self._start(EVENT_STREAM)
+        await self._send_until_end(self._events())
 
     async def send_text(self) -> None:
         """Send the log as plain text, as a browser shows it."""
-        await self._begin(PLAIN)
-        await self._attend(self._text())
+        await self._start(PLAIN)
+        await self._send_until_end(self._text())
 
     async def answer_build(self) -> None:
         """Answer POST /build in the form of a synchronous build."""
         if NDJSON in self.request.headers.get("accept", ""):
-            await self._begin(NDJSON)
-            await self._attend(self._lines(), lost=_LOST.to_last_line())
+            await self._start(NDJSON)
+            await self._send_until_end(self._lines(), lost=_LOST.to_last_line())
         else:
-            await self._attend(self._whole())
+            await self._send_until_end(self._whole())
 
-    async def _attend(self, sending: Coroutine[Any, Any, None], *, lost: bytes = b"") -> None:
+    async def _send_until_end(
+        self, sending: Coroutine[Any, Any, None], *, lost: bytes = b""
+    ) -> None:
         """Send until the build, the reader's connection, its right to read, or the builder ends.
 
         Args:
             sending: sends the whole answer.
-            lost: the last piece of an answer that has begun and cannot be completed.
+            lost: the last piece of an answer that has started and cannot be completed.
         """
         task = asyncio.create_task(sending, name=f"follower of {self.info.id}")
         ends = [asyncio.create_task(until_gone(self.request))]
@@ -122,7 +124,7 @@ class Follower:
                 each.cancel()
             await asyncio.wait([task, *ends])
         if task.cancelled() or isinstance(task.exception(), _LostError | Refusal):
-            if self._begun:
+            if self._started:
                 await self._piece(lost, more=False)
             else:
                 await self._refuse(Refusal(503, _LOST.error))
@@ -156,7 +158,7 @@ class Follower:
         await self._piece(b"", more=False)
 
     async def _whole(self) -> None:
-        async with aclosing(self._follow(_BEHIND_ALL)) as batches:
+        async with aclosing(self._follow(_AFTER_ALL_LINES)) as batches:
             async for _ in batches:
                 pass
         result = await self._end()
@@ -164,7 +166,7 @@ class Follower:
             await self._refuse(Refusal(429, result.error))
             return
         status = 200 if result.status is BuildStatus.SUCCESS else 500
-        await self._begin("application/json", status)
+        await self._start("application/json", status)
         before = b'{"log":['
         async with aclosing(self._follow(0)) as batches:
             async for batch in batches:
@@ -201,11 +203,11 @@ class Follower:
     async def _piece(self, piece: bytes, *, more: bool = True) -> None:
         await self.send({"type": "http.response.body", "body": piece, "more_body": more})
 
-    async def _begin(self, media_type: str, status: int = 200) -> None:
+    async def _start(self, media_type: str, status: int = 200) -> None:
         response = Response(status_code=status, headers=STREAM_HEADERS, media_type=media_type)
         del response.headers["content-length"]
         headers = response.raw_headers
-        self._begun = True
+        self._started = True
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _refuse(self, refusal: Refusal) -> None:

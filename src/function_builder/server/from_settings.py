@@ -10,7 +10,7 @@ from function_builder.contract.tenancy import NO_LIMITS, Limits
 from function_builder.errors import StartError
 from function_builder.policy.sources import builder_policy
 from function_builder.registries.credentials import RegistryCredentials
-from function_builder.server.claims import TenantsInForce
+from function_builder.server.claims import CurrentTenants
 from function_builder.server.decisions import Audit
 from function_builder.server.prometheus import Metrics
 from function_builder.server.quotas import Quotas
@@ -86,7 +86,7 @@ def _source_policy(settings: Settings) -> SourcePolicy:
         raise StartError(f"source_policy cannot be used: {error}") from error
 
 
-def _tenants(settings: Settings, own: RegistryCredentials, policy: SourcePolicy) -> TenantsInForce:
+def _tenants(settings: Settings, own: RegistryCredentials, policy: SourcePolicy) -> CurrentTenants:
     from function_builder.server import tenancy  # noqa: PLC0415 (few builders have tenants)
 
     return tenancy.read_tenancy(settings, own, policy)

@@ -47,7 +47,7 @@ class BoundedHTTP(HttpToolsProtocol):
     |---|---|---|
     | headers | `HEAD_SECONDS` | `MAX_HEAD_BYTES`, `MAX_HEADERS`, `Connections` |
     | body | `upload_timeout` (spool.py) | `MIN_CHUNK_BYTES`, `Uploads` |
-    | answer, while the request's rest still comes | `LINGER_SECONDS` | `Connections` |
+    | answer, while the request still arrives | `LINGER_SECONDS` | `Connections` |
     | answer that is not read | `READ_SECONDS` | `UnreadLogs` |
     | between requests | `keep_alive_timeout` | `Connections` |
 
@@ -77,9 +77,9 @@ class BoundedHTTP(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
         self._resting: asyncio.TimerHandle | None = None
-        # Whether the last request that began has also ended.
+        # Whether the last request has arrived completely.
         self._whole = True
-        # Bytes that come from now on are discarded.
+        # Whether all further bytes are discarded.
         self._discarding = False
         self._discarded = 0
         self._most_discarded = math.inf
@@ -140,7 +140,7 @@ class BoundedHTTP(HttpToolsProtocol):
         self._linger(MAX_DISCARDED_BYTES)
 
     def on_message_begin(self) -> None:
-        """A request's first byte."""
+        """A request's first byte has arrived."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._ignore_what_follows()
             raise BoundError
@@ -151,12 +151,12 @@ class BoundedHTTP(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer."""
+        """A header or a trailer has arrived."""
         self._bounds.header()
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The request's headers are here."""
+        """All of the request's headers have arrived."""
         self._expect_nothing()
         self._connections.busy(self)
         super().on_headers_complete()
@@ -165,7 +165,7 @@ class BoundedHTTP(HttpToolsProtocol):
         self._keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
     def on_body(self, body: bytes) -> None:
-        """A piece of a body: a chunk, or as much as was read at once."""
+        """A piece of a body has arrived: a chunk, or the bytes of one read."""
         self._bounds.chunk(len(body))
         held = cast("bytes | bytearray", self.cycle.body)
         if not held:
@@ -177,7 +177,7 @@ class BoundedHTTP(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request's last byte."""
+        """The request's last byte has arrived."""
         self._upgrades.expect_headers()
         self._bounds = RequestBounds()
         self._whole = True
@@ -186,7 +186,7 @@ class BoundedHTTP(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """All of an answer is written; the client may not have read it."""
+        """All of an answer is written, but the client may not have read it."""
         super().on_response_complete()
         self._expect_reader()
         self._unset_keepalive_if_required()
@@ -211,13 +211,13 @@ class BoundedHTTP(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if readable(self.transport.get_extra_info("socket").fileno()):
-            # They are read next. The connection stays idle if they do not begin a request.
+            # The event loop reads them next. If no request starts with them, it is still idle.
             self._resting = self.loop.call_later(1, self.close_idle)
         else:
             self.transport.close()
 
     def drop(self) -> None:
-        """Close the connection at once, because others need its place."""
+        """Close the connection at once, because the limit of connections is reached."""
         self.transport.abort()
 
     def end_answer(self) -> None:
@@ -257,12 +257,12 @@ class BoundedHTTP(HttpToolsProtocol):
         self._connections.busy(self)
 
     def pause_writing(self) -> None:
-        """More is written than the client has read so far."""
+        """The client reads slower than the answer is written."""
         super().pause_writing()
         self._expect_reader()
 
     def resume_writing(self) -> None:
-        """The client has read most of it."""
+        """The client has read most of the answer."""
         self._expect_no_reader()
         super().resume_writing()
 
@@ -270,9 +270,9 @@ class BoundedHTTP(HttpToolsProtocol):
         self._expect_no_reader()
         unread = self.transport.get_write_buffer_size()
         if unread:
-            self._reading = self.loop.call_later(READ_SECONDS, self._look_for_reader, unread)
+            self._reading = self.loop.call_later(READ_SECONDS, self._check_reader, unread)
 
-    def _look_for_reader(self, before: int) -> None:
+    def _check_reader(self, before: int) -> None:
         if self.transport.get_write_buffer_size() < before:
             self._expect_reader()
         else:
@@ -308,5 +308,5 @@ class _AnswerTransport:
         return self._connection.transport.is_closing()
 
     def close(self) -> None:
-        """The answer ends, and the connection with it."""
+        """End the answer, and close the connection."""
         self._connection.end_answer()

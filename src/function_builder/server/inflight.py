@@ -1,13 +1,13 @@
 """A tenant's `max_inflight` over all builders of one queue.
 
-A builder's part is how many slots the tenant has here. A build that has its slot claims one more
-part before it begins, and the end of a build returns it. Of builds of one tenant that follow each
-other here, the next one keeps the part. A tenant without `max_inflight` claims nothing.
+A builder's part is the number of the tenant's slots on this builder. A build that has a slot claims
+one more before it starts, and returns it when it ends. If the tenant's next build starts here at
+once, it keeps the claim. A tenant without `max_inflight` claims nothing.
 
 While NATS does not answer, a builder counts alone: a tenant may then have `max_inflight` builds on
 each builder. The alternative is to refuse its synchronous builds, which need no NATS otherwise.
 
-Importing this is left to a builder with tenants and a queue.
+Only a builder with tenants and a queue imports this module.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from function_builder.queue.port import ANSWER_SECONDS, Inflight, QueueUnavailab
 from function_builder.server.places import Place
 from function_builder.server.slots import Slots
 
-LOOK_SECONDS: Final = 5.0
-"""Between two looks at what changes without a message: a builder that is lost."""
+REFRESH_SECONDS: Final = 5.0
+"""Between two checks for a lost builder, because no message reports one."""
 
 RETRY_SECONDS: Final = 1.0
 """Between two attempts to reach NATS."""
@@ -37,13 +37,13 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Part:
-    """This builder's part of one tenant.
+    """This builder's part of one tenant's `max_inflight`.
 
     Attributes:
         stored: what NATS has; None: it is not known.
-        claiming: the places that wait for theirs.
-        has_room: whether another builder has returned one since NATS was last asked.
-        settling: writes it.
+        claiming: the places that wait for NATS to accept their claim.
+        has_room: whether another builder has returned a claim since NATS was last asked.
+        settling: the task that writes the part.
     """
 
     stored: int | None = 0
@@ -105,15 +105,15 @@ class SharedInflight:
                 await asyncio.sleep(RETRY_SECONDS)
         while True:
             await self._has_parts.wait()
-            await asyncio.sleep(RETRY_SECONDS if self.alone else LOOK_SECONDS)
-            await self._look()
+            await asyncio.sleep(RETRY_SECONDS if self.alone else REFRESH_SECONDS)
+            await self._refresh()
 
     async def close(self) -> None:
         """Return all parts, so that other builders need not wait for the end of a heartbeat."""
         self._slots.shared = None
-        await self._look()
+        await self._refresh()
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         """Write all parts again, which NATS or another builder may have removed."""
         for tenant, part in list(self._parts.items()):
             part.stored = None
@@ -125,8 +125,8 @@ class SharedInflight:
 
     def _on_change(self, tenant: str, others: int) -> None:
         part = self._parts.get(tenant)
-        begun = self._slots.running(tenant) - (0 if part is None else len(_claiming(part)))
-        if others + begun < self._limits(tenant).max_inflight:
+        running = self._slots.running(tenant) - (0 if part is None else len(_claiming(part)))
+        if others + running < self._limits(tenant).max_inflight:
             if part is not None:
                 # The answer that there is none may be on its way.
                 part.has_room = True
@@ -158,7 +158,7 @@ class SharedInflight:
                     self._answer(tenant, part, full=full)
             self._end_alone()
         except (QueueUnavailable, TimeoutError) as error:
-            self._begin_alone(str(error) or "no answer")
+            self._start_alone(str(error) or "no answer")
         finally:
             part.settling = None
             if part.stored == 0 and not self._slots.waits_elsewhere(tenant):
@@ -167,17 +167,17 @@ class SharedInflight:
                     self._has_parts.clear()
 
     def _answer(self, tenant: str, part: _Part, *, full: bool) -> None:
-        """Let claiming places begin, as far as NATS has a part for them; reject the others."""
+        """Confirm as many claiming places as NATS has accepted; reject the others."""
         claiming = _claiming(part)
-        begun = self._slots.running(tenant) - len(claiming)
-        free = max(0, (part.stored or 0) - begun)
+        running = self._slots.running(tenant) - len(claiming)
+        free = max(0, (part.stored or 0) - running)
         part.claiming = [] if full else claiming[free:]
         for place in claiming[:free]:
             self._slots.confirm(place)
         for place in claiming[free:] if full else ():
             self._slots.reject(place)
 
-    def _begin_alone(self, reason: str) -> None:
+    def _start_alone(self, reason: str) -> None:
         if not self.alone:
             _log.warning(
                 "NATS does not answer: max_inflight of tenants holds for this builder alone",
@@ -197,5 +197,5 @@ class SharedInflight:
 
 
 def _claiming(part: _Part) -> list[Place]:
-    """The places that still wait; the clients of others have gone."""
+    """The places that still wait; the clients of the others have disconnected."""
     return [place for place in part.claiming if place.claiming]

@@ -16,8 +16,8 @@ from function_builder.contract.tenancy import LimitMet
 class NoSlot(LimitMet):
     """Every slot is taken and the line is full, with pro-builder's text and status code.
 
-    Clients look for these words, in a stream's last line as in an answer of its own. They do not
-    tell which limit was met; `setting` does.
+    Clients search for these words, in a stream's last line and in an answer. They do not say which
+    limit was met; `setting` does.
     """
 
     def __init__(self, limit: int, setting: str = "max_inflight") -> None:
@@ -45,7 +45,7 @@ class Place:
         queued: the same.
         number: its order among all places.
         in_line: whether the line has room for it; otherwise it only has a slot or a refusal.
-        claiming: whether it has a slot, and waits for a part of its tenant's `max_inflight`.
+        claiming: whether it has a slot, and waits for its claim on the tenant's `max_inflight`.
         refusal: why it lost its place; None: it has it.
     """
 
@@ -107,7 +107,7 @@ class Shared(Protocol):
     """Shares each tenant's `max_inflight` with other builders."""
 
     def claim(self, place: Place) -> bool:
-        """Claim a part for a place that has a slot.
+        """Claim one of the tenant's `max_inflight` for a place that has a slot.
 
         Returns:
             Whether it has one already. Otherwise `Slots.confirm` or `Slots.reject` follows.

@@ -68,7 +68,7 @@ class QueuedBuilds:
         self._spools: dict[str, Spool] = {}
 
     def ready(self) -> bool:
-        """Whether a build may begin now."""
+        """Whether a build may start now."""
         service = self._service
         return service.phase is Phase.SERVING and service.pools.shared.reachable
 
@@ -96,7 +96,7 @@ class QueuedBuilds:
         Raises:
             Refusal: it cannot be built, or its payload secret was replaced.
         """
-        settings = self._vouch(record)
+        settings = self._tenant_settings(record)
         measures = Measures(time.time_ns())
         spool = self._spools[record.info.id] = Spool(self._service.space)
         try:
@@ -125,10 +125,10 @@ class QueuedBuilds:
         self._spools.pop(build.id).close()
 
     def note_redelivery(self) -> None:
-        """Count it."""
+        """Count a job that JetStream has redelivered."""
         self._service.metrics.redeliveries.inc()
 
-    def _vouch(self, record: Record) -> Settings:
+    def _tenant_settings(self, record: Record) -> Settings:
         """The settings of a record's tenant, if the tenant may still build.
 
         Raises:
@@ -190,7 +190,7 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
             ):
                 tasks.append(asyncio.create_task(_after(opening, work), name=name))
             for task in tasks:
-                task.add_done_callback(_tell_fault)
+                task.add_done_callback(_log_fault)
             service.builds, service.worker, service.slots.shared = builds, worker, inflight
             metrics.show(jetstream)
             now = builds.clock.now
@@ -241,7 +241,7 @@ def _work(
     )
     yield "retention", retention.run
     if service.usage is not None:
-        yield "usage of tenants", service.usage.keep
+        yield "usage of tenants", service.usage.write_changes
     if inflight is not None:
         yield "max_inflight of tenants", inflight.run
 
@@ -251,7 +251,7 @@ async def _last_usage(usage: Usage) -> None:
         async with asyncio.timeout(_LAST_RECORDS_SECONDS):
             await usage.flush()
     except (Unavailable, TimeoutError):
-        _log.warning("what tenants used last is not written")
+        _log.warning("the last usage of tenants was not written")
 
 
 async def _open(builds: JetStreamBuilds) -> None:
@@ -322,7 +322,7 @@ async def _jetstream(
         await jetstream.close()
 
 
-def _tell_fault(working: asyncio.Task[None]) -> None:
+def _log_fault(working: asyncio.Task[None]) -> None:
     if not working.cancelled() and (fault := working.exception()) is not None:
         _log.error("a part of the queue has ended", part=working.get_name(), exc_info=fault)
 

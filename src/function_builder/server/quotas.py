@@ -1,8 +1,8 @@
-"""How many builds a tenant may begin in an hour: on all builders, or on this one without a queue.
+"""How many builds a tenant may start in an hour: on all builders, or on this one without a queue.
 
-The generic cell rate algorithm: each build moves a tenant's mark ahead by its part of an hour, and
-the mark may lie an hour ahead of now at most. So a tenant that was quiet may use its whole hour at
-once, and then has its builds one by one.
+This is the generic cell rate algorithm. Each build moves the tenant's mark ahead by its share of an
+hour. The mark may be at most an hour ahead of now. So a tenant that was idle may start all builds
+of an hour at once. After that, it may start one in each share of an hour.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Quotas:
         self._clock = clock
         self._own: dict[str, float] = {}
 
-    async def take(self, tenant: str) -> None:
+    async def count(self, tenant: str) -> None:
         """Count a build that is about to start or to wait.
 
         While the queue cannot be reached, this builder counts alone.
@@ -72,13 +72,13 @@ class Quotas:
             await self._move(tenant, partial(_next_mark, now=self._clock(), quota=quota))
 
     @contextlib.asynccontextmanager
-    async def taken(self, tenant: str) -> AsyncIterator[None]:
-        """Count a build that the block is to queue; not if the block refuses it.
+    async def counted(self, tenant: str) -> AsyncIterator[None]:
+        """Count a build that the block queues; if the block refuses it, it does not count.
 
         Raises:
-            OverQuota: as `take`.
+            OverQuota: as `count`.
         """
-        await self.take(tenant)
+        await self.count(tenant)
         try:
             yield
         except Refusal:

@@ -15,7 +15,7 @@ from function_builder.contract.reads import opens, read_signer
 from function_builder.contract.signature import SIGNATURE_HEADER
 from function_builder.contract.tenancy import TENANT_HEADER, Scope
 from function_builder.contract.timestamp import TIMESTAMP_HEADER, read_timestamp
-from function_builder.server.claims import Claim, TenantsInForce, bearer, read_claim
+from function_builder.server.claims import Claim, CurrentTenants, bearer, read_claim
 from function_builder.server.keys import credential_id
 from function_builder.settings import Settings
 
@@ -62,7 +62,7 @@ class Caller(NamedTuple):
 async def identify(
     request: Request,
     settings: Settings,
-    tenants: TenantsInForce | None = None,
+    tenants: CurrentTenants | None = None,
     build_id: str = "",
 ) -> Caller:
     """Identify the caller.
@@ -77,16 +77,16 @@ async def identify(
         Refusal: 400, 401 or 403.
     """
     caller = await _prove(request, settings, tenants, build_id)
-    # A refusal that follows is the caller's too.
+    # So that a later refusal is recorded as this caller's.
     request.state.caller = caller
     if tenants is not None:
-        # For the rest of this request, because each has a task of its own.
+        # It holds for this request only, because each request has its own task.
         bind_contextvars(tenant=caller.tenant)
     return caller
 
 
 async def _prove(
-    request: Request, settings: Settings, tenants: TenantsInForce | None, build_id: str
+    request: Request, settings: Settings, tenants: CurrentTenants | None, build_id: str
 ) -> Caller:
     claimed = await read_claim(request, settings, tenants)
     tenant, secrets = claimed.tenant, claimed.secrets
@@ -123,7 +123,7 @@ async def _prove(
     )
 
 
-async def key_claim(request: Request, settings: Settings, tenants: TenantsInForce) -> Claim:
+async def key_claim(request: Request, settings: Settings, tenants: CurrentTenants) -> Claim:
     """The tenant whose key for build secrets is requested.
 
     A request that names its tenant must be proven, so that a stranger does not learn which names

@@ -34,7 +34,7 @@ class Intake:
         timeout: the longest pause, in seconds.
 
     Attributes:
-        begun: the monotonic clock's time at the start.
+        started: the monotonic clock's time at the start.
         received: the number of bytes so far.
         complete: whether the whole body has arrived.
     """
@@ -53,11 +53,11 @@ class Intake:
         self._timeout = timeout
         self._waiting: asyncio.Timeout | None = None
         self._given_up: Refusal | None = None
-        self.begun = time.monotonic()
+        self.started = time.monotonic()
         self.received = 0
         self.complete = False
 
-    def give_up(self, because: Refusal) -> None:
+    def abort(self, because: Refusal) -> None:
         """Stop receiving: `into` raises the refusal, unless the body is complete."""
         self._given_up = because
         if self._waiting is not None:
@@ -67,7 +67,7 @@ class Intake:
         """Receive the whole body.
 
         Raises:
-            Refusal: 408, 413 or 507, or the one of `give_up`.
+            Refusal: 408, 413 or 507, or the one of `abort`.
             ClientDisconnect: the client disconnected.
         """
         loop = asyncio.get_running_loop()
@@ -107,7 +107,7 @@ class Intake:
         if self._given_up:
             raise self._given_up
         allowed = 2 * self._timeout + self.received / SLOWEST_BYTES_PER_SECOND
-        left = max(allowed - (time.monotonic() - self.begun), 0)
+        left = max(allowed - (time.monotonic() - self.started), 0)
         try:
             async with asyncio.timeout(min(self._timeout, left)) as self._waiting:
                 message = await self._receive()

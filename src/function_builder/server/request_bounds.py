@@ -30,7 +30,7 @@ class BoundError(Exception):
 
 
 class RequestBounds:
-    """Counts one request, as far as it has arrived.
+    """Counts the parts of one request that have arrived.
 
     Attributes:
         fault: the bound that the request exceeds, for its client; empty: none.
@@ -41,7 +41,7 @@ class RequestBounds:
         self._bytes = self._headers = self._body_bytes = self._chunks = 0
 
     def receive(self, size: int) -> None:
-        """Count bytes that are parsed next."""
+        """Count bytes before they are parsed."""
         self._bytes += size
 
     def header(self) -> None:
@@ -55,7 +55,7 @@ class RequestBounds:
             self._exceed(f"The request has more than {MAX_HEADERS} headers.")
 
     def chunk(self, size: int) -> None:
-        """Count a piece of the body: a chunk, or as much as was read at once.
+        """Count a piece of the body: a chunk, or the bytes of one read.
 
         Raises:
             BoundError: the chunks are too small.
@@ -66,7 +66,7 @@ class RequestBounds:
             self._exceed(f"The body's chunks are smaller than {MIN_CHUNK_BYTES} bytes on average.")
 
     def check_head(self) -> None:
-        """Compare the bytes that were parsed and are not the body's.
+        """Check the number of bytes that are not the body's.
 
         Raises:
             BoundError: there are too many.

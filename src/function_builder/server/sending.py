@@ -60,7 +60,7 @@ async def sending_callbacks(
         stream, Outbound(hosts), hosts, signing, count, report=report, clock=clock
     )
     task = asyncio.create_task(callbacks.run(), name="callbacks")
-    task.add_done_callback(_tell_fault)
+    task.add_done_callback(_log_fault)
     try:
         yield
     finally:
@@ -68,6 +68,6 @@ async def sending_callbacks(
         await asyncio.wait([task])
 
 
-def _tell_fault(task: asyncio.Task[None]) -> None:
+def _log_fault(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (fault := task.exception()) is not None:
         _log.error("callbacks are no longer sent", exc_info=fault)

@@ -22,7 +22,7 @@ from function_builder.contract.findings import Reason
 from function_builder.contract.timestamp import Timestamp
 from function_builder.disk import Disk
 from function_builder.queue.port import Builds, UsageStore
-from function_builder.server.claims import TenantsInForce
+from function_builder.server.claims import CurrentTenants
 from function_builder.server.decisions import Audit
 from function_builder.server.places import NoSlot, Place
 from function_builder.server.prometheus import Metrics
@@ -76,7 +76,7 @@ class Usage(Protocol):
     def count_limited(self, tenant: str, refusal: Refusal) -> None:
         """Count a request that was refused, if it met a limit."""
 
-    async def keep(self) -> None:
+    async def write_changes(self) -> None:
         """Write changes to the store until it is cancelled."""
 
     async def flush(self) -> None:
@@ -97,7 +97,7 @@ class Service:
     Attributes:
         uploads: bodies that are being received; they hold no build slots.
         unread: logs of ended builds that their clients are still reading.
-        quotas: how many builds a tenant may begin.
+        quotas: how many builds a tenant may start.
         space: the directory of large bodies.
         large_checks: limits how many large bodies are checked at a time, so that threads are free
             for small ones.
@@ -125,7 +125,7 @@ class Service:
     space: SpoolSpace
     large_checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     replays: Replays | None = None
-    tenants: TenantsInForce | None = None
+    tenants: CurrentTenants | None = None
     audit: Audit | None = None
     usage: Usage | None = None
     builds: Builds | None = None

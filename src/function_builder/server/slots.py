@@ -48,7 +48,7 @@ class Slots:
     Attributes:
         taken: the number of slots in use.
         closed: whether new requests are refused.
-        shared: what a tenant's builds on other builders are known by; None: no other ones count.
+        shared: counts a tenant's builds on other builders; None: only those here count.
     """
 
     def __init__(
@@ -130,12 +130,12 @@ class Slots:
                 place.wake()
 
     def confirm(self, place: Place) -> None:
-        """Let a place that claims have its slot."""
+        """Accept the claim of a place: it has its slot."""
         place.claiming = False
         place.move_to(0)
 
     def reject(self, place: Place) -> None:
-        """Return the slot of a place that claims: its tenant has as many builds as it may."""
+        """Reject the claim of a place: its tenant has reached its limit. The slot is free again."""
         tenant = place.tenant
         place.claiming = False
         self._count(place, -1)
@@ -193,7 +193,7 @@ class Slots:
         line.remove(place)
         if not line:
             del self._lines[place.tenant]
-            # The next one asks for itself.
+            # The tenant's next place claims again.
             self._blocked.discard(place.tenant)
         _renumber(line)
 

@@ -55,7 +55,7 @@ class Spans:
         try:
             yield trace
         finally:
-            self._tell_phases(span, measures)
+            self._add_phases(span, measures)
             span.set_attribute("function_builder.outcome", trace.outcome or "crashed")
             span.end()
 
@@ -63,7 +63,7 @@ class Spans:
         """Send the remaining spans; it blocks until they are sent, or until the timeout."""
         self._provider.shutdown()
 
-    def _tell_phases(self, span: Span, measures: Measures) -> None:
+    def _add_phases(self, span: Span, measures: Measures) -> None:
         context = set_span_in_context(span)
         for phase, (began, ended) in measures.spans.items():
             self._tracer.start_span(phase.value, context, start_time=began).end(ended)

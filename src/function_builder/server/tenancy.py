@@ -37,7 +37,7 @@ from function_builder.tenants.tenant import Proven, Tenant, Tenants
 if TYPE_CHECKING:
     from function_builder.oidc.issuers import Issuers
 
-LOOK_SECONDS: Final = 2.0
+CHECK_SECONDS: Final = 2.0
 """Seconds between two checks whether the files have changed."""
 
 _JWT_DOTS: Final = 2
@@ -161,14 +161,14 @@ class Tenancy:
         return None if found is None else self._claim(tenants, tenant, found)
 
     def callback_keys(self, tenant: str) -> CallbackKeys | None:
-        """What signs the callbacks of a tenant other than `default`; None: it gets none."""
+        """The keys that sign the callbacks of a tenant other than `default`; None: it has none."""
         found = self._tenants.named(tenant)
         if found is None or not found.webhook_keys:
             return None
         return CallbackKeys(list(found.webhook_keys), next(iter(found.secrets), None))
 
     def credentials(self, tenant: str) -> RegistryCredentials:
-        """What a tenant's builds push and pull with; none if the tenant has none."""
+        """The registry credentials of a tenant's builds; empty if the tenant has none."""
         if tenant == DEFAULT_TENANT:
             return self._own
         found = self._tenants.named(tenant)
@@ -215,7 +215,7 @@ class Tenancy:
         while True:
             if (issuers := self._trusted(self._tenants)) is not None:
                 issuers.refresh()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
             await self.refresh()
 
     async def refresh(self) -> None:

@@ -58,7 +58,7 @@ class Uploads:
 
     @contextmanager
     def place(self, intake: Intake, source: str, proof: bytes | None = None) -> Iterator[None]:
-        """Count an upload until the block ends; a slower one may be ended for it.
+        """Count an upload until the block ends; this may end a slower one.
 
         Args:
             intake: the upload.
@@ -83,13 +83,13 @@ class Uploads:
     def end_unproven(self) -> None:
         """End the uploads that are not proven, because the builder is shutting down."""
         for intake in self._others:
-            intake.give_up(Closed())
+            intake.abort(Closed())
 
     def end_all(self) -> None:
         """End all uploads, because the builder is shutting down."""
         self.end_unproven()
         for intake in self._proven:
-            intake.give_up(Closed())
+            intake.abort(Closed())
 
     async def only_proven(self) -> None:
         """Wait until all uploads are proven."""
@@ -114,7 +114,7 @@ class Uploads:
         if slowest is newcomer:
             raise TooManyUploads(self.limit)
         crowd.discard(slowest)
-        slowest.give_up(TooManyUploads(self.limit))
+        slowest.abort(TooManyUploads(self.limit))
 
     def _note_others(self) -> None:
         if self._others:
@@ -124,4 +124,4 @@ class Uploads:
 
 
 def _speed(intake: Intake, now: float) -> float:
-    return (intake.received + HEAD_START_BYTES) / (now - intake.begun + HEAD_START_SECONDS)
+    return (intake.received + HEAD_START_BYTES) / (now - intake.started + HEAD_START_SECONDS)

@@ -90,7 +90,7 @@ class TenantsUsage:
         if isinstance(refusal, LimitMet):
             self._metrics.tenant_limited.labels(tenant, refusal.setting).inc()
 
-    async def keep(self) -> None:
+    async def write_changes(self) -> None:
         """Write changes to the store until it is cancelled."""
         while True:
             await self._changed.wait()

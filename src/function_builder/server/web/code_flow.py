@@ -29,7 +29,7 @@ from function_builder.contract.derived import derived_key
 from function_builder.contract.errors import Refusal, shown
 from function_builder.oidc.fetch import IssuerError, ask, discover
 from function_builder.oidc.trust import Issuer, url_fault
-from function_builder.server.claims import TenantsInForce
+from function_builder.server.claims import CurrentTenants
 from function_builder.server.web.answers import HEADERS
 from function_builder.server.web.session import is_https
 from function_builder.settings import Settings
@@ -61,7 +61,7 @@ class CodeFlow:
         tenants: verify its tokens.
     """
 
-    def __init__(self, settings: Settings, tenants: TenantsInForce) -> None:
+    def __init__(self, settings: Settings, tenants: CurrentTenants) -> None:
         self._settings = settings
         self._tenants = tenants
         self._callback = settings.web_url.rstrip("/") + CALLBACK_PATH

@@ -44,7 +44,7 @@ class Month(NamedTuple):
 
     @property
     def next(self) -> str:
-        """The month after; empty if it has not begun."""
+        """The month after; empty if it has not started."""
         after = self.last + timedelta(1)
         return f"{after:%Y-%m}" if after <= datetime.now(UTC).date() else ""
 

@@ -35,7 +35,7 @@ submissions = st.builds(
 def test_a_record_is_read_as_it_was_written(submission):
     record = dataclasses.replace(Record.of(submission), job=7)
     assert Record.parse(record.to_value()) == record
-    running = record.begin("here", NOW + 1)
+    running = record.start("here", NOW + 1)
     assert Record.parse(running.to_value()) == running
     failed = running.fail("no", Reason.SERVICE, NOW + 2)
     assert Record.parse(failed.to_value()) == failed
@@ -62,13 +62,13 @@ def test_a_job_is_run_until_its_build_ends_and_never_after(happenings):
             ended = True
             continue
         assert step is Step.RUN
-        record = record.begin("here", NOW)
+        record = record.start("here", NOW)
         attempts += 1
         assert record.info.attempt == attempts
         if happened == "killed":
             losses += 1
         elif happened == "drained":
-            record = record.give_back()
+            record = record.requeue()
             assert record.info.state is BuildState.QUEUED
         else:
             ended = True
@@ -86,7 +86,7 @@ def test_a_build_that_waited_too_long_is_not_begun():
     assert failed.info.result is not None
     assert (failed.info.state, failed.info.result.reason) == (BuildState.FAILED, "busy")
     # What has begun once is not ended for its wait.
-    again = record.begin("here", NOW + 5).give_back()
+    again = record.start("here", NOW + 5).requeue()
     assert next_step(again, "other", NOW + 11)[0] is Step.RUN
 
 

@@ -135,7 +135,7 @@ def test_the_page_has_each_event_and_each_key():
 
 async def test_each_reading_of_the_tenants_file_has_a_line(service, tmp_path, monkeypatch):
     # The test alone looks at the file.
-    monkeypatch.setattr(tenancy, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(tenancy, "CHECK_SECONDS", 3600.0)
     path = tmp_path / "tenants.yaml"
     tenants: Any = service.tenants
     async with tenants.watching(service.metrics, service.audit):

@@ -277,7 +277,7 @@ async def test_an_unknown_build_and_another_tenants_are_the_same_404(service, bu
     foreign = dataclasses.replace(
         parse_build_info((await post(service, prefer="respond-async")).content), id=new_id()
     )
-    builds.begin("another tenant", foreign)
+    builds.record_start("another tenant", foreign)
     details = set()
     for build_id in (foreign.id, new_id(), "x", "x" * 24, "%2a", "%20"):
         for method, rest in (("GET", ""), ("GET", "/log"), ("DELETE", ""), ("POST", "/retry")):

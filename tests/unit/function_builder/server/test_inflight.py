@@ -165,7 +165,7 @@ async def test_builds_that_follow_each_other_ask_once_and_others_never():
 
 
 async def test_without_the_store_each_builder_has_the_limit_until_it_is_back(monkeypatch):
-    monkeypatch.setattr(inflight, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(inflight, "REFRESH_SECONDS", 0.0)
     monkeypatch.setattr(inflight, "RETRY_SECONDS", 0.0)
     async with Fleet(2, max_queue=1) as fleet:
         held = [await fleet.build(0), await fleet.build(0)]
@@ -203,7 +203,7 @@ async def test_whatever_comes_and_goes_the_limit_holds_and_no_build_waits_for_ev
     seed, monkeypatch
 ):
     # A change of which no message tells would be found by a look alone.
-    monkeypatch.setattr(inflight, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(inflight, "REFRESH_SECONDS", 3600.0)
     choice = random.Random(seed)
     async with Fleet(3, slots=2, max_queue=5) as fleet:
         running = {"acme": 0, "zeta": 0, "other": 0}

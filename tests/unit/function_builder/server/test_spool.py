@@ -125,7 +125,7 @@ async def test_a_body_that_is_given_up(tmp_path, waiting):
     task = asyncio.create_task(taking.into(Spool(SpoolSpace(tmp_path, 0))))
     if waiting:
         await asyncio.sleep(0)
-    taking.give_up(Refusal(429, "too many"))
+    taking.abort(Refusal(429, "too many"))
     with pytest.raises(Refusal, match="too many") as caught:
         await task
     assert caught.value.status == 429
@@ -136,7 +136,7 @@ async def test_a_body_that_is_given_up_while_it_keeps_coming(tmp_path):
         return {"type": "http.request", "body": b"x", "more_body": True}
 
     taking = intake(flood)
-    taking.give_up(Refusal(429, "too many"))
+    taking.abort(Refusal(429, "too many"))
     with pytest.raises(Refusal, match="too many"):
         await taking.into(Spool(SpoolSpace(tmp_path, 0)))
 

@@ -275,7 +275,7 @@ def sample(service: Service, name: str) -> float | None:
 async def test_a_wrong_file_is_told_and_the_tenants_of_before_are_served(
     service, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("function_builder.server.tenancy.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("function_builder.server.tenancy.CHECK_SECONDS", 0.05)
     (tmp_path / "tenants.yaml").write_text("tenants:\n  acme: {}\n")
     async with service.tenants.watching(service.metrics):
         with capture_logs() as log:

@@ -19,10 +19,10 @@ class Upload(Intake):
     def __init__(self, received: int = 0, age: float = 0) -> None:
         super().__init__(Mock(), signature=None, max_bytes=1, timeout=1)
         self.received = received
-        self.begun = time.monotonic() - age
+        self.started = time.monotonic() - age
         self.reason: Any = None
 
-    def give_up(self, because) -> None:
+    def abort(self, because) -> None:
         self.reason = because
 
 

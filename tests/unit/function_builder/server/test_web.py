@@ -55,7 +55,7 @@ def browser(service: Service, *, signed_in: bool = True) -> httpx2.AsyncClient:
 def kept(builds: MemoryBuilds, tenant: str = "default", **fields: Any) -> BuildInfo:
     given = {"state": BuildState.RUNNING, "started": 1e9, "image": "r/f:1", "repository": "r/f"}
     info = BuildInfo(**{"id": new_id(), "created": 1e9, **given, **fields})
-    builds.begin(tenant, info)
+    builds.record_start(tenant, info)
     return info
 
 
