@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Client,
         ClientError,
         ContextError,
+        File,
         Refused,
         Unreachable,
     )
@@ -36,6 +37,7 @@ __all__ = [
     "Client",
     "ClientError",
     "ContextError",
+    "File",
     "Refused",
     "Unreachable",
 ]

@@ -1,6 +1,8 @@
 """The client's page: its examples run, and its tables have what there is."""
 
+import io
 import re
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -24,12 +26,22 @@ def test_the_example_of_a_submitted_build_runs(
     imports = PYTHON[0].partition("with ")[0]
     with serving_builds() as builder:
         builder.submitted_log = ["one"]
-        example = PYTHON[1].replace("http://127.0.0.1:8080", builder.url)
+        example = PYTHON[2].replace("http://127.0.0.1:8080", builder.url)
         names: dict[str, object] = {}
         exec(imports + example, names)
         (build,) = builder.builds
     assert capsys.readouterr().out.splitlines() == [build, "one"]
     assert isinstance(names["result"], package.BuildResult)
+
+
+def test_the_example_of_files_sends_an_executable_file() -> None:
+    with serving_builds() as builder, package.Client(builder.url, payload_secret=SECRET) as client:
+        # What answers here queues builds, and runs none.
+        example = PYTHON[1].replace("client.build(", "client.submit(")
+        exec(example, {"client": client})
+        (body,) = builder.bodies
+    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+        assert archive.getmember("context/run.sh").mode == 0o755
 
 
 @pytest.mark.parametrize("kind", [package.Client, package.AsyncClient])

@@ -11,10 +11,21 @@ import { ContextError } from "./errors.js";
 import type { Secret } from "./signing.js";
 import { END, header, padding, type TarEntry } from "./tar.js";
 
-/** A build context without a directory: contents by path, such as `{ Dockerfile: "FROM scratch" }`. */
-export type Files = Record<string, string | Uint8Array>;
+/** A file with its mode, such as a script that a step runs: `{ content: "#!/bin/sh\n", mode: 0o755 }`. */
+export interface ContextFile {
+  content: string | Uint8Array;
+  mode: number;
+}
+
+/**
+ * A build context without a directory: contents by path, such as `{ Dockerfile: "FROM scratch" }`. A content
+ * alone has mode 0644.
+ */
+export type Files = Record<string, string | Uint8Array | ContextFile>;
 
 const CHUNK = 1024 * 1024;
+/** Of files without a time of their own, 2 January 1980: ZIP archives can hold none before 1980. */
+const NO_TIME = 315_619_200;
 export const IGNORE_FILE = ".dockerignore";
 
 /** A body to send, which may be read more than once. */
@@ -99,8 +110,8 @@ export class Spool implements Sink {
     for (let done = 0; done < data.length; ) done += (await this.#file.write(data, done)).bytesWritten;
   }
 
-  async document(name: string, content: Uint8Array): Promise<void> {
-    await this.write(header({ name, type: "file", mode: 0o644, mtime: 0, size: content.length }));
+  async document(name: string, content: Uint8Array, mode = 0o644, mtime = 0): Promise<void> {
+    await this.write(header({ name, type: "file", mode, mtime, size: content.length }));
     await this.write(Buffer.concat([content, padding(content.length)]));
   }
 
@@ -124,8 +135,10 @@ async function writeFiles(spool: Spool, files: Files, dockerfile: string): Promi
   if (!dockerfileNames(dockerfile).some((name) => name in files)) {
     throw new ContextError(`the files have no ${dockerfile}`);
   }
-  for (const [name, content] of Object.entries(files).sort(([a], [b]) => (a < b ? -1 : 1))) {
-    await spool.document(`context/${name}`, Buffer.from(content));
+  for (const [name, given] of Object.entries(files).sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const plain = typeof given === "string" || given instanceof Uint8Array;
+    const { content, mode } = plain ? { content: given, mode: 0o644 } : given;
+    await spool.document(`context/${name}`, Buffer.from(content), mode, NO_TIME);
   }
 }
 

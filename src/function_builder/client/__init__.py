@@ -30,7 +30,7 @@ from function_builder.client.address import DEFAULT_URL
 from function_builder.client.builds import BuildHandle
 from function_builder.client.client import AsyncClient
 from function_builder.client.errors import ClientError, ContextError, Refused, Unreachable
-from function_builder.client.options import BuildOptions, Files
+from function_builder.client.options import BuildOptions, File, Files
 from function_builder.client.progress import (
     LogLine,
     OutputLine,
@@ -67,6 +67,7 @@ __all__ = [
     "Client",
     "ClientError",
     "ContextError",
+    "File",
     "Files",
     "Handle",
     "LogLine",

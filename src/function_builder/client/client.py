@@ -180,7 +180,7 @@ class AsyncClient:
         Args:
             directory: the build context, sent without the files that its ignore file excludes.
             config: the build's options; or give them as `options`: `image=…`, `build_args=…`.
-            files: the build context instead of a directory: contents by name.
+            files: the build context instead of a directory: contents by name; `File` has a mode.
             secrets: sealed build secrets, as `seal_secrets` makes them.
             options: the fields of `BuildConfig`. In `contexts` a `Path` is a directory to send.
 

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypedDict
 
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.options import Attest
 
-Files: TypeAlias = Mapping[str, str | bytes]
-"""A build context that lies in no directory: contents by name, text as UTF-8."""
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of `Files` with its mode, such as a script that a step runs.
+
+    Attributes:
+        content: what it holds, text as UTF-8.
+        mode: its permissions: `0o755` is executable.
+    """
+
+    content: str | bytes
+    mode: int = 0o644
+
+
+Files: TypeAlias = Mapping[str, str | bytes | File]
+"""A build context that lies in no directory: contents by name. A content alone has mode 0644."""
 
 
 class BuildOptions(TypedDict, total=False):

@@ -30,7 +30,7 @@ from function_builder.client.context import (
     find_entries,
 )
 from function_builder.client.errors import ContextError
-from function_builder.client.options import Files
+from function_builder.client.options import File, Files
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.names import CONFIG_NAME, CONTEXT
 from function_builder.contract.secrets import SECRETS_NAME
@@ -156,10 +156,12 @@ class Spool:
             ) from error
 
 
-def write_document(spool: Spool, name: str, content: bytes, *, mtime: int = 0) -> None:
+def write_document(
+    spool: Spool, name: str, content: bytes, *, mode: int = 0o644, mtime: int = 0
+) -> None:
     """Write an entry that is in memory."""
     info = tarfile.TarInfo(name)
-    info.mtime = mtime
+    info.mode, info.mtime = mode, mtime
     info.size = len(content)
     spool.write(_header(info))
     spool.write(content + bytes(-len(content) % BLOCK))
@@ -169,9 +171,11 @@ def _write_files(spool: Spool, files: Files, dockerfile: str) -> None:
     names = dockerfile_names(dockerfile)
     if not any(name in files for name in names):
         raise ContextError(f"the files have no {names[0]}")
-    for name, content in sorted(files.items()):
-        data = content.encode() if isinstance(content, str) else content
-        write_document(spool, f"{CONTEXT}/{name}", data, mtime=_NO_TIME)
+    for name in sorted(files):
+        given = files[name]
+        file = given if isinstance(given, File) else File(given)
+        data = file.content.encode() if isinstance(file.content, str) else file.content
+        write_document(spool, f"{CONTEXT}/{name}", data, mode=file.mode, mtime=_NO_TIME)
 
 
 def directory_entries(

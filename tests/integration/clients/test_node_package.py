@@ -108,6 +108,27 @@ async def test_a_directory_is_built_as_it_is(
     assert pushed.files["home/app/link"].kind == "symlink"
 
 
+async def test_files_without_a_directory_have_their_modes(
+    installed, builder: RunningBuilder, registry, image
+) -> None:
+    files = {
+        "Dockerfile": "FROM busybox\nCOPY . /f/\nRUN /f/run >/said\n",
+        "run": {"content": "#!/bin/sh\necho hello\n", "mode": 0o755},
+    }
+    sent = {
+        "url": builder.url,
+        "payloadSecret": (builder.secrets / "payload-secret").read_text(),
+        "image": image,
+    }
+    result = json.loads((await call(installed, "build", json.dumps(files), **sent))[-1])
+    assert result["status"] == "success", result
+    pushed = pull(registry, image.removeprefix(f"{registry}/")[:-2], "1")
+    assert pushed.text("said") == "hello\n"
+    assert pushed.files["f/Dockerfile"].mode == 0o644
+    # ZIP archives can hold no earlier time.
+    assert pushed.files["f/run"].mtime == 315_619_200
+
+
 async def test_only_what_changed_is_sent(
     installed, builder: RunningBuilder, registry, image, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from function_builder.client import (
     BuildStatus,
     ClientError,
     ContextError,
+    File,
     Files,
     Refused,
     Unreachable,
@@ -406,6 +407,23 @@ def config_of(body: bytes) -> BuildConfig:
 def test_each_keyword_is_a_field_of_the_configuration() -> None:
     fields = {field.name for field in dataclasses.fields(BuildConfig)}
     assert BuildOptions.__annotations__.keys() <= fields
+
+
+async def test_a_file_in_no_directory_may_have_a_mode(builder_that: BuilderThat) -> None:
+    builder = builder_that(whole(status="success"))
+    files: Files = {
+        "Dockerfile": "FROM scratch\n",
+        "run": File("#!/bin/sh\n", 0o755),
+        "key": File(b"k", 0o600),
+    }
+    async with AsyncClient(builder.url, payload_secret=SECRET) as client:
+        await client.build(files=files, image="a/b:1")
+    with tarfile.open(fileobj=io.BytesIO(builder.bodies[0])) as archive:
+        modes = {member.name: member.mode for member in archive if "/" in member.name}
+        script = archive.extractfile("context/run")
+        assert script is not None
+        assert script.read() == b"#!/bin/sh\n"
+    assert modes == {"context/Dockerfile": 0o644, "context/key": 0o600, "context/run": 0o755}
 
 
 async def test_a_context_may_be_in_no_directory(builder_that: BuilderThat) -> None:
