@@ -5,7 +5,7 @@ expires. It ends when that payload secret is rotated out.
 
 A session is what a browser gets for a bearer token. It is derived from the builder's own payload
 secret, so that a tenant without a secret can have one. It names the bearer token's credentials, and
-ends with them.
+ends with them. A random part makes each session different, so that a sign-out ends one session.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Final, NamedTuple
 
 from function_builder.contract.derived import derived_key, is_one_of
 
+SESSION_SECONDS: Final = 12 * 3600.0
+"""The longest session of a bearer token; a token that expires before it ends its session."""
+
 _PREFIX: Final = "fbw_"
 """Lets scanners for leaked secrets find a token."""
 
@@ -24,7 +27,8 @@ _SESSION_PREFIX: Final = "fbs_"
 _FORM: Final = re.compile(rf"{_PREFIX}([a-z0-9-]{{1,40}})_([0-9a-f]{{8,10}})_([0-9a-f]{{64}})")
 
 _SESSION: Final = re.compile(
-    rf"{_SESSION_PREFIX}([a-z0-9-]{{1,40}})_([0-9a-f]{{8,10}})_([0-9a-f.]{{8,400}})_([0-9a-f]{{64}})"
+    rf"{_SESSION_PREFIX}([a-z0-9-]{{1,40}})_([0-9a-f]{{8,10}})_([0-9a-f.]{{8,400}})_([0-9a-f]{{16}})"
+    r"_([0-9a-f]{64})"
 )
 
 
@@ -67,25 +71,30 @@ class WebSession(NamedTuple):
         tenant: whose builds it opens.
         expires: until when, in seconds since the epoch.
         credentials: the ids of those that the browser had.
+        number: 16 random hex digits.
     """
 
     text: str
     tenant: str
     expires: int
     credentials: tuple[str, ...]
+    number: str
 
     def valid(self, secrets: Sequence[bytes], now: float) -> bool:
         """Whether one of the builder's own payload secrets made it, and it has not expired."""
         made = (
-            web_session(secret, self.tenant, self.expires, self.credentials) for secret in secrets
+            web_session(secret, self.tenant, self.expires, self.credentials, self.number)
+            for secret in secrets
         )
         return is_one_of(self.text, made) and now < self.expires
 
 
-def web_session(secret: bytes, tenant: str, expires: int, credentials: Sequence[str]) -> str:
-    """The session of a tenant that is valid until `expires`; `credentials` are hex digits."""
+def web_session(
+    secret: bytes, tenant: str, expires: int, credentials: Sequence[str], number: str
+) -> str:
+    """The session of a tenant that is valid until `expires`; the rest are hex digits."""
     key = derived_key(secret, "session of the web pages")
-    said = f"{tenant}_{expires:08x}_{'.'.join(credentials)}"
+    said = f"{tenant}_{expires:08x}_{'.'.join(credentials)}_{number}"
     return f"{_SESSION_PREFIX}{said}_{derived_key(key, said).hex()}"
 
 
@@ -94,4 +103,4 @@ def parse_web_session(text: str) -> WebSession | None:
     match = _SESSION.fullmatch(text)
     if match is None:
         return None
-    return WebSession(text, match[1], int(match[2], 16), tuple(match[3].split(".")))
+    return WebSession(text, match[1], int(match[2], 16), tuple(match[3].split(".")), match[4])

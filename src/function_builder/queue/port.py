@@ -178,6 +178,16 @@ class Inflight(Protocol):
         """
 
 
+class SignOuts(Protocol):
+    """The sessions of browsers that have signed out, over all builders."""
+
+    async def add(self, session: str) -> None:
+        """End a session; raises `QueueUnavailable`."""
+
+    async def contain(self, session: str) -> bool:
+        """Whether a session was ended; raises `QueueUnavailable`."""
+
+
 class Builds(Protocol):
     """The builds of all tenants, over all replicas.
 

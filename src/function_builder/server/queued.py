@@ -32,6 +32,7 @@ from function_builder.queue.jetstream import JetStream
 from function_builder.queue.marks import StoredMarks
 from function_builder.queue.offers import StoredOffers
 from function_builder.queue.retention import Retention
+from function_builder.queue.sign_outs import StoredSignOuts
 from function_builder.queue.states import Record
 from function_builder.queue.usage import StoredUsage
 from function_builder.queue.worker import Worker
@@ -177,6 +178,8 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
         )
         inflight = _shared_inflight(service, builds, jetstream)
         service.quotas.marks = StoredMarks(jetstream, settings.nats_replicas)
+        if settings.web:
+            service.sign_outs = StoredSignOuts(jetstream, settings.nats_replicas)
         if usage is not None:
             usage.store = StoredUsage(jetstream, builds.owner, settings.nats_replicas)
         worker = Worker(builds, QueuedBuilds(service), keep_bodies=bool(settings.keep_bodies))

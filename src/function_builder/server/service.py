@@ -21,7 +21,7 @@ from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
 from function_builder.contract.timestamp import Timestamp
 from function_builder.disk import Disk
-from function_builder.queue.port import Builds, UsageStore
+from function_builder.queue.port import Builds, SignOuts, UsageStore
 from function_builder.server.claims import CurrentTenants
 from function_builder.server.decisions import Audit
 from function_builder.server.places import NoSlot, Place
@@ -107,6 +107,7 @@ class Service:
         usage: counts the usage of tenants; None: there is one tenant.
         audit: the audit log; None: there is none.
         builds: builds that outlive their connection; None: there is no queue.
+        sign_outs: the sessions of browsers that signed out; None: no queue, or no web pages.
         worker: runs builds from the queue; None: there is no queue.
         running: the task of each build that has a slot.
         followers: the task of each reader of a queued build's log.
@@ -129,6 +130,7 @@ class Service:
     audit: Audit | None = None
     usage: Usage | None = None
     builds: Builds | None = None
+    sign_outs: SignOuts | None = None
     worker: Drained | None = None
     tracing: Tracing = forwarded
     phase: Phase = Phase.SERVING

@@ -104,7 +104,7 @@ class _Web:
 
         async def answer(request: Request) -> Response:
             try:
-                visitor = session.require(request, self._service)
+                visitor = await session.require(request, self._service)
                 request.state.caller = Caller(
                     visitor.tenant,
                     by="web",
@@ -150,10 +150,10 @@ class _Web:
         return RedirectResponse("web/builds", HTTPStatus.SEE_OTHER)
 
     async def sign_out(self, request: Request, _visitor: session.Visitor) -> Response:
-        """Remove the cookie, and close the streams that it opened."""
-        self._streams.end(request)
+        """End the session, and close the streams that it opened."""
         response = RedirectResponse("sign-in", HTTPStatus.SEE_OTHER)
-        session.sign_out(response)
+        await session.sign_out(response, request, self._service)
+        self._streams.end(request)
         return response
 
     async def static(self, request: Request) -> Response:

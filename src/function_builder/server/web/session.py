@@ -2,7 +2,7 @@
 
 The cookie holds the token of a link, or the session that a bearer token was exchanged for. It never
 holds a bearer token. A sign-in always sets a new cookie. So an attacker who has set a
-cookie before it does not share the session.
+cookie before it does not share the session. With a queue, a sign-out ends it on all builders.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import math
 import os
+import secrets
 import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -24,11 +25,13 @@ from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.errors import Refusal
 from function_builder.contract.tenancy import ALL_SCOPES, Scope
 from function_builder.contract.web import (
+    SESSION_SECONDS,
     WebToken,
     parse_web_session,
     parse_web_token,
     web_session,
 )
+from function_builder.queue.port import QueueUnavailable
 from function_builder.server import keys
 from function_builder.server.service import Service
 from function_builder.tenants.tenant import Proven
@@ -39,9 +42,6 @@ _COOKIE: Final = "function-builder"
 
 CHECK_SECONDS: Final = 5.0
 """Seconds between two checks that the session of an open stream is still valid."""
-
-SESSION_SECONDS: Final = 12 * 3600.0
-"""The longest session of a bearer token; a token that expires before it ends its session."""
 
 
 class SignedOut(Exception):
@@ -75,14 +75,14 @@ class Visitor(NamedTuple):
             raise Refusal(403, f"you signed in with a token that does not have the scope {scope}")
 
 
-def require(request: Request, service: Service) -> Visitor:
+async def require(request: Request, service: Service) -> Visitor:
     """The browser of a request; it changes nothing on behalf of another site.
 
     Raises:
         SignedOut: it has no valid cookie.
         Refusal: 403, a page of another site sent the form; 503, the payload secret cannot be read.
     """
-    visitor = _visitor(request, service)
+    visitor = await _visitor(request, service)
     if visitor is None:
         raise SignedOut
     if request.method not in ("GET", "HEAD"):
@@ -102,7 +102,7 @@ class Streams:
         self._open: dict[str, set[asyncio.Event]] = {}
 
     def end(self, request: Request) -> None:
-        """End the streams of a browser that signs out. The builder keeps no session otherwise."""
+        """End the streams of a browser that signs out; other builders' end at their next check."""
         for over in self._open.get(request.cookies.get(_COOKIE, ""), ()):
             over.set()
 
@@ -115,7 +115,7 @@ class Streams:
         cookie, over = request.cookies.get(_COOKIE, ""), asyncio.Event()
         self._open.setdefault(cookie, set()).add(over)
         try:
-            while not over.is_set() and (visitor := _visitor(request, self._service)):
+            while not over.is_set() and (visitor := await _visitor(request, self._service)):
                 left = max(0.0, visitor.expires - time.time())
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(over.wait(), min(CHECK_SECONDS, left))
@@ -147,7 +147,8 @@ def sign_in(response: Response, request: Request, service: Service, text: str) -
     token = _proven(text, service)
     if token is None:
         return False
-    _set_cookie(response, request, token.text, token.expires)
+    # The number makes browsers with one link different, so that a sign-out ends one of them.
+    _set_cookie(response, request, f"{token.text}.{_number()}", token.expires)
     return True
 
 
@@ -173,8 +174,12 @@ def begin(
     Visitor(proven.tenant, proven.scopes, "").allow(Scope.READ)
     expires = int(min(time.time() + SESSION_SECONDS, until))
     secret = keys.signing_secrets(service.settings)[0]
-    text = web_session(secret, proven.tenant, expires, proven.credentials)
+    text = web_session(secret, proven.tenant, expires, proven.credentials, _number())
     _set_cookie(response, request, text, expires)
+
+
+def _number() -> str:
+    return secrets.token_hex(8)
 
 
 def _set_cookie(response: Response, request: Request, text: str, expires: int) -> None:
@@ -190,8 +195,8 @@ def _set_cookie(response: Response, request: Request, text: str, expires: int) -
     )
 
 
-def _visitor(request: Request, service: Service) -> Visitor | None:
-    """The browser of a request; None: it is not signed in.
+async def _visitor(request: Request, service: Service) -> Visitor | None:
+    """The browser of a request; None: it is not signed in, or has signed out.
 
     Raises:
         Refusal: 503, the payload secret cannot be read.
@@ -199,10 +204,26 @@ def _visitor(request: Request, service: Service) -> Visitor | None:
     if service.settings.disable_hmac:
         return Visitor(DEFAULT_TENANT, ALL_SCOPES, "web-token", is_operator=True)
     cookie = request.cookies.get(_COOKIE, "")
-    if token := _proven(cookie, service):
-        is_operator = token.tenant == DEFAULT_TENANT
-        return Visitor(token.tenant, ALL_SCOPES, "web-token", token.expires, is_operator)
-    return _of_session(cookie, service)
+    visitor = _of_link(cookie, service) or _of_session(cookie, service)
+    return None if visitor is None or await _has_ended(cookie, service) else visitor
+
+
+async def _has_ended(cookie: str, service: Service) -> bool:
+    if service.sign_outs is None:
+        return False
+    try:
+        return await service.sign_outs.contain(cookie)
+    except QueueUnavailable:
+        # Builds cannot be read now either. The operator's other pages stay.
+        return False
+
+
+def _of_link(cookie: str, service: Service) -> Visitor | None:
+    token = _proven(cookie.partition(".")[0], service)
+    if token is None:
+        return None
+    is_operator = token.tenant == DEFAULT_TENANT
+    return Visitor(token.tenant, ALL_SCOPES, "web-token", token.expires, is_operator)
 
 
 def _of_session(text: str, service: Service) -> Visitor | None:
@@ -220,18 +241,23 @@ def _proven(text: str, service: Service) -> WebToken | None:
     token = parse_web_token(text)
     if token is None:
         return None
-    secrets: Sequence[bytes]
+    made_by: Sequence[bytes]
     if service.tenants is None:
-        secrets = keys.signing_secrets(service.settings) if token.tenant == DEFAULT_TENANT else ()
+        made_by = keys.signing_secrets(service.settings) if token.tenant == DEFAULT_TENANT else ()
     else:
         claim = service.tenants.named(token.tenant)
-        secrets = () if claim is None else claim.secrets
+        made_by = () if claim is None else claim.secrets
     # A tenant that does not exist must take the same time.
-    return token if token.valid(secrets or [os.urandom(32)], time.time()) else None
+    return token if token.valid(made_by or [os.urandom(32)], time.time()) else None
 
 
-def sign_out(response: Response) -> None:
-    """Remove the cookie."""
+async def sign_out(response: Response, request: Request, service: Service) -> None:
+    """Remove the cookie, and end its session on all builders."""
+    if service.sign_outs is not None:
+        try:
+            await service.sign_outs.add(request.cookies.get(_COOKIE, ""))
+        except QueueUnavailable as error:
+            _log.warning("a sign-out is not stored: only its cookie is removed", reason=str(error))
     response.set_cookie(_COOKIE, "", max_age=0, path=None, httponly=True, samesite="lax")
 
 

@@ -115,6 +115,8 @@ async def test_a_link_signs_a_browser_in_and_a_button_out(service, builds):
         assert "Secure" not in cookie
         sent = {"cookie": cookie.partition(";")[0]}
         assert "r/mine:1" in (await client.get("/web/builds", headers=sent)).text
+        again = await client.get("/web/sign-in", params={"token": token})
+        assert again.headers["set-cookie"] != cookie
         gone = await client.post("/web/sign-out", headers=sent | ORIGIN)
         assert (gone.headers["location"], "Max-Age=0" in gone.headers["set-cookie"]) == (
             "sign-in",
