@@ -48,7 +48,7 @@ async def test_a_user_without_ids_gets_the_line_that_mends_it():
         if not user.enter:
             pytest.skip("this user's ids are the machine's")
         status, said = await doctor(user, user.home / "state")
-    assert "mend: usermod --add-subuids 2165536-2231071 ordinary\n" in said
+    assert "fix: usermod --add-subuids 2165536-2231071 ordinary\n" in said
     assert "a build " not in said
     assert status == 1
 

@@ -1,4 +1,4 @@
-"""A certificate authority of one's own, for BuildKit's mutual TLS.
+"""A private certificate authority, for BuildKit's mutual TLS.
 
 Source: RFC 5280 (the extensions that clients check), RFC 9525 (names in certificates).
 """
@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 AUTHORITY_LIFETIME: Final = timedelta(days=3650)
 
 _CLOCK_SKEW: Final = timedelta(minutes=5)
-"""A new certificate is valid at once on machines whose clocks are less behind."""
+"""How far a clock may be behind, for a new certificate to be valid there at once."""
 
 _CRITICAL: Final = True
 
@@ -156,7 +156,7 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _name(common_name: str) -> x509.Name:
-    # X.520 bounds it; those who check look at the alternative names.
+    # X.520 limits its length. Clients check the alternative names instead.
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
 
 
@@ -171,7 +171,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:
-    """Replace a file atomically, so that no reader sees half of it."""
+    """Replace a file atomically, so that no reader gets a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)

@@ -78,7 +78,7 @@ def build(
         typer.Option(
             metavar="OS/ARCH",
             help="A platform to build for, such as linux/arm64; may be repeated, for one image "
-            "that serves all of them. Without it: the builder's own.",
+            "with all of them. Without it: BuildKit's own platform.",
         ),
     ] = None,
     url: UrlOption = DEFAULT_URL,
@@ -94,7 +94,7 @@ def build(
         ),
     ] = None,
     stream: Annotated[
-        bool, typer.Option(help="Follow the build as it runs, or wait for one whole answer.")
+        bool, typer.Option(help="Follow the build while it runs, or wait for the whole answer.")
     ] = True,
     detach: Annotated[
         bool,
@@ -105,7 +105,7 @@ def build(
         ),
     ] = False,
     skip_push: Annotated[
-        bool, typer.Option("--skip-push", help="Build only; --image may be left out then.")
+        bool, typer.Option("--skip-push", help="Do not push the image; --image is then optional.")
     ] = False,
     full: Annotated[
         bool,
@@ -170,7 +170,7 @@ def build(
            queued
       1    the build failed, or its end is unknown
       2    the command or the directory is wrong; nothing was sent
-      3    no build was begun: the builder refused, stayed busy or gave no answer
+      3    no build was started: the builder refused, stayed busy or did not answer
       130  interrupted; the builder stops the build
     """
     # Not at the top: `--help` needs no client.

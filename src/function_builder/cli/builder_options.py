@@ -19,14 +19,14 @@ LOCAL_SECRET: Final = Path(".run/payload-secret")
 
 UrlOption = Annotated[
     str,
-    typer.Option(metavar="URL", envvar="OPENFAAS_REMOTE_BUILDER", help="The builder."),
+    typer.Option(metavar="URL", envvar="OPENFAAS_REMOTE_BUILDER", help="The builder's URL."),
 ]
 PayloadSecretOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
         envvar="OPENFAAS_PAYLOAD_SECRET",
-        help=f"Holds the secret that signs requests. Without it: {LOCAL_SECRET}, if there.",
+        help=f"The file of the payload secret. Without it: {LOCAL_SECRET}, if that file exists.",
         exists=True,
         dir_okay=False,
     ),
@@ -35,7 +35,7 @@ CacertOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="The authorities to trust for https, in PEM. Without it: the system's, or those "
+        help="The trusted authorities for https, in PEM. Without it: the system's, or those "
         "that SSL_CERT_FILE names.",
     ),
 ]
@@ -45,22 +45,22 @@ CertOption = Annotated[
 ]
 KeyOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Its private key, if --cert does not hold it too."),
+    typer.Option(metavar="FILE", help="The private key of --cert, if --cert does not contain it."),
 ]
 HeadersOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME:VALUE",
-        help="A header for a proxy before the builder; may be repeated. @FILE reads a line for "
-        "each header, so that a secret one is not in the list of processes.",
+        help="A header for a proxy in front of the builder; may be repeated. @FILE reads one "
+        "header from each line, so that a secret is not in the list of processes.",
     ),
 ]
 BuilderKeyOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="The builder's public key: secrets that were sealed for another one are not "
-        "sent. Without it the builder is asked, where its answer is signed.",
+        help="The builder's public key: secrets that were sealed for another key are not "
+        "sent. Without it, the builder is asked for its key if it signs its answers.",
         exists=True,
         dir_okay=False,
     ),
@@ -69,9 +69,8 @@ SignedAnswersOption = Annotated[
     bool | None,
     typer.Option(
         "--require-signed-answers/--allow-unsigned-answers",
-        help="Whether an image is believed only if the payload secret signed the answer. "
-        "pro-builder signs none. Without it: required with a payload secret, unless the URL "
-        "is https.",
+        help="Whether an answer without a signature is rejected. pro-builder does not sign "
+        "answers. Without it: they are rejected with a payload secret, unless the URL is https.",
         show_default=False,
     ),
 ]

@@ -33,7 +33,10 @@ def builds(
         bool, typer.Option("--watch", "-w", help="Update the table until Ctrl-C.")
     ] = False,
     json: Annotated[
-        bool, typer.Option("--json", help="A JSON object a line, as GET /builds/ID answers.")
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON object per line, as GET /builds/ID returns it."
+        ),
     ] = False,
 ) -> None:
     """List a builder's builds, newest first.
@@ -108,7 +111,7 @@ def cancel(builder: BuilderOptions, build_id: _Id) -> None:
     Exit codes:
       0    the build is cancelled
       2    the command is wrong
-      3    the builder refused, as when the build has ended, or gave no answer
+      3    the builder refused, for example because the build has ended, or did not answer
       130  interrupted
     """
     from function_builder.cli import keeping

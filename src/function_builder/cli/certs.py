@@ -8,12 +8,15 @@ from typing import Annotated, Final
 import typer
 
 from function_builder.cli.authority import Authority, AuthorityError
+from function_builder.cli.failing import failing_with
 
 _HOSTS: Final = ("buildkitd", "localhost", "127.0.0.1")
 
 
 def certs(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write them.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The directory to write them to.")
+    ],
     *,
     host: Annotated[
         list[str] | None,
@@ -27,10 +30,10 @@ def certs(
         int, typer.Option(min=1, max=3650, help="How long the certificates are valid.")
     ] = 365,
 ) -> None:
-    """Make the certificates with which the builder and a BuildKit on TCP know each other.
+    """Make the certificates with which the builder and a BuildKit on TCP authenticate each other.
 
-    Once more in the same directory: the same authority signs new ones. Copy them to where the old
-    ones are; the builder takes its own at the next build, BuildKit at its next start.
+    To renew them, run this again in the same directory: the same authority signs the new ones. Copy
+    them over the old ones. The builder reads its own at the next build, BuildKit at its next start.
 
     \b
       function-builder certs certs --host buildkitd.openfaas
@@ -41,7 +44,7 @@ def certs(
         --tlskey certs/client/client.key
     """
     server, client = directory / "server", directory / "client"
-    try:
+    with failing_with(AuthorityError, ValueError):
         authority = _authority(directory / "ca.crt", directory / "ca.key")
         authority.issue_server(host or _HOSTS, server / "server.crt", server / "server.key", days)
         authority.issue_client(
@@ -49,12 +52,11 @@ def certs(
         )
         for place in (server, client):
             authority.write_certificate(place / "ca.crt")
-    except (AuthorityError, OSError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
     typer.echo(f"{client}/  for the builder, which looks for it in /var/secrets/certs")
     typer.echo(f"{server}/  for BuildKit")
-    typer.echo(f"{directory / 'ca.key'}  for neither: keep it apart, it signs the next ones")
+    typer.echo(
+        f"{directory / 'ca.key'}  for neither: store it elsewhere, because it signs the next ones"
+    )
 
 
 def _authority(certificate: Path, key: Path) -> Authority:

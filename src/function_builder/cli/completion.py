@@ -12,7 +12,7 @@ from function_builder.cli import COMPLETE_VARIABLE
 
 
 class Shell(StrEnum):
-    """The shells that there are scripts for."""
+    """The shells that have a completion script."""
 
     BASH = "bash"
     ZSH = "zsh"

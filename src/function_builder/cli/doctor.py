@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from aiobuildkit import BuildKitError, Client
+from function_builder.cli.failing import FAILED, failing_with
 from function_builder.cli.serve import default_state
 from function_builder.engine import BuildKitDaemon, EngineError, find_tool
 from function_builder.engine.base_image import is_static
@@ -35,45 +36,44 @@ def doctor(
         typer.Option(
             envvar="state_dir",
             metavar="DIR",
-            help="Where a BuildKit of its own would keep its cache. "
+            help="The directory in which `serve` would keep BuildKit's cache. "
             "[default: ~/.local/share/function-builder]",
         ),
     ] = None,
     registry_listen: Annotated[
         str,
         typer.Option(
-            envvar="registry_listen", metavar="HOST:PORT", help="Where `up` has its registry."
+            envvar="registry_listen",
+            metavar="HOST:PORT",
+            help="The address of the registry of `up`.",
         ),
     ] = "127.0.0.1:5000",
 ) -> None:
-    """Say whether this machine can build with a BuildKit of its own, and what it lacks.
+    """Check whether this machine can run a BuildKit of its own, and show what is missing.
 
-    Each finding has the line that mends it. At the end a build is tried, in a directory that is
-    removed again. The exit code is 0 when builds can run, 1 when they cannot.
+    Each finding has the command that fixes it. At the end a test build runs, in a directory that is
+    then removed. The exit code is 0 if builds can run, and 1 if they cannot.
 
     \b
       function-builder doctor
       sudo -u builder function-builder doctor
     """
     configure_logging(json=False)
-    try:
+    with failing_with(SettingsError):
         settings = Settings.from_environment(os.environ)
-    except SettingsError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
     state = (state_dir or default_state()).absolute()
     findings = [*examine(_machine()), *_addresses(settings, registry_listen)]
     findings.append(disk("state_dir", state, "function-builder serve --state-dir DIR"))
     findings.append(disk("spool_dir", settings.spool_dir, "spool_dir=DIR function-builder serve"))
     for finding in findings:
-        _tell(finding)
-    if all(finding.level is not Level.LACK for finding in findings):
+        _print(finding)
+    if all(finding.level is not Level.FAIL for finding in findings):
         trial = asyncio.run(_try(state))
         findings.append(trial)
-        _tell(trial)
-    if any(finding.level is Level.LACK for finding in findings):
-        typer.echo("\nNo build can run here until what is marked LACK is mended.")
-        raise typer.Exit(1)
+        _print(trial)
+    if any(finding.level is Level.FAIL for finding in findings):
+        typer.echo("\nBuilds cannot run here until each FAIL above is fixed.")
+        raise typer.Exit(FAILED)
     typer.echo("\nBuilds can run here.")
 
 
@@ -105,14 +105,14 @@ def _addresses(settings: Settings, registry: str) -> Iterator[Finding]:
     yield address("registry_listen", registry, remedy)
 
 
-def _tell(finding: Finding) -> None:
+def _print(finding: Finding) -> None:
     typer.echo(f"{finding.level:4}  {finding.subject:16}  {finding.found}")
     if finding.level is not Level.OK and finding.remedy:
-        typer.echo(f"{'':24}mend: {finding.remedy}")
+        typer.echo(f"{'':24}fix: {finding.remedy}")
 
 
 async def _try(state: Path) -> Finding:
-    """Run a build as `serve` would: nothing that was only read says more than that."""
+    """Run a build as `serve` would, because the other checks cannot prove that builds run."""
     subject = "a build"
     try:
         with _scratch(state) as directory:
@@ -125,15 +125,15 @@ async def _try(state: Path) -> Finding:
                 await client.build(directory / "context")
             snapshotter = next((directory / "bk" / "state").glob("runc-*")).name[5:]
     except (EngineError, BuildKitError, OSError, TimeoutError) as error:
-        return Finding(subject, Level.LACK, f"was tried and failed: {error or 'it took too long'}")
+        return Finding(subject, Level.FAIL, f"was tried and failed: {error or 'it took too long'}")
     if snapshotter == "native":
-        slow = f"{said}; BuildKit copies each layer, for overlay cannot be mounted in {state}"
+        slow = f"{said}; BuildKit copies each layer, because overlay cannot be mounted in {state}"
         return Finding(subject, Level.NOTE, slow, "function-builder serve --state-dir DIR")
     return Finding(subject, Level.OK, f"{said}, on {snapshotter}")
 
 
 def _write_context(directory: Path) -> str:
-    """Write what the trial builds; what is said of it if it works."""
+    """Write the context of the test build; return the finding's text if it succeeds."""
     directory.mkdir()
     lines = ["FROM scratch", "COPY Dockerfile /"]
     try:
@@ -152,14 +152,14 @@ def _write_context(directory: Path) -> str:
 
 @contextmanager
 def _scratch(state: Path) -> Iterator[Path]:
-    """A directory on the file system of `state`, or of where that will be made."""
+    """A directory on the file system of `state`, or of its nearest existing parent."""
     while not state.exists():
         state = state.parent
     directory = Path(tempfile.mkdtemp(prefix=".doctor-", dir=state))
     try:
         yield directory
     finally:
-        # Overlay leaves directories that not even their owner may look into.
+        # Overlay leaves directories that their owner may not read.
         for work in directory.glob("bk/state/runc-*/snapshots/snapshots/*/work/work"):
             work.chmod(stat.S_IRWXU)
         shutil.rmtree(directory)

@@ -12,7 +12,7 @@ FAILED: Final = 1
 
 
 def failure(message: str) -> typer.Exit:
-    """Print an error, each line of it marked as one; raise what this returns."""
+    """Print an error, with the prefix on each line; the caller raises the result."""
     for line in message.splitlines():
         typer.echo(f"error: {line}", err=True)
     return typer.Exit(FAILED)

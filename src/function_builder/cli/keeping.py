@@ -26,12 +26,12 @@ from function_builder.contract.text import dump_json
 _T = TypeVar("_T")
 
 _WATCH_SECONDS: Final = 2.0
-"""Between two looks at the list."""
+"""Seconds between two updates of the list."""
 
 _FIRST_SECONDS: Final = 5.0
 _QUIET_SECONDS: Final = 1.0
 _CHATTY_SECONDS: Final = 10.0
-"""When a growing log is taken to be shown: without a first line, after a pause, or after a time."""
+"""When the current log counts as complete: without a first line, after a pause, or after a time."""
 
 _GOES_ON: Final = "interrupted; the build still runs"
 _COLORS: Final = {
@@ -68,7 +68,7 @@ def show(options: BuilderOptions, selection: Selection, *, as_json: bool) -> Non
 def show_usage(
     options: BuilderOptions, *, first: str, last: str, tenant: str, as_json: bool
 ) -> None:
-    """Print what tenants used: a line for each tenant and day."""
+    """Print the usage of tenants: a line for each tenant and day."""
 
     async def run(client: AsyncClient) -> None:
         document = await client.usage(first=first, last=last, tenant=tenant)

@@ -14,7 +14,7 @@ _MAX_ERROR_CHARS: Final = 200
 
 
 class Life:
-    """A processor of log lines that also shows people the lines about builds.
+    """A processor of log lines that also shows each event of a build on a line.
 
     Args:
         url: the builder's, for the link to a build's page.
@@ -31,7 +31,7 @@ class Life:
         self._begun = False
 
     def begin(self) -> None:
-        """Show builds from now on: the example has a view of its own."""
+        """Show builds from now on. The example before has a view of its own."""
         self._begun = True
 
     def __call__(

@@ -48,7 +48,7 @@ class LiveView(View):
         self._live.stop()
 
     def note(self, text: str) -> None:
-        """Say something that is not the build's own."""
+        """Show a message of the command or the client."""
         self._console.print(Text(printable(text), "yellow"))
 
     def upload(self, sent: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""What `up` says about building another image."""
+"""The text of `up` about building another image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from function_builder.cli.stack import Stack
 
 
 def next_steps(stack: Stack) -> str:
-    """How to build another by our command, then with tar, Python and curl, then with a secret."""
+    """Commands for another build: with ours, with tar, Python and curl, and with a secret."""
     command = _command()
     example, secret = shlex.quote(str(stack.example)), shlex.quote(str(stack.secret_file))
     key, state = shlex.quote(str(stack.secrets_key_file)), shlex.quote(str(stack.state))
@@ -38,7 +38,7 @@ The same with a build secret, sealed so that only this builder can open it:
   {command} build request/context --image {stack.registry_listen}/mine:sealed \\
     --secrets request/sealed --url {stack.url} --payload-secret {secret}
 
-Builds are shown here as they come. Ctrl-C ends it all; {state} keeps caches, images and logs.
+New builds are shown here. Ctrl-C stops everything; {state} keeps caches, images and logs.
 """
 
 

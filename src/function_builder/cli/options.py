@@ -28,7 +28,7 @@ ProgressOption = Annotated[
     Progress,
     typer.Option(
         help="How the build is shown, on standard error: tty (steps redrawn in place), plain "
-        "lines, json (the answer's objects, one a line) or quiet (a failed build's error alone). "
+        "lines, json (one object per line) or quiet (only the error of a failed build). "
         "auto: tty on a terminal, else plain."
     ),
 ]
@@ -39,14 +39,14 @@ DockerfileOption = Annotated[
         "--file",
         "-f",
         metavar="FILE",
-        help="The Dockerfile, which lies in DIR. Without it: DIR/Dockerfile.",
+        help="The Dockerfile, which must be in DIR. Without it: DIR/Dockerfile.",
     ),
 ]
 TargetOption = Annotated[
     str, typer.Option("--target", metavar="STAGE", help="The stage to build, by its name.")
 ]
 TagsOption = Annotated[
-    _Texts, typer.Option("--tag", metavar="REF", help="A further reference to push; repeatable.")
+    _Texts, typer.Option("--tag", metavar="REF", help="Another reference to push; repeatable.")
 ]
 LabelsOption = Annotated[
     _Texts, typer.Option("--label", metavar="KEY=VALUE", help="A label of the image; repeatable.")
@@ -62,9 +62,13 @@ AnnotationsOption = Annotated[
 NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Run every step again.")]
 NoCacheFilterOption = Annotated[
     _Texts,
-    typer.Option("--no-cache-filter", metavar="STAGE", help="Run a stage again; repeatable."),
+    typer.Option(
+        "--no-cache-filter", metavar="STAGE", help="Run every step of a stage again; repeatable."
+    ),
 ]
-PullOption = Annotated[bool, typer.Option("--pull", help="Look for newer base images.")]
+PullOption = Annotated[
+    bool, typer.Option("--pull", help="Check the registry for newer base images.")
+]
 ContextsOption = Annotated[
     _Texts,
     typer.Option(
@@ -76,21 +80,22 @@ ContextsOption = Annotated[
 ]
 HostsOption = Annotated[
     _Texts,
-    typer.Option("--add-host", metavar="HOST:IP", help="A name for RUN steps; repeatable."),
+    typer.Option("--add-host", metavar="HOST:IP", help="A host name for RUN steps; repeatable."),
 ]
 ShmOption = Annotated[
-    str, typer.Option("--shm-size", metavar="SIZE", help="Of /dev/shm in RUN steps, such as 128m.")
+    str,
+    typer.Option("--shm-size", metavar="SIZE", help="Size of /dev/shm in RUN steps, such as 128m."),
 ]
 UlimitsOption = Annotated[
     _Texts,
-    typer.Option("--ulimit", metavar="NAME=SOFT:HARD", help="A limit of RUN steps; repeatable."),
+    typer.Option("--ulimit", metavar="NAME=SOFT:HARD", help="A limit for RUN steps; repeatable."),
 ]
 CacheFromOption = Annotated[
     _Texts,
     typer.Option(
         "--cache-from",
         metavar="REF",
-        help="A registry's cache to take from, if the builder allows it; repeatable.",
+        help="A cache in a registry to read, if the builder allows it; repeatable.",
     ),
 ]
 CacheToOption = Annotated[
@@ -98,7 +103,7 @@ CacheToOption = Annotated[
     typer.Option(
         "--cache-to",
         metavar="REF",
-        help="A registry's cache to leave, such as type=registry,ref=REF,mode=max; repeatable.",
+        help="A cache in a registry to write, such as type=registry,ref=REF,mode=max; repeatable.",
     ),
 ]
 ProvenanceOption = Annotated[
@@ -106,11 +111,11 @@ ProvenanceOption = Annotated[
     typer.Option(
         "--provenance",
         metavar="LEVEL",
-        help="Attest how the image was built: min, or max, which has the build arguments.",
+        help="Attest how the image was built: min, or max, which includes build arguments.",
     ),
 ]
 SbomOption = Annotated[
-    bool, typer.Option("--sbom", help="Attest what the image is made of, if the builder can.")
+    bool, typer.Option("--sbom", help="Attest what the image contains, if the builder can.")
 ]
 MediaTypesOption = Annotated[
     bool | None,
@@ -124,26 +129,26 @@ CompressionOption = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Of the layers: gzip, zstd, estargz or uncompressed. Without it: the builder's.",
+        help="Of the layers: gzip, zstd, estargz, uncompressed. Without it: the builder's default.",
     ),
 ]
 CompressionLevelOption = Annotated[
     int | None,
     typer.Option(
-        metavar="N", help="0 to 9 for gzip and estargz, to 22 for zstd.", show_default=False
+        metavar="N", help="0 to 9 for gzip and estargz, 0 to 22 for zstd.", show_default=False
     ),
 ]
 RewriteOption = Annotated[
     bool,
     typer.Option(
         "--rewrite-timestamp",
-        help="Bound the times of all files by the build argument SOURCE_DATE_EPOCH.",
+        help="Set all later times of files to the build argument SOURCE_DATE_EPOCH.",
     ),
 ]
 
 
 def dockerfile_in(directory: Path, file: Path | None) -> str:
-    """The Dockerfile's path in the context; as docker takes it, from here, or from the context."""
+    """The Dockerfile's path in the context; like docker, relative to here or to the context."""
     if file is None:
         return ""
     for candidate in (file, directory / file):
@@ -165,7 +170,7 @@ def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
 
 
 def contexts(texts: Sequence[str] | None) -> dict[str, str | Path]:
-    """Named contexts: a value with a scheme is the builder's to judge, any other a directory."""
+    """Named contexts: the builder checks a value with a scheme; any other is a directory."""
     return {
         name: source if "://" in source else Path(source)
         for name, source in pairs(texts, "--build-context").items()

@@ -34,10 +34,10 @@ _BLOB: Final = "sha256:"
 
 
 class PlainView(View):
-    """Lines for pipes and CI: each step's name once, then how it ended, with output between.
+    """Lines for pipes and CI: each step's name once, its output, and how it ended.
 
-    A stream of ours says which step a line belongs to, so lines have its number, as `docker build`
-    prints them: steps that run at once can be told apart. Other builders' lines have none.
+    A stream of ours says which step a line belongs to. So lines have its number, as in `docker
+    build`, which distinguishes steps that run at once. Other builders' lines have none.
     """
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,7 +54,7 @@ class PlainView(View):
         self._line(printable(text))
 
     def upload(self, sent: int, total: int) -> None:
-        """Say how large a request is, and how long it took to send."""
+        """Show the size of a request, and how long it took to send."""
         if total < _LARGE_BYTES:
             return
         if self._sending is None:
@@ -101,7 +101,7 @@ class PlainView(View):
             self._tell(step)
 
     def _tell_held(self) -> None:
-        """Show the held ends of steps, because other steps begin."""
+        """Show the held ends of steps, because other steps start."""
         for step in self._held.values():
             self._tell(step)
         self._held = {}
@@ -116,7 +116,7 @@ class PlainView(View):
             self._line(f"{printable(step.name)}  {step.took}".rstrip())
 
     def _activity(self, line: StatusLine) -> None:
-        """Show a long activity of a step, such as a push, when it begins and when it has ended."""
+        """Show a long activity of a step, such as a push, when it starts and when it has ended."""
         if not line.step or line.name.startswith(_TRANSFER):
             return
         key = line.step, line.name

@@ -19,29 +19,32 @@ DENIED: Final = 3
 
 _ONLY_THE_BUILDER: Final = """\
 Only a build shows:
-- what a base image's ONBUILD instructions name
-- what an image of a syntax line reads by itself
-- whether a stage is built at all: a source of one that is not is not read
-No policy sees a redirect, where a host's name leads, or a git submodule."""
+- the sources in a base image's ONBUILD instructions
+- the sources that an image of a syntax line reads by itself
+- whether a stage is built: the sources of other stages are not read
+No policy sees a redirect, the address of a host's name, or a git submodule."""
 
 policy = typer.Typer(
     no_args_is_help=True,
-    help="Say what a source policy refuses.",
+    help="Show what a source policy refuses.",
 )
 
 
 @policy.callback()
 def _group() -> None:
-    """Typer would make the only command the group itself."""
+    """Keep the group: Typer would replace it by its only command."""
 
 
 @policy.command("test")
 def try_policy(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The policy, or a tenant's.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file of a policy, or of a tenant's.")
+    ],
     context: Annotated[Path, typer.Argument(metavar="CONTEXT", help="The directory to build.")],
     *,
     dockerfile: Annotated[
-        str, typer.Option("--dockerfile", metavar="PATH", help="Its path in the context.")
+        str,
+        typer.Option("--dockerfile", metavar="PATH", help="The Dockerfile's path in the context."),
     ] = "Dockerfile",
     build_arg: Annotated[
         list[str] | None,
@@ -56,12 +59,12 @@ def try_policy(
         ),
     ] = "",
     local_sources: Annotated[
-        bool, typer.Option(envvar="local_sources", help="As the builder's setting.")
+        bool, typer.Option(envvar="local_sources", help="The builder's setting.")
     ] = False,
 ) -> None:
-    """Say what would be refused, for which line of the Dockerfile, and by which rule.
+    """Show what would be refused: the line of the Dockerfile, and the rule.
 
-    Nothing is built, and nothing is asked of a registry. Exits 3 if something would be refused.
+    Nothing is built, and no registry is asked. The exit code is 3 if something would be refused.
 
     \b
       function-builder policy test policy.json .

@@ -1,4 +1,4 @@
-"""The commands `function-builder secret`: keys for build secrets, and what is sealed to them.
+"""The commands `function-builder secret`: keys for build secrets, and sealed secrets.
 
 They read and write the files of `faas-cli secret keygen|seal|unseal`, under the same options.
 """
@@ -51,7 +51,9 @@ def keygen(
     key = SecretsKey.generate()
     public = Path(f"{output}.pub")
     if output.exists():
-        raise failure(f"{output} exists: what was sealed to it needs it; move it away")
+        raise failure(
+            f"{output} exists, and opens the secrets that were sealed for it: move it away"
+        )
     try:
         output.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(output, key.to_text(), 0o600)
@@ -71,7 +73,7 @@ def public_key(
         typer.Option(
             metavar="FILE",
             envvar="OPENFAAS_PAYLOAD_SECRET",
-            help="Holds the secret that signs requests, and the builder's answer.",
+            help="The file of the payload secret, which signs the builder's answer.",
         ),
     ],
     url: Annotated[
@@ -85,7 +87,7 @@ def public_key(
 ) -> None:
     """Ask a builder for its public key, and check that the payload secret signed the answer.
 
-    So no other server, and nothing between here and the builder, can give a key of its own.
+    So no other server, and no proxy in between, can replace the key.
 
     \b
       function-builder secret public-key --payload-secret payload.txt -o key.pub
@@ -130,10 +132,10 @@ def seal(
         typer.Option(metavar="NAME=FILE", help="A file with a secret's value; may be repeated."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="What is sealed goes here.")
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The file of the sealed secrets.")
     ] = Path(sealed.SECRETS_NAME),
 ) -> None:
-    """Seal secrets to a builder's public key, for a request's tar or for version control.
+    """Seal secrets for a builder's public key, for a request's tar or for version control.
 
     \b
       function-builder secret public-key --payload-secret payload.txt -o key.pub
@@ -158,11 +160,13 @@ def seal(
 
 @secret.command()
 def unseal(
-    private_key: Annotated[Path, typer.Argument(metavar="KEY", help="The private key.")],
+    private_key: Annotated[
+        Path, typer.Argument(metavar="KEY", help="The file of the private key.")
+    ],
     *,
-    source: Annotated[Path, typer.Option("--in", metavar="FILE", help="What was sealed.")] = Path(
-        sealed.SECRETS_NAME
-    ),
+    source: Annotated[
+        Path, typer.Option("--in", metavar="FILE", help="The file of the sealed secrets.")
+    ] = Path(sealed.SECRETS_NAME),
     name: Annotated[
         str, typer.Option("--key", metavar="NAME", help="Print one secret's value, nothing else.")
     ] = "",
@@ -202,7 +206,7 @@ def _pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals) or (option == "--from-file" and not value):
-            # Not the text: it may hold a value.
+            # Without the text, because it may contain a value.
             raise typer.BadParameter("write NAME, an equals sign and the rest", param_hint=option)
         pairs[name] = value
     return pairs

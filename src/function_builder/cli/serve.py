@@ -17,6 +17,7 @@ import typer
 import uvloop
 
 from function_builder import server
+from function_builder.cli.failing import failure
 from function_builder.engine import (
     BuildKitConfig,
     BuildKitDaemon,
@@ -41,33 +42,40 @@ _NETWORKS: Final = ("run_network", "buildkit_network")
 def serve(
     *,
     listen: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Where requests are answered.")
+        str | None, typer.Option(metavar="HOST:PORT", help="The address of the API.")
     ] = None,
     metrics_listen: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Where metrics are answered.")
+        str | None, typer.Option(metavar="HOST:PORT", help="The address of the metrics.")
     ] = None,
     buildkit_url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="BuildKit, as unix:///path or tcp://host:port."),
+        typer.Option(metavar="URL", help="BuildKit's address: unix:///path or tcp://host:port."),
     ] = None,
     tlscacert: Annotated[
         str | None,
-        typer.Option("--tlscacert", "-tlscacert", metavar="FILE", help="BuildKit's CA."),
+        typer.Option(
+            "--tlscacert",
+            "-tlscacert",
+            metavar="FILE",
+            help="The CA that signed BuildKit's certificate.",
+        ),
     ] = None,
     tlscert: Annotated[
         str | None,
-        typer.Option("--tlscert", "-tlscert", metavar="FILE", help="Our certificate for it."),
+        typer.Option(
+            "--tlscert", "-tlscert", metavar="FILE", help="The client certificate for BuildKit."
+        ),
     ] = None,
     tlskey: Annotated[
         str | None,
-        typer.Option("--tlskey", "-tlskey", metavar="FILE", help="That certificate's key."),
+        typer.Option("--tlskey", "-tlskey", metavar="FILE", help="The key of --tlscert."),
     ] = None,
     state_dir: Annotated[
         Path | None,
         typer.Option(
             envvar="state_dir",
             metavar="DIR",
-            help="What a BuildKit of its own keeps, cache included. "
+            help="The directory of the builder's own BuildKit, with its cache. "
             "[default: ~/.local/share/function-builder]",
         ),
     ] = None,
@@ -75,16 +83,16 @@ def serve(
         Network,
         typer.Option(
             envvar="run_network",
-            help="What RUN steps reach, on a BuildKit of its own: all that BuildKit does; as root "
-            "by bridge, without its 127.0.0.1; else by slirp4netns, without this host's.",
+            help="The network of RUN steps with the builder's own BuildKit: BuildKit's; bridge, "
+            "for root, without its 127.0.0.1; slirp4netns, for others, without this host's.",
         ),
     ] = Network.HOST,
     buildkit_network: Annotated[
         BuildKitNetwork,
         typer.Option(
             envvar="buildkit_network",
-            help="What a BuildKit of its own reaches itself, by ADD, pulls and pushes: all that "
-            "this host does, or neither its 127.0.0.1 nor a cloud's metadata service.",
+            help="The network of the builder's own BuildKit, for ADD, pulls and pushes: this "
+            "host's; or isolated, without its 127.0.0.1 and a cloud's metadata service.",
         ),
     ] = BuildKitNetwork.HOST,
     _license_file: Annotated[
@@ -92,10 +100,10 @@ def serve(
         typer.Option("--license-file", "-license-file", metavar="FILE", help="Ignored."),
     ] = None,
 ) -> None:
-    """Answer the Function Builder API until SIGTERM.
+    """Serve the Function Builder API until SIGTERM.
 
-    Without a BuildKit to talk to it starts one of its own: as root with runc, as an ordinary user
-    with rootlesskit. The payload secret must be there before it starts.
+    Without `buildkit_url`, it starts a BuildKit of its own: as root with runc, as an ordinary user
+    with rootlesskit. The payload secret must exist before it starts.
 
     \b
       echo secret > /var/openfaas/secrets/payload-secret
@@ -116,7 +124,7 @@ def serve(
 
 
 def run_until_signal(main: Coroutine[None, None, None]) -> None:
-    """Run a command's coroutine; what keeps it from its work is one line and exit code 1."""
+    """Run a command's coroutine; a StartError or the like is one line and exit code 1."""
     with errors_in_a_line():
         uvloop.run(main)
 
@@ -127,8 +135,7 @@ def errors_in_a_line() -> Iterator[None]:
     try:
         yield
     except (EngineError, SettingsError, StartError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise failure(str(error)) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
@@ -140,7 +147,7 @@ async def _serve(
     settings = Settings.from_environment(environment)
     warn_of_near_misses(environment, ("state_dir", *_NETWORKS))
     if settings.buildkit_url:
-        # A queue of its own is there too.
+        # A queue of our own is in that directory too.
         unused = _NETWORKS if settings.nats_url == EMBEDDED else ("state_dir", *_NETWORKS)
         for name in filter(environment.get, (*OWN_BUILDKIT, *unused)):
             _log.warning("a setting has no effect, because buildkit_url is set", name=name)
@@ -149,7 +156,7 @@ async def _serve(
         async with own_queue(environment, state) as own:
             await server.serve(Settings.from_environment(own))
         return
-    # A BuildKit takes seconds to start, and would hide the reason among its own lines.
+    # Before BuildKit starts, because that takes seconds, and its log would hide the error.
     server.check_start(settings)
     if network is Network.HOST and own_network is BuildKitNetwork.HOST:
         _log.warning("RUN steps use this host's network, its 127.0.0.1 included")
@@ -235,7 +242,7 @@ def warn_of_near_misses(environment: Mapping[str, str], others: Sequence[str]) -
 
 
 def default_state() -> Path:
-    """Where a BuildKit of our own keeps what it keeps."""
+    """The default directory of our own BuildKit."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data, "function-builder")
 

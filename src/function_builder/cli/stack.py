@@ -66,7 +66,7 @@ class Stack:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the directory, and keep another `up` out of it.
+        """Make the directory, and lock it against another `up`.
 
         Raises:
             EngineError: it cannot be made, or another `up` uses it.

@@ -18,12 +18,12 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 @dataclass(slots=True)
 class Step:
-    """One step, which may run more than once: to load an image is to look it up, then to fetch it.
+    """One step, which may run more than once: an image is first resolved, and then pulled.
 
     Attributes:
         name: as the log has it.
         number: in the stream; 0 if the stream has no numbers.
-        began: when it began last, by this machine's monotonic clock; None when it does not run.
+        began: its last start, by this machine's monotonic clock; None when it does not run.
         seconds: how long it ran at most, by the builder's count.
         outcome: how it ended last; None if that is not known.
     """
@@ -41,7 +41,7 @@ class Step:
 
     @property
     def took(self) -> str:
-        """How long it ran, for people, or why it did not; empty where the log leaves both open."""
+        """How long it ran, for people, or why it did not; empty if the log says neither."""
         if self.outcome in (StepState.CACHED, StepState.CANCELLED):
             return str(self.outcome)
         return f"{self.seconds:.2f}s" if self.outcome or self.seconds else ""
@@ -55,16 +55,16 @@ class Step:
 class Steps:
     """What is known of a build: its steps, its newest output, what it moves at the moment.
 
-    BuildKit announces the Dockerfile's steps all at once and in no order. A stream of ours says so
-    of a line (`StepState`). Other builders print the same line when a step is announced and when it
-    begins, so there a numbered step counts as begun at its second such line, or when it ends
-    without one; whether it was cached, or failed before it ran, is not known then.
+    BuildKit announces the Dockerfile's steps all at once and in no order. A stream of ours marks
+    such a line (`StepState`). Other builders print the same line when a step is announced and when
+    it starts. With these, a numbered step counts as started at its second such line, or at its end.
+    Then it is not known whether it was cached, or failed before it ran.
 
     Attributes:
-        begun: the steps that were begun, the earliest first, by number or by name.
+        begun: the steps that have started, the earliest first, by number or by name.
         announced: the names of all numbered steps.
         output: the newest lines.
-        activity: what was moved last, while its step runs.
+        activity: the last transfer, while its step runs.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -75,7 +75,7 @@ class Steps:
         self._clock = clock
 
     def observe(self, line: LogLine) -> Step | None:
-        """Take the log's next line in; returns the step that was begun or ended by it."""
+        """Read the log's next line; return the step that started or ended with it."""
         match line:
             case StepLine():
                 return self._step(line)

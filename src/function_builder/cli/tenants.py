@@ -53,11 +53,11 @@ def check(
         typer.Option(
             envvar="buildkit_url",
             metavar="URL",
-            help="The builder's own BuildKits, which no tenant may have to itself.",
+            help="The builder's own BuildKits, which no tenant may name as its own.",
         ),
     ] = "",
 ) -> None:
-    """Say what is wrong with a tenants file, with line and column, or which tenants it has.
+    """Check a tenants file: print its errors, with line and column, or its tenants.
 
     \b
       function-builder tenants check tenants.yaml
@@ -83,7 +83,7 @@ def add(
             help="A name under which the tenant alone reaches the builder; may be repeated.",
         ),
     ] = None,
-    token: Annotated[bool, typer.Option("--token", help="Make a bearer token too.")] = False,
+    token: Annotated[bool, typer.Option("--token", help="Also make a bearer token.")] = False,
     oidc: Annotated[
         str,
         typer.Option(
@@ -92,7 +92,8 @@ def add(
         ),
     ] = "",
     audience: Annotated[
-        str, typer.Option(metavar="AUDIENCE", help="What the tokens' claim aud contains.")
+        str,
+        typer.Option(metavar="AUDIENCE", help="The audience: a value of the tokens' claim aud."),
     ] = "",
     claim: Annotated[
         list[str] | None,

@@ -45,7 +45,7 @@ EXAMPLE: Final = Path(__file__).parent / "hello"
 
 _NEEDED: Final = ("runc", "unshare", "setpriv", "busybox")
 _NEEDED_ROOTLESS: Final = ("rootlesskit", "newuidmap")
-"""The system's programs, which are looked for before minutes are spent on compiling the others."""
+"""The system's programs. They are checked first, because compiling the others takes minutes."""
 
 MIRRORED: Final = ("docker.io", "ghcr.io")
 """The registries that `up`'s registry replaces, because OpenFaaS' templates use both.
@@ -66,31 +66,36 @@ def up(
         str, typer.Option(envvar="listen", metavar="HOST:PORT", help="The builder's address.")
     ] = "127.0.0.1:8080",
     metrics_listen: Annotated[
-        str, typer.Option(envvar="metrics_listen", metavar="HOST:PORT", help="Its metrics'.")
+        str,
+        typer.Option(
+            envvar="metrics_listen", metavar="HOST:PORT", help="The address of its metrics."
+        ),
     ] = "127.0.0.1:8081",
     registry_listen: Annotated[
         str,
-        typer.Option(envvar="registry_listen", metavar="HOST:PORT", help="The registry's."),
+        typer.Option(envvar="registry_listen", metavar="HOST:PORT", help="The registry's address."),
     ] = "127.0.0.1:5000",
     state_dir: Annotated[
         Path,
         typer.Option(
-            envvar="state_dir", metavar="DIR", help="The payload secret, caches, images and logs."
+            envvar="state_dir",
+            metavar="DIR",
+            help="The directory of the payload secret, caches, images and logs.",
         ),
     ] = Path(".run"),
     buildkit_network: Annotated[
         BuildKitNetwork,
         typer.Option(
             envvar="buildkit_network",
-            help="What BuildKit and RUN steps reach: all that this machine does, or of its "
-            "127.0.0.1 the registry alone, and no cloud's metadata service.",
+            help="The network of BuildKit and RUN steps: this machine's; or isolated, which "
+            "reaches only the registry on 127.0.0.1, and no cloud's metadata service.",
         ),
     ] = BuildKitNetwork.HOST,
     example: Annotated[
         Path,
         typer.Option(
             metavar="DIR",
-            help="What is built to show that all works.",
+            help="The directory to build.",
             show_default="an example that comes with the command",
         ),
     ] = EXAMPLE,

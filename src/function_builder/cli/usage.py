@@ -1,4 +1,4 @@
-"""The command `function-builder usage`: what tenants used, by day."""
+"""The command `function-builder usage`: the usage of tenants, by day."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def usage(
     last: Annotated[
         str, typer.Option("--to", metavar="DAY", help="The last day, UTC. [default: today]")
     ] = "",
-    tenant: Annotated[str, typer.Option(metavar="NAME", help="Only this tenant's.")] = "",
-    json: Annotated[bool, typer.Option("--json", help="The JSON of GET /usage.")] = False,
+    tenant: Annotated[str, typer.Option(metavar="NAME", help="Only this tenant.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print the JSON of GET /usage.")] = False,
 ) -> None:
-    """Show what tenants used, by day.
+    """Show the usage of tenants, by day.
 
     With the builder's own payload secret it shows all tenants, with a tenant's its own usage.
 

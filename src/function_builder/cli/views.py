@@ -17,7 +17,7 @@ from function_builder.client import BuildResult, BuildStatus
 
 
 def choose_view(console: Console, title: str, progress: Progress = Progress.AUTO) -> View:
-    """The view of a kind; by default a picture on a terminal, and plain lines in pipes and CI.
+    """The view of a kind; by default redrawn on a terminal, and plain lines in pipes and CI.
 
     `NO_COLOR` changes colors alone, which the console does.
     """
@@ -47,7 +47,7 @@ class QuietView(View):
 
 
 class JsonView(View):
-    """Writes the answer's objects as they came, one JSON object a line, for programs."""
+    """Writes the answer's objects unchanged, one JSON object per line, for programs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -21,23 +21,24 @@ def web(
         typer.Option(
             metavar="FILE",
             envvar="OPENFAAS_PAYLOAD_SECRET",
-            help="Holds the secret that signs requests.",
+            help="The file of the payload secret.",
             exists=True,
             dir_okay=False,
         ),
     ] = LOCAL_SECRET,
     tenant: Annotated[
-        str, typer.Option(metavar="NAME", help="Whose builds, where the builder has tenants.")
+        str, typer.Option(metavar="NAME", help="The tenant, if the builder has several.")
     ] = DEFAULT_TENANT,
     hours: Annotated[
-        float, typer.Option(metavar="HOURS", min=0.01, max=24 * 366, help="How long it opens them.")
+        float,
+        typer.Option(metavar="HOURS", min=0.01, max=24 * 366, help="How long the link is valid."),
     ] = 12,
 ) -> None:
     """Print the link that opens a builder's web pages in a browser.
 
-    The builder shows them if its operator set web=true. A person with the link sees the builds,
-    cancels them and builds them again, until it expires or the payload secret is replaced.
-    Nothing is sent: the link is made of the payload secret.
+    The builder has these pages if its operator set web=true. Anyone with the link can see, cancel
+    and retry builds, until the link expires or the payload secret is replaced.
+    Nothing is sent, because the link is computed from the payload secret.
     """
     secret = payload_secret.read_bytes().strip()
     typer.echo(link(url, secret, hours * 3600, tenant))

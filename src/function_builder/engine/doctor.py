@@ -1,4 +1,4 @@
-"""Find out what a machine lacks to run its own BuildKit, without changing the machine.
+"""Check what a machine needs to run its own BuildKit, without changing the machine.
 
 Each check reads a `Machine`, so that a test can provide one: `/proc`, `/sys` and `/etc` below
 another root, and programs with given answers. Only a build shows whether builds run. These checks
@@ -38,7 +38,7 @@ class Level(StrEnum):
     OK = "ok"
     NOTE = "note"
     """Builds run, but something is slower or missing."""
-    LACK = "LACK"
+    FAIL = "FAIL"
     """Builds cannot run."""
 
 
@@ -105,7 +105,7 @@ _NAMES_ROOTLESS = ("rootlesskit", "newuidmap", "newgidmap")
 def _programs(machine: Machine) -> Iterator[Finding]:
     rootless = machine.uid != 0
     for name in (*_NAMES, *(_NAMES_ROOTLESS if rootless else ())):
-        yield _program(machine, name, Level.LACK)
+        yield _program(machine, name, Level.FAIL)
     for name in ("registry", "busybox"):
         yield _program(machine, name, Level.NOTE, " (only `up` needs it)")
     yield from _isolation(machine)
@@ -138,7 +138,7 @@ def _id_mapper(name: str, path: Path) -> Finding:
     """Whether a program may write ID maps: by its set-uid bit, or by a file capability."""
     if path.stat().st_mode & stat.S_ISUID or _has_capability(path):
         return Finding(name, Level.OK, str(path))
-    return Finding(name, Level.LACK, f"{path} is not setuid root", f"chmod u+s {path}")
+    return Finding(name, Level.FAIL, f"{path} is not setuid root", f"chmod u+s {path}")
 
 
 def _has_capability(path: Path) -> bool:
@@ -167,7 +167,7 @@ def _user_namespaces(machine: Machine) -> Iterator[Finding]:
         ("kernel.unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"),
     ):
         if machine.text(_sysctl(name)) == forbids:
-            yield Finding("user namespaces", Level.LACK, f"forbidden: {name} is {forbids}", remedy)
+            yield Finding("user namespaces", Level.FAIL, f"forbidden: {name} is {forbids}", remedy)
             return
     if machine.run(["unshare", "--user", "--map-root-user", "--mount", "true"]) is not None:
         yield Finding("user namespaces", Level.OK, "this user may create them")
@@ -178,7 +178,7 @@ def _user_namespaces(machine: Machine) -> Iterator[Finding]:
     else:
         yield Finding(
             "user namespaces",
-            Level.LACK,
+            Level.FAIL,
             "refused: in a container, by its seccomp or AppArmor profile",
             "run the container with --security-opt seccomp=unconfined --security-opt"
             " apparmor=unconfined",
@@ -206,7 +206,7 @@ def _apparmor(machine: Machine, sysctl: str) -> Finding:
     )
     return Finding(
         "user namespaces",
-        Level.LACK,
+        Level.FAIL,
         f"restricted: {sysctl} is 1, and rootlesskit has no profile that allows them",
         rf"printf '%s\n' {shlex.join(lines)}"
         f" >/{profile} && apparmor_parser --replace /{profile}",
@@ -223,7 +223,7 @@ def _ids(machine: Machine) -> Iterator[Finding]:
         first = max([100000, *(start + size for _, start, size in lines)])
         yield Finding(
             f"/{file}",
-            Level.LACK,
+            Level.FAIL,
             f"{count or 'no'} ids for {machine.user}, and {_NEEDED_IDS} are needed",
             f"usermod {option} {first}-{first + _NEEDED_IDS - 1} {machine.user}",
         )
@@ -262,7 +262,7 @@ def _cgroups(machine: Machine) -> Finding:
     controllers = machine.text("sys/fs/cgroup/cgroup.controllers")
     if controllers is None:
         if " cgroup" not in (machine.text("proc/self/mounts") or ""):
-            level = Level.NOTE if machine.uid else Level.LACK
+            level = Level.NOTE if machine.uid else Level.FAIL
             remedy = "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
             return Finding("cgroups", level, "not mounted: runc cannot measure a step", remedy)
         return Finding("cgroups", Level.OK, "version 1")
@@ -310,7 +310,7 @@ def disk(subject: str, directory: Path, remedy: str) -> Finding:
     space = Disk.of(directory)
     found = f"{space.available / 1e9:.1f} GB free in {directory}"
     if not os.access(directory, os.W_OK):
-        return Finding(subject, Level.LACK, f"{directory} cannot be written to", remedy)
+        return Finding(subject, Level.FAIL, f"{directory} cannot be written to", remedy)
     if space.nearly_full or space.available < _LITTLE_DISK:
         return Finding(subject, Level.NOTE, f"only {found}", remedy)
     return Finding(subject, Level.OK, found)

@@ -93,7 +93,7 @@ def test_root_needs_nothing_of_what_makes_an_ordinary_user_root(made):
 @pytest.mark.parametrize(
     ("program", "level"),
     [
-        *((name, Level.LACK) for name in ("buildkitd", "runc", "rootlesskit", "newuidmap")),
+        *((name, Level.FAIL) for name in ("buildkitd", "runc", "rootlesskit", "newuidmap")),
         *((name, Level.NOTE) for name in ("registry", "busybox", "slirp4netns", "ip")),
     ],
 )
@@ -123,7 +123,7 @@ def test_an_id_mapper_without_its_privilege(made):
     path = made.find("newgidmap")
     path.chmod(0o755)
     finding = made.examined()["newgidmap"]
-    assert (finding.level, finding.remedy) == (Level.LACK, f"chmod u+s {path}")
+    assert (finding.level, finding.remedy) == (Level.FAIL, f"chmod u+s {path}")
 
 
 @pytest.mark.parametrize(
@@ -136,13 +136,13 @@ def test_an_id_mapper_without_its_privilege(made):
 def test_user_namespaces_that_a_sysctl_forbids(made, file, remedy):
     made.write(**{f"proc/sys/{file}": "0\n"})
     finding = made.examined()["user namespaces"]
-    assert (finding.level, finding.remedy) == (Level.LACK, remedy)
+    assert (finding.level, finding.remedy) == (Level.FAIL, remedy)
 
 
 def test_user_namespaces_that_a_container_refuses(made):
     made.refused = {UNSHARE}
     finding = made.examined()["user namespaces"]
-    assert finding.level is Level.LACK
+    assert finding.level is Level.FAIL
     assert "--security-opt seccomp=unconfined" in finding.remedy
 
 
@@ -150,7 +150,7 @@ def test_user_namespaces_that_apparmor_restricts_want_a_profile(made):
     made.refused = {UNSHARE}
     made.write(**{"proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"})
     finding = made.examined()["user namespaces"]
-    assert finding.level is Level.LACK
+    assert finding.level is Level.FAIL
     assert f"profile rootlesskit {made.root}/usr/bin/rootlesskit flags=" in finding.remedy
     made.write(**{"etc/apparmor.d/rootlesskit": "profile"})
     assert made.examined()["user namespaces"].level is Level.OK
@@ -161,7 +161,7 @@ def test_too_few_ids_are_mended_with_a_range_that_nobody_has(made, text):
     made.write(**{"etc/subuid": text})
     finding = made.examined()["/etc/subuid"]
     first = {"other:100000:65536\n": 165536, "app:165536:1000\n": 166536}.get(text or "", 100000)
-    assert finding.level is Level.LACK
+    assert finding.level is Level.FAIL
     assert finding.remedy == f"usermod --add-subuids {first}-{first + 65535} app"
 
 
@@ -198,7 +198,7 @@ def test_cgroups_of_version_1(made):
     assert made.examined(uid=0)["cgroups"].found == "version 1"
 
 
-@pytest.mark.parametrize(("uid", "level"), [(0, Level.LACK), (1000, Level.NOTE)])
+@pytest.mark.parametrize(("uid", "level"), [(0, Level.FAIL), (1000, Level.NOTE)])
 def test_cgroups_that_are_not_mounted(made, uid, level):
     made.write(**{"sys/fs/cgroup/cgroup.controllers": None})
     assert made.examined(uid)["cgroups"].level is level
@@ -238,7 +238,7 @@ def test_a_disk(tmp_path, monkeypatch, free_blocks, level):
 
 def test_a_disk_that_cannot_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert disk("spool_dir", tmp_path, "another").level is Level.LACK
+    assert disk("spool_dir", tmp_path, "another").level is Level.FAIL
 
 
 def test_an_ordinary_user_without_a_memory_limit_is_told(made):
