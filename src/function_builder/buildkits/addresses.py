@@ -33,8 +33,10 @@ class Addresses:
     """The BuildKits that a builder may use.
 
     Attributes:
-        text: the setting. fixed: BuildKits that are named one by one. names: host and port of each
-        name whose every address is a BuildKit, such as that of a headless Service.
+        text: the setting.
+        fixed: BuildKits that are named one by one.
+        names: host and port of each name of which every address is a BuildKit, such as that of a
+            headless Service.
     """
 
     text: str

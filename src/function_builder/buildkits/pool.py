@@ -3,13 +3,13 @@
 A build is fast on the BuildKit that has its cache. So each function has a home BuildKit, which
 every builder computes by itself: the highest of the hashes of the function and each
 BuildKit's identity (rendezvous hashing: Thaler and Ravishankar, "A Name-Based Mapping Scheme for
-Rendezvous", 1996). When a BuildKit
-is removed, its functions move to the second one in their order, and no other function moves. When
-it returns with its cache, they return too.
+Rendezvous", 1996). When a BuildKit is removed, its functions move to the second one in their order,
+and no other function moves. When it returns with its cache, they return too.
 
 Popular functions would overload their home. So a BuildKit with more than its share of builds is
 skipped for the next one (consistent hashing with bounded loads: Mirrokni, Thorup and Zadimoghaddam,
-2017). Each builder only counts its own builds. If each one's are shared fairly, all are.
+2017). Each builder only counts its own builds. If each builder distributes its builds evenly, all
+builds are distributed evenly.
 """
 
 from __future__ import annotations

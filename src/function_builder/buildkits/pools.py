@@ -1,4 +1,4 @@
-"""The BuildKits of a builder, and those of the tenants that share none."""
+"""The shared BuildKits of a builder, and those of tenants with BuildKits of their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from function_builder.buildkits.pool import Pool, known_sum
 _log = structlog.get_logger(__name__)
 
 _PERIOD: Final = 2.0
-"""Seconds between two looks at the tenants that have BuildKits of their own."""
+"""Seconds between two checks for changes of the tenants' BuildKits."""
 
 
 class Pools:
@@ -112,7 +112,7 @@ class Pools:
                 watch.cancel()
 
     def _pool(self, url: str) -> Pool:
-        """The pool of an address; a build may need it before the next look."""
+        """The pool of an address; a build may need it before the next check."""
         assert self._connect is not None
         if url not in self._own:
             self._own[url] = self._connect(url)

@@ -123,7 +123,7 @@ class Build:
         source_policy: what BuildKit may read for it.
         placed: the reason for the choice of its BuildKit; two reasons if the first was lost.
         log: its lines.
-        told: set when its answer may begin: it waits for a slot, BuildKit has started it, or it
+        told: set when its answer may start: it waits for a slot, BuildKit has started it, or it
             ended before that.
         started: whether BuildKit has started it.
         outcome: how it ended.

@@ -25,7 +25,7 @@ ATTR: Final = f"build-arg:{_ARG}"
 _MOUNT: Final = b"--mount"
 
 _SPLITTING: Final = re.compile(rb"[\s\\`\"']+")
-"""What may stand within a word of an instruction: quotes, escapes, and continued lines."""
+"""What a word of an instruction may contain: quotes, escapes, and continued lines."""
 
 
 def are_kept(dockerfile: bytes) -> bool:

@@ -100,7 +100,7 @@ class BuildLog:
                 fresh = self._batch(position)
                 position += len(fresh)
                 yield fresh
-                # A socket that takes all of a piece does not let other tasks run.
+                # A write that does not block does not let other tasks run.
                 await asyncio.sleep(0)
             elif self._end.is_set():
                 return

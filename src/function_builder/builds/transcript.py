@@ -84,7 +84,7 @@ class Transcript:
         key = (log.vertex, log.stream)
         held = self._partial.setdefault(key, bytearray())
         # Only new data is searched. Otherwise a line that arrives byte by byte would take quadratic
-        # # time. But a \r at the end may be half of a line end.
+        # time. But a \r at the end may be half of a line end.
         searched = max(len(held) - 1, 0)
         held += log.data
         start = 0

@@ -25,7 +25,7 @@ from function_builder.contract.builds import (
 from function_builder.contract.result import BuildResult, parse_result
 
 _BEHIND_ALL: Final = 10**15 - 1
-"""No log has so many lines, so a reader that begins there only gets the end."""
+"""More lines than a log can have: a reader that starts there only gets the end."""
 
 _MAX_KEY: Final = 255
 

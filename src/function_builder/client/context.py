@@ -36,7 +36,7 @@ _GONE: Final = (
     *(errno.ENOENT, errno.ENOTDIR, errno.ELOOP),
     *(errno.EISDIR, errno.ENXIO, errno.EINVAL),
 )
-"""What has changed its kind, or is not there, since its directory was listed."""
+"""The entry was removed, or is of another kind, since its directory was listed."""
 
 _DENIED: Final = (errno.EACCES, errno.EPERM)
 
@@ -44,8 +44,8 @@ _DENIED: Final = (errno.EACCES, errno.EPERM)
 OnLeftOut: TypeAlias = Callable[[int, int], None]
 """Called with the numbers of files and of directories that an ignore file leaves out.
 
-All that a directory has counts as one: the walk does not look into it, because a look into
-`node_modules` takes longer than the walk through the rest. So their bytes are not known either.
+A directory that is left out counts as one, because the walk does not enter it: to list
+`node_modules` takes longer than all other files. So the bytes are not known either.
 """
 
 
@@ -54,8 +54,8 @@ class FoundEntry(NamedTuple):
 
     Attributes:
         name: relative to the directory, with slashes; empty for the directory itself.
-        path: where it lies.
-        status: its own, not that of what a link leads to. A regular file may have changed since.
+        path: of the entry on this machine.
+        status: its own, not that of a link's target. A regular file may have changed since.
     """
 
     name: str
@@ -68,7 +68,7 @@ def find_entries(
 ) -> Iterator[FoundEntry]:
     """Find what to send: parents first, the names of each directory sorted.
 
-    A directory that is left out is not looked into unless an exception (`!`) can match in it.
+    A directory that is left out is not read unless an exception (`!`) can match in it.
 
     Args:
         directory: a context.
@@ -90,7 +90,7 @@ def find_entries(
 
 
 def cannot_read(path: str, error: OSError) -> ContextError:
-    """What is said of an entry that cannot be read."""
+    """The error for an entry that cannot be read."""
     if error.errno in _GONE:
         return ContextError(f"{path} changed while it was read: build again")
     hint = f"; {_IGNORE_FILE} can leave it out" if error.errno in _DENIED else ""
@@ -98,7 +98,7 @@ def cannot_read(path: str, error: OSError) -> ContextError:
 
 
 def dockerfile_names(dockerfile: str) -> tuple[str, ...]:
-    """The names that BuildKit tries for a Dockerfile: one called so may be in lower case too."""
+    """The names that BuildKit tries for a Dockerfile: `Dockerfile` may also be in lower case."""
     path = dockerfile or DOCKERFILES[0]
     folder, slash, name = path.rpartition("/")
     return (path, folder + slash + DOCKERFILES[1]) if name == DOCKERFILES[0] else (path,)
@@ -138,11 +138,11 @@ def _read_rules(directory: Path, dockerfile: str | None) -> tuple[set[str], Patt
 def _read_patterns(file: Path) -> PatternMatcher | None:
     """The patterns of an ignore file; None if there are none."""
     if not file.is_file() or file.is_symlink():
-        return None  # BuildKit says what is wrong with it, if anything is
+        return None  # BuildKit reports what is wrong with it, if anything is
     content = file.read_bytes()
     if not content:
         return None
-    # Half of the client's other imports together: paid for where there is an ignore file.
+    # It takes half as long as all other imports of the client.
     from aiobuildkit.fsutil.filepath import BadPattern  # noqa: PLC0415 (only with an ignore file)
     from aiobuildkit.fsutil.ignorefile import ignore_matcher  # noqa: PLC0415 (as above)
 
@@ -153,9 +153,9 @@ def _read_patterns(file: Path) -> PatternMatcher | None:
 
 
 def _followed(directory: Path, name: str) -> Iterator[str]:
-    """A name, the links on its way and what they lead to, inside the directory as BuildKit's root.
+    """A name, the links in its path and their targets, with the directory as BuildKit's root.
 
-    The last one is where the name leads.
+    The last one is the final target.
     """
     parts = name.split("/")[::-1]
     at: list[str] = []
@@ -180,7 +180,7 @@ class _Directory:
 
     Attributes:
         entry: the directory itself.
-        parent: the one that holds it.
+        parent: the directory above it.
         results: what its path matched.
         given: whether it has been sent.
     """
@@ -193,7 +193,7 @@ class _Directory:
 
 @dataclass(frozen=True, slots=True)
 class _Child:
-    """A name that a directory holds, not yet looked at."""
+    """A name in a directory, whose status is not read yet."""
 
     parent: _Directory
     name: str
@@ -259,10 +259,10 @@ class _Walk:
         return self._matcher.results(name, parent.results) if self._matcher is not None else ()
 
     def _children(self, directory: _Directory) -> list[_Child]:
-        """What a directory holds, the first name last."""
+        """The entries of a directory, the first name last."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         if directory.parent is not None:
-            # A link that has taken the directory's place since is not followed.
+            # A link that has replaced the directory since is not followed.
             flags |= os.O_NOFOLLOW
         descriptor = os.open(directory.entry.path, flags)
         prefix = f"{directory.entry.name}/".removeprefix("/")
@@ -278,7 +278,7 @@ class _Walk:
 
 
 def _give(directory: _Directory) -> Iterator[FoundEntry]:
-    """Directories that were left out themselves, and now have something in them that is not."""
+    """Directories that were left out themselves, and have an entry that is not left out."""
     missing = []
     above: _Directory | None = directory
     while above is not None and not above.given:

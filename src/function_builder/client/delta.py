@@ -26,7 +26,7 @@ from function_builder.contract.manifest import MANIFEST_HEADER
 from function_builder.contract.result import parse_ranges
 
 _ATTEMPTS: Final = 2
-"""After these, all is sent: another build of the function may change what BuildKit has."""
+"""After these attempts, all files are sent: another build may change what BuildKit has."""
 
 _ANSWERS: Final = (
     HTTPStatus.OK,
@@ -37,7 +37,7 @@ _ANSWERS: Final = (
 
 
 class Delta:
-    """One request, in as many attempts as it takes.
+    """One request, with the attempts that it needs.
 
     Args:
         transport: to the builder.

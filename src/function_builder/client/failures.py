@@ -1,4 +1,4 @@
-"""Why there was no answer: the HTTP library's errors in plain words."""
+"""Why there was no answer: readable texts for the HTTP library's errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from function_builder.client.tls import tls_reason
 BROKEN: Final = (httpx2.TransportError, ssl.SSLError)
 """The errors that end a request or its answer.
 
-The HTTP library raises `ssl.SSLError` as it is where TLS's alert comes after the handshake: a
-server of TLS 1.3 asks for a client certificate then.
+The HTTP library does not convert an `ssl.SSLError` after the handshake, which is when a server of
+TLS 1.3 rejects a missing client certificate.
 """
 
 _PROBE_SECONDS: Final = 2.0
@@ -36,8 +36,8 @@ async def explain(
 
     Args:
         error: how the request ended.
-        address: where it was sent.
-        context: what TLS was spoken with; None for plain HTTP.
+        address: of the server.
+        context: of TLS; None for plain HTTP.
         connect_timeout: seconds that the connection had.
     """
     where = address.shown + _proxied(address)
@@ -77,7 +77,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what led to it; the HTTP library keeps the system's own there."""
+    """An error and its causes, because the HTTP library keeps the system's error there."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ExceptionGroup):  # one for each address that was tried
@@ -87,11 +87,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _handshake(address: Address, context: ssl.SSLContext | None) -> str | None:
-    """What a TLS handshake with the server tells, where a request met a closed connection.
+    """The result of a TLS handshake, after a request whose connection was closed.
 
     A server of TLS closes a connection that begins in plain HTTP; one that requires a client
     certificate says so (TLS 1.3) after the client's handshake has ended, while the client sends.
-    It blocks, since asyncio's streams show no alert of TLS that comes after the handshake.
+    It blocks, because asyncio's streams do not show an alert after the handshake.
     """
     url = address.url
     plain = context is None

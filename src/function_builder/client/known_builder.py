@@ -1,7 +1,7 @@
-"""Whether a builder understands manifests, as far as its last answer to this user said.
+"""Whether a builder understands manifests, by its last answer to this user.
 
-It is an empty file for each builder that does, in `$XDG_CACHE_HOME/function-builder/builders`. It
-may be lost at any time, which costs one question.
+Each builder that does has an empty file in `$XDG_CACHE_HOME/function-builder/builders`. The file
+may be lost at any time, which costs one request.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 
 
 class KnownBuilder:
-    """What is remembered of a builder.
+    """What the client remembers about a builder.
 
     Args:
         url: its address, without credentials.
-        folder: where it is kept; None keeps nothing.
+        folder: the directory of the file; None: nothing is stored.
     """
 
     def __init__(self, url: str, folder: Path | None) -> None:
@@ -31,7 +31,7 @@ class KnownBuilder:
         return False
 
     def note(self, *, understands: bool) -> None:
-        """Keep what an answer said; nothing is written if it said the same before."""
+        """Store what an answer said; nothing is written if that has not changed."""
         if self._file is None or understands == self.understands:
             return
         with suppress(OSError):

@@ -19,7 +19,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _CANCEL_SECONDS: Final = 10.0
-"""For how long an interrupted call waits for its connection to be closed."""
+"""How long an interrupted call waits until its connection is closed."""
 
 
 class _Call(Generic[_T]):
@@ -54,10 +54,10 @@ class _Call(Generic[_T]):
 
 
 class LoopThread:
-    """An event loop in a thread of its own, which begins with the first call.
+    """An event loop in a thread of its own, which starts with the first call.
 
     Args:
-        finish: is called in the loop, last, if there was a first call.
+        finish: called last in the loop, if it was started.
     """
 
     def __init__(self, finish: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -75,9 +75,9 @@ class LoopThread:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
-        """Call a coroutine function in the loop and wait for what it returns.
+        """Call a coroutine function in the loop, and wait for its result.
 
-        What interrupts the waiting thread (KeyboardInterrupt) cancels the call.
+        An interrupt of the waiting thread (KeyboardInterrupt) cancels the call.
         """
         # Before the lock: the thread that held it at a fork is not in the child.
         if self._process not in (None, os.getpid()):
@@ -95,7 +95,7 @@ class LoopThread:
         except BaseException:
             if not call.outcome.done() and self._loop is not None and not self.closed:
                 self._loop.call_soon_threadsafe(call.cancel)
-                # The connection is closed by then, which is what cancels the build.
+                # By then the connection is closed, which cancels the build.
                 with suppress(Exception):
                     call.outcome.result(_CANCEL_SECONDS)
             raise
@@ -108,7 +108,7 @@ class LoopThread:
             loop.call_soon_threadsafe(begin)
 
     def close(self) -> None:
-        """Cancel what runs, and end the thread."""
+        """Cancel all calls, and end the thread."""
         if self._process not in (None, os.getpid()):
             self.closed = True
             return

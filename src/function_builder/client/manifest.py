@@ -1,4 +1,4 @@
-"""A request with a manifest: the table of a context's files, and the contents that have to be sent.
+"""A request with a manifest: a table of the context's files, and the contents to send.
 
 The first attempt sends the contents that are new to this client, if they are small. The builder's
 answer names what else it lacks.
@@ -44,7 +44,7 @@ from function_builder.contract.manifest import (
 from function_builder.contract.names import CONTEXT
 
 _UNASKED_BYTES: Final = 1 << 20
-"""New contents up to this size are sent at once. More may be there, from another client."""
+"""New contents up to this size are sent at once. The builder may have more, from another client."""
 
 _THREADS: Final = 8
 _IGNORE: Final = ".dockerignore"
@@ -78,7 +78,7 @@ class Listing:
         return sum(row.size for row in self.rows)
 
     def first(self, dockerfile: str) -> set[int]:
-        """The rows whose content is sent before the builder has said what it lacks.
+        """The rows whose content is sent before the builder has named what it lacks.
 
         Args:
             dockerfile: as in the config. Every builder reads it, and the ignore files.
@@ -109,7 +109,7 @@ def find_directories(
     config: BuildConfig,
     on_left_out: OnLeftOut | None = None,
 ) -> Found | None:
-    """Find what a context and its folders have; None if their files are small.
+    """Find the entries of a context and its folders; None if their files are small.
 
     It blocks, but reads no file.
 
@@ -132,14 +132,14 @@ def find_directories(
 
 
 def list_found(found: Found, *, abandoned: Event, caches: Path | None) -> Listing:
-    """List what was found, with the digests of its files.
+    """List the found entries, with the digests of the files.
 
-    It blocks: it reads the files that have changed since the last time.
+    It blocks, because it reads the files that have changed since the last build.
 
     Args:
         found: the entries.
         abandoned: ends the reading.
-        caches: where the digests of earlier builds are kept; None keeps none.
+        caches: the directory of the digests of earlier builds; None: none are stored.
 
     Raises:
         ContextError: as `pack`.

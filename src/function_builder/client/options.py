@@ -1,4 +1,4 @@
-"""What a build may be asked for in keywords: the fields of a `BuildConfig`."""
+"""The keyword arguments of a build: the fields of a `BuildConfig`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Files: TypeAlias = Mapping[str, str | bytes | File]
 
 
 class BuildOptions(TypedDict, total=False):
-    """The fields of a `BuildConfig`, which says what each is."""
+    """The fields of a `BuildConfig`, which explains each."""
 
     image: str
     build_args: Mapping[str, str]
@@ -60,11 +60,11 @@ class BuildOptions(TypedDict, total=False):
 def build_config(
     config: BuildConfig | None, options: BuildOptions
 ) -> tuple[BuildConfig, Mapping[str, Path]]:
-    """Put together what to make of a context.
+    """Combine the arguments of a build.
 
     Returns:
-        It, and the directories to send for named contexts: the folder of the tar -> a directory.
-        A context is one where its value is a `Path`.
+        The config, and the directories of named contexts: the folder of the tar -> a directory.
+        A named context is a directory if its value is a `Path`.
 
     Raises:
         TypeError: an option is not a field of `BuildConfig`.
@@ -86,10 +86,10 @@ def build_config(
 
 
 def chosen_context(directory: str | Path | None, files: Files | None) -> Path | Files:
-    """The one of both that was given.
+    """The one of two arguments that was given.
 
     Raises:
-        TypeError: none was given, or both.
+        TypeError: neither was given, or both were.
     """
     if (directory is None) == (files is None):
         raise TypeError("give a directory or files, one of both")

@@ -1,7 +1,7 @@
-"""The log lines of a reply, read back: which step, which output, how many bytes.
+"""Parse the log lines of a reply: the step, its output, and bytes transferred.
 
-A stream of ours has the step of each line beside it (`BuildResult.steps`); the lines alone, which
-are pro-builder's, leave open which step wrote a line, and whether a step was cached.
+Our stream has the step of each line beside it (`BuildResult.steps`). The lines alone, which are
+pro-builder's, do not say which step wrote a line, or whether a step was cached.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class StepLine:
 
 @dataclass(frozen=True, slots=True)
 class StatusLine:
-    """How far one activity of a running step has come, in bytes (0 where bytes say nothing).
+    """The progress of one activity of a running step, in bytes (0 if it is not in bytes).
 
     Attributes:
         name: of the activity.
@@ -57,7 +57,7 @@ class StatusLine:
 
 @dataclass(frozen=True, slots=True)
 class OutputLine:
-    """A line that a RUN step wrote; also any that cannot be told from one (`log_prefixes`).
+    """A line that a RUN step wrote, or one that looks the same (`log_prefixes`).
 
     Attributes:
         text: the line.
@@ -81,8 +81,8 @@ def log_lines(event: BuildResult) -> Iterator[LogLine]:
 def parse_log_line(line: str, step: str = "") -> LogLine:
     """Read one element of a reply's `log`, and of its `steps` if there is one.
 
-    Without a step the format has one ambiguity, which is pro-builder's: a step whose own name ends
-    like a time (`RUN sleep 1.50s`) reads as ended when it begins.
+    Without a step the format has one ambiguity, which is pro-builder's. If a step's name ends like
+    a time (`RUN sleep 1.50s`), its start looks like its end.
     """
     tagged = _STEP.fullmatch(step)
     number = int(tagged[1]) if tagged else 0

@@ -4,8 +4,8 @@ The signature covers the whole body and travels in a header, so the body must ex
 byte is sent. It is written once to an unlinked file, hashed on the way: memory stays flat however
 large the directory is, a repeated attempt reads it again, and nothing is left behind.
 
-What `function_builder.client.context` finds in the directory is sent: all that its ignore file does
-not leave out.
+It contains what `function_builder.client.context` finds in the directory: everything that its
+ignore file does not exclude.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from function_builder.contract.tarfields import BLOCK
 
 _CHUNK = 1024 * 1024
 _NO_TIME = 315_619_200
-"""Of files without a time of their own, 2 January 1980: ZIP archives can hold none before 1980."""
+"""The time of files that have none: 2 January 1980, because ZIP archives start with 1980."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedBody:
-    """A request's body, in an unlinked file that goes when this is closed.
+    """A request's body, in an unlinked file, which `close` deletes.
 
     Attributes:
         file: the tar; read from offset 0.
         size: its length in bytes.
-        signature: the value of `X-Build-Signature`; None for a builder that checks none.
+        signature: the value of `X-Build-Signature`; None without a payload secret.
     """
 
     file: IO[bytes]
@@ -104,7 +104,7 @@ def begun(
             write_document(spool, SECRETS_NAME, secrets)
         yield spool
     except BaseException:
-        with suppress(OSError):  # closing writes what a full disk refused before
+        with suppress(OSError):  # closing writes again what a full disk refused before
             spool.file.close()
         raise
 
@@ -181,7 +181,7 @@ def _write_files(spool: Spool, files: Files, dockerfile: str) -> None:
 def directory_entries(
     directory: Path, root: str, dockerfile: str | None, on_left_out: OnLeftOut | None = None
 ) -> Iterator[tuple[tarfile.TarInfo, FoundEntry]]:
-    """What is sent of a directory, each with its header; of a file, the header lacks the size.
+    """The entries to send of a directory, with their headers; a file's header has no size yet.
 
     Args:
         directory: a context.
@@ -275,7 +275,7 @@ def write_file(
 
 
 def version(status: os.stat_result) -> tuple[int, int]:
-    """What changes with a file's content."""
+    """The values of a status that change with the file's content."""
     return status.st_size, status.st_mtime_ns
 
 
@@ -297,7 +297,7 @@ def open_file(entry: FoundEntry) -> Iterator[tuple[IO[bytes], os.stat_result]]:
 
 
 def _open_as_it_is(path: str, flags: int) -> int:
-    """Open what may have taken a file's place: a link is not followed, a fifo not waited for."""
+    """Open a path that may no longer be a file: do not follow a link, do not wait for a fifo."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 

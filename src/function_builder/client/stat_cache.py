@@ -5,7 +5,7 @@ was written less than two seconds before it was read is read again: it may have 
 another time.
 
 The cache is a file for each directory, in `$XDG_CACHE_HOME/function-builder/contexts`. It may be
-lost or damaged at any time, which costs one reading of all files.
+lost or damaged at any time. The files are then read once more.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class StatCache:
 
     Args:
         directory: the build context.
-        folder: where caches are kept; None keeps none.
+        folder: the directory of the caches; None: nothing is stored.
         clock: nanoseconds since the epoch.
     """
 
@@ -63,7 +63,7 @@ class StatCache:
         return known[-1]
 
     def put(self, path: str, status: os.stat_result, digest: bytes) -> None:
-        """Keep a file's digest; if the file may have changed since it was read, it is read again.
+        """Store a file's digest, unless the file may have changed since it was read.
 
         Args:
             path: in the directory.
@@ -79,7 +79,7 @@ class StatCache:
         return known[-1] if known else None
 
     def write(self) -> None:
-        """Keep what was asked for and put, in the place of what was kept before."""
+        """Write the digests that were used in this build, in place of the earlier ones."""
         if self._file is None or self._next == self._known:
             return
         rows = b"".join(_ROW.pack(*known) for known in self._next.values())
@@ -90,7 +90,7 @@ class StatCache:
 
 
 def default_folder(name: str) -> Path | None:
-    """The folder of that name for what may be lost; None if the user has no home directory."""
+    """The user's cache directory of that name; None if the user has no home directory."""
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:

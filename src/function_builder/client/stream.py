@@ -99,7 +99,7 @@ class BuildStream:
     async def _repeat(
         self, again: Callable[[], Awaitable[tuple[httpx2.Response, Verifier]]]
     ) -> None:
-        """Send all of the request: BuildKit lost what it had, after the stream had begun."""
+        """Send the whole request, because BuildKit lost files after the stream had started."""
         await self._response.aclose()
         self._again, self._first_step = None, self._last_step
         self._response, self._verifier = await again()

@@ -160,7 +160,7 @@ class Client:
         return Handle(build, self._loop)
 
     def handle(self, build_id: str, *, token: str | None = None) -> Handle:
-        """The build of an id, as `AsyncClient.handle` gives it."""
+        """The build with an id, as `AsyncClient.handle` returns it."""
         return Handle(self._client.handle(build_id, token=token), self._loop)
 
     def builds(
@@ -175,7 +175,7 @@ class Client:
         return _iterate(found, self._loop)
 
     def usage(self, *, first: str = "", last: str = "", tenant: str = "") -> Mapping[str, Any]:
-        """What tenants used, as `AsyncClient.usage` gives it."""
+        """The usage of tenants, as `AsyncClient.usage` returns it."""
         return self._loop.run(partial(self._client.usage, first=first, last=last, tenant=tenant))
 
 
@@ -215,7 +215,7 @@ class Handle:
 
 
 def _iterate(items: AsyncGenerator[_T], loop: LoopThread) -> Iterator[_T]:
-    """Yield what an asynchronous generator yields in the loop; leaving ends it there too."""
+    """Yield the values of an asynchronous generator in the loop; a break ends it there too."""
     end = object()
 
     async def following() -> _T | object:

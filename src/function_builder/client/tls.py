@@ -12,7 +12,7 @@ import httpx2
 _PLAIN_HTTP: Final = frozenset(
     {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"}
 )
-"""What OpenSSL's versions say of an answer that is not TLS."""
+"""OpenSSL's reasons for an answer that is not TLS, of all versions."""
 
 _CLIENT_CERTIFICATE_ALERTS: Final = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "UNKNOWN_CA")
 
@@ -42,7 +42,7 @@ def tls_context(
     if cert is not None:
         files = f"{cert} and {key}" if key is not None else f"{cert}"
         try:
-            # Without a function for the password OpenSSL would ask the terminal for it.
+            # Without a function for the password, OpenSSL would ask for it on the terminal.
             context.load_cert_chain(cert, key, password=lambda: b"")
         except ssl.SSLError as error:
             raise ValueError(f"{files}: not a certificate and its unencrypted key") from error
@@ -75,7 +75,7 @@ def _from_environment() -> Path | None:
 
 
 def tls_reason(error: ssl.SSLError) -> str:
-    """What a failed handshake means, and what to do."""
+    """The cause of a failed handshake, and what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _certificate_reason(error)
     reason = error.reason or ""

@@ -1,4 +1,4 @@
-"""Requests to one builder: signed, repeated while it is busy, and their failures in words."""
+"""Requests to one builder: signed, retried while it is busy, with readable errors."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 class Transport:
-    """What `AsyncClient` and `BuildHandle` send their requests with; the arguments are theirs.
+    """Sends the requests of `AsyncClient` and `BuildHandle`, which have the same arguments.
 
     Attributes:
         address: where the builder listens.
-        payload_secret: what signs requests, if anything does.
+        payload_secret: signs requests; None: they are not signed.
         signing_required: whether an answer without a signature is refused.
         retry_timeout: seconds, over all attempts, to spend waiting for the builder.
         on_retry: called before each wait.
@@ -81,14 +81,14 @@ class Transport:
                     f"all://[{host}]" if ":" in host else f"all://{host}": None
                     for host in LOCAL_HOSTS
                 },
-                # Loading the system's authorities takes 0.15 s, which plain HTTP need not spend.
+                # Only for https, because loading the system's authorities takes 0.15 s.
                 verify=self._ssl_context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 # A kept connection may be closed by a proxy just when it is used again, and a
                 # build must not be sent twice to find out.
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
             )
         except (httpx2.InvalidURL, ImportError, ValueError):
-            # Not the error: it may hold a part of the proxy's password.
+            # Without the error, which may contain a part of the proxy's password.
             raise ValueError(
                 "the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY) is not"
                 " an http or https address"
@@ -123,8 +123,8 @@ class Transport:
             body: what to build.
             headers: beside those of each build.
             accepted: the statuses whose answer is returned. Others are raised.
-            limited: whether a silence of `read_timeout` ends the request. A whole answer comes
-                after the build, in a silence of any length.
+            limited: whether the request ends after `read_timeout` seconds without a byte. A whole
+                answer arrives only after the build.
 
         Raises:
             Unreachable: no answer.
@@ -177,7 +177,7 @@ class Transport:
             Refused: an answer with another status.
         """
         url = self.url(path, params)
-        # A proxy that offers the builder under a prefix strips it: the builder sees the rest.
+        # A proxy with a path prefix removes it, so the builder verifies the rest.
         target = url.raw_path.decode("ascii").removeprefix(self._prefix)
         bearer = token if self.payload_secret is None else None
 
@@ -227,7 +227,7 @@ class Transport:
         return body
 
     def verifier(self, response: httpx2.Response) -> Verifier:
-        """What checks the signature of this answer."""
+        """The verifier of this answer's signature."""
         sent = response.request.headers
         signature = None
         if self.payload_secret is not None:
@@ -237,7 +237,7 @@ class Transport:
         return Verifier(signature, required=self.signing_required)
 
     async def unreachable(self, error: httpx2.TransportError | ssl.SSLError) -> Unreachable:
-        """Say why no answer came."""
+        """The error for a request without an answer."""
         explained = await explain(error, self.address, self._ssl_context, self._connect_timeout)
         explained.lost = isinstance(error, httpx2.NetworkError | httpx2.RemoteProtocolError) and (
             not isinstance(error, httpx2.ConnectError)
@@ -289,7 +289,7 @@ class Transport:
 def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-            # Not its value, which may be a password.
+            # Without its value, which may be a password.
             raise ValueError(f"a header {name!r} cannot be sent: name or value is malformed")
     return headers
 

@@ -19,10 +19,10 @@ _ABSENT: Final = (
 class Verifier:
     """Checks the signature of one answer.
 
-    A failure needs none: an attacker who can forge one can also cut the connection.
+    A failed result needs no signature, because an attacker can also cut the connection.
 
     Args:
-        signature: of the answer to this request; None where the request was not signed.
+        signature: of the answer to this request; None: the request was not signed.
         required: whether a success without a signature is refused.
     """
 
@@ -36,11 +36,11 @@ class Verifier:
             self._signature.update(line)
 
     def checked(self, last: bytes, result: BuildResult) -> BuildResult:
-        """The result, or a failed one that says why the answer is not believed.
+        """The result, or a failed one that says why the answer is rejected.
 
         Args:
             last: the whole answer, or a stream's last line.
-            result: what it says.
+            result: the one in it.
         """
         doubt = self.doubt(last)
         if doubt == _ABSENT and result.status is not BuildStatus.SUCCESS:
@@ -48,7 +48,7 @@ class Verifier:
         return cut_short(doubt) if doubt else result
 
     def doubt(self, last: bytes) -> str:
-        """Why the answer is not believed; empty if it is.
+        """Why the answer is rejected; empty if it is accepted.
 
         Args:
             last: the whole answer, or a stream's last line.
