@@ -8,12 +8,8 @@ server's start.
 from __future__ import annotations
 
 from function_builder.engine.address import ensure_free, listeners
-from function_builder.engine.buildkit import (
-    BuildKitConfig,
-    BuildKitDaemon,
-    CacheLimits,
-    StepLogLimits,
-)
+from function_builder.engine.buildkit import BuildKitDaemon
+from function_builder.engine.buildkit_config import BuildKitConfig, CacheLimits, StepLogLimits
 from function_builder.engine.cgroups import StepLimits
 from function_builder.engine.errors import (
     AddressTaken,
