@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-
-import httpx2
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 """Addresses of this machine, for which a proxy of the environment is not used."""
 
 _CREDENTIALS: Final = re.compile(r"//.*@", re.DOTALL)
+_PATH_SAFE: Final = "/%:@!$&'()*+,;=~"
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +22,19 @@ class Address:
     """Where the builder listens.
 
     Attributes:
-        url: without credentials, so that no error and no log line contains any.
+        scheme: http or https.
+        host: without the brackets of an IPv6 address.
+        port: the given one, or that of the scheme.
+        path: percent-encoded.
+        query: percent-encoded; empty without one. It may contain a token.
         credentials: user and password for HTTP's basic authentication, if the URL had them.
     """
 
-    url: httpx2.URL
+    scheme: str
+    host: str
+    port: int
+    path: str
+    query: str
     credentials: tuple[str, str] | None
 
     @classmethod
@@ -35,27 +45,56 @@ class Address:
             ValueError: it is not an http or https address; the text contains no password.
         """
         try:
-            parsed = httpx2.URL(url)
-        except (httpx2.InvalidURL, UnicodeError):
-            parsed = httpx2.URL()
-        usable = parsed.port is None or 0 < parsed.port < 1 << 16
-        if parsed.scheme not in ("http", "https") or not parsed.host or not usable:
+            parts = urlsplit(url)
+            host, port = _host(parts), parts.port
+        except ValueError:
+            parts, host, port = SplitResult("", "", "", "", ""), "", None
+        usable = url.isprintable() and not any(map(str.isspace, url)) and port != 0
+        if parts.scheme not in _DEFAULT_PORTS or not host or not usable:
             raise ValueError(
                 f"{without_credentials(url)!r} is not an address of a builder, such as"
                 f" {DEFAULT_URL}"
             )
-        credentials = (parsed.username, parsed.password)
-        bare = parsed.copy_with(
-            username=None, password=None, path=parsed.path if parsed.path != "/" else "/build"
+        credentials = None
+        if parts.username or parts.password:
+            credentials = (unquote(parts.username or ""), unquote(parts.password or ""))
+        return cls(
+            parts.scheme,
+            host,
+            port or _DEFAULT_PORTS[parts.scheme],
+            quote(parts.path if parts.path not in ("", "/") else "/build", safe=_PATH_SAFE),
+            quote(parts.query, safe=f"{_PATH_SAFE}?"),
+            credentials,
         )
-        return cls(bare, credentials if parsed.userinfo else None)
+
+    @property
+    def origin(self) -> str:
+        """The scheme, the host, and the port if it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = f":{self.port}" if self.port != _DEFAULT_PORTS[self.scheme] else ""
+        return f"{self.scheme}://{host}{port}"
 
     @property
     def shown(self) -> str:
         """The address for an error, without its query, which may contain a token."""
-        return str(self.url.copy_with(query=None, fragment=None))
+        return self.origin + self.path
+
+    def target(self, path: str, params: Mapping[str, str] | None = None) -> str:
+        """A path with the address's query and more parameters, as a request names it."""
+        query = "&".join(filter(None, (self.query, urlencode(params or {}, quote_via=quote))))
+        return path + (f"?{query}" if query else "")
 
 
 def without_credentials(url: str) -> str:
     """A text that should be a URL, without the part before its last @."""
     return _CREDENTIALS.sub("//***@", url)
+
+
+def _host(parts: SplitResult) -> str:
+    """The host in ASCII.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    host = parts.hostname or ""
+    return host if host.isascii() else host.encode("idna").decode()

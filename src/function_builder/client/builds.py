@@ -11,8 +11,8 @@ from uuid import uuid4
 
 from function_builder.client.answers import cut_short, lost_delay, read_accepted, read_document
 from function_builder.client.errors import ClientError, Refused, Unreachable
-from function_builder.client.failures import BROKEN
 from function_builder.client.request import SignedBody
+from function_builder.client.runtime import BrokenExchange
 from function_builder.client.stream import STREAM_TYPE, stream_lines
 from function_builder.client.transport import Transport
 from function_builder.contract.builds import (
@@ -169,7 +169,7 @@ class BuildHandle:
                     told = _AFTER.search(line, max(0, len(line) - 32))
                     after = int(told[1]) if told else after + len(progress.log)
                     yield after, progress
-            except BROKEN as error:
+            except BrokenExchange as error:
                 # In the middle of an answer.
                 self._answered = True
                 raise Unreachable("the connection was lost; the build still runs") from error

@@ -2,12 +2,13 @@
 
 Use a stream if a build may take long. The builder sends data every few seconds, so the client
 notices a lost connection, and no proxy closes a quiet one.
+
+Modules are loaded where they are used: sealing secrets, queued builds, and the event loop would
+double what a build of an unchanged directory loads.
 """
 
 from __future__ import annotations
 
-import asyncio
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -17,37 +18,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 
 from function_builder.client.address import DEFAULT_URL
 from function_builder.client.answers import read_document, read_whole
-from function_builder.client.builder_key import KeyQuestion, check_sealed
-from function_builder.client.builds import (
-    BuildHandle,
-    list_builds,
-    new_key,
-    queued,
-    quoted_key,
-)
 from function_builder.client.context import OnLeftOut
 from function_builder.client.errors import ClientError
 from function_builder.client.options import BuildOptions, Files, build_config, chosen_context
 from function_builder.client.request import SignedBody, pack
-from function_builder.client.sealing import read_public_key
+from function_builder.client.runtime import Answer, Runtime
 from function_builder.client.stream import STREAM_TYPE, BuildStream
 from function_builder.client.transport import Transport
-from function_builder.contract.builds import (
-    CALLBACK_EVENTS_HEADER,
-    CALLBACK_HEADER,
-    IDEMPOTENCY_HEADER,
-    RESPOND_ASYNC,
-    BuildInfo,
-    BuildState,
-)
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.result import BuildResult
-from function_builder.contract.secrets import sealed_for
 
 if TYPE_CHECKING:
-    import httpx2
+    import ssl
 
+    from function_builder.client.builds import BuildHandle
     from function_builder.client.verifier import Verifier
+    from function_builder.contract.builds import BuildInfo, BuildState
 
 
 class _Sending(NamedTuple):
@@ -120,11 +106,12 @@ class AsyncClient:
         manifest: bool = True,
         on_manifest: Callable[[int, int], None] | None = None,
         on_left_out: Callable[[int, int], None] | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
         self._on_left_out = on_left_out
         self._manifest = manifest
         self._on_manifest = on_manifest
-        self._builder_key = read_public_key(builder_public_key) if builder_public_key else None
+        self._builder_key = _public_key(builder_public_key) if builder_public_key else None
         self._transport = Transport(
             url,
             payload_secret=payload_secret,
@@ -136,6 +123,7 @@ class AsyncClient:
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
             require_signed_answers=require_signed_answers,
+            runtime=runtime or _on_asyncio(),
         )
 
     @property
@@ -161,6 +149,8 @@ class AsyncClient:
             Refused: the builder has no key, or the payload secret did not sign the answer although
                 `require_signed_answers` is true.
         """
+        from function_builder.client.builder_key import KeyQuestion
+
         transport = self._transport
         question = KeyQuestion(transport.payload_secret, required=transport.signing_required)
         async with transport.asked("GET", question.path, params=question.params) as response:
@@ -215,7 +205,7 @@ class AsyncClient:
         async with AsyncExitStack() as held:
             response = await held.enter_async_context(self._posted(sending, headers))
 
-            async def again() -> tuple[httpx2.Response, Verifier]:
+            async def again() -> tuple[Answer, Verifier]:
                 other = await held.enter_async_context(self._posted_whole(sending, headers))
                 return other, self._transport.verifier(other)
 
@@ -259,6 +249,14 @@ class AsyncClient:
             Unreachable: no answer.
             Refused: the builder did not queue the build. 501: it has no queue.
         """
+        from function_builder.client.builds import new_key, queued, quoted_key
+        from function_builder.contract.builds import (
+            CALLBACK_EVENTS_HEADER,
+            CALLBACK_HEADER,
+            IDEMPOTENCY_HEADER,
+            RESPOND_ASYNC,
+        )
+
         key = new_key() if idempotency_key is None else quoted_key(idempotency_key)
         sending = await self._sending(directory, files, config, options, secrets)
         headers = {"Accept": "application/json", "Prefer": RESPOND_ASYNC, IDEMPOTENCY_HEADER: key}
@@ -276,6 +274,8 @@ class AsyncClient:
             build_id: as `BuildHandle.id`.
             token: as `BuildHandle.token`, if the client has no payload secret.
         """
+        from function_builder.client.builds import BuildHandle
+
         return BuildHandle(self._transport, build_id, token=token)
 
     def builds(
@@ -296,6 +296,9 @@ class AsyncClient:
             Unreachable: no answer.
             Refused: the builder keeps no builds, or does not accept the proof.
         """
+        from function_builder.client.builds import list_builds
+        from function_builder.contract.builds import BuildState
+
         states = (status,) if isinstance(status, str) else tuple(status)
         return list_builds(
             self._transport,
@@ -336,7 +339,7 @@ class AsyncClient:
             chosen_context(directory, files),
             *build_config(config, options),
             secrets,
-            self._on_left_out and _once(self._on_left_out),
+            self._on_left_out and _once(self._on_left_out, self._transport.runtime.calling_back()),
         )
         if secrets is not None:
             await self._check_sealed(secrets)
@@ -345,14 +348,14 @@ class AsyncClient:
     @asynccontextmanager
     async def _posted(
         self, sending: _Sending, headers: Mapping[str, str], *, limited: bool = True
-    ) -> AsyncIterator[httpx2.Response]:
+    ) -> AsyncIterator[Answer]:
         """Send a request, with only what the builder lacks if it understands that."""
         context, config, folders, secrets, on_left_out = sending
         async with AsyncExitStack() as held:
             response = None
             if self._manifest and config.image and isinstance(context, Path):
                 # Loaded here, because most requests are small or have no directory.
-                from function_builder.client.delta import Delta  # noqa: PLC0415 (as above)
+                from function_builder.client.delta import Delta
 
                 delta = Delta(
                     *(self._transport, context, config, folders),
@@ -369,7 +372,7 @@ class AsyncClient:
     @asynccontextmanager
     async def _posted_whole(
         self, sending: _Sending, headers: Mapping[str, str], *, limited: bool = True
-    ) -> AsyncIterator[httpx2.Response]:
+    ) -> AsyncIterator[Answer]:
         async with (
             self._packed(sending) as body,
             self._transport.posted(body, headers, limited=limited) as response,
@@ -388,32 +391,45 @@ class AsyncClient:
             on_left_out=sending.on_left_out,
         )
         try:
-            body = await asyncio.to_thread(packing)
+            body = await self._transport.runtime.call(packing)
         finally:
             abandoned.set()
         with body:
             yield body
 
     async def _check_sealed(self, secrets: bytes) -> None:
-        key = self._builder_key
+        from function_builder.client.builder_key import check_sealed
+        from function_builder.contract.secrets import sealed_for
+
+        key, call = self._builder_key, self._transport.runtime.call
         if key is None:
             # Without an id there is nothing to compare, and without a proof the key is not trusted.
-            if not self._transport.signing_required or not await asyncio.to_thread(
-                sealed_for, secrets
-            ):
+            if not self._transport.signing_required or not await call(partial(sealed_for, secrets)):
                 return
             key = await self.public_key()
-        await asyncio.to_thread(check_sealed, secrets, key)
+        await call(partial(check_sealed, secrets, key))
 
 
-def _once(callback: OnLeftOut) -> OnLeftOut:
-    """Have the event loop call it once, because a context may be walked through twice."""
-    loop, called = asyncio.get_running_loop(), False
+def _once(callback: OnLeftOut, calling_back: Callable[..., object]) -> OnLeftOut:
+    """Call it once, because a context may be walked through twice."""
+    called = False
 
     def call(files: int, directories: int) -> None:
         nonlocal called
         if not called:
             called = True
-            loop.call_soon_threadsafe(callback, files, directories)
+            calling_back(callback, files, directories)
 
     return call
+
+
+def _on_asyncio() -> Runtime:
+    from function_builder.client.on_asyncio import OnAsyncio
+
+    return OnAsyncio()
+
+
+def _public_key(given: str | bytes) -> str:
+    from function_builder.client.sealing import read_public_key
+
+    return read_public_key(given)

@@ -142,9 +142,9 @@ def _read_patterns(file: Path) -> PatternMatcher | None:
     content = file.read_bytes()
     if not content:
         return None
-    # It takes half as long as all other imports of the client.
-    from aiobuildkit.fsutil.filepath import BadPattern  # noqa: PLC0415 (only with an ignore file)
-    from aiobuildkit.fsutil.ignorefile import ignore_matcher  # noqa: PLC0415 (as above)
+    # Half of the client's other imports together: paid for where there is an ignore file.
+    from aiobuildkit.fsutil.filepath import BadPattern
+    from aiobuildkit.fsutil.ignorefile import ignore_matcher
 
     try:
         return ignore_matcher(content)
@@ -219,7 +219,7 @@ class _Walk:
         self.left_out = [0, 0]
         self._below: Below | None = None
         if matcher is not None:
-            from aiobuildkit.fsutil.patternmatcher import Below  # noqa: PLC0415 (as above)
+            from aiobuildkit.fsutil.patternmatcher import Below
 
             self._below = Below(matcher, exceptions=True)
 

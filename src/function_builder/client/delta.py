@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -11,14 +10,13 @@ from pathlib import Path
 from threading import Event
 from typing import Final
 
-import httpx2
-
 from function_builder.client.answers import read_document, read_refusal
 from function_builder.client.context import OnLeftOut
 from function_builder.client.errors import ClientError
 from function_builder.client.known_builder import KnownBuilder
 from function_builder.client.manifest import Listing, find_directories, list_found, pack_listed
 from function_builder.client.request import SignedBody
+from function_builder.client.runtime import Answer
 from function_builder.client.stat_cache import default_folder
 from function_builder.client.transport import Transport
 from function_builder.contract.config import BuildConfig
@@ -71,7 +69,7 @@ class Delta:
 
     async def post(
         self, held: AsyncExitStack, headers: Mapping[str, str], *, limited: bool
-    ) -> httpx2.Response | None:
+    ) -> Answer | None:
         """Send the request; None if all of it has to be sent.
 
         Args:
@@ -86,13 +84,13 @@ class Delta:
         """
         abandoned = Event()
         held.callback(abandoned.set)
-        found = await asyncio.to_thread(
-            find_directories, self._context, self._folders, self._config, self._on_left_out
-        )
+        call = self._transport.runtime.call
+        find = partial(find_directories, self._context, self._folders, self._config)
+        found = await call(partial(find, self._on_left_out))
         # Before files are read, because a builder that needs all of them makes that useless.
         if found is None or not await self._understood():
             return None
-        listing = await asyncio.to_thread(
+        listing = await call(
             partial(list_found, found, abandoned=abandoned, caches=default_folder("contexts"))
         )
         send = listing.first(self._config.dockerfile)
@@ -115,7 +113,7 @@ class Delta:
         return None
 
     async def _pack(self, listing: Listing, send: Collection[int], abandoned: Event) -> SignedBody:
-        return await asyncio.to_thread(
+        return await self._transport.runtime.call(
             partial(
                 pack_listed,
                 *(listing, send, self._config, self._transport.payload_secret),
@@ -130,17 +128,17 @@ class Delta:
             return True
         try:
             async with self._transport.asked("GET", "/healthz") as response:
-                understands = MANIFEST_HEADER in response.headers
+                understands = MANIFEST_HEADER.lower() in response.headers
         except ClientError:
             return False
         self._builder.note(understands=understands)
         return understands
 
-    async def _missing(self, response: httpx2.Response) -> Sequence[Sequence[int]] | None:
+    async def _missing(self, response: Answer) -> Sequence[Sequence[int]] | None:
         """The rows that the builder lacks; none: all; None: the answer is that of the build."""
         status = response.status_code
-        self._builder.note(understands=MANIFEST_HEADER in response.headers)
-        if status == HTTPStatus.OK or MANIFEST_HEADER not in response.headers:
+        self._builder.note(understands=MANIFEST_HEADER.lower() in response.headers)
+        if status == HTTPStatus.OK or MANIFEST_HEADER.lower() not in response.headers:
             # Without the header, another builder has answered, which could not build this.
             return None if status == HTTPStatus.OK else ()
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:

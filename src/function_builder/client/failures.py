@@ -1,8 +1,7 @@
-"""Why there was no answer: readable texts for the HTTP library's errors."""
+"""Why there was no answer, in plain words."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import ssl
@@ -10,29 +9,27 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.request import getproxies_environment, proxy_bypass
 
-import httpx2
-
 from function_builder.client.address import LOCAL_HOSTS, Address, without_credentials
 from function_builder.client.errors import Unreachable
+from function_builder.client.runtime import (
+    BrokenExchange,
+    ConnectTimeout,
+    NoConnection,
+    ProxyRefused,
+    SilentPeer,
+)
 from function_builder.client.tls import tls_reason
-
-BROKEN: Final = (httpx2.TransportError, ssl.SSLError)
-"""The errors that end a request or its answer.
-
-The HTTP library does not convert an `ssl.SSLError` after the handshake, which is when a server of
-TLS 1.3 rejects a missing client certificate.
-"""
 
 _PROBE_SECONDS: Final = 2.0
 
 
-async def explain(
-    error: httpx2.TransportError | ssl.SSLError,
+def explain(
+    error: BrokenExchange,
     address: Address,
     context: ssl.SSLContext | None,
     connect_timeout: float,
 ) -> Unreachable:
-    """Say why a request had no answer; this may connect to the server again.
+    """Say why a request had no answer; this blocks, and may connect to the server again.
 
     Args:
         error: how the request ended.
@@ -41,15 +38,16 @@ async def explain(
         connect_timeout: seconds that the connection had.
     """
     where = address.shown + _proxied(address)
-    if isinstance(error, httpx2.ConnectTimeout):
-        return Unreachable(f"no connection to {where} within {connect_timeout:g} s")
-    if isinstance(error, httpx2.ProxyError):
-        return Unreachable(f"cannot connect to {where}: the proxy answered: {error}")
-    if isinstance(error, httpx2.ConnectError | ssl.SSLError):
-        return Unreachable(f"cannot connect to {where}: {_reason(error)}")
-    if isinstance(error, httpx2.TimeoutException):
-        return Unreachable(f"{where} accepted the connection, but sent no answer")
-    found = await asyncio.to_thread(_handshake, address, context)
+    match error:
+        case ConnectTimeout():
+            return Unreachable(f"no connection to {where} within {connect_timeout:g} s")
+        case ProxyRefused():
+            return Unreachable(f"cannot connect to {where}: the proxy answered: {error}")
+        case NoConnection():
+            return Unreachable(f"cannot connect to {where}: {_reason(error)}")
+        case SilentPeer():
+            return Unreachable(f"{where} accepted the connection, but sent no answer")
+    found = _handshake(address, context)
     if found is not None:
         return Unreachable(f"cannot connect to {where}: {found}")
     return Unreachable(f"{where} closed the connection without an answer")
@@ -58,8 +56,8 @@ async def explain(
 def _proxied(address: Address) -> str:
     """The proxy of the environment that was used, for an error."""
     proxies = getproxies_environment()
-    proxy = proxies.get(address.url.scheme) or proxies.get("all")
-    host = address.url.host
+    proxy = proxies.get(address.scheme) or proxies.get("all")
+    host = address.host
     if not proxy or host in LOCAL_HOSTS or proxy_bypass(host):
         return ""
     return f" through the proxy {without_credentials(proxy)}"
@@ -77,7 +75,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and its causes, because the HTTP library keeps the system's error there."""
+    """An error and its causes, of which the last is the system's own."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ExceptionGroup):  # one for each address that was tried
@@ -93,14 +91,13 @@ def _handshake(address: Address, context: ssl.SSLContext | None) -> str | None:
     certificate says so (TLS 1.3) after the client's handshake has ended, while the client sends.
     It blocks, because asyncio's streams do not show an alert after the handshake.
     """
-    url = address.url
     plain = context is None
     try:
         with (
-            socket.create_connection(
-                (url.host, url.port or (80 if plain else 443)), _PROBE_SECONDS
-            ) as connection,
-            (context or _unverified()).wrap_socket(connection, server_hostname=url.host) as secure,
+            socket.create_connection((address.host, address.port), _PROBE_SECONDS) as connection,
+            (context or _unverified()).wrap_socket(
+                connection, server_hostname=address.host
+            ) as secure,
         ):
             if plain:
                 return "the port speaks TLS: use https://"

@@ -7,11 +7,9 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
-import httpx2
-
 from function_builder.client.answers import cut_short, read_whole
 from function_builder.client.errors import Refused
-from function_builder.client.failures import BROKEN
+from function_builder.client.runtime import Answer, BrokenExchange, SilentPeer
 from function_builder.client.verifier import Verifier
 from function_builder.contract.errors import BUSY
 from function_builder.contract.result import BuildResult, BuildStatus, parse_result
@@ -29,9 +27,9 @@ class BuildStream:
 
     def __init__(
         self,
-        response: httpx2.Response,
+        response: Answer,
         verifier: Verifier,
-        again: Callable[[], Awaitable[tuple[httpx2.Response, Verifier]]] | None = None,
+        again: Callable[[], Awaitable[tuple[Answer, Verifier]]] | None = None,
     ) -> None:
         self._response = response
         self._verifier = verifier
@@ -70,9 +68,9 @@ class BuildStream:
                     yield event
             else:
                 yield await self._whole()
-        except httpx2.ReadTimeout:
+        except SilentPeer:
             self._result = cut_short("the builder fell silent before the build ended")
-        except BROKEN:
+        except BrokenExchange:
             self._result = cut_short("the connection was lost before the build ended")
 
     async def _events(self) -> AsyncGenerator[BuildResult]:
@@ -96,10 +94,8 @@ class BuildStream:
             self._verifier.update(line + b"\n")
             yield self._renumbered(event)
 
-    async def _repeat(
-        self, again: Callable[[], Awaitable[tuple[httpx2.Response, Verifier]]]
-    ) -> None:
-        """Send the whole request, because BuildKit lost files after the stream had started."""
+    async def _repeat(self, again: Callable[[], Awaitable[tuple[Answer, Verifier]]]) -> None:
+        """Send all of the request: BuildKit lost what it had, after the stream had begun."""
         await self._response.aclose()
         self._again, self._first_step = None, self._last_step
         self._response, self._verifier = await again()
@@ -124,7 +120,7 @@ class BuildStream:
         return BuildResult(status=BuildStatus.IN_PROGRESS, log=result.log)
 
 
-async def stream_lines(response: httpx2.Response) -> AsyncGenerator[bytes]:
+async def stream_lines(response: Answer) -> AsyncGenerator[bytes]:
     """Lines that end in LF only, because `str.splitlines` would also split inside JSON strings.
 
     The last line may have no newline, and may be incomplete.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import ssl
+import sys
 from pathlib import Path
 from typing import Final
-
-import httpx2
 
 _PLAIN_HTTP: Final = frozenset(
     {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"}
@@ -56,7 +55,7 @@ def tls_context(
 def _trusting(cacert: Path | None) -> ssl.SSLContext:
     named = cacert or _from_environment()
     if named is None:
-        return httpx2.create_ssl_context()
+        return _trusting_the_system()
     try:
         named.stat()  # OpenSSL's error names no file
         if named.is_dir():
@@ -66,6 +65,16 @@ def _trusting(cacert: Path | None) -> ssl.SSLContext:
         raise ValueError(f"{named}: no certificate in PEM form") from error
     except OSError as error:
         raise ValueError(f"cannot read {named}: {error.strerror}") from error
+
+
+def _trusting_the_system() -> ssl.SSLContext:
+    paths = ssl.get_default_verify_paths()
+    if sys.platform == "linux" and (paths.cafile or paths.capath):
+        return ssl.create_default_context()
+    # It also knows the places of authorities that OpenSSL was not made for.
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def _from_environment() -> Path | None:

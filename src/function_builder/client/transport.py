@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Mapping
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
-
-import httpx2
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from function_builder import __version__
-from function_builder.client.address import LOCAL_HOSTS, Address
+from function_builder.client.address import Address
 from function_builder.client.answers import read_refusal, retry_delay
 from function_builder.client.errors import ClientError, Refused, Unreachable
-from function_builder.client.failures import BROKEN, explain
 from function_builder.client.request import SignedBody
-from function_builder.client.tls import tls_context
+from function_builder.client.runtime import (
+    Answer,
+    BrokenExchange,
+    ConnectionLost,
+    NetworkSettings,
+    Request,
+    Runtime,
+)
 from function_builder.client.verifier import Verifier
 from function_builder.contract.answer_signature import build_answer
-from function_builder.contract.reads import sign_read
 from function_builder.contract.signature import SIGNATURE_HEADER
 from function_builder.contract.timestamp import TIMESTAMP_HEADER, stamp
+
+if TYPE_CHECKING:
+    import ssl
 
 _BUILD_PATH: Final = "/build"
 _CHUNK: Final = 1024 * 1024
@@ -36,7 +42,8 @@ class Transport:
 
     Attributes:
         address: where the builder listens.
-        payload_secret: signs requests; None: they are not signed.
+        runtime: how it waits.
+        payload_secret: what signs requests, if anything does.
         signing_required: whether an answer without a signature is refused.
         retry_timeout: seconds, over all attempts, to spend waiting for the builder.
         on_retry: called before each wait.
@@ -56,57 +63,37 @@ class Transport:
         connect_timeout: float,
         read_timeout: float,
         require_signed_answers: bool | None,
+        runtime: Runtime,
     ) -> None:
         self.address = Address.parse(url)
+        self.runtime = runtime
         self.payload_secret = payload_secret
         self.retry_timeout = retry_timeout
         self.on_retry = on_retry
         self._on_upload = on_upload
         self._connect_timeout = connect_timeout
-        self._read_timeout = read_timeout
-        extra = _checked(headers)
-        is_https = self.address.url.scheme == "https"
+        self._headers = _checked(headers)
+        is_https = self.address.scheme == "https"
         if require_signed_answers is None:
             require_signed_answers = payload_secret is not None and not is_https
         self.signing_required = require_signed_answers
-        self._ssl_context = (ssl_context or tls_context()) if is_https else None
-        try:
-            self._http = httpx2.AsyncClient(
-                headers={
-                    "User-Agent": f"function-builder/{__version__}",
-                    "Accept-Encoding": "identity",
-                    **extra,
-                },
-                mounts={
-                    f"all://[{host}]" if ":" in host else f"all://{host}": None
-                    for host in LOCAL_HOSTS
-                },
-                # Only for https, because loading the system's authorities takes 0.15 s.
-                verify=self._ssl_context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-                # A kept connection may be closed by a proxy just when it is used again, and a
-                # build must not be sent twice to find out.
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
-            )
-        except (httpx2.InvalidURL, ImportError, ValueError):
-            # Without the error, which may contain a part of the proxy's password.
-            raise ValueError(
-                "the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY) is not"
-                " an http or https address"
-            ) from None
+        self._ssl_context = (ssl_context or _tls_context()) if is_https else None
+        self._network = runtime.network(
+            NetworkSettings(self._ssl_context, connect_timeout, read_timeout)
+        )
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
+        await self._network.close()
 
-    def url(self, path: str, params: Mapping[str, str] | None = None) -> httpx2.URL:
-        """The address of another path of the builder, beside that of builds."""
-        url = self.address.url.copy_with(path=self._prefix + path)
-        return url.copy_merge_params(dict(params)) if params else url
+    def target(self, path: str, params: Mapping[str, str] | None = None) -> str:
+        """The path and the query of another path of the builder, beside that of builds."""
+        return self.address.target(self._prefix + path, params)
 
     @property
     def _prefix(self) -> str:
         """The path under which a proxy offers the builder; usually none."""
-        return self.address.url.path.rstrip("/").removesuffix(_BUILD_PATH)
+        return self.address.path.rstrip("/").removesuffix(_BUILD_PATH)
 
     @asynccontextmanager
     async def posted(
@@ -116,7 +103,7 @@ class Transport:
         *,
         accepted: Container[int] = (200, 500),
         limited: bool = True,
-    ) -> AsyncIterator[httpx2.Response]:
+    ) -> AsyncIterator[Answer]:
         """Post a body to build, again while the builder is busy, until it is accepted.
 
         Args:
@@ -136,21 +123,24 @@ class Transport:
             **headers,
         }
 
-        def request() -> httpx2.Request:
+        target = self.address.target(self.address.path)
+
+        def request() -> Request:
             # Each attempt has its own timestamp: a builder may take a request once.
             proof = {}
             if body.signature is not None and self.payload_secret is not None:
                 stamped = stamp(self.payload_secret, body.signature, time.time())
                 proof = {SIGNATURE_HEADER: body.signature, TIMESTAMP_HEADER: stamped}
-            return self._http.build_request(
+            return Request(
                 "POST",
-                self.address.url,
-                content=self._chunks(body),
-                headers={**sent, **proof},
-                timeout=self._timeouts(limited=limited),
+                self.address.origin + target,
+                self._all_headers({**sent, **proof}),
+                body=_parts(body),
+                on_part=self._counting(body.size),
+                limited=limited,
             )
 
-        async with self._answered(request, accepted, self.address.credentials) as response:
+        async with self._answered(request, accepted) as response:
             yield response
 
     @asynccontextmanager
@@ -162,7 +152,7 @@ class Transport:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         token: str | None = None,
-    ) -> AsyncIterator[httpx2.Response]:
+    ) -> AsyncIterator[Answer]:
         """Send a request without a body; its answer has a status from 200 to 299.
 
         Args:
@@ -176,34 +166,53 @@ class Transport:
             Unreachable: no answer.
             Refused: an answer with another status.
         """
-        url = self.url(path, params)
-        # A proxy with a path prefix removes it, so the builder verifies the rest.
-        target = url.raw_path.decode("ascii").removeprefix(self._prefix)
+        target = self.target(path, params)
+        # A proxy that offers the builder under a prefix strips it: the builder sees the rest.
+        seen = target.removeprefix(self._prefix)
         bearer = token if self.payload_secret is None else None
 
-        def request() -> httpx2.Request:
+        def request() -> Request:
             proof = {"Authorization": f"Bearer {bearer}"} if bearer else {}
             if self.payload_secret is not None:
-                proof = sign_read(self.payload_secret, method, target, time.time())
-            return self._http.build_request(
-                method, url, headers={**(headers or {}), **proof}, timeout=self._timeouts()
-            )
+                from function_builder.contract.reads import sign_read
 
-        credentials = None if bearer else self.address.credentials
-        async with self._answered(request, range(200, 300), credentials) as response:
+                proof = sign_read(self.payload_secret, method, seen, time.time())
+            own = self._all_headers({**(headers or {}), **proof}, credentials=not bearer)
+            return Request(method, self.address.origin + target, own)
+
+        async with self._answered(request, range(200, 300)) as response:
             yield response
 
-    async def _chunks(self, body: SignedBody) -> AsyncGenerator[bytes]:
-        """The whole body, from its start at every attempt."""
-        await asyncio.to_thread(body.file.seek, 0)
-        sent = 0
-        while chunk := await asyncio.to_thread(body.file.read, _CHUNK):
-            yield chunk
-            sent += len(chunk)
-            if self._on_upload is not None:
-                self._on_upload(sent, body.size)
+    def _all_headers(
+        self, own: Mapping[str, str], *, credentials: bool = True
+    ) -> Mapping[str, str]:
+        """The headers of one request with those of each request; the request's own win."""
+        user = self.address.credentials
+        if credentials and user is not None:
+            basic = b64encode(":".join(user).encode()).decode()
+            own = {**own, "Authorization": f"Basic {basic}"}
+        taken = {name.lower() for name in own}
+        every = {
+            "User-Agent": f"function-builder/{__version__}",
+            "Accept-Encoding": "identity",
+            **self._headers,
+        }
+        return {**{n: value for n, value in every.items() if n.lower() not in taken}, **own}
 
-    async def read(self, response: httpx2.Response) -> bytes:
+    def _counting(self, total: int) -> Callable[[int], None] | None:
+        """What tells `on_upload` of each part of a body."""
+        if (on_upload := self._on_upload) is None:
+            return None
+        sent = 0
+
+        def on_part(size: int) -> None:
+            nonlocal sent
+            sent += size
+            on_upload(sent, total)
+
+        return on_part
+
+    async def read(self, response: Answer) -> bytes:
         """The answer's body.
 
         Raises:
@@ -211,10 +220,10 @@ class Transport:
         """
         try:
             return await response.aread()
-        except BROKEN as error:
+        except BrokenExchange as error:
             raise await self.unreachable(error) from error
 
-    async def proven(self, response: httpx2.Response) -> bytes:
+    async def proven(self, response: Answer) -> bytes:
         """The answer's body, one JSON object, if a builder with the payload secret gave it.
 
         Raises:
@@ -226,8 +235,8 @@ class Transport:
             raise Refused(response.status_code, reason, from_builder=False)
         return body
 
-    def verifier(self, response: httpx2.Response) -> Verifier:
-        """The verifier of this answer's signature."""
+    def verifier(self, response: Answer) -> Verifier:
+        """What checks the signature of this answer."""
         sent = response.request.headers
         signature = None
         if self.payload_secret is not None:
@@ -236,26 +245,27 @@ class Transport:
             )
         return Verifier(signature, required=self.signing_required)
 
-    async def unreachable(self, error: httpx2.TransportError | ssl.SSLError) -> Unreachable:
-        """The error for a request without an answer."""
-        explained = await explain(error, self.address, self._ssl_context, self._connect_timeout)
-        explained.lost = isinstance(error, httpx2.NetworkError | httpx2.RemoteProtocolError) and (
-            not isinstance(error, httpx2.ConnectError)
+    async def unreachable(self, error: BrokenExchange) -> Unreachable:
+        """Say why no answer came."""
+        # Loaded here, because most requests are answered.
+        from function_builder.client.failures import explain
+
+        tls = self._ssl_context
+        explained = await self.runtime.call(
+            partial(explain, error, self.address, tls, self._connect_timeout)
         )
+        explained.lost = isinstance(error, ConnectionLost)
         return explained
 
     @asynccontextmanager
     async def _answered(
-        self,
-        request: Callable[[], httpx2.Request],
-        accepted: Container[int],
-        credentials: tuple[str, str] | None,
-    ) -> AsyncIterator[httpx2.Response]:
+        self, request: Callable[[], Request], accepted: Container[int]
+    ) -> AsyncIterator[Answer]:
         left, attempt = self.retry_timeout, 0
         while True:
             try:
-                response = await self._http.send(request(), stream=True, auth=credentials)
-            except BROKEN as error:
+                response = await self._network.send(request())
+            except BrokenExchange as error:
                 raise await self.unreachable(error) from error
             try:
                 if response.status_code in accepted:
@@ -276,14 +286,21 @@ class Transport:
         """Wait before a request is sent again because of an error."""
         if self.on_retry is not None:
             self.on_retry(error, seconds)
-        await asyncio.sleep(seconds)
+        await self.runtime.sleep(seconds)
 
-    def _timeouts(self, *, limited: bool = True) -> httpx2.Timeout:
-        return httpx2.Timeout(
-            self._read_timeout,
-            connect=self._connect_timeout,
-            read=self._read_timeout if limited else None,
-        )
+
+def _tls_context() -> ssl.SSLContext:
+    # Loaded here, because http needs none of it.
+    from function_builder.client.tls import tls_context
+
+    return tls_context()
+
+
+def _parts(body: SignedBody) -> Iterator[bytes]:
+    """The whole body, from its start at every attempt."""
+    body.file.seek(0)
+    while part := body.file.read(_CHUNK):
+        yield part
 
 
 def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
@@ -294,8 +311,8 @@ def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
     return headers
 
 
-async def _body_if_any(response: httpx2.Response) -> bytes:
+async def _body_if_any(response: Answer) -> bytes:
     try:
         return await response.aread()
-    except BROKEN:
+    except BrokenExchange:
         return b""

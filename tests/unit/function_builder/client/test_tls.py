@@ -12,6 +12,9 @@ import pytest
 import trustme
 
 from function_builder.client import AsyncClient, BuildConfig, Unreachable, tls_context
+from function_builder.client.blocking import Blocking, run
+from function_builder.client.on_asyncio import OnAsyncio
+from function_builder.client.runtime import Runtime
 
 CONFIG = BuildConfig(image="127.0.0.1:5000/hello:1")
 AUTHORITY = trustme.CA()
@@ -77,33 +80,40 @@ def cacert(tmp_path: Path) -> Path:
     return tmp_path / "ca.pem"
 
 
-async def why(url: str, hello: Path, context: ssl.SSLContext | None = None) -> str:
-    async with AsyncClient(url, ssl_context=context) as client:
+async def reason(
+    url: str, hello: Path, context: ssl.SSLContext | None = None, runtime: Runtime | None = None
+) -> str:
+    async with AsyncClient(url, ssl_context=context, runtime=runtime) as client:
         with pytest.raises(Unreachable) as caught:
             await client.build(hello, CONFIG)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("size", [1, 8 << 20])
-async def test_what_is_wrong_with_tls_is_said(hello: Path, cacert: Path, size: int) -> None:
+@pytest.mark.parametrize("runtime", [OnAsyncio(), Blocking()], ids=["asyncio", "blocking"])
+async def test_what_is_wrong_with_tls_is_said(
+    hello: Path, cacert: Path, runtime: Runtime, size: int
+) -> None:
     """Whether the body ends before the server closes the connection, or is cut short."""
+
+    async def why(url: str, context: ssl.SSLContext | None = None) -> str:
+        return await reason(url, hello, context, runtime)
+
     (hello / "large").write_bytes(bytes(size))
     trusting = tls_context(cacert=cacert)
     with server(GOOD) as address:
-        assert "an authority that this machine does not trust" in await why(
-            f"https://{address}", hello
-        )
-        assert "speaks TLS: use https://" in await why(f"http://{address}", hello)
+        assert "an authority that this machine does not trust" in await why(f"https://{address}")
+        assert "speaks TLS: use https://" in await why(f"http://{address}")
     with server(EXPIRED) as address:
-        assert "certificate has expired" in await why(f"https://{address}", hello, trusting)
+        assert "certificate has expired" in await why(f"https://{address}", trusting)
     with server(OF_ANOTHER) as address:
-        said = await why(f"https://{address}", hello, trusting)
+        said = await why(f"https://{address}", trusting)
         assert "certificate is not accepted" in said
         assert "not valid for '127.0.0.1'" in said
     with server(GOOD, asks_for=AUTHORITY) as address:
-        assert "client certificate (--cert" in await why(f"https://{address}", hello, trusting)
+        assert "client certificate (--cert" in await why(f"https://{address}", trusting)
     with server(None) as address:
-        assert "is it plain HTTP" in await why(f"https://{address}", hello, trusting)
+        assert "is it plain HTTP" in await why(f"https://{address}", trusting)
 
 
 async def test_a_client_certificate_is_shown(hello: Path, cacert: Path, tmp_path: Path) -> None:
@@ -120,6 +130,8 @@ async def test_a_client_certificate_is_shown(hello: Path, cacert: Path, tmp_path
         for context in contexts:
             async with AsyncClient(f"https://{address}", ssl_context=context) as client:
                 assert (await client.build(hello, CONFIG)).image == "i"
+            blocking = AsyncClient(f"https://{address}", ssl_context=context, runtime=Blocking())
+            assert run(blocking.build(hello, CONFIG)).image == "i"
 
 
 async def test_openssls_variables_name_the_authorities(
@@ -146,4 +158,4 @@ async def test_an_alert_that_comes_after_the_handshake_is_said(
         raise alert
 
     monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", meet_the_alert)
-    assert "client certificate (--cert" in await why("https://127.0.0.1:1", hello)
+    assert "client certificate (--cert" in await reason("https://127.0.0.1:1", hello)
