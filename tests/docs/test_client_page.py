@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from function_builder import client as package
-from function_builder.cli import _COMMANDS
+from function_builder.cli.commands import COMMANDS
 from tests.unit.function_builder.client.fake_builds import SECRET, serving_builds
 
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
@@ -61,4 +61,4 @@ def test_each_method_of_a_handle_is_there(kind: type) -> None:
 
 def test_each_command_that_the_page_names_exists() -> None:
     named = set(re.findall(r"function-builder (\w+)", PAGE))
-    assert {"build", "builds", "logs", "cancel", "retry"} <= named <= set(_COMMANDS)
+    assert {"build", "builds", "logs", "cancel", "retry"} <= named <= set(COMMANDS)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from function_builder.cli.builder_options import (
-    DEFAULT_URL,
     BuilderKeyOption,
-    BuilderOptions,
     CacertOption,
     CertOption,
     HeadersOption,
@@ -19,7 +17,9 @@ from function_builder.cli.builder_options import (
     SignedAnswersOption,
     UrlOption,
     WaitOption,
+    usage_errors,
 )
+from function_builder.cli.given import DEFAULT_URL, DEFAULT_WAIT_SECONDS, Given, Progress
 from function_builder.cli.options import (
     AnnotationsOption,
     CacheFromOption,
@@ -33,7 +33,6 @@ from function_builder.cli.options import (
     MediaTypesOption,
     NoCacheFilterOption,
     NoCacheOption,
-    Progress,
     ProgressOption,
     ProvenanceOption,
     PullOption,
@@ -44,9 +43,6 @@ from function_builder.cli.options import (
     TagsOption,
     TargetOption,
     UlimitsOption,
-    contexts,
-    dockerfile_in,
-    pairs,
 )
 
 
@@ -143,7 +139,7 @@ def build(
     header: HeadersOption = None,
     builder_public_key: BuilderKeyOption = None,
     signed_answers: SignedAnswersOption = None,
-    wait: WaitOption = 300,
+    wait: WaitOption = DEFAULT_WAIT_SECONDS,
 ) -> None:
     """Build a directory into an image on a builder, and push it.
 
@@ -173,48 +169,9 @@ def build(
       3    no build was started: the builder refused, stayed busy or did not answer
       130  interrupted; the builder stops the build
     """
+    given = cast("Given", {name: value for name, value in locals().items() if name != "directory"})
     # Not at the top: `--help` needs no client.
     from function_builder.cli import building
-    from function_builder.client import Attest, BuildOptions
 
-    options = BuildOptions(
-        image=image,
-        build_args=dict(map(building.build_arg, build_arg or ())),
-        platforms=platform or (),
-        skip_push=skip_push,
-        target=target,
-        dockerfile=dockerfile_in(directory, file),
-        tags=tag or (),
-        labels=pairs(label, "--label"),
-        annotations=pairs(annotation, "--annotation"),
-        no_cache=no_cache or no_cache_filter or False,
-        pull=pull,
-        oci_media_types=oci_mediatypes,
-        compression=compression,
-        compression_level=compression_level,
-        rewrite_timestamp=rewrite_timestamp,
-        add_hosts=add_host or (),
-        shm_size=building.shm_bytes(shm_size),
-        ulimits=ulimit or (),
-        cache_from=cache_from or (),
-        cache_to=cache_to or (),
-        contexts=contexts(build_context),
-        attest=Attest({"true": "min", "false": ""}.get(provenance, provenance), sbom),
-    )
-    builder = BuilderOptions(
-        url=url,
-        payload_secret=payload_secret,
-        headers=header or (),
-        cacert=cacert,
-        cert=cert,
-        key=key,
-        signed_answers=signed_answers,
-        wait=wait,
-        public_key=builder_public_key,
-        full=full,
-    )
-    if detach:
-        building.submit(directory, options, builder, secrets=secrets)
-    else:
-        shown = Progress.QUIET if quiet else progress
-        building.run(directory, options, builder, secrets=secrets, stream=stream, progress=shown)
+    with usage_errors():
+        building.build(directory, given)

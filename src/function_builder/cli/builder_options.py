@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
-DEFAULT_URL: Final = "http://127.0.0.1:8080"
-"""The client's own default. It is repeated here because `--help` must not load the client."""
-
-LOCAL_SECRET: Final = Path(".run/payload-secret")
-"""Where `up` keeps the payload secret."""
+from function_builder.cli.given import (
+    DEFAULT_URL,
+    DEFAULT_WAIT_SECONDS,
+    LOCAL_SECRET,
+    BuilderOptions,
+    Mistake,
+)
 
 UrlOption = Annotated[
     str,
@@ -80,20 +82,13 @@ WaitOption = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuilderOptions:
-    """The values of these options."""
-
-    url: str
-    payload_secret: Path | None
-    headers: Sequence[str]
-    cacert: Path | None
-    cert: Path | None
-    key: Path | None
-    signed_answers: bool | None
-    wait: float
-    public_key: Path | None = None
-    full: bool = False
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Have Typer say which option is wrong, and how the command is used."""
+    try:
+        yield
+    except Mistake as mistake:
+        raise typer.BadParameter(str(mistake), param_hint=mistake.option or None) from mistake
 
 
 def with_builder(command: Callable[..., None]) -> Callable[..., None]:
@@ -111,7 +106,7 @@ def with_builder(command: Callable[..., None]) -> Callable[..., None]:
         key: KeyOption = None,
         header: HeadersOption = None,
         signed_answers: SignedAnswersOption = None,
-        wait: WaitOption = 300,
+        wait: WaitOption = DEFAULT_WAIT_SECONDS,
     ) -> BuilderOptions:
         return BuilderOptions(
             url=url,

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from function_builder.cli.builder_options import BuilderOptions, with_builder
+from function_builder.cli.builder_options import with_builder
+from function_builder.cli.given import BuilderOptions
 
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The build, as `builds` lists it.")]
 

@@ -6,15 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from ssl import SSLContext
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import typer
-from rich.console import Console
-from rich.filesize import decimal
-from rich.text import Text
-
-from function_builder.cli.builder_options import DEFAULT_URL, LOCAL_SECRET, BuilderOptions
+from function_builder.cli.given import DEFAULT_URL, LOCAL_SECRET, BuilderOptions, Mistake
+from function_builder.cli.output import Output, write
 from function_builder.cli.steps import printable
 from function_builder.client import (
     AsyncClient,
@@ -23,8 +18,12 @@ from function_builder.client import (
     ContextError,
     Refused,
     Unreachable,
-    tls_context,
 )
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from function_builder.client.runtime import Runtime
 
 USAGE: Final = 2
 REFUSED: Final = 3
@@ -35,6 +34,7 @@ def client_of(
     options: BuilderOptions,
     note: Callable[[str], None],
     upload: Callable[[int, int], None] | None = None,
+    runtime: Runtime | None = None,
 ) -> AsyncClient:
     """Make the client that the options describe.
 
@@ -42,9 +42,10 @@ def client_of(
         options: of the command.
         note: shows that a request is repeated.
         upload: shows how many bytes of how many are sent.
+        runtime: as for `AsyncClient`.
 
     Raises:
-        typer.BadParameter: an option is wrong.
+        Mistake: an option is wrong.
     """
 
     def on_retry(error: ClientError, seconds: float) -> None:
@@ -52,6 +53,8 @@ def client_of(
 
     def on_manifest(sent: int, files: int) -> None:
         if sent < files:
+            from rich.filesize import decimal
+
             note(f"Sending {decimal(sent)} of {decimal(files)}, the rest is unchanged")
 
     def on_left_out(files: int, directories: int) -> None:
@@ -73,9 +76,10 @@ def client_of(
             manifest=not options.full,
             on_manifest=on_manifest,
             on_left_out=on_left_out,
+            runtime=runtime,
         )
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+        raise Mistake(str(error)) from error
 
 
 def _counted(counts: Mapping[str, int]) -> Iterator[str]:
@@ -86,44 +90,46 @@ def _counted(counts: Mapping[str, int]) -> Iterator[str]:
             yield f"{number} {name if number == 1 else plural}"
 
 
-def note_on(console: Console) -> Callable[[str], None]:
+def note_on(output: Output) -> Callable[[str], None]:
     """A function that shows a message outside the log."""
-    return lambda text: console.print(Text(printable(text), "yellow"), soft_wrap=True)
+    return lambda text: write(output, (printable(text), "yellow"))
 
 
 def print_image(result: BuildResult) -> None:
     """Print the image with its digest, one word, whatever answered in a builder's place."""
     image = "@".join(part for part in (result.image, result.digest) if part)
-    typer.echo("".join(printable(image).split()))
+    print("".join(printable(image).split()), flush=True)  # noqa: T201 (standard output is for it)
 
 
 @contextmanager
-def exits(console: Console, options: BuilderOptions, *, interrupted: str) -> Iterator[None]:
+def exits(output: Output, options: BuilderOptions, *, interrupted: str) -> Iterator[None]:
     """End the command with one line and an exit code if a call to the builder fails.
 
     Args:
-        console: where the line is printed.
+        output: where the line is printed.
         options: what the client was made of.
         interrupted: what an interrupt means for the build.
     """
     try:
         yield
     except KeyboardInterrupt:
-        _say(console, interrupted)
-        raise typer.Exit(INTERRUPTED) from None
+        _say(output, interrupted)
+        raise SystemExit(INTERRUPTED) from None
     except ClientError as error:
-        _say(console, printable(f"{error}{_advice(error, options)}"))
-        raise typer.Exit(USAGE if isinstance(error, ContextError) else REFUSED) from None
+        _say(output, printable(f"{error}{_advice(error, options)}"))
+        raise SystemExit(USAGE if isinstance(error, ContextError) else REFUSED) from None
 
 
 def _ssl_context(options: BuilderOptions) -> SSLContext | None:
     cacert, cert, key = options.cacert, options.cert, options.key
     if cacert is cert is key is None:
         return None
+    from function_builder.client import tls_context
+
     try:
         return tls_context(cacert=cacert, cert=cert, key=key)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--cacert, --cert, --key") from error
+        raise Mistake(str(error), "--cacert, --cert, --key") from error
 
 
 def _headers(texts: Sequence[str]) -> dict[str, str]:
@@ -139,7 +145,7 @@ def _headers(texts: Sequence[str]) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not colon:
             # Without the text, which may contain a password.
-            raise typer.BadParameter("write NAME:VALUE, or @FILE", param_hint="--header")
+            raise Mistake("write NAME:VALUE, or @FILE", "--header")
         headers[name.strip()] = value.strip()
     return headers
 
@@ -150,7 +156,7 @@ def _secret(file: Path | None) -> bytes | None:
     file = file or LOCAL_SECRET
     secret = read_file(file, "--payload-secret").strip()
     if not secret:
-        raise typer.BadParameter(f"{file} is empty", param_hint="--payload-secret")
+        raise Mistake(f"{file} is empty", "--payload-secret")
     return secret
 
 
@@ -159,9 +165,7 @@ def read_file(file: Path, option: str) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise typer.BadParameter(
-            f"cannot read {file}: {error.strerror}", param_hint=option
-        ) from error
+        raise Mistake(f"cannot read {file}: {error.strerror}", option) from error
 
 
 def _advice(error: ClientError, options: BuilderOptions) -> str:
@@ -179,5 +183,5 @@ def _advice(error: ClientError, options: BuilderOptions) -> str:
     return ""
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+def _say(output: Output, text: str) -> None:
+    write(output, ("error: ", "bold red"), text)

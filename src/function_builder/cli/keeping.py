@@ -15,9 +15,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from function_builder.cli.builder_options import BuilderOptions
+from function_builder.cli.builder_options import usage_errors
 from function_builder.cli.calling import client_of, exits, note_on, print_image
 from function_builder.cli.failing import FAILED
+from function_builder.cli.given import BuilderOptions
 from function_builder.cli.steps import printable
 from function_builder.cli.views import choose_view
 from function_builder.client import AsyncClient, BuildInfo, BuildResult, BuildState, BuildStatus
@@ -183,7 +184,8 @@ def _call(
     note: Callable[[str], None] | None = None,
 ) -> _T:
     console = Console(stderr=True, highlight=False)
-    client = client_of(options, note or note_on(console))
+    with usage_errors():
+        client = client_of(options, note or note_on(console))
 
     async def run() -> _T:
         async with client:

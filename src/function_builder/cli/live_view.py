@@ -73,7 +73,7 @@ class LiveView(View):
         self._console.print(_table(_ended_row(step, culprit, failed=failed) for step in steps))
         if failed and self._steps.output:
             self._console.print(_output(self._steps.output), soft_wrap=True)
-        self._console.print(ending(result), soft_wrap=True)
+        self._console.print(Text.assemble(*ending(result)), soft_wrap=True)
 
     def _picture(self) -> RenderableType:
         # Called from the refreshing thread: it works on copies, each taken in one step.

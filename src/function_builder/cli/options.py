@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
+from function_builder.cli.given import Progress
+
 _Texts: TypeAlias = list[str] | None
-
-
-class Progress(StrEnum):
-    """The values of `--progress`, as `docker buildx build` has them."""
-
-    AUTO = "auto"
-    """`tty` on a terminal, `plain` everywhere else."""
-    PLAIN = "plain"
-    TTY = "tty"
-    QUIET = "quiet"
-    JSON = "json"
 
 
 ProgressOption = Annotated[
@@ -145,33 +133,3 @@ RewriteOption = Annotated[
         help="Set all later times of files to the build argument SOURCE_DATE_EPOCH.",
     ),
 ]
-
-
-def dockerfile_in(directory: Path, file: Path | None) -> str:
-    """The Dockerfile's path in the context; like docker, relative to here or to the context."""
-    if file is None:
-        return ""
-    for candidate in (file, directory / file):
-        path = os.path.relpath(candidate, directory)
-        if candidate.is_file() and not path.startswith(".."):
-            return Path(path).as_posix()
-    raise typer.BadParameter(f"{file} is not a file in {directory}", param_hint="--file")
-
-
-def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
-    """The values of an option of the form KEY=VALUE; VALUE may be left out."""
-    found = {}
-    for text in texts or ():
-        key, _, value = text.partition("=")
-        if not key:
-            raise typer.BadParameter("write KEY=VALUE", param_hint=option)
-        found[key] = value
-    return found
-
-
-def contexts(texts: Sequence[str] | None) -> dict[str, str | Path]:
-    """Named contexts: the builder checks a value with a scheme; any other is a directory."""
-    return {
-        name: source if "://" in source else Path(source)
-        for name, source in pairs(texts, "--build-context").items()
-    }

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from rich.console import Console
 from rich.filesize import decimal
-from rich.text import Text
 
 from function_builder.cli.ending import ending
+from function_builder.cli.output import Output, write
 from function_builder.cli.steps import Step, Steps, printable
 from function_builder.cli.view import View
 from function_builder.client import BuildResult, OutputLine, StatusLine, StepState, log_lines
@@ -40,8 +39,8 @@ class PlainView(View):
     build`, which distinguishes steps that run at once. Other builders' lines have none.
     """
 
-    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console
+    def __init__(self, output: Output, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._output = output
         self._clock = clock
         self._steps = Steps()
         self._named: set[int | str] = set()
@@ -80,7 +79,7 @@ class PlainView(View):
     def finish(self, result: BuildResult) -> None:
         """Say how the build ended."""
         self._tell_held()
-        self._console.print(ending(result), soft_wrap=True)
+        write(self._output, *ending(result))
 
     def _step(self, step: Step) -> None:
         key = step.number or step.name
@@ -130,7 +129,7 @@ class PlainView(View):
             self._line(f"{name}{moved} {took:.1f}s")
 
     def _line(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
+        write(self._output, text)
 
 
 def _number(step: int) -> str:

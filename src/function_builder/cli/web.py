@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from function_builder.cli.builder_options import DEFAULT_URL, LOCAL_SECRET, UrlOption
+from function_builder.cli.builder_options import UrlOption
+from function_builder.cli.given import DEFAULT_URL, LOCAL_SECRET
 from function_builder.contract.builds import DEFAULT_TENANT
 from function_builder.contract.web import web_token
 

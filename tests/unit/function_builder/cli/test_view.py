@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
+from function_builder.cli.given import Progress
 from function_builder.cli.live_view import LiveView
-from function_builder.cli.options import Progress
 from function_builder.cli.plain_view import PlainView
 from function_builder.cli.views import JsonView, QuietView, choose_view
 from function_builder.client import BuildResult, BuildStatus

@@ -1,0 +1,97 @@
+"""The commands, and their options as Typer reads them."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from importlib import import_module
+from typing import Annotated, Final
+
+import typer
+
+from function_builder import __version__
+from function_builder.cli import COMPLETE_VARIABLE
+
+COMMANDS: Final = {
+    "up": "Run a builder on this machine, and build an example.",
+    "build": "Build a directory into an image, and push it.",
+    "builds": "List a builder's builds.",
+    "logs": "Show a build's log, and follow it.",
+    "cancel": "Stop a build.",
+    "retry": "Build the same body again.",
+    "usage": "Show what tenants used.",
+    "web": "Print the link that opens a builder's web pages.",
+    "serve": "Answer the Function Builder API.",
+    "setup": "Compile the programs that `up` and `serve` run.",
+    "secret": "Make keys, and seal build secrets.",
+    "tenants": "Check and extend the file of a builder's tenants.",
+    "policy": "Say what a source policy refuses.",
+    "certs": "Make certificates for BuildKit.",
+    "doctor": "Show what this machine needs in order to build.",
+    "completion": "Print the script that completes commands in a shell.",
+}
+"""Each is the function, or the group of commands, of its name in the module of its name; in the
+order of a first visit. The texts stand in the list of commands, which loads none of them."""
+
+_IN_BUILDS: Final = ("logs", "cancel", "retry")
+"""These are in the module of `builds`."""
+
+_HELP: Final = "An open Function Builder API: a signed tar goes in, a container image comes out."
+
+_EPILOG: Final = (
+    "Start with `function-builder up`: it starts all that is needed on this machine, builds an "
+    "example and says how to build your own."
+)
+
+
+def run() -> None:
+    """Run the command that the program's arguments name."""
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(help=_HELP, epilog=_EPILOG)(_options)
+    wanted = _completed_command() if COMPLETE_VARIABLE in os.environ else "".join(sys.argv[1:2])
+    for name, text in COMMANDS.items():
+        if name != wanted:
+            app.command(name, help=text)(lambda: None)
+            continue
+        module = "builds" if name in _IN_BUILDS else name
+        command = getattr(import_module(f"function_builder.cli.{module}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    gc.freeze()
+    gc.enable()
+    app(prog_name="function-builder")
+
+
+def _completed_command() -> str:
+    """The command of the line that a shell asks to complete."""
+    # Typer offers it under this name, without an `__all__`. Only a shell's question needs it.
+    import_module("typer.completion").completion_init()
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    return "".join(line.split()[1:2])
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"function-builder {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
