@@ -20,19 +20,19 @@ COMMANDS: Final = {
     "logs": "Show a build's log, and follow it.",
     "cancel": "Stop a build.",
     "retry": "Build the same body again.",
-    "usage": "Show what tenants used.",
+    "usage": "Show the usage of tenants.",
     "web": "Print the link that opens a builder's web pages.",
-    "serve": "Answer the Function Builder API.",
+    "serve": "Serve the Function Builder API.",
     "setup": "Compile the programs that `up` and `serve` run.",
     "secret": "Make keys, and seal build secrets.",
     "tenants": "Check and extend the file of a builder's tenants.",
-    "policy": "Say what a source policy refuses.",
+    "policy": "Show what a source policy refuses.",
     "certs": "Make certificates for BuildKit.",
-    "doctor": "Show what this machine needs in order to build.",
-    "completion": "Print the script that completes commands in a shell.",
+    "doctor": "Check whether this machine can build.",
+    "completion": "Print the completion script of a shell.",
 }
-"""Each is the function, or the group of commands, of its name in the module of its name; in the
-order of a first visit. The texts stand in the list of commands, which loads none of them."""
+"""The commands and their help, in the order in which a new user needs them. Each is a function or a
+group of commands, in the module of the same name. The list of commands loads none of them."""
 
 _IN_BUILDS: Final = ("logs", "cancel", "retry")
 """These are in the module of `builds`."""
@@ -40,7 +40,7 @@ _IN_BUILDS: Final = ("logs", "cancel", "retry")
 _HELP: Final = "An open Function Builder API: a signed tar goes in, a container image comes out."
 
 _EPILOG: Final = (
-    "Start with `function-builder up`: it starts all that is needed on this machine, builds an "
+    "Start with `function-builder up`: it starts everything on this machine, builds an "
     "example and says how to build your own."
 )
 

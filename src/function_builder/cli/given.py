@@ -103,7 +103,7 @@ class Given(TypedDict, total=False):
 
 
 def dockerfile_in(directory: Path, file: Path | None) -> str:
-    """The Dockerfile's path in the context; as docker takes it, from here, or from the context."""
+    """The Dockerfile's path in the context; like docker, relative to here or to the context."""
     if file is None:
         return ""
     for candidate in (file, directory / file):
@@ -125,7 +125,7 @@ def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str]:
 
 
 def contexts(texts: Sequence[str] | None) -> dict[str, str | Path]:
-    """Named contexts: a value with a scheme is the builder's to judge, any other a directory."""
+    """Named contexts: the builder checks a value with a scheme; any other is a directory."""
     return {
         name: source if "://" in source else Path(source)
         for name, source in pairs(texts, "--build-context").items()

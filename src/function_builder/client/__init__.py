@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from function_builder.client.builds import BuildHandle
     from function_builder.client.client import AsyncClient
     from function_builder.client.errors import ClientError, ContextError, Refused, Unreachable
-    from function_builder.client.options import BuildOptions, Files
+    from function_builder.client.options import BuildOptions, File, Files
     from function_builder.client.progress import (
         LogLine,
         OutputLine,
@@ -95,7 +95,7 @@ _MODULES: Final = {
     "client.builds": ("BuildHandle",),
     "client.client": ("AsyncClient",),
     "client.errors": ("ClientError", "ContextError", "Refused", "Unreachable"),
-    "client.options": ("BuildOptions", "Files"),
+    "client.options": ("BuildOptions", "File", "Files"),
     "client.progress": (
         "LogLine",
         "OutputLine",
