@@ -113,13 +113,18 @@ export class Listing implements Sink {
   }
 }
 
-/** The rows that a builder lacks. */
+/** The rows that a builder lacks; each once, because a hostile answer may name all rows many times. */
 export function named(missing: unknown, rows: number): number[] {
   const found: number[] = [];
-  for (const range of Array.isArray(missing) ? missing : []) {
-    const [first, count] = Array.isArray(range) ? range.map(Number) : [];
-    if (!Number.isSafeInteger(first) || !Number.isSafeInteger(count)) continue;
-    for (let number = Math.max(first!, 0); number < Math.min(first! + count!, rows); number++) found.push(number);
+  const ranges = (Array.isArray(missing) ? missing : [])
+    .map((range) => (Array.isArray(range) ? range.map(Number) : []))
+    .filter(([first, count]) => Number.isSafeInteger(first) && Number.isSafeInteger(count))
+    .sort(([one], [other]) => one! - other!);
+  let end = 0;
+  for (const [first, count] of ranges) {
+    const stop = Math.min(first! + count!, rows);
+    for (let number = Math.max(first!, end); number < stop; number++) found.push(number);
+    end = Math.max(end, stop);
   }
   return found;
 }

@@ -91,12 +91,13 @@ class Listing:
 
     def named(self, ranges: Iterable[Sequence[int]]) -> set[int]:
         """The rows of a builder's `missing` that exist."""
-        ends = len(self.rows)
-        return {
-            number
-            for first, count in ranges
-            for number in range(max(first, 0), min(first + count, ends))
-        }
+        named: set[int] = set()
+        end = 0
+        # Each row is added once, because a hostile answer may name all rows many times.
+        for first, count in sorted(map(tuple, ranges)):
+            start, end = max(first, end), max(end, min(first + count, len(self.rows)))
+            named.update(range(start, end))
+        return named
 
 
 Found = Sequence[tuple[Path, Sequence[tuple[TarInfo, FoundEntry]]]]

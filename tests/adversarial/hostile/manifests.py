@@ -29,9 +29,9 @@ def million() -> bytes:
     return file(MANIFEST, pack(">4sI", b"FBM1", 1_000_000) + row * 1_000_000 + names)
 
 
-def claims() -> bytes:
-    """As many files as are allowed, of which none was sent."""
-    rows = [file_row(f"f{number}", b"%d" % number) for number in range(150_000)]
+def claims(files: int = 50_000) -> bytes:
+    """So many files, of which none was sent."""
+    rows = [file_row(f"f{number}", b"%d" % number) for number in range(files)]
     return table(DOCKERFILE, *rows)
 
 
@@ -60,6 +60,14 @@ MANIFESTS: Final = {
     "a content of its size under another's digest": _refused(
         "does not have the digest", table(DOCKERFILE, *_SHARED), content(b"sharks", b"shared")
     ),
+    "a content that was not sent, under another's digest and size": _refused(
+        NOT_HELD, table(DOCKERFILE, _SHARED[0], _SHARED[1]._replace(size=7)), status=409
+    ),
+    "one content for files of two sizes": _refused(
+        "its content has 6",
+        table(DOCKERFILE, _SHARED[0], _SHARED[1]._replace(size=7)),
+        content(b"shared"),
+    ),
     "another size": _refused(
         "its content has 6", table(DOCKERFILE, _SHARED[0]._replace(size=7)), content(b"shared")
     ),
@@ -79,11 +87,25 @@ MANIFESTS: Final = {
     "a digest without rows": _refused("not the table", _raw(0, bytes(32))),
     "four billion rows": _refused("more than 200000 entries", _raw(2**32 - 1, b""), status=413),
     "a million digests": _refused("more than 200000 entries", million, status=413),
-    "150,000 files that were never sent": _refused(NOT_HELD, claims, status=409, megabytes=256),
+    "50,000 files that were never sent": _refused(NOT_HELD, claims, status=409, megabytes=96),
     "200 TB by reference": _refused(
         "are larger than",
         table(DOCKERFILE, *(file_row(f"{n}", b"x")._replace(size=1 << 40) for n in range(200))),
         status=413,
+    ),
+    "deep folders that it does not list": _refused(
+        "too long in total",
+        table(DOCKERFILE, *(file_row(f"{n}/{'d/' * 2000}f", b"") for n in range(100))),
+        status=413,
+        megabytes=96,
+    ),
+    "links to one another": _refused(
+        "points to itself",
+        table(
+            DOCKERFILE,
+            Row("context/a", 0, 0, 0, "context/b"),
+            Row("context/b", 0, 0, 0, "context/a"),
+        ),
     ),
     "a context beside it": _refused("send one of them", table(DOCKERFILE), folder("context")),
     "two manifests": _built({}, table(*_SHARED), table(DOCKERFILE)),

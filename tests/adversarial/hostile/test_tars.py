@@ -5,6 +5,7 @@ header claimed; nothing is left in the spool or appears outside of it; and the b
 every fifth case is a build, in random order, and one comes after all.
 """
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -178,6 +179,20 @@ def _held(file: File) -> cases.Held:
             return f"-> {file.content.decode()}"
         case _:
             return file.content
+
+
+async def test_many_manifests_at_once_that_lack_contents_cost_little_memory(builder):
+    """Few are read at a time, and a build beside them succeeds."""
+    entries = manifests.claims(10_000), manifests.content(cases.COPIES_ALL)
+    body = b"".join(cases.archive(*entries, dockerfile=None)("registry.example/f:1"))
+    pid = builder.process.pid
+    usage.forget_peak(pid)
+    before = usage.peak(pid)
+    storm = (post(builder, _only(body), "") for _ in range(8))
+    answers, _ = await asyncio.gather(asyncio.gather(*storm), builds_on(builder))
+    assert {answer.status_code for answer in answers} == {409}
+    assert all(len(answer.content) < 1000 for answer in answers)
+    assert usage.peak(pid) - before < 64
 
 
 SMALL = b"".join(

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from function_builder.client import AsyncClient
-from function_builder.contract.manifest import MANIFEST_NAME, SMALL_BYTES
+from function_builder.client.manifest import Listing
+from function_builder.contract.manifest import MANIFEST_NAME, SMALL_BYTES, Row
 from tests.unit.function_builder.scripted_builder import SECRET, ScriptedBuilder, whole
 
 
@@ -38,3 +39,9 @@ async def test_a_builder_is_asked_once_and_again_when_another_one_has_answered(
     assert await build() == [True, False]
     assert await build() == [False]
     assert builder.questions == 3
+
+
+def test_rows_that_an_answer_names_many_times_are_counted_once():
+    listing = Listing([Row("context/f", 0, 0, 0)] * 100_000, [], set())
+    assert listing.named([(0, 1 << 60)] * 100_000) == set(range(100_000))
+    assert listing.named([(5, 2), (-3, 4), (6, 1), (99_999, 9), (7, 0)]) == {0, 5, 6, 99_999}

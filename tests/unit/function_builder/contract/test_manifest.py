@@ -9,12 +9,15 @@ from function_builder.contract.archive import Archive, open_archive
 from function_builder.contract.context import Context, read_context
 from function_builder.contract.errors import Refusal
 from function_builder.contract.manifest import (
+    MANIFEST_NAME,
     PART_BYTES,
     AbsentContent,
     MissingContent,
     Row,
     pack_manifest,
+    read_manifest,
 )
+from function_builder.contract.tar import Kind, Member
 from tests.support.archives import Bytes
 from tests.support.manifests import digest_of, file_row, manifest_tar
 from tests.support.requests import make_tar
@@ -142,6 +145,14 @@ def test_manifests_that_are_refused(manifest, status, words):
     with pytest.raises(Refusal, match=words) as raised:
         read(manifest_tar(manifest, CONFIG, FILES.values()))
     assert raised.value.status == status
+
+
+def test_names_without_end_are_refused_before_they_are_read():
+    head = pack(">4sI", b"FBM1", 1)
+    size = len(head) + 52 + (64 << 20) + 1
+    member = Member(MANIFEST_NAME, Kind.FILE, 0, size, 0, "", 0)
+    with pytest.raises(Refusal, match="too long in total"):
+        read_manifest(Bytes(head), member, max_entries=10)
 
 
 def test_a_content_under_another_digest_is_refused():
