@@ -71,7 +71,7 @@ class Server:
         self.address = address
         self.start = start
         self._pid = pid
-        usage.forget_peak(pid)
+        self.forget_peak()
         self._idle = usage.resident(pid)
 
     def job(self, context: Context, image: str, *, reproducible: bool = True) -> Job:
@@ -94,6 +94,10 @@ class Server:
     def peak(self) -> float:
         """Since then."""
         return usage.peak(self._pid)
+
+    def forget_peak(self) -> None:
+        """Let `peak` begin again with what it holds now."""
+        usage.forget_peak(self._pid)
 
     def build(self, body: bytes, *, lacking: bool = False) -> bool:
         """Send a request; returns whether the image is built.
@@ -123,12 +127,18 @@ class Server:
 
 
 class Delta:
-    """A client of this builder that sends manifests, and the files that may have changed."""
+    """A client of this builder that sends manifests, and the files that may have changed.
+
+    Args:
+        server: the builder.
+        config: more keys of the builds' config.
+    """
 
     name = "manifest"
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, **config: object) -> None:
         self._server = server
+        self._config = config
         self.cpu = server.cpu
         self.idle = server.idle
         self.peak = server.peak
@@ -136,11 +146,12 @@ class Delta:
     def job(self, context: Context, image: str, *, reproducible: bool = True) -> Job:
         """Make the requests; all is sent where the builder lacks more."""
         arguments = _BUILD_ARGS if reproducible else {}
-        body = context.manifest(image, arguments, ("Dockerfile", "handler.sh"))
+        config = {"image": image, "buildArgs": arguments, **self._config}
+        body = context.manifest(config, ("Dockerfile", "handler.sh"))
 
         def build() -> None:
             if not self._server.build(body, lacking=True):
-                self._server.build(context.manifest(image, arguments))
+                self._server.build(context.manifest(config))
 
         return build
 

@@ -10,7 +10,7 @@ import os
 import random
 import stat
 import tarfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from function_builder.contract.manifest import (
@@ -116,11 +116,8 @@ class Context:
                     _add(archive, f"context/{path}", data, self._mtimes[path])
             return buffer.getvalue()
 
-    def manifest(
-        self, image: str, build_args: dict[str, str], sent: Collection[str] | None = None
-    ) -> bytes:
+    def manifest(self, config: Mapping[str, object], sent: Collection[str] | None = None) -> bytes:
         """The body of a request with a manifest, and the contents of some files; None: of all."""
-        config = json.dumps({"image": image, "buildArgs": build_args}).encode()
         rows = [
             Row(f"context/{name}", stat.S_IFDIR | 0o755, 0, self._mtimes[name] * 10**9)
             for name in self._directories
@@ -136,7 +133,7 @@ class Context:
                 contents[content_name(digest)] = data
         with io.BytesIO() as buffer:
             with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-                _add(archive, "com.openfaas.docker.config", config, 0)
+                _add(archive, "com.openfaas.docker.config", json.dumps(config).encode(), 0)
                 _add(archive, MANIFEST_NAME, pack_manifest(rows), 0)
                 for name, data in contents.items():
                     _add(archive, name, data, 0)

@@ -1,7 +1,9 @@
-"""`python -m bench.delta`: requests that carry only what changed, in one table.
+"""`python -m bench.delta`: requests that carry only what changed, against buildctl.
 
 Each round has all contenders, in an order that changes. The floor is what BuildKit itself took in
-the requests with a manifest: the phases of the builder's log from BuildKit's first event on.
+the measured requests: the phases of the builder's log from BuildKit's first event on. What has no
+ratio is in `bench.amounts`. The results go to `.run/bench`; `bench.delta_page` makes the tables and
+the picture of docs/performance.md of one or several of them.
 """
 
 import argparse
@@ -9,40 +11,42 @@ import asyncio
 import itertools
 import json
 import os
-import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.command import Row, run, show_rows
-from bench.contenders import (
-    SECRET,
-    Buildctl,
-    BuildFailed,
-    Contender,
-    Delta,
-    Job,
-    Server,
-    builder,
-)
+from bench.amounts import AMOUNTS
+from bench.author import Command
+from bench.command import run
+from bench.contenders import Buildctl, Contender, Delta, builder
 from bench.contexts import Context, Files, many_files, one_large_file, tiny
+from bench.delta_page import print_tables
 from bench.line import line
 from bench.measure import METRICS, OURS, REGISTRY, buildkit_and_registry
 from bench.report import machine
 
-_ROUNDS = 7
-_WARM_UP = 1
+_RESULTS = Path(".run/bench")
+_ROUNDS = 5
+_SETTLED_SECONDS = 2.0
+"""The author's command reads a file again that was written so short a time before."""
+
 _FAR, _FAR_BUILDKIT = "127.0.0.1:5011", "127.0.0.1:5012"
-_MINUTE = 60.0
-_BUILDS_A_MINUTE = 1000
-_CLIENTS = 64
 _BUILDKIT_PHASES = ("context", "build", "export", "push")
+
+Change = Callable[[Context, int], None]
+"""Makes the context ready for the build of that number, which no other build has."""
+
+
+def _nothing(context: Context, number: int) -> None:
+    del context, number
+
+
+def _touch(context: Context, number: int) -> None:
+    del number
+    context.touch()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,146 +56,156 @@ class Case:
     Attributes:
         name: what --case calls it.
         title: what the table calls it.
-        files: makes the context.
-        edited: whether a file changes before each build.
+        files: makes the context; cases in succession that have the same share it.
+        change: what differs from one build to the next.
         target: what the measured one, divided by buildctl's, should at most be.
         measured: the contender that the target is for.
+        full: rounds that also have a full request; None: all.
         far: whether all clients are behind a line of 20 Mbit/s.
         rounds: the most rounds.
+        reproducible: whether they have `SOURCE_DATE_EPOCH`, with which no time is noise.
     """
 
     name: str
     title: str
     files: Callable[[], Files]
-    edited: bool
+    change: Change
     target: float
     measured: str = "manifest"
+    full: int | None = None
     far: bool = False
     rounds: int = 100
+    reproducible: bool = True
 
 
-_TEN_THOUSAND = partial(many_files, 10_000)
-_AUTHORS = partial(many_files, 9_000)
+_10K = partial(many_files, 10_000)
+_9K = partial(many_files, 9_000)
 _150_MB = partial(one_large_file, 150_000_000)
+_command = partial(Case, measured="command", full=0)
 CASES = (
-    Case("10k-unchanged", "10,000 files, unchanged", _TEN_THOUSAND, False, 0.6),
-    Case("10k-one-changed", "10,000 files, one changed", _TEN_THOUSAND, True, 0.95),
-    Case("200mb-unchanged", "200 MB, unchanged", one_large_file, False, 0.8),
-    Case("200mb-other-changed", "200 MB, another file changed", one_large_file, True, 0.9),
+    Case("tiny", "tiny, all cached", tiny, _nothing, 0.55, "full", 0),
+    Case("10k-unchanged", "10,000 files, unchanged", _10K, _nothing, 0.6),
+    Case("10k-changed", "10,000 files, one changed", _10K, Context.edit, 0.95),
     Case(
-        *("command-9k-unchanged", "command, 9,000 files, unchanged", _AUTHORS, False, 1.2),
-        "command",
+        "10k-zstd",
+        "10,000 files, one changed, zstd",
+        _10K,
+        Context.edit,
+        target=0.8,
+        measured="zstd",
+        full=0,
+        rounds=3,
     ),
     Case(
-        *("command-9k-changed", "command, 9,000 files, one changed", _AUTHORS, True, 1.0),
-        "command",
+        "10k-new-mtimes",
+        "10,000 files, every mtime new",
+        _10K,
+        _touch,
+        target=0.3,
+        rounds=2,
+        reproducible=False,
     ),
-    Case("command-150mb-unchanged", "command, 150 MB, unchanged", _150_MB, False, 3.0, "command"),
-    Case(
-        *("command-150mb-changed", "command, 150 MB, another file changed", _150_MB, True, 2.0),
-        "command",
+    Case("200mb-unchanged", "200 MB, unchanged", one_large_file, _nothing, 0.8),
+    Case("200mb-changed", "200 MB, another file changed", one_large_file, Context.edit, 0.9),
+    _command("command-9k-unchanged", "command: 9,000 files, unchanged", _9K, _nothing, 1.2),
+    _command("command-9k-changed", "command: 9,000 files, one changed", _9K, Context.edit, 1.0),
+    _command("command-150mb-unchanged", "command: 150 MB, unchanged", _150_MB, _nothing, 3.0),
+    _command(
+        "command-150mb-changed",
+        "command: 150 MB, another file changed",
+        _150_MB,
+        Context.edit,
+        target=2.0,
     ),
     Case(
-        *("line", "46 MB through 20 Mbit/s and 30 ms, one file changed", _TEN_THOUSAND, True, 1.0),
-        *("command", True, 3),
+        "line",
+        "command, 20 Mbit/s and 30 ms: 46 MB, one file changed",
+        _10K,
+        Context.edit,
+        target=1.0,
+        measured="command",
+        full=1,
+        far=True,
+        rounds=3,
     ),
 )
 
 
-class Command:
-    """The author's command, as a whole process.
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What cases with the same context share.
 
     Attributes:
-        name: what the table calls it.
+        context: the context.
+        contenders: by their names.
+        log: of the builder.
     """
 
-    def __init__(self, name: str, url: str, root: Path, *options: str) -> None:
-        self.name = name
-        root.mkdir(parents=True, exist_ok=True)
-        secret = root / "payload-secret"
-        secret.write_text(SECRET)
-        self._command = [
-            str(Path(sys.executable).with_name("function-builder")),
-            *("build", "--url", url, "--payload-secret", str(secret), "--progress", "plain"),
-            *("--build-arg", "SOURCE_DATE_EPOCH=0", *options),
-        ]
-        self._environment = {"PATH": os.environ["PATH"], "HOME": str(root)}
-        self._cpu = 0.0
-
-    def job(self, context: Context, image: str, *, reproducible: bool = True) -> Job:
-        """Put the command together."""
-        assert reproducible
-        return partial(self._run, [*self._command, "--image", image, str(context.directory)])
-
-    def cpu(self) -> float:
-        """Of all its runs."""
-        return self._cpu
-
-    def idle(self) -> None:
-        """It does not wait for builds."""
-
-    def peak(self) -> None:
-        """Not measured."""
-
-    def _run(self, argv: list[str]) -> None:
-        with subprocess.Popen(
-            argv, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        ) as process:
-            assert process.stdout is not None
-            said = process.stdout.read()
-            _, status, spent = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise BuildFailed(f"{self.name}: {said[-2000:].decode(errors='replace')}")
-        self._cpu += spent.ru_utime + spent.ru_stime
+    context: Context
+    contenders: Mapping[str, Contender]
+    log: Path
 
 
-async def compare(case: Case, root: Path, buildkit: str, rounds: int) -> Row:
-    """Measure a case with a builder of its own."""
+@asynccontextmanager
+async def _stage(case: Case, root: Path, buildkit: str) -> AsyncIterator[_Stage]:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(builder(root / "ours", buildkit, OURS, METRICS))
-        context = Context(root / "context", case.files())
+        context = await asyncio.to_thread(Context, root / "context", case.files())
+        url = f"http://{OURS}"
         if case.far:
             await stack.enter_async_context(line(_FAR, OURS))
             await stack.enter_async_context(line(_FAR_BUILDKIT, buildkit.removeprefix("unix://")))
-            buildkit = f"tcp://{_FAR_BUILDKIT}"
-        contenders: list[Contender] = [Buildctl(buildkit, root / "buildctl")]
+            buildkit, url = f"tcp://{_FAR_BUILDKIT}", f"http://{_FAR}"
+        contenders: dict[str, Contender] = {"buildctl": Buildctl(buildkit, root / "buildctl")}
         if case.measured == "command":
-            url = f"http://{_FAR if case.far else OURS}"
-            contenders.append(Command("command", url, root / "command"))
-            if case.far:
-                contenders.append(Command("full", url, root / "full", "--full"))
+            contenders["command"] = Command("command", url, root / "command")
+            contenders["full"] = Command("full", url, root / "full", "--full")
         else:
-            contenders += [server, Delta(server)]
-        rounds = min(rounds, case.rounds)
-        return await asyncio.to_thread(_measured, case, context, contenders, rounds, root)
+            contenders["full"] = server
+            contenders["manifest"] = Delta(server)
+            contenders["zstd"] = Delta(server, compression="zstd")
+        await asyncio.sleep(_SETTLED_SECONDS)
+        yield _Stage(context, contenders, root / "ours" / "log")
 
 
-def _measured(
-    case: Case, context: Context, contenders: Sequence[Contender], rounds: int, root: Path
-) -> Row:
-    numbers = itertools.count(1)
-    walls: dict[str, list[float]] = {each.name: [] for each in contenders}
-    cpu: dict[str, list[float]] = {each.name: [] for each in contenders}
+def _measure(case: Case, stage: _Stage, rounds: int) -> Mapping[str, object]:
+    """Measure a case; what it gives can be written as JSON."""
+    rounds = min(rounds, case.rounds)
+    full = rounds if case.full is None else case.full
+    names = ["buildctl", case.measured, *(["full"] if full else [])]
+    walls: dict[str, list[float]] = {name: [] for name in names}
+    cpu: dict[str, list[float]] = {name: [] for name in names}
     floors = []
-    # The client reads a file again that has changed within two seconds.
-    time.sleep(2)
-    for number in range(-_WARM_UP, rounds):
-        first = number % len(contenders)
-        for contender in (*contenders[first:], *contenders[:first]):
-            if case.edited:
-                context.edit(next(numbers))
-            image = f"{REGISTRY}/bench/{case.name}-{contender.name}:n{next(numbers)}"
-            job = contender.job(context, image)
+    # Numbers of their own, so that no content is like another case's.
+    numbers = itertools.count(1000 * CASES.index(case) + 1)
+    for number in range(-1, rounds):
+        first = number % len(names)
+        for name in (*names[first:], *names[:first]):
+            if name != case.measured and name == "full" and number >= full:
+                continue
+            each = next(numbers)
+            case.change(stage.context, each)
+            contender = stage.contenders[name]
+            image = f"{REGISTRY}/bench/{name}:{case.name}-{each}"
+            job = contender.job(stage.context, image, reproducible=case.reproducible)
             before, begin = contender.cpu(), time.perf_counter()
             job()
             wall = time.perf_counter() - begin
             if number >= 0:
-                walls[contender.name].append(wall)
-                cpu[contender.name].append(contender.cpu() - before)
-                if contender.name == case.measured:
-                    floors.append(_buildkit_seconds(root / "ours" / "log"))
-    return _row(case, walls, cpu, floors)
+                walls[name].append(wall)
+                cpu[name].append(contender.cpu() - before)
+                if name == case.measured:
+                    floors.append(_buildkit_seconds(stage.log))
+    return {
+        "case": case.name,
+        "title": case.title,
+        "target": case.target,
+        "measured": case.measured,
+        "load": os.getloadavg()[0],
+        "walls": walls,
+        "cpu": cpu,
+        "floors": floors,
+    }
 
 
 def _buildkit_seconds(log: Path) -> float:
@@ -202,127 +216,43 @@ def _buildkit_seconds(log: Path) -> float:
     return sum(float(phases[-1].get(name, 0)) for name in _BUILDKIT_PHASES)
 
 
-def _row(
-    case: Case, walls: dict[str, list[float]], cpu: dict[str, list[float]], floors: list[float]
-) -> Row:
-    def ratios(name: str) -> str:
-        if name not in walls:
-            return "-"
-        each = [a / b for a, b in zip(walls[name], walls["buildctl"], strict=True)]
-        low, middle, high = statistics.quantiles(each, n=4, method="inclusive")
-        return f"{middle:.2f} ({low:.2f} to {high:.2f})"
-
-    measured = statistics.median(
-        a / b for a, b in zip(walls[case.measured], walls["buildctl"], strict=True)
-    )
-    spent = {name: f"{statistics.fmean(each):.2f} s" for name, each in cpu.items()}
-    floor = statistics.median(a / b for a, b in zip(floors, walls["buildctl"], strict=True))
-    full = "full" if case.far else "ours"
-    return {
-        "case": case.title,
-        "rounds": len(walls["buildctl"]),
-        "load": f"{os.getloadavg()[0]:.0f}",
-        "÷ buildctl": ratios(case.measured),
-        "target": f"≤ {case.target:.2f}: {'met' if measured <= case.target else '**not met**'}",
-        "floor": f"{floor:.2f}",
-        "full ÷ buildctl": ratios(full),
-        "buildctl": f"{statistics.median(walls['buildctl']):.2f} s",
-        "CPU": spent[case.measured],
-        "CPU, full": spent.get(full, "-"),
-        "CPU, buildctl": spent["buildctl"],
-    }
-
-
-async def growth(root: Path, buildkit: str) -> list[Row]:
-    """The builder's processor time and memory for 100,000 files."""
-    rows: list[Row] = []
-    context = Context(root / "context", many_files(100_000))
-    for name in ("ours", "manifest"):
-        settings = {"max_body_bytes": str(1 << 32)}
-        async with builder(root / name, buildkit, OURS, METRICS, **settings) as server:
-            contender: Contender = server if name == "ours" else Delta(server)
-            await asyncio.to_thread(contender.job(context, f"{REGISTRY}/bench/100k-{name}:1"))
-            for changed in (False, True):
-                if changed:
-                    context.edit(len(rows))
-                job = contender.job(context, f"{REGISTRY}/bench/100k-{name}:{changed}")
-                before, begin = server.cpu(), time.perf_counter()
-                await asyncio.to_thread(job)
-                wall = time.perf_counter() - begin
-                rows.append(
-                    {
-                        "100,000 files": "one changed" if changed else "unchanged",
-                        "request": "full" if name == "ours" else name,
-                        "wall s": f"{wall:.2f}",
-                        "CPU s": f"{server.cpu() - before:.2f}",
-                        "peak MB": f"{server.peak():.0f}",
-                    }
-                )
-    return rows
-
-
-async def minute(root: Path, buildkit: str) -> list[Row]:
-    """1,000 tiny cached builds, begun evenly within a minute."""
-    context = Context(root / "context", tiny())
-    settings = {"max_inflight": str(_CLIENTS)}
-    async with builder(root / "ours", buildkit, OURS, METRICS, **settings) as server:
-        await asyncio.to_thread(server.job(context, f"{REGISTRY}/bench/minute:warm"))
-        before = server.cpu()
-        took = await asyncio.to_thread(_spread, server, context)
-        cuts = statistics.quantiles(took, n=100, method="inclusive")
-        return [
-            {
-                "builds": len(took),
-                "p50 ms": f"{cuts[49] * 1e3:.0f}",
-                "p99 ms": f"{cuts[98] * 1e3:.0f}",
-                "longest ms": f"{max(took) * 1e3:.0f}",
-                "CPU ms a build, builder": f"{(server.cpu() - before) / len(took) * 1e3:.1f}",
-                "peak MB": f"{server.peak():.0f}",
-            }
-        ]
-
-
-def _spread(server: Server, context: Context) -> list[float]:
-    """The seconds from when each build was due to its end."""
-    begin = time.perf_counter()
-
-    def build(number: int) -> float:
-        due = begin + number * _MINUTE / _BUILDS_A_MINUTE
-        time.sleep(max(due - time.perf_counter(), 0))
-        server.job(context, f"{REGISTRY}/bench/minute:n{number}")()
-        return time.perf_counter() - due
-
-    with ThreadPoolExecutor(_CLIENTS) as pool:
-        return list(pool.map(build, range(_BUILDS_A_MINUTE)))
-
-
 def main() -> None:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(prog="bench.delta", description=__doc__)
-    names = [*(case.name for case in CASES), "100k", "minute"]
+    names = [*(case.name for case in CASES), *AMOUNTS]
     parser.add_argument("--case", action="append", choices=names, help="default: every one")
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help=f"default: {_ROUNDS}")
     options = parser.parse_args()
-    run(partial(_measure, options.case or names, options.rounds))
+    _RESULTS.mkdir(parents=True, exist_ok=True)
+    run(partial(_measure_all, options.case or names, options.rounds))
 
 
-async def _measure(names: Sequence[str], rounds: int, root: Path) -> None:
-    print(json.dumps(machine(), indent=1), end="\n\n")
+async def _measure_all(names: Sequence[str], rounds: int, root: Path) -> None:
+    ratios: list[Mapping[str, object]] = []
+    amounts: dict[str, object] = {}
+    document = {"machine": machine(), "ratios": ratios, "amounts": amounts}
+    results = _RESULTS / f"delta-{time.strftime('%Y%m%dT%H%M%S')}.json"
+    begin = time.monotonic()
+
+    def keep(name: str) -> None:
+        # After each case: a run that is broken off keeps what it has.
+        results.write_text(json.dumps(document, indent=1) + "\n")
+        print(f"{time.monotonic() - begin:4.0f} s: measured {name}", flush=True)
+
     async with buildkit_and_registry(root) as daemon:
-        rows: list[Row] = []
-        try:
-            for case in CASES:
-                if case.name in names:
-                    rows.append(await compare(case, root / case.name, daemon.address, rounds))
-                    print(f"measured: {case.title}", flush=True)
-        finally:
-            # A run that is broken off shows what it has.
-            if rows:
-                show_rows(rows)
-        if "100k" in names:
-            show_rows(await growth(root / "100k", daemon.address))
-        if "minute" in names:
-            show_rows(await minute(root / "minute", daemon.address))
+        cases = [case for case in CASES if case.name in names]
+        for _, those in itertools.groupby(cases, lambda each: (each.files, each.far)):
+            first, *more = those
+            async with _stage(first, root / first.name, daemon.address) as stage:
+                for case in (first, *more):
+                    ratios.append(await asyncio.to_thread(_measure, case, stage, rounds))
+                    keep(case.name)
+        for name, amount in AMOUNTS.items():
+            if name in names:
+                amounts[name] = await amount(root / name, daemon)
+                keep(name)
+    print(f"written: {results}\n")
+    print_tables([document])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,12 @@ def process_cpu(pid: int) -> float:
     return sum(map(int, _fields(Path(f"/proc/{pid}/stat"))[11:13])) / _TICKS
 
 
+def busy_cpu() -> float:
+    """Seconds of CPU that the whole machine has spent."""
+    user, nice, system, _, _, irq, softirq, *_ = Path("/proc/stat").read_text().split()[1:11]
+    return sum(map(int, (user, nice, system, irq, softirq))) / _TICKS
+
+
 def resident(pid: int) -> float:
     """Megabytes that a process holds now."""
     return _status(pid, "VmRSS")
