@@ -31,7 +31,7 @@ class Limits(NamedTuple):
         max_inflight: the most builds at a time; 0: as many as there are slots.
         max_queue: how many of its requests may wait; None: as many as the builder allows.
         max_queued: how many of its builds may be in the queue; 0: as many as the builder allows.
-        builds_per_hour: how many builds it may begin in an hour; 0: no limit.
+        builds_per_hour: how many builds it may start in an hour; 0: no limit.
     """
 
     weight: float = 1.0

@@ -45,16 +45,16 @@ class AccessSettings:
         "replay_window",
         values.seconds,
         0.0,
-        """The most by which the time in a request's X-Build-Timestamp may differ from the
-        builder's clock. A request without this header, or one that was accepted before, is
-        refused with 401. 0 disables the check.""",
+        """How far the time in a request's X-Build-Timestamp may differ from the builder's clock. A
+        request without this header, or one that was accepted before, is refused with 401. 0
+        disables the check.""",
     )
     read_window: float = setting(
         "read_window",
         values.seconds,
         300.0,
-        """The most by which the time in the X-Build-Timestamp of a request about builds, such as
-        `GET /builds`, may differ from the builder's clock. The header is always required there.""",
+        """How far the time in X-Build-Timestamp may differ from the builder's clock, in a request
+        about builds such as `GET /builds`. The header is always required there.""",
     )
     build_secrets_private_key_path: str = setting(
         "build_secrets_private_key_path",

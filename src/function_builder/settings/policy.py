@@ -32,8 +32,8 @@ class PolicySettings:
         "source_policy",
         values.text,
         "",
-        """A file of rules for what BuildKit may read for a build, or reads from elsewhere, in the
-        form of `buildctl build --source-policy-file` (docs/policy.md). Empty: no rules.""",
+        """A file of rules for the sources that BuildKit may read for a build, or reads elsewhere,
+        in the form of `buildctl build --source-policy-file` (docs/policy.md). Empty: no rules.""",
     )
     run_proxy: bool = setting(
         "run_proxy",
@@ -62,8 +62,8 @@ class PolicySettings:
         "allowed_context_images",
         values.words,
         (),
-        """Repositories of images that a request's named contexts may be, including those below
-        them, comma separated; `*` allows all. Empty: only folders of the request.""",
+        """Repositories whose images a request's named contexts may use, including those below them,
+        comma separated; `*` allows all. Empty: only folders of the request.""",
     )
     sbom_generator: str = setting(
         "sbom_generator",

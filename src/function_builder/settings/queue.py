@@ -31,13 +31,13 @@ class QueueSettings:
         "nats_nkey_seed_file",
         values.text,
         "",
-        "The file of the user's NKey seed for NATS, where there is no JWT. Empty: none.",
+        "The file of the user's NKey seed for NATS, if there is no JWT. Empty: none.",
     )
     nats_ca_file: str = setting(
         "nats_ca_file",
         values.text,
         "",
-        "The CA that signed the certificate of NATS. Empty: the system's, where the URL has tls.",
+        "The CA that signed the certificate of NATS. Empty: the system's, if the URL has tls.",
     )
     nats_cert_file: str = setting(
         "nats_cert_file", values.text, "", "The builder's certificate for NATS. Empty: none."
@@ -69,7 +69,7 @@ class QueueSettings:
         "lost_after",
         values.silence,
         30.0,
-        """How long a builder may be silent before another one begins its queued builds again. A
+        """How long a builder may be silent before another one starts its queued builds again. A
         synchronous build has failed if its builder was silent for four times as long. All builders
         of one queue need the same; at least 1s.""",
     )
@@ -77,7 +77,7 @@ class QueueSettings:
         "history",
         values.seconds,
         7 * 86400.0,
-        "How long a build can be found, with its log, after it was last changed.",
+        "How long a build and its log are kept after the last change.",
     )
     keep_bodies: float = setting(
         "keep_bodies",
@@ -90,15 +90,15 @@ class QueueSettings:
         "max_store_bytes",
         values.size,
         0,
-        """What bodies of ended builds and logs may take in the store together; beyond it the oldest
+        """The most bytes of logs and of bodies of ended builds in the store. Beyond it, the oldest
         are deleted. 0: no limit.""",
     )
     web: bool = setting(
         "web",
         values.flag,
         False,
-        """Whether browsers get pages of the builds, at `/`. They show what `nats_url` keeps. A link
-        of `function-builder web` signs a browser in.""",
+        """Whether the builder has web pages of the builds, at `/`. They show the builds of the
+        queue (`nats_url`). `function-builder web` prints a link that signs a browser in.""",
     )
     web_url: str = setting(
         "web_url",
@@ -115,17 +115,18 @@ class QueueSettings:
         tenant, with `web_oidc_client_id` as the audience. Empty: browsers sign in with tokens.""",
     )
     web_oidc_client_id: str = setting(
-        "web_oidc_client_id", values.text, "", "The builder's name at `web_oidc_issuer`."
+        "web_oidc_client_id", values.text, "", "The builder's client ID at `web_oidc_issuer`."
     )
     web_oidc_client_secret_file: str = setting(
         "web_oidc_client_secret_file",
         values.text,
         "",
-        "The file of the builder's secret at `web_oidc_issuer`. Empty: it is a public client.",
+        """The file of the builder's client secret at `web_oidc_issuer`. Empty: it is a public
+        client.""",
     )
     web_oidc_scope: str = setting(
         "web_oidc_scope",
         values.text,
         "openid profile email",
-        "The scopes that are asked for at `web_oidc_issuer`, for the claims of the tenants file.",
+        "The scopes to request at `web_oidc_issuer`, for the claims of the tenants file.",
     )

@@ -68,8 +68,8 @@ class RegistrySettings:
         values.repository,
         "",
         """A repository such as `registry.internal:5000/build-cache`, below which each function's
-        build cache is also stored, for a BuildKit that does not have it. Empty: no cache is
-        stored in a registry.""",
+        build cache is stored too, for a BuildKit that does not have it. Empty: no cache is stored
+        in a registry.""",
     )
     registry_mirrors: tuple[tuple[str, str], ...] = setting(
         "registry_mirrors",

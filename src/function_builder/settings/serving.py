@@ -76,11 +76,11 @@ class ServingSettings:
         "max_uploads",
         values.count,
         0,
-        """The most bodies that may be uploading at a time without a verified signature, and the
-        same number of bodies whose client proved its signature in the headers
-        (X-Build-Timestamp). Beyond it, the builder takes the address with the most uploads, and
-        answers its slowest one with 429. 0: the largest of `max_inflight` + `max_queue`, 4 for
-        each slot, and 16; without `max_inflight` 256.""",
+        """How many bodies may be uploading at a time before their signature is verified. Clients
+        that prove the signature in the headers (X-Build-Timestamp) have the same number for
+        themselves. Beyond it, the slowest upload of the address with the most uploads is refused
+        with 429. 0: the largest of `max_inflight` + `max_queue`, 4 for each slot, and 16; without
+        `max_inflight` 256.""",
     )
     max_body_bytes: int = setting(
         "max_body_bytes",
