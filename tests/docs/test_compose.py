@@ -1,7 +1,5 @@
-"""compose.yaml and the `docker run` line agree with the settings, the image and the chart."""
+"""compose.yaml agrees with the settings, the image and the chart."""
 
-import re
-import shlex
 from dataclasses import fields
 from pathlib import Path
 
@@ -55,18 +53,8 @@ def test_each_name_is_declared() -> None:
         for volume in service.get("volumes", ())
     }
     assert volumes == COMPOSE["volumes"].keys()
+    assert [each["source"] for each in SERVICES["buildkit"]["configs"]] == [*COMPOSE["configs"]]
     for service in SERVICES.values():
         assert service.get("depends_on", {}).keys() <= SERVICES.keys()
         published = [port for port in service.get("ports", ()) if not port.startswith("127.0.0.1:")]
         assert not published
-
-
-def test_the_line_of_docker_run_names_settings_and_the_images_paths() -> None:
-    page = (ROOT / "docs" / "install.md").read_text()
-    (line,) = re.findall(r"^docker run --detach (?:.*\\\n)*.*$", page, re.MULTILINE)
-    words = shlex.split(line.replace("\\\n", " "))
-    given = [words[at + 1] for at, word in enumerate(words) if word == "--env"]
-    assert given
-    assert {each.partition("=")[0] for each in given} <= VARIABLES
-    assert "/var/openfaas/secrets/payload-secret:ro" in line
-    assert "--read-only" in words

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -10,17 +11,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 import pytest_asyncio
 import yaml
 
-from function_builder.client import AsyncClient, BuildStatus
+from function_builder.client import AsyncClient, BuildStatus, File
 from function_builder.engine import find_tool
 from tests.support import free_address, served, until
 from tests.support.builders import RunningBuilder, answers, plain_get
-from tests.support.compose import Composition, ServiceImage, lay_out, rootless_buildkit
+from tests.support.compose import Composition, ServiceImage, docker_run, lay_out, rootless_buildkit
 from tests.support.images import Image, pull, push_base, unpack
 from tests.support.requests import SECRET, headers, make_tar
 
@@ -218,8 +220,9 @@ def _is_ready() -> bool:
         return False
 
 
-async def test_compose_yaml_builds_and_pushes(image, registry, tmp_path):
-    """The builder runs from the image; programs of this machine stand for the others' images."""
+@pytest.fixture
+def images(image: Image, registry: str, tmp_path: Path) -> dict[str, ServiceImage]:
+    """The builder's image; programs of this machine stand for the others."""
     root = tmp_path / "builder"
     root.mkdir()
     unpack(registry, NAME, "1", root)
@@ -235,7 +238,7 @@ async def test_compose_yaml_builds_and_pushes(image, registry, tmp_path):
         )
     )
     registries = ServiceImage(stored, ("registry",), ("serve", "/config.json"))
-    images = {
+    return {
         "builder": ServiceImage(
             root, said["Entrypoint"], user=said["User"], env=said["Env"], cwd=said["WorkingDir"]
         ),
@@ -243,20 +246,63 @@ async def test_compose_yaml_builds_and_pushes(image, registry, tmp_path):
         **dict.fromkeys(("registry", "store", "socket"), registries),
         "nats": ServiceImage(lay_out(tmp_path / "nats", "nats-server"), ("nats-server",)),
     }
-    (tmp_path / "payload-secret").write_text(SECRET + "\n")
-    document = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
-    files: dict[str, str | bytes] = {
-        "Dockerfile": "FROM scratch\nCOPY --chmod=755 sh /bin/sh\nRUN echo hello >/said\n",
-        "sh": find_tool("busybox").read_bytes(),
-    }
+
+
+@pytest.fixture
+def payload_secret(tmp_path: Path) -> Path:
+    path = tmp_path / "payload-secret"
+    path.write_text(SECRET + "\n")
+    return path
+
+
+COMPOSE = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
+HELLO: dict[str, str | bytes | File] = {
+    "Dockerfile": "FROM scratch\nCOPY sh /bin/sh\nRUN echo hello >/said\n",
+    "sh": File(find_tool("busybox").read_bytes(), 0o755),
+}
+
+
+async def test_compose_yaml_builds_pushes_and_builds_on_what_it_pushed(
+    images, payload_secret, tmp_path
+):
     async with (
-        Composition(document, images, tmp_path / "work", tmp_path).up(),
+        Composition(COMPOSE, images, tmp_path / "work", tmp_path).up(),
         AsyncClient("http://127.0.0.1:8080", payload_secret=SECRET.encode()) as client,
     ):
         await until(_is_ready)
-        build = await client.submit(files=files, image="registry:5000/hello:1")
+        build = await client.submit(files=HELLO, image="registry:5000/hello:1")
         result = await build.wait()
         assert result.status is BuildStatus.SUCCESS, result.error
         pushed = await asyncio.to_thread(pull, "127.0.0.1:5000", "hello", "1")
         assert pushed.text("said") == "hello\n"
         assert pushed.digest == result.digest
+        files = {"Dockerfile": "FROM registry:5000/hello:1\nRUN echo again >>/said\n"}
+        result = await client.build(files=files, image="registry:5000/again:1")
+        assert result.status is BuildStatus.SUCCESS, result.error
+        pushed = await asyncio.to_thread(pull, "127.0.0.1:5000", "again", "1")
+        assert pushed.text("said") == "hello\nagain\n"
+
+
+async def test_the_line_of_docker_run_builds_and_pushes(images, payload_secret, tmp_path):
+    """As docs/install.md has it; a BuildKit is at its address."""
+    page = (REPOSITORY / "docs" / "install.md").read_text()
+    (line,) = re.findall(r"^docker run --detach (?:.*\\\n)*.*$", page, re.MULTILINE)
+    name, service = docker_run(line.replace("\\\n", " ").replace("$PWD", str(tmp_path)))
+    address = urlsplit(service["environment"]["buildkit_url"])
+    buildkit = COMPOSE["services"]["buildkit"]
+    listen = [f"--addr=tcp://127.0.0.1:{address.port}", *buildkit["command"][1:]]
+    services = {
+        name: service,
+        address.hostname: {**buildkit, "command": listen},
+        **{other: COMPOSE["services"][other] for other in ("socket", "registry")},
+    }
+    ours = {name: images["builder"], address.hostname: images["buildkit"], **images}
+    async with (
+        Composition(COMPOSE | {"services": services}, ours, tmp_path / "work", tmp_path).up(),
+        AsyncClient("http://127.0.0.1:8080", payload_secret=SECRET.encode()) as client,
+    ):
+        await until(_is_ready)
+        result = await client.build(files=HELLO, image="registry:5000/hello:1")
+        assert result.status is BuildStatus.SUCCESS, result.error
+        pushed = await asyncio.to_thread(pull, "127.0.0.1:5000", "hello", "1")
+        assert pushed.text("said") == "hello\n"

@@ -1,4 +1,4 @@
-"""The services of a compose file as containers of runc, in this process's network.
+"""The services of a compose file, or of a `docker run`, as containers of runc in this network.
 
 What Docker adds is here as Docker has it: capabilities, the file systems of a container, paths that
 it hides, names of the services. Ports need no mapping, because all services are on one host.
@@ -7,8 +7,10 @@ Source: the Compose specification; the OCI runtime specification, `config.md`; m
 `daemon/pkg/oci/defaults.go` and `caps/defaults.go`.
 """
 
+import argparse
 import asyncio
 import json
+import shlex
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -81,6 +83,8 @@ class Composition:
         """Start all services in the order of their dependencies; stop them at the end."""
         for volume in self.document["volumes"]:
             (self.work / "volumes" / volume).mkdir(parents=True)
+        for name, config in self.document["configs"].items():
+            (self.work / name).write_text(config["content"])
         hosts = " ".join(self.document["services"])
         (self.work / "hosts").write_text(f"127.0.0.1 localhost {hosts}\n")
         async with AsyncExitStack() as stack:
@@ -184,8 +188,14 @@ class Composition:
         ]
         bound = [(self.work / "hosts", "/etc/hosts", "ro")]
         for volume in service.get("volumes", ()):
-            source, where = volume.split(":")
-            bound.append((self.work / "volumes" / source, where, "rw"))
+            source, where, *access = volume.split(":")
+            named = self.work / "volumes" / source
+            path = named if named.is_dir() else Path(source)
+            bound.append((path, where, access[0] if access else "rw"))
+        bound += [
+            (self.work / config["source"], config["target"], "ro")
+            for config in service.get("configs", ())
+        ]
         for secret in service.get("secrets", ()):
             file = self.source / self.document["secrets"][secret["source"]]["file"]
             bound.append((file, secret["target"], "ro"))
@@ -199,6 +209,31 @@ class Composition:
             for source, where, access in bound
         ]
         return mounts
+
+
+def docker_run(line: str) -> tuple[str, dict[str, Any]]:
+    """The name and the service of a `docker run`, in the words of a compose file.
+
+    Source: `docs/reference/commandline/container_run.md` of docker/cli.
+    """
+    parser = argparse.ArgumentParser("docker run", allow_abbrev=False)
+    parser.add_argument("--detach", action="store_true")
+    parser.add_argument("--read-only", action="store_true")
+    parser.add_argument("--name")
+    for option in ("publish", "tmpfs", "env", "volume"):
+        parser.add_argument(f"--{option}", action="append", default=[])
+    parser.add_argument("image")
+    parser.add_argument("command", nargs="*")
+    given = parser.parse_args(shlex.split(line)[2:])
+    service = {
+        "image": given.image,
+        "ports": given.publish,
+        "read_only": given.read_only,
+        "tmpfs": given.tmpfs,
+        "environment": dict(each.split("=", 1) for each in given.env),
+        "volumes": given.volume,
+    }
+    return given.name, service | ({"command": given.command} if given.command else {})
 
 
 def lay_out(root: Path, *programs: str) -> Path:
