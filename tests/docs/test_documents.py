@@ -26,6 +26,17 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize(
+    "document",
+    [*DOCUMENTS, *sorted(ROOT.glob("examples/**/README.md"))],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_the_examples_that_commands_name_exist(document: Path) -> None:
+    for block in re.findall(r"^```sh\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
+        for path in re.findall(r"\bexamples/[\w./-]+", block):
+            assert (ROOT / path).exists(), path
+
+
 def test_the_image_page_tells_every_argument_of_the_dockerfile() -> None:
     arguments = set()
     for line in re.findall(
