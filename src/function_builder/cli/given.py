@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Final, NamedTuple, TypedDict
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 """The client's own default. It is repeated here because `--help` must not load the client."""
@@ -42,8 +41,7 @@ class Progress(StrEnum):
     JSON = "json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuilderOptions:
+class BuilderOptions(NamedTuple):
     """The values of these options."""
 
     url: str

@@ -21,6 +21,7 @@ from function_builder.client import DEFAULT_URL, AsyncClient, ClientError
 from function_builder.client.sealing import read_public_key
 from function_builder.contract import secrets as sealed
 from function_builder.contract.errors import Refusal
+from function_builder.contract.names import SECRETS_NAME
 from function_builder.contract.secrets import SecretsKey
 
 secret = typer.Typer(
@@ -133,7 +134,7 @@ def seal(
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The file of the sealed secrets.")
-    ] = Path(sealed.SECRETS_NAME),
+    ] = Path(SECRETS_NAME),
 ) -> None:
     """Seal secrets for a builder's public key, for a request's tar or for version control.
 
@@ -166,7 +167,7 @@ def unseal(
     *,
     source: Annotated[
         Path, typer.Option("--in", metavar="FILE", help="The file of the sealed secrets.")
-    ] = Path(sealed.SECRETS_NAME),
+    ] = Path(SECRETS_NAME),
     name: Annotated[
         str, typer.Option("--key", metavar="NAME", help="Print one secret's value, nothing else.")
     ] = "",

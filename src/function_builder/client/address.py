@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
@@ -17,8 +16,7 @@ _PATH_SAFE: Final = "/%:@!$&'()*+,;=~"
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where the builder listens.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -95,8 +94,15 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())[:_LONGEST_REASON]
 
 
+def _chance() -> float:
+    # Loaded here, because most requests are not repeated.
+    from random import random
+
+    return random()  # noqa: S311 (it spreads requests)
+
+
 def retry_delay(
-    refused: Refused, attempt: int, *, chance: Callable[[], float] = random.random
+    refused: Refused, attempt: int, *, chance: Callable[[], float] = _chance
 ) -> float | None:
     """Seconds until a refused request may be sent again; None if waiting would not help.
 
@@ -116,7 +122,7 @@ def retry_delay(
 
 
 def lost_delay(
-    error: ClientError, attempt: int, *, chance: Callable[[], float] = random.random
+    error: ClientError, attempt: int, *, chance: Callable[[], float] = _chance
 ) -> float | None:
     """Seconds until the client reconnects to a build; None if that would not help.
 

@@ -14,9 +14,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -40,6 +39,8 @@ _GONE: Final = (
 
 _DENIED: Final = (errno.EACCES, errno.EPERM)
 
+
+_NAME: Final = itemgetter(1)
 
 OnLeftOut: TypeAlias = Callable[[int, int], None]
 """Called with the numbers of files and of directories that an ignore file leaves out.
@@ -174,7 +175,6 @@ def _followed(directory: Path, name: str) -> Iterator[str]:
                 parts += target.split("/")[::-1]
 
 
-@dataclass(slots=True)
 class _Directory:
     """A directory that the walk is in.
 
@@ -185,19 +185,24 @@ class _Directory:
         given: whether it has been sent.
     """
 
-    entry: FoundEntry
-    parent: _Directory | None
-    results: Results
-    given: bool
+    __slots__ = ("entry", "given", "parent", "results")
+
+    def __init__(
+        self, entry: FoundEntry, parent: _Directory | None, results: Results, *, given: bool
+    ) -> None:
+        self.entry = entry
+        self.parent = parent
+        self.results = results
+        self.given = given
 
 
-@dataclass(frozen=True, slots=True)
-class _Child:
-    """A name in a directory, whose status is not read yet."""
+class _Child(NamedTuple):
+    """An entry of a directory that is sent, or a directory that is looked into."""
 
     parent: _Directory
     name: str
-    is_directory: bool
+    status: os.stat_result
+    kept: bool
 
 
 class _Walk:
@@ -231,19 +236,13 @@ class _Walk:
         top = self._matcher.top if self._matcher is not None else ()
         waiting = self._children(_Directory(entry, None, top, given=True))
         while waiting:
-            child = waiting.pop()
-            parent, name = child.parent, child.name
-            kept = name in self._always or not self._is_ignored(name, parent)
-            if not kept and not (child.is_directory and self._may_keep_below(name)):
-                self.left_out[child.is_directory] += 1
-                continue
-            path = inside + name
-            found = FoundEntry(name, path, os.lstat(path))
+            parent, name, status, kept = waiting.pop()
+            found = FoundEntry(name, inside + name, status)
             if kept:
                 if not parent.given:
                     yield from _give(parent)
                 yield found
-            if stat.S_ISDIR(found.status.st_mode):
+            if stat.S_ISDIR(status.st_mode):
                 results = self._results(name, parent)
                 waiting += self._children(_Directory(found, parent, results, given=kept))
 
@@ -259,22 +258,39 @@ class _Walk:
         return self._matcher.results(name, parent.results) if self._matcher is not None else ()
 
     def _children(self, directory: _Directory) -> list[_Child]:
-        """The entries of a directory, the first name last."""
+        """The entries of a directory that are not left out, the first name last."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         if directory.parent is not None:
             # A link that has replaced the directory since is not followed.
             flags |= os.O_NOFOLLOW
         descriptor = os.open(directory.entry.path, flags)
-        prefix = f"{directory.entry.name}/".removeprefix("/")
         try:
             with os.scandir(descriptor) as listing:
-                children = [
-                    _Child(directory, prefix + child.name, child.is_dir(follow_symlinks=False))
-                    for child in listing
-                ]
+                children = list(self._looked_at(directory, listing))
+        except OSError as error:
+            # It is a name alone, because the directory was open.
+            error.filename = os.path.join(directory.entry.path, str(error.filename))  # noqa: PTH118
+            raise
         finally:
             os.close(descriptor)
-        return sorted(children, key=attrgetter("name"), reverse=True)
+        children.sort(key=_NAME, reverse=True)
+        return children
+
+    def _looked_at(
+        self, directory: _Directory, listing: Iterable[os.DirEntry[str]]
+    ) -> Iterator[_Child]:
+        """Read the status of each while their directory is open, which is the fastest way."""
+        prefix = f"{directory.entry.name}/".removeprefix("/")
+        all_kept = self._matcher is None
+        for child in listing:
+            name = prefix + child.name
+            kept = all_kept or name in self._always or not self._is_ignored(name, directory)
+            if not kept:
+                is_directory = child.is_dir(follow_symlinks=False)
+                if not (is_directory and self._may_keep_below(name)):
+                    self.left_out[is_directory] += 1
+                    continue
+            yield _Child(directory, name, child.stat(follow_symlinks=False), kept)
 
 
 def _give(directory: _Directory) -> Iterator[FoundEntry]:

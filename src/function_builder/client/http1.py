@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from function_builder.client.runtime import (
@@ -70,7 +70,10 @@ class SocketNetwork:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
-            plain = socket.create_connection((parts.hostname, port), self._settings.connect_timeout)
+            # In bytes, a host needs no codec for international names, whose import takes 3 ms.
+            # (typeshed does not know that `getaddrinfo` takes bytes.)
+            address: Any = ((parts.hostname or "").encode("ascii"), port)
+            plain = socket.create_connection(address, self._settings.connect_timeout)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._settings.tls is None:
                 return plain

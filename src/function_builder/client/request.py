@@ -1,8 +1,9 @@
 """The body of a request: a directory packed as the contract's tar, with its signature.
 
 The signature covers the whole body and travels in a header, so the body must exist before its first
-byte is sent. It is written once to an unlinked file, hashed on the way: memory stays flat however
-large the directory is, a repeated attempt reads it again, and nothing is left behind.
+byte is sent. It is written once, and hashed on the way. A large one is written to an unlinked file:
+memory stays flat however large the directory is, and nothing is left behind. A repeated attempt
+reads it again.
 
 It contains what `function_builder.client.context` finds in the directory: everything that its
 ignore file does not exclude.
@@ -12,15 +13,13 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from threading import Event
 from types import MappingProxyType
-from typing import IO, Self
+from typing import IO, NamedTuple, Self
 
 from function_builder.client.context import (
     FoundEntry,
@@ -31,20 +30,24 @@ from function_builder.client.context import (
 )
 from function_builder.client.errors import ContextError
 from function_builder.client.options import File, Files
+from function_builder.client.tar import pack_header
 from function_builder.contract.config import BuildConfig
-from function_builder.contract.names import CONFIG_NAME, CONTEXT
-from function_builder.contract.secrets import SECRETS_NAME
+from function_builder.contract.names import CONFIG_NAME, CONTEXT, SECRETS_NAME
 from function_builder.contract.signature import Signature
 from function_builder.contract.tarfields import BLOCK
 
 _CHUNK = 1024 * 1024
+_IN_MEMORY_BYTES = 2 << 20
+"""A smaller body is kept in memory, such as a manifest of 20,000 files."""
+
 _NO_TIME = 315_619_200
 """The time of files that have none: 2 January 1980, because ZIP archives start with 1980."""
 
+_KIND_BITS = 0o170000
 
-@dataclass(frozen=True, slots=True)
-class SignedBody:
-    """A request's body, in an unlinked file, which `close` deletes.
+
+class SignedBody(NamedTuple):
+    """A request's body, in memory or in an unlinked file, which `close` deletes.
 
     Attributes:
         file: the tar; read from offset 0.
@@ -118,7 +121,7 @@ class Spool:
     """
 
     def __init__(self, payload_secret: bytes | None, abandoned: Event) -> None:
-        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (outlives this call)
+        self.file: IO[bytes] = BytesIO()
         self._size = 0
         self._abandoned = abandoned
         self._signature = Signature([payload_secret]) if payload_secret is not None else None
@@ -132,6 +135,8 @@ class Spool:
         if self._abandoned.is_set():
             raise ContextError("packing was abandoned")
         with self._errors():
+            if self._size <= _IN_MEMORY_BYTES < self._size + len(data):
+                self._move_to_disk()
             self.file.write(data)
         self._size += len(data)
         if self._signature is not None:
@@ -145,25 +150,45 @@ class Spool:
         value = self._signature.value() if self._signature is not None else None
         return SignedBody(self.file, self._size, value)
 
+    def _move_to_disk(self) -> None:
+        import tempfile
+
+        memory, self.file = self.file, tempfile.TemporaryFile()  # noqa: SIM115 (outlives this call)
+        memory.seek(0)
+        self.file.write(memory.read())
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
+            import tempfile
+
             raise ContextError(
                 f"cannot pack the directory in {tempfile.gettempdir()}: {error.strerror}; "
                 "TMPDIR names another place"
             ) from error
 
 
+class Header(NamedTuple):
+    """The header of an entry; a file's size and time are those of the moment when it is read.
+
+    Attributes:
+        name: in the tar.
+        mode: in the form of `st_mode`; a hard link has no type bits.
+        target: of a link.
+    """
+
+    name: str
+    mode: int
+    target: str = ""
+
+
 def write_document(
     spool: Spool, name: str, content: bytes, *, mode: int = 0o644, mtime: int = 0
 ) -> None:
     """Write an entry that is in memory."""
-    info = tarfile.TarInfo(name)
-    info.mode, info.mtime = mode, mtime
-    info.size = len(content)
-    spool.write(_header(info))
+    spool.write(_packed(Header(name, stat.S_IFREG | mode), len(content), mtime))
     spool.write(content + bytes(-len(content) % BLOCK))
 
 
@@ -180,8 +205,8 @@ def _write_files(spool: Spool, files: Files, dockerfile: str) -> None:
 
 def directory_entries(
     directory: Path, root: str, dockerfile: str | None, on_left_out: OnLeftOut | None = None
-) -> Iterator[tuple[tarfile.TarInfo, FoundEntry]]:
-    """The entries to send of a directory, with their headers; a file's header has no size yet.
+) -> Iterator[tuple[Header, FoundEntry]]:
+    """The entries to send of a directory, with their headers.
 
     Args:
         directory: a context.
@@ -196,40 +221,29 @@ def directory_entries(
         raise ContextError(f"{directory} is not a directory")
     first_names: dict[tuple[int, int], str] = {}
     for entry in find_entries(directory, dockerfile, on_left_out):
-        if stat.S_ISSOCK(entry.status.st_mode):
-            continue  # as tar and docker do
-        try:
-            yield _info(root, entry, first_names), entry
-        except OSError as error:
-            raise cannot_read(entry.path, error) from error
+        name, mode = f"{root}/{entry.name}" if entry.name else root, entry.status.st_mode
+        kind = mode & _KIND_BITS
+        if kind == stat.S_IFDIR or (kind == stat.S_IFREG and entry.status.st_nlink == 1):
+            yield Header(name, mode), entry
+        elif kind == stat.S_IFREG:
+            identity = entry.status.st_dev, entry.status.st_ino
+            first_name = first_names.setdefault(identity, name)
+            is_first = first_name == name
+            yield Header(*(name, mode) if is_first else (name, mode & 0o7777, first_name)), entry
+        elif kind == stat.S_IFLNK:
+            yield Header(name, mode, _target(entry)), entry
+        elif kind != stat.S_IFSOCK:  # tar and docker leave those out too
+            raise ContextError(
+                f"{entry.path} is a device or a fifo, which no build can take: remove it, or leave"
+                " it out with .dockerignore"
+            )
 
 
-def _info(root: str, entry: FoundEntry, first_names: dict[tuple[int, int], str]) -> tarfile.TarInfo:
-    status = entry.status
-    info = tarfile.TarInfo(f"{root}/{entry.name}".removesuffix("/"))
-    _describe(info, status)
-    kind = stat.S_IFMT(status.st_mode)
-    if kind == stat.S_IFREG:
-        # Nearly every file has one name.
-        if status.st_nlink > 1:
-            first_name = first_names.setdefault((status.st_dev, status.st_ino), info.name)
-            if first_name != info.name:
-                info.type, info.linkname = tarfile.LNKTYPE, first_name
-    elif kind == stat.S_IFDIR:
-        info.type = tarfile.DIRTYPE
-    elif kind == stat.S_IFLNK:
-        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(entry.path)  # noqa: PTH115 ("./")
-    else:
-        raise ContextError(
-            f"{entry.path} is a device or a fifo, which no build can take: remove it, or leave it"
-            " out with .dockerignore"
-        )
-    return info
-
-
-def _describe(info: tarfile.TarInfo, status: os.stat_result) -> None:
-    info.mode = stat.S_IMODE(status.st_mode)
-    info.mtime = status.st_mtime_ns // 1_000_000_000
+def _target(link: FoundEntry) -> str:
+    try:
+        return os.readlink(link.path)  # noqa: PTH115 (keeps "./")
+    except OSError as error:
+        raise cannot_read(link.path, error) from error
 
 
 def _write_directory(
@@ -239,21 +253,21 @@ def _write_directory(
     dockerfile: str | None,
     on_left_out: OnLeftOut | None = None,
 ) -> None:
-    for info, entry in directory_entries(directory, root, dockerfile, on_left_out):
-        if info.isreg():
-            write_file(spool, info, entry)
+    for header, entry in directory_entries(directory, root, dockerfile, on_left_out):
+        if stat.S_ISREG(header.mode):
+            write_file(spool, header.name, entry)
         else:
-            spool.write(_header(info))
+            spool.write(_packed(header, 0, _seconds(entry.status)))
 
 
 def write_file(
-    spool: Spool, info: tarfile.TarInfo, entry: FoundEntry, read: os.stat_result | None = None
+    spool: Spool, name: str, entry: FoundEntry, read: os.stat_result | None = None
 ) -> None:
     """Write a file.
 
     Args:
         spool: where to.
-        info: its header.
+        name: in the tar.
         entry: the file.
         read: its status when it was read before, if it must be the same now.
 
@@ -263,15 +277,14 @@ def write_file(
     with open_file(entry) as (file, before):
         if read is not None and version(read) != version(before):
             raise changed(entry)
-        _describe(info, before)
-        info.size = left = before.st_size
-        spool.write(_header(info))
+        size = left = before.st_size
+        spool.write(_packed(Header(name, before.st_mode), size, _seconds(before)))
         while left and (data := file.read(min(left, _CHUNK))):
             spool.write(data)
             left -= len(data)
         if left or version(os.fstat(file.fileno())) != version(before):
             raise changed(entry)
-    spool.write(bytes(-info.size % BLOCK))
+    spool.write(bytes(-size % BLOCK))
 
 
 def version(status: os.stat_result) -> tuple[int, int]:
@@ -308,10 +321,19 @@ def changed(entry: FoundEntry) -> ContextError:
     )
 
 
-def _header(info: tarfile.TarInfo) -> bytes:
-    for name in (info.name, info.linkname):
+def _seconds(status: os.stat_result) -> int:
+    return status.st_mtime_ns // 1_000_000_000
+
+
+def _packed(header: Header, size: int, mtime: int) -> bytes:
+    """The blocks of a header.
+
+    Raises:
+        ContextError: a name is not UTF-8.
+    """
+    for name in (header.name, header.target):
         try:
             name.encode()
         except UnicodeEncodeError as error:
             raise ContextError(f"{os.fsencode(name)!r} is not UTF-8: rename it") from error
-    return info.tobuf(tarfile.PAX_FORMAT)
+    return pack_header(header.name, header.mode, size, mtime, header.target)

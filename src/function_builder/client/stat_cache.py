@@ -13,11 +13,13 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from typing import Final
+
+from function_builder.client.context import FoundEntry
 
 _ROW: Final = Struct(">QqqQQ32s")
 _MAGIC: Final = b"FBC1"
@@ -49,18 +51,19 @@ class StatCache:
         self._known = _read(self._file) if self._file else {}
         self._next: dict[str, _Known] = {}
 
-    def get(self, path: str, status: os.stat_result) -> bytes | None:
-        """A file's digest if it is unchanged.
+    def known(self, files: Iterable[FoundEntry]) -> Mapping[str, bytes]:
+        """The digests of those files that are unchanged.
 
         Args:
-            path: in the directory.
-            status: of the file now.
+            files: of the directory, with their status now.
         """
-        known = self._known.get(path)
-        if known is None or known[:-1] != _identity(status):
-            return None
-        self._next[path] = known
-        return known[-1]
+        kept, found, digests = self._known, self._next, {}
+        for path, _, status in files:
+            known = kept.get(path)
+            if known is not None and known[:-1] == _identity(status):
+                found[path] = known
+                digests[path] = known[-1]
+        return digests
 
     def put(self, path: str, status: os.stat_result, digest: bytes) -> None:
         """Store a file's digest, unless the file may have changed since it was read.

@@ -22,9 +22,9 @@ from function_builder.contract.manifest import (
     listed,
     read_manifest,
 )
-from function_builder.contract.names import CONFIG_NAME, CONTEXT, MAX_PATH
+from function_builder.contract.names import CONFIG_NAME, CONTEXT, MAX_PATH, SECRETS_NAME
 from function_builder.contract.reader import ReadAhead, Reader
-from function_builder.contract.secrets import MAX_SECRETS_BYTES, SECRETS_NAME
+from function_builder.contract.secrets import MAX_SECRETS_BYTES
 from function_builder.contract.tar import Kind, Member, index
 
 # The most bytes of all names and targets, including parents without an entry, because an archive of

@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -296,6 +295,9 @@ def _notes(keys: Iterable[str]) -> list[str]:
     notes = []
     for key in unknown[:_MAX_NOTES]:
         folded = _folded(key[:_MAX_KEY])
+        # Loaded here, because most configurations have no unknown key.
+        from difflib import get_close_matches  # noqa: PLC0415 (as above)
+
         near = [names[name] for name in get_close_matches(folded, names, 1)]
         near = [_OTHER_NAMES[folded]] if folded in _OTHER_NAMES else near
         meant = f" Did you mean {near[0]}?" if near else ""

@@ -171,10 +171,11 @@ def pack_manifest(rows: Sequence[Row]) -> bytes:
     Raises:
         UnicodeEncodeError: a path or a target is not UTF-8.
     """
-    table = [_ROW.pack(row.mode, row.size, row.mtime, row.digest) for row in rows]
-    strings = [row.path for row in rows]
-    strings += [row.target for row in rows if row.mode & _KIND_BITS in _LINKS]
-    text = "".join(f"{each}\0" for each in strings).encode()
+    pack = _ROW.pack
+    table = [pack(mode, size, mtime, digest) for _, mode, size, mtime, _, digest in rows]
+    strings = [row[0] for row in rows]
+    strings += [target for _, mode, _, _, target, _ in rows if mode & _KIND_BITS in _LINKS]
+    text = "\0".join([*strings, ""]).encode()
     return b"".join([_HEAD.pack(_MAGIC, len(rows)), *table, text])
 
 

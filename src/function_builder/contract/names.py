@@ -14,6 +14,9 @@ LIKE_DOCKERFILE: Final = re.compile(
 )
 """A file name that may be meant as the Dockerfile's."""
 
+SECRETS_NAME: Final = "com.openfaas.secrets"
+"""The entry of sealed build secrets."""
+
 CONTEXT: Final = "context"
 """The folder of the build context."""
 

@@ -19,10 +19,8 @@ from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
 
 from function_builder.contract.errors import Refusal, shown
+from function_builder.contract.names import SECRETS_NAME
 from function_builder.contract.text import foreign_encoding
-
-SECRETS_NAME: Final = "com.openfaas.secrets"
-"""The entry's name in the tar."""
 
 ALGORITHM: Final = "nacl/box"
 MAX_SECRETS_BYTES: Final = 1 << 20

@@ -205,17 +205,16 @@ def test_an_entry_that_is_replaced_before_it_is_opened_is_named(
         victim.touch()
     else:
         victim.mkdir()
-    status_of = os.lstat
+    opened = os.open
 
-    def before_the_open(path: str) -> os.stat_result:
-        status = status_of(path)
-        if path.endswith("victim"):
+    def replaced_before(path: str, flags: int) -> int:
+        if str(path).endswith("victim"):
             victim.unlink() if kind == "file" else victim.rmdir()
             if replacement is not None:
                 replacement(victim)
-        return status
+        return opened(path, flags)
 
-    monkeypatch.setattr("function_builder.client.context.os.lstat", before_the_open)
+    monkeypatch.setattr("function_builder.client.context.os.open", replaced_before)
     with pytest.raises(ContextError, match="victim changed while it was read"):
         packed(hello)
 
@@ -264,6 +263,7 @@ except ContextError as error:
 
 def test_a_full_disk_is_said_with_what_helps(hello: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", partial(Path("/dev/full").open, "r+b"))
+    (hello / "large").write_bytes(bytes(4 << 20))
     with pytest.raises(ContextError, match=r"No space left on device; TMPDIR names another"):
         packed(hello)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from function_builder.client.context import FoundEntry
 from function_builder.client.stat_cache import StatCache
 
 SECOND = 10**9
@@ -29,9 +30,14 @@ def opened(tmp_path: Path) -> StatCache:
     return StatCache(tmp_path, tmp_path / "caches")
 
 
+def digest(cache: StatCache, file: Path) -> bytes | None:
+    """What is kept of the file as it is now."""
+    return cache.known([FoundEntry("file", str(file), file.stat())]).get("file")
+
+
 def test_an_unchanged_file_is_known(tmp_path, file):
     kept(tmp_path, file)
-    assert opened(tmp_path).get("file", file.stat()) == b"d" * 32
+    assert digest(opened(tmp_path), file) == b"d" * 32
     assert stat.S_IMODE((tmp_path / "caches").stat().st_mode) == 0o700
 
 
@@ -55,13 +61,13 @@ def test_a_changed_file_is_not(tmp_path, file, change):
     kept(tmp_path, file)
     change(file)
     cache = opened(tmp_path)
-    assert cache.get("file", file.stat()) is None
+    assert digest(cache, file) is None
     assert cache.last("file") == b"d" * 32
 
 
 def test_a_file_that_was_just_written_is_read_again(tmp_path, file):
     kept(tmp_path, file, age=1)
-    assert opened(tmp_path).get("file", file.stat()) is None
+    assert digest(opened(tmp_path), file) is None
 
 
 @pytest.mark.parametrize(
@@ -77,13 +83,13 @@ def test_a_damaged_cache_is_an_empty_one(tmp_path, file, damage):
     kept(tmp_path, file)
     (cache,) = (tmp_path / "caches").iterdir()
     cache.write_bytes(damage(cache.read_bytes()))
-    assert opened(tmp_path).get("file", file.stat()) is None
+    assert digest(opened(tmp_path), file) is None
 
 
 def test_a_cache_that_cannot_be_kept_is_no_error(tmp_path, file):
     (tmp_path / "caches").write_bytes(b"a file")
     kept(tmp_path, file)
-    assert StatCache(tmp_path, None).get("file", file.stat()) is None
+    assert digest(StatCache(tmp_path, None), file) is None
 
 
 def test_the_oldest_caches_are_removed(tmp_path, file):
@@ -94,4 +100,4 @@ def test_the_oldest_caches_are_removed(tmp_path, file):
         os.utime(caches / f"{number}", (number, number))
     kept(tmp_path, file)
     assert len(list(caches.iterdir())) == 100
-    assert opened(tmp_path).get("file", file.stat()) is not None
+    assert digest(opened(tmp_path), file) is not None
