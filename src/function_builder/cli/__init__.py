@@ -22,16 +22,22 @@ _PRO_BUILDER: Final = "./pro-builder"
 
 def main() -> None:
     """Run the command that the program's arguments name."""
-    # A short process ends before its garbage counts. A server's modules are not garbage.
-    gc.disable()
     words = [] if COMPLETE_VARIABLE in os.environ else sys.argv[1:]
     if words == ["--version"]:
         print(f"function-builder {__version__}")  # noqa: T201 (what was asked for)
         sys.exit()
+    # A short process ends before its garbage counts. A server's modules are not garbage.
+    gc.disable()
     if words[:1] == ["build"]:
         from function_builder.cli import quick
 
-        quick.build(words[1:])
+        try:
+            quick.build(words[1:])
+        except SystemExit:
+            # Otherwise Python searches all modules for garbage when it exits.
+            gc.freeze()
+            gc.enable()
+            raise
     from function_builder.cli.commands import run
 
     run()

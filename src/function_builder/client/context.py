@@ -196,13 +196,9 @@ class _Directory:
         self.given = given
 
 
-class _Child(NamedTuple):
-    """An entry of a directory that is sent, or a directory that is looked into."""
-
-    parent: _Directory
-    name: str
-    status: os.stat_result
-    kept: bool
+_Child: TypeAlias = tuple[_Directory, str, os.stat_result, bool]
+"""The parent, the name and the status of an entry that is sent, or of a directory that is looked
+into; and whether it is sent itself."""
 
 
 class _Walk:
@@ -290,7 +286,7 @@ class _Walk:
                 if not (is_directory and self._may_keep_below(name)):
                     self.left_out[is_directory] += 1
                     continue
-            yield _Child(directory, name, child.stat(follow_symlinks=False), kept)
+            yield directory, name, child.stat(follow_symlinks=False), kept
 
 
 def _give(directory: _Directory) -> Iterator[FoundEntry]:

@@ -157,14 +157,9 @@ def _list(
     cache: StatCache,
     abandoned: Event,
 ) -> None:
-    known = cache.known(
-        entry for header, entry in entries if header.mode & _KIND_BITS == stat.S_IFREG
-    )
-    unread = [
-        entry
-        for header, entry in entries
-        if header.mode & _KIND_BITS == stat.S_IFREG and entry.name not in known
-    ]
+    regular = [entry for (_, mode, _), entry in entries if mode & _KIND_BITS == stat.S_IFREG]
+    known = cache.known(regular)
+    unread = [entry for entry in regular if entry.name not in known]
     read = dict(zip((entry.name for entry in unread), _read_all(unread, abandoned), strict=True))
     rows, files = listing.rows, listing.files
     # `Row(…)` itself takes twice the time of the tuple that it makes.

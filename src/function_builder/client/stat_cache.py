@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from struct import Struct
 from typing import Final
@@ -29,6 +30,7 @@ _SETTLED_NS: Final = 2_000_000_000
 
 _MOST_DIRECTORIES: Final = 100
 
+_identity: Final = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino", "st_dev")
 _NO_FILE: Final = (0, 0, 0, 0, 0)
 _Known = tuple[int, int, int, int, int, bytes]
 
@@ -99,16 +101,6 @@ def default_folder(name: str) -> Path | None:
     except RuntimeError:
         return None
     return Path(base) / "function-builder" / name
-
-
-def _identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
-    return (
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        status.st_ino,
-        status.st_dev,
-    )
 
 
 def _read(file: Path) -> Mapping[str, _Known]:
