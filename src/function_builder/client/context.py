@@ -265,7 +265,7 @@ class _Walk:
                 children = list(self._looked_at(directory, listing))
         except OSError as error:
             # It is a name alone, because the directory was open.
-            error.filename = os.path.join(directory.entry.path, str(error.filename))  # noqa: PTH118
+            error.filename = f"{directory.entry.path}/{error.filename}"
             raise
         finally:
             os.close(descriptor)
