@@ -22,18 +22,10 @@ from tests.support.requests import headers
 
 pytestmark = pytest.mark.integration
 
-GENERATOR = """\
-mkdir -p $BUILDKIT_SCAN_DESTINATION
-cat >$BUILDKIT_SCAN_DESTINATION/sbom.spdx.json <<END
-{"_type": "https://in-toto.io/Statement/v0.1", "predicateType": "https://spdx.dev/Document",
- "predicate": {"name": "made by the operator's generator"}}
-END
-"""
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def builder(buildkitd: str, tmp_path_factory, registry: str) -> AsyncIterator[RunningBuilder]:
-    """A builder that allows caches, images as contexts and SBOMs."""
+    """A builder that allows caches and images as contexts."""
     root: Path = tmp_path_factory.mktemp("options")
     async with running_builder(
         root,
@@ -41,7 +33,6 @@ async def builder(buildkitd: str, tmp_path_factory, registry: str) -> AsyncItera
         insecure="true",
         allowed_caches=f"{registry}/options/caches",
         allowed_context_images=f"{registry}/options/contexts",
-        sbom_generator=f"{registry}/options/generator:1",
         cache_registry=f"{registry}/kept",
     ) as running:
         yield running
@@ -338,22 +329,6 @@ def test_an_image_does_not_name_what_opens_cache_mounts(builder, registry, name)
         published |= set(re.findall(r"ARG BUILDKIT_CACHE_MOUNT_NS=(\w+)", said))
     assert len(published) == 4
     assert kept not in pushed("mount", f"FROM busybox\n{mount}")
-
-
-def test_an_sbom_is_made_by_the_operators_generator(builder, registry, name):
-    build(
-        builder,
-        {
-            "context/Dockerfile": "FROM busybox\nCOPY generate /\n"
-            'ENTRYPOINT ["/bin/sh", "/generate"]\n',
-            "context/generate": GENERATOR,
-        },
-        image=f"{registry}/options/generator:1",
-    )
-    files = {"context/Dockerfile": "FROM scratch\nCOPY f /f\n", "context/f": "1"}
-    build(builder, files, image=f"{registry}/{name}:1", attest={"sbom": True})
-    found = statements(registry, name)
-    assert found["https://spdx.dev/Document"]["name"] == "made by the operator's generator"
 
 
 def test_a_folder_of_the_tar_is_a_context_whose_content_is_always_the_requests(

@@ -52,6 +52,7 @@ async def strict(
         source_policy=str(policy),
         allowed_frontends="denied",
         allowed_context_images="*",
+        sbom_generator="denied:1",
     ) as builder:
         yield builder
 
@@ -137,7 +138,7 @@ async def test_a_frontends_image_does_not_get_round_it(
 
 
 async def test_a_frontend_that_makes_its_own_llb_does_not_get_round_it(
-    buildkitd: str, registry: str, http: httpx2.AsyncClient, tmp_path: Path
+    strict: RunningBuilder, buildkitd: str, registry: str, http: httpx2.AsyncClient, tmp_path: Path
 ) -> None:
     """It names sources as no Dockerfile can, and has them read, or resolved alone."""
     (tmp_path / "policy.json").write_text(json.dumps({"rules": RULES}))
@@ -150,7 +151,10 @@ async def test_a_frontend_that_makes_its_own_llb_does_not_get_round_it(
     ) as builder:
         program = find_tool("llb-frontend").read_bytes()
         made = {"image": f"{registry}/llb:1", "skipPush": False}
-        reply = await ask(builder, http, {"Dockerfile": HAND_MADE, "llb-frontend": program}, made)
+        pushed = {"Dockerfile": HAND_MADE, "llb-frontend": program}
+        # A builder that may use it pushes no other in its place.
+        assert "would replace a program" in str(await ask(builder, http, pushed, made))
+        reply = await ask(strict, http, pushed, made)
         assert reply["status"] == "success", reply
 
         async def refused(identifier: str, attrs: Mapping[str, str], resolve: str) -> str:
@@ -179,6 +183,14 @@ async def test_a_frontend_that_makes_its_own_llb_does_not_get_round_it(
         ):
             store = {"oci.session": "any", "oci.store": "any"}
             assert error in await refused(identifier, store, "alone"), identifier
+
+
+async def test_the_generator_of_sboms_is_under_it_too(
+    strict: RunningBuilder, http: httpx2.AsyncClient
+) -> None:
+    wanted = {"image": "r.invalid/sbom:1", "attest": {"sbom": True}}
+    reply = await ask(strict, http, {"Dockerfile": "FROM busybox\n"}, wanted)
+    assert (reply["status"], reply.get("reason"), reply.get("rule")) == ("failed", "policy", IMAGE)
 
 
 async def test_a_tenants_file_narrows_the_builders(

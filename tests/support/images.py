@@ -8,6 +8,7 @@ import io
 import json
 import subprocess
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,16 +73,25 @@ def blob(registry: str, repository: str, digest: str) -> bytes:
         return _blob(http, digest)
 
 
-def push_base(registry: str, repository: str, tag: str, layer: Path) -> None:
+def push_base(
+    registry: str,
+    repository: str,
+    tag: str,
+    layer: Path,
+    *,
+    architecture: str = "amd64",
+    entrypoint: Sequence[str] = (),
+) -> None:
     """Push an image of one tar, uncompressed: BuildKit would take long to compress a Debian."""
     with layer.open("rb") as opened:
         digest = f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
     config = json.dumps(
         {
-            "architecture": "amd64",
+            "architecture": architecture,
             "os": "linux",
             "config": {
-                "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+                "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+                "Entrypoint": list(entrypoint),
             },
             "rootfs": {"type": "layers", "diff_ids": [digest]},
         }

@@ -118,9 +118,14 @@ def frontend_attrs(
     return chosen | _NEWER_THAN_CACHE_NAMESPACES if "@" in image else chosen
 
 
-def repositories(allowed: Sequence[str]) -> list[str]:
-    """The full repositories of `allowed_frontends`, without digests."""
-    return [_Allowed.parse(entry).repository for entry in allowed]
+def repositories(allowed: Sequence[str], *, pinned: bool = True) -> list[str]:
+    """The full repositories of `allowed_frontends`, without digests.
+
+    Args:
+        allowed: the setting.
+        pinned: also those of which one image is always used, or none.
+    """
+    return [entry.repository for entry in map(_Allowed.parse, allowed) if pinned or not entry.pin]
 
 
 def is_pinned(attrs: Mapping[str, str]) -> bool:

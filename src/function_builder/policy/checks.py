@@ -34,6 +34,7 @@ from function_builder.policy.expansion import refuse_expansion
 from function_builder.policy.instructions import refuse_size
 from function_builder.policy.mirrors import refuse_mirror
 from function_builder.policy.policy import Policy
+from function_builder.policy.programs import refuse_program
 from function_builder.settings import Settings
 
 
@@ -114,9 +115,11 @@ def _checked(
 def _check_pushes(config: BuildConfig, settings: Settings) -> None:
     pushed = () if config.skip_push else (config.image, *config.tags)
     frontends = repositories(settings.allowed_frontends)
+    programs = [*repositories(settings.allowed_frontends, pinned=False), settings.sbom_generator]
     for image in (*pushed, *(cache_attrs(cache)["ref"] for cache in config.cache_to)):
         settings.allowed_pushes.check(image)
         refuse_mirror(image, settings.registry_mirrors, frontends)
+        refuse_program(image, filter(None, programs))
 
 
 def _policy(settings: Settings) -> Policy:
