@@ -22,5 +22,16 @@ def test_each_job_publishes_only_what_was_checked() -> None:
         while before and before != "check":
             before = JOBS[before].get("needs")
         assert name == "check" or before == "check", name
-        assert "permissions" in job or name == "check"
-        assert job.get("permissions", {}).get("contents", "read") == "read"
+        assert job["permissions"].get("contents", "read") == "read"
+
+
+def test_actions_are_pinned_to_commits() -> None:
+    used = re.findall(r"uses: (.*)", TEXT)
+    assert used
+    by_name = {action for action in used if not re.fullmatch(r"\S+@[0-9a-f]{40} # v\S+", action)}
+    assert {action.partition("@")[0] for action in by_name} == {"pypa/gh-action-pypi-publish"}
+
+
+def test_the_token_for_pypi_is_in_a_job_without_commands() -> None:
+    assert JOBS["wheels"]["permissions"] == {"id-token": "write"}
+    assert not [step for step in JOBS["wheels"]["steps"] if "run" in step]
