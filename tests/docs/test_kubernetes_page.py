@@ -13,7 +13,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from function_builder.server.prometheus import Metrics
 from function_builder.settings import Settings
-from tests.chart.render import ROOT, SCHEMA, Release, helm
+from tests.chart.kubernetes import faults
+from tests.chart.render import KUBERNETES, ROOT, SCHEMA, Release, helm
 
 DOCS = ROOT / "docs"
 PAGES = [
@@ -92,6 +93,7 @@ def test_the_helm_command_for_ten_minutes_renders_the_image_and_the_setting():
     rendered = helm("template", name, str(ROOT / chart), *options)
     assert rendered.returncode == 0, rendered.stderr
     release = Release([each for each in yaml.safe_load_all(rendered.stdout) if each])
+    assert [fault for each in release.resources for fault in faults(KUBERNETES, each)] == []
     pod = release.one("Deployment", "pro-builder")["spec"]["template"]["spec"]
     (builder,) = pod["containers"]
     assert builder["image"] == "function-builder:local"
