@@ -55,7 +55,7 @@ async def test_a_failed_build_is_a_failed_program(client, builder, failing, imag
 
 async def test_a_busy_builder_is_asked_again(client, builder, function: Path, image):
     # More than sockets hold: the client is still sending when it is refused.
-    (function / "unused").write_bytes(bytes(32 << 20))
+    (function / "unused").write_bytes(bytes(12 << 20))
     given = url_of_old_faas_cli(builder, "/")
     outcome = await run_while_busy((*client, str(function), image), builder, environment=given)
     assert outcome.code == 0, outcome.output
