@@ -25,6 +25,7 @@ _log = structlog.get_logger(__name__)
 
 # The environment variables for children; others may contain secrets.
 _PASSED_ON = (
+    "GOGC",
     "HOME",
     "LANG",
     "LOGNAME",

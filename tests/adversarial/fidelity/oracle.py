@@ -56,10 +56,11 @@ async def build_with_buildctl(address: str, directory: Path) -> Outcome:
     bugs: files of one size and time are taken for one, hard links leave temporary names behind, a
     context that has become empty has another digest than an empty one. So that goes first.
     """
-    buildctl: list[str | Path] = [find_tool("buildctl"), f"--addr={address}"]
-    await _run(*buildctl, "prune", "--filter=type==source.local")
+    async with Client(address) as client:
+        await client.prune(filters=["type==source.local"])
     status, output = await _run(
-        *(*buildctl, "build", "--progress=rawjson", "--frontend=dockerfile.v0"),
+        *(find_tool("buildctl"), f"--addr={address}", "build"),
+        *("--progress=rawjson", "--frontend=dockerfile.v0"),
         *(f"--local=context={directory}", f"--local=dockerfile={directory}"),
     )
     outcome = Outcome()

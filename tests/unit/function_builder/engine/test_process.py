@@ -24,9 +24,11 @@ def python(code, **options):
 def test_children_see_no_secret_of_ours(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.setenv("GOGC", "400")
     environment = child_environment({"OWN": "1"})
     assert "s3cret" not in environment.values()
     assert environment["https_proxy"] == "http://proxy:3128"
+    assert environment["GOGC"] == "400"
     assert environment["OWN"] == "1"
     assert "/usr/sbin" in environment["PATH"].split(":")
 
