@@ -58,6 +58,8 @@ def build(
                 "--file=image/Dockerfile",
             ),
             *(f"--image={image}", f"--url={builder.url}", f"--payload-secret={secret}", *flags),
+            # BuildKit would take long to compress it, and the tests would undo it twice.
+            "--compression=uncompressed",
         ],
         check=False,
         capture_output=True,
@@ -102,6 +104,15 @@ async def image(
     return pull(registry, NAME, "1")
 
 
+@pytest.fixture(scope="module")
+def root(image: Image, registry: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image's files on a disk, which its containers can only read."""
+    unpacked = tmp_path_factory.mktemp("unpacked") / "root"
+    unpacked.mkdir()  # others may enter it, unlike its parent
+    unpack(registry, NAME, "1", unpacked)
+    return unpacked
+
+
 def container(image: Image, root: Path, mounts: Mapping[str, tuple[Path, str]], **env: str) -> Any:
     """What runc is told: the image's own words, under what the chart allows it.
 
@@ -135,15 +146,12 @@ def container(image: Image, root: Path, mounts: Mapping[str, tuple[Path, str]], 
 
 @asynccontextmanager
 async def running(
-    image: Image, registry: str, buildkit: Path, tmp_path: Path
+    image: Image, root: Path, buildkit: Path, tmp_path: Path
 ) -> AsyncIterator[RunningBuilder]:
     """The image's container, in the test's network; hold it to a clean end."""
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     (secrets / "payload-secret").write_text(SECRET)
-    root = tmp_path / "root"
-    root.mkdir()
-    unpack(registry, NAME, "1", root)
     listen, metrics = free_address(), free_address()
     mounts = {
         "/var/openfaas/secrets": (secrets, "ro"),
@@ -196,13 +204,13 @@ async def test_it_is_an_ordinary_users_and_holds_no_tool_for_an_intruder(image):
 
 
 async def test_it_builds_with_a_read_only_root_and_no_rights(
-    image, registry, fresh_buildkitd, tmp_path
+    image, root, registry, fresh_buildkitd, tmp_path
 ):
     daemon = await fresh_buildkitd()
     socket = Path(daemon.address.removeprefix("unix://"))
     for path in (socket.parent, socket):
         os.chown(path, APP, APP)
-    async with running(image, registry, socket, tmp_path) as builder:
+    async with running(image, root, socket, tmp_path) as builder:
         name = f"{registry}/image-test/built:1"
         body = make_tar({"Dockerfile": "FROM busybox\nRUN echo made > /made\n"}, {"image": name})
         answer = httpx2.post(
@@ -221,11 +229,8 @@ def _is_ready() -> bool:
 
 
 @pytest.fixture
-def images(image: Image, registry: str, tmp_path: Path) -> dict[str, ServiceImage]:
+def images(image: Image, root: Path, tmp_path: Path) -> dict[str, ServiceImage]:
     """The builder's image; programs of this machine stand for the others."""
-    root = tmp_path / "builder"
-    root.mkdir()
-    unpack(registry, NAME, "1", root)
     said = image.config["config"]
     stored = lay_out(tmp_path / "registry", "registry")
     (stored / "config.json").write_text(

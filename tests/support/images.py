@@ -125,8 +125,9 @@ def unpack(registry: str, repository: str, reference: str, root: Path) -> None:
     with _repository(registry, repository) as http:
         _, manifest = _manifest(http, reference)
         for layer in manifest["layers"]:
+            packed = ["--gzip"] if layer["mediaType"].endswith("gzip") else []
             subprocess.run(
-                ["tar", "--extract", "--gzip", "--preserve-permissions", "--numeric-owner"],
+                ["tar", "--extract", *packed, "--preserve-permissions", "--numeric-owner"],
                 check=True,
                 cwd=root,
                 input=_blob(http, layer["digest"]),
