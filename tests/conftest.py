@@ -26,7 +26,7 @@ from function_builder.engine import (
 from function_builder.engine.base_image import seed_base_image
 from tests.support import free_address
 from tests.support.gate import Gate, gate
-from tests.support.workers import enter_own_network, longest_first, number_of_workers
+from tests.support.workers import enter_own_network, import_share, longest_first, number_of_workers
 
 # A shell without job control starts what it puts into the background deaf to Ctrl-C, and programs
 # inherit that: those that tests start and interrupt must hear it however the tests were started.
@@ -54,13 +54,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Collect tests without garbage collection: they stay until the end, and are a million objects.
 
     It took a third of the time, in each process, and looked at them all again during the tests.
     """
     gc.disable()
     try:
+        if hasattr(session.config, "workerinput"):
+            import_share(session.config)
         return (yield)
     finally:
         gc.freeze()

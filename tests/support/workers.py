@@ -5,7 +5,9 @@ same time. Each has a BuildKit and a registry of its own, because those are sess
 as root a network of its own, so that its registry is at 127.0.0.1:5000 too.
 """
 
+import contextlib
 import ctypes
+import importlib
 import os
 import subprocess
 from collections.abc import Iterable
@@ -47,6 +49,22 @@ def enter_own_network() -> None:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     subprocess.run([find_tool("busybox"), "ip", "link", "set", "lo", "up"], check=True)
+
+
+def import_share(config: pytest.Config) -> None:
+    """Import this process's share of the test files before it collects all of them.
+
+    pytest rewrites the asserts of each file that it imports, and stores the result beside the file.
+    Without shares, in a fresh clone, every process would rewrite every file.
+    """
+    worker = config.workerinput  # type: ignore[attr-defined]  # xdist sets it
+    number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    files = [file for arg in config.args for file in (config.rootpath / arg).rglob("test_*.py")]
+    for file in sorted(files)[number::count]:
+        name = ".".join(file.relative_to(config.rootpath).with_suffix("").parts)
+        # The collection imports the file again, and reports the error.
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(name)
 
 
 def longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
