@@ -7,7 +7,9 @@ import socket
 import time
 from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
+import pytest_asyncio
 import uvicorn
 from playwright.async_api import Browser, Page, async_playwright, expect
 
@@ -16,6 +18,7 @@ from function_builder.contract.findings import BuildWarning, SourceExcerpt
 from function_builder.contract.log import StepText
 from function_builder.contract.web import web_token
 from function_builder.engine import NatsServer
+from function_builder.oidc import fetch, issuers
 from function_builder.server.app import create_app
 from function_builder.server.service import Service
 from tests.support.builders import running_builder
@@ -26,7 +29,8 @@ from tests.support.queued import QueueClient, tiny
 from tests.support.requests import SECRET, make_tar
 from tests.support.services import idle_service
 
-pytestmark = pytest.mark.integration
+# One Chromium serves all tests, in one loop: its start takes seconds of processor time.
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
 MILLISECONDS = 60_000
 """How long a page may take to show what it is to show."""
@@ -36,7 +40,7 @@ CANARY = "<img src=x onerror=\"document.body.dataset.hacked='1'\"><script>hacked
 expect.set_options(timeout=MILLISECONDS)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def chromium() -> AsyncIterator[Browser]:
     # Chromium's sandbox refuses root.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
@@ -62,12 +66,18 @@ async def new_page(chromium: Browser, **options: object) -> AsyncIterator[Page]:
     assert not faults
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def http() -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(trust_env=False, timeout=100, verify=False) as client:
+        yield client
+
+
 @pytest.fixture
 def builds() -> MemoryBuilds:
     return MemoryBuilds()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def url(tmp_path, builds) -> AsyncIterator[str]:
     """A server whose builds are in memory, as a test makes them."""
     service = idle_service(tmp_path, web=True)
@@ -111,9 +121,12 @@ def kept(
 
 
 async def test_a_user_of_a_tenant_signs_in_at_an_issuer_and_with_a_token(
-    tmp_path, builds, chromium
+    tmp_path, builds, chromium, monkeypatch
 ):
     """The issuer is another site: `localhost` beside 127.0.0.1."""
+    # On a busy machine an issuer that runs here takes longer than 1 s.
+    monkeypatch.setattr(fetch, "ANSWER_SECONDS", 60.0)
+    monkeypatch.setattr(issuers, "WAIT_SECONDS", 60.0)
     kept(builds, "r/acme:1", tenant="acme")
     kept(builds, "r/ours:1")
     with (
