@@ -74,7 +74,7 @@ def plain_steps(value: bytes) -> Iterator[bytes]:
     decoder = huffman.Decoder()
     try:
         for start in range(0, len(value), STEP_BYTES):
-            yield decoder.feed(value[start : start + STEP_BYTES])
+            yield decoder.decode(value[start : start + STEP_BYTES])
         decoder.close()
     except huffman.MalformedHuffman as error:
         raise MalformedHeaders(f"a value with invalid Huffman code: {error}") from error

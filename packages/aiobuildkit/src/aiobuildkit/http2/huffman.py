@@ -86,12 +86,12 @@ _STATES: Final = _states()
 
 
 class Decoder:
-    """Decodes one string, whose coded bytes may be fed in pieces."""
+    """Decodes one string, of which coded bytes may come in pieces."""
 
     def __init__(self) -> None:
         self._state = _STATES[id(_ROOT)]
 
-    def feed(self, data: bytes) -> bytes:
+    def decode(self, data: bytes) -> bytes:
         """The symbols that these bytes complete.
 
         Raises:
@@ -122,6 +122,6 @@ def decode(data: bytes) -> bytes:
         MalformedHuffman: the code is invalid.
     """
     decoder = Decoder()
-    text = decoder.feed(data)
+    text = decoder.decode(data)
     decoder.close()
     return text
