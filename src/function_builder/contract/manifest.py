@@ -21,7 +21,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import pairwise
+from itertools import pairwise, repeat
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -208,18 +208,18 @@ def read_manifest(reader: Reader, member: Member, *, max_entries: int) -> Sequen
     except UnicodeDecodeError:
         raise _malformed("a path or a target is not UTF-8") from None
     table = list(_ROW.iter_unpack(data[: count * _ROW.size]))
-    links = sum(mode & _KIND_BITS in _LINKS for mode, *_ in table)
-    if rest or len(texts) != count + links:
+    # Columns, because a loop over the rows takes three times as long.
+    modes, sizes, mtimes, digests = zip(*table, strict=True)
+    linked = {mode for mode in set(modes) if mode & _KIND_BITS in _LINKS}
+    links = [number for number, mode in enumerate(modes) if mode in linked] if linked else []
+    if rest or len(texts) != count + len(links):
         raise _malformed("it does not have one path for each row and one target for each link")
-    targets = iter(texts[count:])
+    targets = [""] * count
+    for number, target in zip(links, texts[count:], strict=True):
+        targets[number] = target
+    fields = zip(texts[:count], modes, sizes, mtimes, targets, digests, strict=True)
     # `Row(…)` itself takes twice the time of the tuple that it makes.
-    new = tuple.__new__
-    return [
-        new(Row, (path, mode, size, mtime, next(targets), digest))
-        if mode & _KIND_BITS in _LINKS
-        else new(Row, (path, mode, size, mtime, "", digest))
-        for path, (mode, size, mtime, digest) in zip(texts[:count], table, strict=True)
-    ]
+    return list(map(tuple.__new__, repeat(Row), fields))
 
 
 def listed(rows: Sequence[Row], contents: Mapping[str, Member], *, max_bytes: int) -> Listed:
@@ -234,24 +234,26 @@ def listed(rows: Sequence[Row], contents: Mapping[str, Member], *, max_bytes: in
         Refusal: 400: a row is malformed, or not like its content; 413: the files are too large.
     """
     sent = _by_digest(contents)
-    members = []
+    modes = {row.mode for row in rows}
+    kinds = {mode: None if mode >> 16 else _KINDS.get(mode & _KIND_BITS) for mode in modes}
+    new, members = tuple.__new__, []
     claims: dict[int, bytes] = {}
     total = 0
     for number, row in enumerate(rows):
         path, mode, size, mtime, target, digest = row
-        kind = _KINDS.get(mode & _KIND_BITS)
-        if kind is None or mode >> 16:
-            raise _malformed(f"the row of {shown(path)} has no kind")
+        kind = kinds[mode]
         offset = 0
         if kind is Kind.FILE:
             content = sent.get(digest)
             offset = -1 - number if content is None else _offset(row, content)
-            claims[offset] = recorded(digest, size)
+            claims[offset] = digest if size <= PART_BYTES else recorded(digest, size)
             total += size
+        elif kind is None:
+            raise _malformed(f"the row of {shown(path)} has no kind")
         elif size or digest != _NO_DIGEST:
             raise _malformed(f"{shown(path)} has a size or a digest, but is not a file")
         member = (path, kind, mode & _MODE_BITS, size, mtime, target, offset, None)
-        members.append(tuple.__new__(Member, member))
+        members.append(new(Member, member))
     if len({row.path for row in rows}) < len(rows):
         twice = next(path for path, times in Counter(row.path for row in rows).items() if times > 1)
         raise _malformed(f"the row of {shown(twice)} is there twice")
