@@ -210,7 +210,7 @@ for command in {[each for each in commands if each not in ("logs", "cancel", "re
 @pytest.mark.parametrize(
     ("extras", "arguments", "extra"),
     [
-        ("", ("--version",), "cli"),
+        ("", ("--help",), "cli"),
         ("", ("build", "."), "cli"),
         ("", ("serve",), "server"),
         ("cli", ("serve",), "server"),
@@ -224,6 +224,14 @@ def test_a_missing_extra_is_named_in_one_line(wheels, extras, arguments, extra):
     assert done.returncode == 1
     advice = re.escape(f"pip install 'function-builder[{extra}]'")
     assert re.fullmatch(rf"error: \w+ is missing: {advice}\n", done.stderr), done.stderr
+
+
+def test_the_version_needs_no_extra(wheels):
+    done = wheels.run(set(), "function-builder", "--version")
+    assert (done.stdout, done.returncode) == (
+        f"function-builder {function_builder.__version__}\n",
+        0,
+    )
 
 
 def test_a_queue_without_its_extra_is_named_in_one_line(wheels):
