@@ -29,6 +29,7 @@ from function_builder.builds.builder import Builder
 from function_builder.builds.options import RegistryCache, exporters
 from function_builder.context.contents import Announced, Contents
 from function_builder.context.digests import content_digests
+from function_builder.context.fingerprint import fingerprint
 from function_builder.context.mtimes import ContentRecords
 from function_builder.contract.archive import open_archive
 from function_builder.contract.config import BuildConfig
@@ -217,12 +218,14 @@ class Builds:
         spool = Spool(tree.tar())
         context = read_context(open_archive(spool, max_entries=20_000)).entries
         image = f"{self.registry}/content/{self.name}/{function}:{uuid.uuid4().hex}"
+        digests = content_digests(spool, context)
         request = BuildRequest(
             build_timeout=100,
             config=BuildConfig(image=image, build_args=tree.build_args),
             reader=spool,
             context=context,
-            digests=content_digests(spool, context),
+            digests=digests,
+            fingerprint=fingerprint(context, digests),
             frontend={},
             secrets={},
             trust_domain="test",

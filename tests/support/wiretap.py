@@ -25,8 +25,8 @@ _DIFF_COPY = "/moby.filesync.v1.FileSync/DiffCopy"
 _AUTH = "/moby.filesync.v1.Auth/"
 _HEALTH = "/grpc.health.v1.Health/Check"
 
-Heard = Callable[[str, bool, bytes], None]
-"""Told of each message: the call's path, whether its client sent it, and the message."""
+Heard = Callable[[int, str, bool, bytes], None]
+"""Told of each message: the call's number and path, whether its client sent it, and the message."""
 
 
 class Tap:
@@ -34,7 +34,7 @@ class Tap:
 
     Attributes:
         calls: what the builder asked of BuildKit.
-        called_back: what BuildKit asked of the build's session; its health aside, which it asks
+        called_back: what BuildKit asked of the build's sessions; their health aside, which it asks
             for by the clock.
         packets: of file transfers, by their kind: STAT, REQ, DATA, FIN.
         content: bytes of files in them.
@@ -49,7 +49,8 @@ class Tap:
         self.auth: list[bytes] = []
         self.sent = 0
         self._outer = _HTTP2(self._hear)
-        self._inner = _HTTP2(self._hear_in_session)
+        # By the number of the call that carries a session.
+        self._inner = defaultdict[int, _HTTP2](lambda: _HTTP2(self._hear_in_session))
 
     def feed(self, data: bytes, *, to_buildkit: bool) -> None:
         """Take what went over the connection."""
@@ -63,7 +64,7 @@ class Tap:
 
     @property
     def called_back(self) -> Counter[str]:
-        return _names(self._inner)
+        return sum(map(_names, self._inner.values()), Counter())
 
     @property
     def frames(self) -> int:
@@ -78,13 +79,13 @@ class Tap:
         """The number of the latest call of this path."""
         return max(number for number, called in self._outer.paths.items() if called == path)
 
-    def _hear(self, path: str, by_client: bool, message: bytes) -> None:
+    def _hear(self, call: int, path: str, by_client: bool, message: bytes) -> None:
         if path == SESSION:
             # On the connection inside the session BuildKit is the client.
-            self._inner.feed(BytesMessage.FromString(message).data, by_client=not by_client)
+            self._inner[call].feed(BytesMessage.FromString(message).data, by_client=not by_client)
 
-    def _hear_in_session(self, path: str, by_client: bool, message: bytes) -> None:
-        del by_client  # a packet's kind says who sent it
+    def _hear_in_session(self, call: int, path: str, by_client: bool, message: bytes) -> None:
+        del call, by_client  # a packet's kind says who sent it
         if path.startswith(_AUTH):
             self.auth.append(message)
         if path == _DIFF_COPY:
@@ -149,7 +150,7 @@ class _HTTP2:
         while len(held) >= 5 and len(held) >= (end := 5 + int.from_bytes(held[1:5], "big")):
             message = bytes(held[5:end])
             del held[:end]
-            self._heard(self.paths[stream], by_client, message)
+            self._heard(stream, self.paths[stream], by_client, message)
 
 
 @asynccontextmanager

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from function_builder.buildkits.daemon import Daemon
-from function_builder.context.mtimes import ContentRecords, Generation
+from function_builder.context.generations import Generation
+from function_builder.context.mtimes import ContentRecords
 
 
 class Claim(NamedTuple):

@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from typing import Final
 
 import structlog
@@ -16,24 +15,21 @@ from aiobuildkit import (
     Client,
     ConnectionFailed,
     Exporter,
-    FileSync,
     Secrets,
     SolveError,
     SolveResult,
 )
 from function_builder.buildkits.daemon import Daemon
 from function_builder.buildkits.offers import Claim, Offers
-from function_builder.builds import epoch, options
-from function_builder.builds.build import Build, BuildRequest
+from function_builder.builds import directories, options
+from function_builder.builds.build import Build
 from function_builder.builds.failures import Remedy, find_remedy
 from function_builder.builds.frontends import BUILT_IN
 from function_builder.builds.options import RegistryCache
 from function_builder.builds.platforms import refuse_impossible, refuse_unlisted
 from function_builder.builds.transcript import Transcript
-from function_builder.context.mtimes import Lease, NotHeld
+from function_builder.context.mtimes import Lease
 from function_builder.context.transfers import ContextLoads
-from function_builder.context.tree import BuildContext, absent_numbers, recorded_entries, trees
-from function_builder.contract.context import DOCKERFILE, ContextEntry
 from function_builder.contract.manifest import AbsentContent, MissingContent
 
 _log = structlog.get_logger(__name__)
@@ -140,8 +136,12 @@ class Attempt:
         cache_scope = request.cache_scope
         loop = asyncio.get_running_loop()
         claim = await self._claim()
-        lease, files = await asyncio.to_thread(_prepare, self.daemon, request, attrs)
-        loads = ContextLoads(options.context_trees(request.config))
+        exports = self._cache.exports(request)
+        whole = directories.fingerprint(request, attrs, exports_cache=bool(exports))
+        lease = await asyncio.to_thread(directories.lease, self.daemon, request, attrs, whole)
+        files = directories.file_sync(lease, request, attrs)
+        trees = options.context_trees(request.config)
+        loads = ContextLoads(trees, known=bool(lease.session))
         # Whether BuildKit's state is known. It is not after a lost connection.
         ended = False
         # A partial request's answer starts when BuildKit has the context: until then it may be 409.
@@ -149,14 +149,13 @@ class Attempt:
         build.platforms.begin()
         try:
             async with self.daemon.client.solve(
-                frontend_attrs=attrs,
+                frontend_attrs={**attrs, **directories.named(lease.session, request)},
                 exporters=self.exporters,
                 cache_imports=self._cache.imports(cache_scope, request.config.cache_from),
-                cache_exports=self._cache.exports(
-                    cache_scope, request.config.cache_to, secret=bool(request.secrets)
-                ),
+                cache_exports=exports,
                 attachables=[files, self.auth, Secrets(request.secrets)],
                 shared_key=lease.shared_key,
+                known_session=lease.session,
                 source_policy=build.source_policy,
                 proxy_network=build.source_policy.covers_steps,
                 # History would store unmasked output, with secrets that a RUN step prints. Writing
@@ -164,10 +163,11 @@ class Attempt:
                 internal=True,
                 metadata=build.metadata,
             ) as solve:
+                lease.send_in(solve.session)
                 build.start(tell=telling is None)
                 async for event in solve:
                     loads.observe(event)
-                    if telling and loads.has_stored and loads.all_stored(files.transfers):
+                    if telling and loads.are_complete(files.transfers):
                         build.start()
                     build.measures.observe(event)
                     build.platforms.observe(event)
@@ -221,35 +221,3 @@ async def _refuse_without_proxy(client: Client) -> None:
     if found and (0, 0) < (int(found[1]), int(found[2])) < _WITH_PROXY:
         reason = f"it is {buildkit.version}, and run_proxy needs v0.31"
         raise ConnectionFailed(client.address, reason)
-
-
-def _prepare(
-    daemon: Daemon, request: BuildRequest, attrs: Mapping[str, str]
-) -> tuple[Lease, FileSync]:
-    """The announcement of the context, and its key; slow for many files."""
-    entries = recorded_entries(request.context, request.folders)
-    view = epoch.view(request, attrs)
-    absent = absent_numbers(entries) if request.partial else ()
-    try:
-        lease = daemon.records.lease(
-            request.cache_scope, entries, request.digests, view=view, absent=absent
-        )
-    except NotHeld as missing:
-        raise MissingContent(-1 - entries[number].offset for number in missing.numbers) from None
-    mtimes, resend, _ = lease.announced
-    ends = accumulate(map(len, (request.context, *request.folders.values())))
-
-    def tree(entries: Sequence[ContextEntry]) -> BuildContext:
-        end = next(ends)
-        start = end - len(entries)
-        marked = {number - start for number in resend if start <= number < end}
-        return BuildContext(request.reader, entries, mtimes[start:end], marked)
-
-    context = tree(request.context)
-    names = options.folder_trees(request.config)
-    folders = {names[name]: tree(entries) for name, entries in request.folders.items()}
-    dockerfile = request.config.dockerfile or DOCKERFILE
-    built_in = BUILT_IN.items() <= attrs.items()
-    return lease, FileSync(
-        trees(context, built_in=built_in, dockerfile=dockerfile, folders=folders)
-    )

@@ -17,6 +17,7 @@ from function_builder.builds.log import BuildLog
 from function_builder.builds.phases import Measures
 from function_builder.builds.platforms import PlatformReport
 from function_builder.builds.source_policy import SourcePolicy
+from function_builder.context.fingerprint import Fingerprint
 from function_builder.contract.builds import DEFAULT_TENANT, new_id
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.context import ContextEntry
@@ -57,6 +58,7 @@ class BuildRequest:
         context: the build context's entries in it.
         folders: the entries of each named context that is a folder of the tar, by its name.
         digests: of all those entries, in the order of `recorded_entries`, from `content_digests`.
+        fingerprint: of the same entries.
         frontend: the attributes that choose the Dockerfile's frontend.
         secrets: decrypted build secrets.
         sbom_generator: the image that makes an SBOM, if the request asks for one.
@@ -73,6 +75,7 @@ class BuildRequest:
     reader: Reader
     context: Sequence[ContextEntry]
     digests: Sequence[bytes]
+    fingerprint: Fingerprint
     frontend: Mapping[str, str]
     secrets: Mapping[str, bytes]
     trust_domain: str

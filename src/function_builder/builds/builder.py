@@ -14,7 +14,7 @@ from aiobuildkit import Auth, BuildKitError, ConnectionFailed, RPCError, SolveRe
 from function_builder.buildkits.daemon import Daemon
 from function_builder.buildkits.offers import Offers
 from function_builder.buildkits.pools import Pools
-from function_builder.builds import epoch, options
+from function_builder.builds import directories, options
 from function_builder.builds.attempt import Attempt
 from function_builder.builds.build import Build, BuildRequest, Outcome
 from function_builder.builds.ending import CRASHED, cancelled, failed, last_lines, timed_out
@@ -24,7 +24,6 @@ from function_builder.builds.platforms import UnsupportedPlatform
 from function_builder.builds.pushes import Pushes
 from function_builder.builds.source_policy import SourcePolicy
 from function_builder.builds.transcript import Transcript
-from function_builder.context.tree import absent_numbers, recorded_entries
 from function_builder.contract.log import LogPrefixes
 from function_builder.contract.manifest import MissingContent
 from function_builder.registries.credentials import RegistryCredentials
@@ -92,15 +91,11 @@ class Builder:
         with contextlib.suppress(ConnectionFailed), pool.place(cache_scope) as (daemon, _):
             if self.offers is not None and request.is_large:
                 await self.offers.look(daemon, cache_scope)
-            entries = recorded_entries(request.context, request.folders)
-            missing = await asyncio.to_thread(
-                daemon.records.missing,
-                *(cache_scope, entries, request.digests),
-                view=epoch.view(request, attrs),
-                absent=absent_numbers(entries),
-            )
+            exports = self._cache.exports(request)
+            whole = directories.fingerprint(request, attrs, exports_cache=bool(exports))
+            missing = await asyncio.to_thread(directories.missing, daemon, request, attrs, whole)
             if missing:
-                raise MissingContent(-1 - entries[number].offset for number in missing)
+                raise MissingContent(missing)
 
     async def run(self, build: Build) -> None:
         """Run a build to its end. It always has a result afterwards.

@@ -69,6 +69,12 @@ def publishes_arguments(config: BuildConfig) -> bool:
     return config.attest.provenance == "max" or any(not _is_min(value) for value in modes)
 
 
+def attests(config: BuildConfig) -> bool:
+    """Whether BuildKit may add attestations to the image."""
+    named = any(name.startswith(ATTEST_ARG) for name in config.build_args)
+    return bool(named or config.attest.provenance or config.attest.sbom)
+
+
 def _is_min(value: str) -> bool:
     """Whether an attestation's attributes, in CSV, can only be read as `mode=min`."""
     modes = [field for field in value.split(",") if "mode" in field]
@@ -191,20 +197,16 @@ class RegistryCache:
         own = [self._reached(cache_attrs(cache)) for cache in named]
         return [CacheEntry("registry", attrs) for attrs in [*self._attrs(cache_scope), *own]]
 
-    def exports(
-        self, cache_scope: str | None, named: Iterable[str] = (), *, secret: bool
-    ) -> list[CacheEntry]:
+    def exports(self, request: BuildRequest) -> list[CacheEntry]:
         """The caches to export, including steps of stages that are not in the image.
 
-        Args:
-            cache_scope: as in `imports`.
-            named: the request's own caches.
-            secret: whether the build has secrets. A stage that is not in the image may contain
-                one, so only the request's own caches are exported.
+        If the build has secrets, such a stage may contain one, so only the request's own caches are
+        exported.
         """
         more = {"mode": "max", "ignore-error": "true"}
-        kept = [] if secret else [attrs | more for attrs in self._attrs(cache_scope)]
-        own = [self._reached(cache_attrs(cache)) for cache in named]
+        scope = None if request.secrets else request.cache_scope
+        kept = [attrs | more for attrs in self._attrs(scope)]
+        own = [self._reached(cache_attrs(cache)) for cache in request.config.cache_to]
         return [CacheEntry("registry", attrs) for attrs in [*kept, *own]]
 
     def name(self, cache_scope: str | None) -> str:

@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import marshal
-from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from hashlib import sha256
 from itertools import pairwise
 from stat import S_IFREG, S_ISDIR, S_ISREG
 from typing import Final, NamedTuple
@@ -269,25 +267,3 @@ def _in_one_go(mtimes: Sequence[int]) -> bool:
     if len(counts) < span or min(counts.values()) < _FILES_IN_EACH_SECOND:
         return False
     return sum(earlier > later for earlier, later in pairwise(seconds)) < _PASSES
-
-
-def in_directories(entries: Sequence[ContextEntry], digests: Sequence[bytes], view: bytes) -> bytes:
-    """Digest everything whose change would make BuildKit change a directory's mtime.
-
-    All entries in directories; their modes, not their mtimes; and what decides which of them
-    BuildKit reads, because it deletes the others: `view`, Dockerfiles and ignore files.
-    """
-    inside = [
-        (*entry, digest)
-        for entry, digest in zip(entries, digests, strict=True)
-        if "/" in entry.path or S_ISDIR(entry.mode) or "docker" in entry.path.lower()
-    ]
-    whole = sha256(b"%d %d %b" % (len(inside), len(view), view))
-    if inside:
-        names, modes, sizes, mtimes, targets, groups, _, said = zip(*inside, strict=True)
-        times = [0 if S_ISDIR(mode) else mtime for mode, mtime in zip(modes, mtimes, strict=True)]
-        # Not marshal, whose bytes differ where equal strings are one object.
-        for numbers in (modes, sizes, times, groups, list(map(len, said))):
-            whole.update(array("q", numbers))
-        whole.update("\0".join((*names, *targets, "")).encode() + b"".join(said))
-    return whole.digest()

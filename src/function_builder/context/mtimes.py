@@ -34,18 +34,24 @@ Other causes of a wrong image:
 
 A key with its announcements is a generation. It is leased to one build at a time. A concurrent
 build of the same function gets another generation, so that one build cannot affect the other.
+
+**An unchanged context** is not announced. BuildKit stores each directory under the ID of the
+session that sent it, and a build may name an earlier session for a directory (`local-sessionid:` in
+`frontend/dockerui/config.go`). So a generation remembers the last context that was announced, and
+its session. A build of the same context names that session, and BuildKit uses what it has.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property, partial
 from threading import Lock
 from typing import Final, NamedTuple
 
-from function_builder.context.contents import Announced, Contents, in_directories
+from function_builder.context.contents import Announced, Contents
+from function_builder.context.fingerprint import Fingerprint, in_directories
+from function_builder.context.generations import Generation, Sent
 from function_builder.contract.context import ContextEntry
 
 MAX_PATHS: Final = 250_000
@@ -123,6 +129,7 @@ class ContentRecords:
         *,
         view: bytes = b"",
         absent: Collection[int] = (),
+        whole: Fingerprint | None = None,
     ) -> Lease:
         """Lease a generation for a build, with its announcement, until the build ends.
 
@@ -135,31 +142,36 @@ class ContentRecords:
                 directories have the tar's times. It represents the inputs, except the entries,
                 that decide which entries BuildKit reads.
             absent: the numbers of the files whose content the client did not send.
+            whole: the fingerprint of all that BuildKit can read; None: BuildKit must read it.
 
         Raises:
             NotHeld: BuildKit would ask for some of these. The record is as before.
         """
         held, last = self._acquire(cache_scope)
-        prediction = self._predicted
-        self._predicted = None
+        prediction, self._predicted = self._predicted, None
+        if held is not None and held.sent.is_again(whole):
+            self._remember(cache_scope, held)
+            announce = partial(_announce_again, held, entries, digests, view)
+            return Lease(self, cache_scope, held, announce, session=held.sent.session)
         if prediction is None or not prediction.holds(held, entries, digests, view, last=last):
             prediction = _predict(held, entries, digests, view, last=last)
-        announced, contents, settled = prediction.announced, prediction.contents, prediction.settled
+        announced, contents = prediction.announced, prediction.contents
         generation = held
         if generation is None or announced is None:
             generation, contents = Generation(self._era), Contents()
             announced = contents.announce(entries, digests, fresh=False)
         assert announced is not None, "a new generation accepts every context"
-        if missing := [number for number in absent if number in announced.requested]:
+        session = prediction.session(whole)
+        if not session and (missing := [each for each in absent if each in announced.requested]):
             if held is not None and cache_scope is not None:
                 self.give_back(cache_scope, held, intact=True)
             raise NotHeld(missing)
-        generation.settled = settled
+        generation.settled = prediction.settled
         generation.paths, generation.packed = contents.paths, contents.pack()
-        if cache_scope is not None:
-            with self._lock:
-                self._last[cache_scope] = generation.shared_key
-        return Lease(self, cache_scope, generation, announced)
+        if not session:
+            generation.sent = _sent(whole, entries, announced)
+        self._remember(cache_scope, generation)
+        return Lease(self, cache_scope, generation, lambda: announced, session=session)
 
     def missing(
         self,
@@ -169,6 +181,7 @@ class ContentRecords:
         *,
         view: bytes = b"",
         absent: Collection[int],
+        whole: Fingerprint | None = None,
     ) -> Collection[int]:
         """The files for which `lease` would raise NotHeld now; nothing is leased or recorded."""
         with self._lock:
@@ -177,10 +190,14 @@ class ContentRecords:
             last = generation and self._last.get(cache_scope) == generation.shared_key
         if generation is None:
             return absent
+        if generation.sent.is_again(whole):
+            return ()
         prediction = _predict(generation, entries, digests, view, last=bool(last))
         # The build follows, mostly at once: it need not do the same again.
         self._predicted = prediction
         announced = prediction.announced
+        if prediction.session(whole):
+            return ()
         if announced is None:
             return absent
         return [number for number in absent if number in announced.requested]
@@ -217,6 +234,12 @@ class ContentRecords:
                     del self._idle[oldest]
                     self._last.pop(oldest, None)
 
+    def _remember(self, cache_scope: str | None, generation: Generation) -> None:
+        """The function's last build has this generation."""
+        if cache_scope is not None:
+            with self._lock:
+                self._last[cache_scope] = generation.shared_key
+
     def _acquire(self, cache_scope: str | None) -> tuple[Generation | None, bool]:
         """A generation of the function, if there is one, and whether its last build used it."""
         with self._lock:
@@ -250,7 +273,7 @@ class Lease:
 
     Attributes:
         shared_key: for the build's session.
-        announced: the context's times, and the entries to resend.
+        session: the earlier session that sent BuildKit the same; empty: there is none.
     """
 
     def __init__(
@@ -258,18 +281,31 @@ class Lease:
         records: ContentRecords,
         cache_scope: str | None,
         generation: Generation,
-        announced: Announced,
+        announce: Callable[[], Announced],
+        *,
+        session: str = "",
     ) -> None:
         self.shared_key = generation.shared_key
-        self.announced = announced
+        self.session = session
         self._records = records
         self._cache_scope = cache_scope
         self._generation: Generation | None = generation
+        self._announce = announce
+
+    @cached_property
+    def announced(self) -> Announced:
+        """The context's times, and the entries to resend; with `session` only if BuildKit asks."""
+        return self._announce()
 
     @property
     def generation(self) -> Generation | None:
         """What is leased; None after the end of the lease."""
         return self._generation
+
+    def send_in(self, session: str) -> None:
+        """The context is announced in this session. With `session`, it is not sent."""
+        if self._generation and not self.session:
+            self._generation.sent = self._generation.sent._replace(session=session)
 
     def release(self, *, intact: bool) -> None:
         """End the lease. Only the first call has an effect.
@@ -282,29 +318,6 @@ class Lease:
         generation, self._generation = self._generation, None
         if generation and self._cache_scope is not None:
             self._records.give_back(self._cache_scope, generation, intact=intact)
-
-
-@dataclass(slots=True, eq=False)
-class Generation:
-    """A shared key, and all announcements under it since BuildKit's last restart.
-
-    Attributes:
-        era: of its records.
-        shared_key: the key.
-        settled: the result of `in_directories` for each build under it; empty if they differed.
-        paths: the number of paths in it.
-        packed: its `Contents`.
-        version: of the offer to other builders, while it is idle; 0: it is not offered.
-        offer: what was written of `packed` and `settled` for the last such offer.
-    """
-
-    era: object
-    shared_key: str = field(default_factory=lambda: secrets.token_hex(16))
-    settled: bytes = b""
-    paths: int = 0
-    packed: bytes = b""
-    version: int = 0
-    offer: tuple[bytes, bytes, bytes] = (b"", b"", b"")
 
 
 class _Prediction(NamedTuple):
@@ -320,6 +333,7 @@ class _Prediction(NamedTuple):
         contents: the record after the announcement.
         announced: the announcement; None: it needs a new generation.
         settled: of the context, as for a generation.
+        fresh: whether the context is a fresh copy.
     """
 
     generation: Generation | None
@@ -331,6 +345,14 @@ class _Prediction(NamedTuple):
     contents: Contents
     announced: Announced | None
     settled: bytes
+    fresh: bool
+
+    def session(self, whole: Fingerprint | None) -> str:
+        """The session that sent BuildKit the context of which this is a fresh copy, or empty."""
+        if self.generation is None or whole is None or not self.fresh or self.announced is None:
+            return ""
+        sent = self.generation.sent
+        return sent.session if sent.timeless == whole.timeless else ""
 
     def holds(
         self,
@@ -363,11 +385,30 @@ def _predict(
 ) -> _Prediction:
     settled = in_directories(entries, digests, view) if view else b""
     packed = generation.packed if generation else b""
-    contents, announced = Contents(), None
+    contents, announced, fresh = Contents(), None, False
     if generation and not (settled and generation.settled != settled):
         contents = Contents.unpack(packed)
         fresh = last and not view and contents.fresh_copy(entries, digests)
         announced = contents.announce(entries, digests, fresh=fresh)
     return _Prediction(
-        generation, packed, entries, digests, view, last, contents, announced, settled
+        *(generation, packed, entries, digests, view, last),
+        *(contents, announced, settled, fresh),
     )
+
+
+def _announce_again(
+    generation: Generation, entries: Sequence[ContextEntry], digests: Sequence[bytes], view: bytes
+) -> Announced:
+    """The announcement of the context that was the last under a generation."""
+    announced = _predict(generation, entries, digests, view, last=False).announced
+    # If it would have a new generation, the record does not say which files BuildKit has.
+    every = frozenset(range(len(entries)))
+    return announced or Announced([entry.mtime for entry in entries], every, every)
+
+
+def _sent(whole: Fingerprint | None, entries: Sequence[ContextEntry], announced: Announced) -> Sent:
+    """What BuildKit gets by an announcement; its session is not known yet."""
+    if whole is None:
+        return Sent()
+    as_it_is = all(each.mtime == told for each, told in zip(entries, announced.mtimes, strict=True))
+    return Sent("", whole.exact if as_it_is else b"", whole.timeless)

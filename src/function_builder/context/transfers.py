@@ -24,9 +24,13 @@ class ContextLoads:
 
     Args:
         trees: the session's directories of these contexts.
+        known: whether BuildKit need not load them, because it has them of an earlier session.
     """
 
-    def __init__(self, trees: Iterable[str] = (CONTEXT_TREE,)) -> None:
+    def __init__(self, trees: Iterable[str] = (CONTEXT_TREE,), *, known: bool = False) -> None:
+        self._known = known
+        # Whether a step that needs another one has started.
+        self._continues = False
         self._trees = frozenset(trees)
         # The name in `source/local/source.go` for the progress of a transfer from such a directory.
         self._transferring = frozenset(f"transferring {tree}:" for tree in self._trees)
@@ -39,16 +43,21 @@ class ContextLoads:
             if status.id in self._transferring and status.started is not None:
                 self._began[status.vertex] = status.started
         for vertex in event.vertexes:
+            self._continues |= bool(vertex.inputs and vertex.started is not None)
             began = self._began.get(vertex.digest)
             if began is None or vertex.started is None or vertex.completed is None:
                 continue
             if vertex.started <= began <= vertex.completed and not vertex.error:
                 self._stored.add(vertex.digest)
 
-    @property
-    def has_stored(self) -> bool:
-        """Whether BuildKit has stored any transfer of the context."""
-        return bool(self._stored)
+    def are_complete(self, transfers: Iterable[Transfer]) -> bool:
+        """Whether BuildKit has the context.
+
+        Args:
+            transfers: all transfers of all trees.
+        """
+        begun = self._stored or (self._known and self._continues)
+        return bool(begun) and self.all_stored(transfers)
 
     def all_stored(self, transfers: Iterable[Transfer]) -> bool:
         """Whether BuildKit has stored each transfer of the context that began.

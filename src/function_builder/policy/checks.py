@@ -15,6 +15,7 @@ from function_builder.builds.frontends import (
     repositories,
 )
 from function_builder.context.digests import content_digests
+from function_builder.context.fingerprint import fingerprint
 from function_builder.context.tree import recorded_entries
 from function_builder.contract.archive import open_archive
 from function_builder.contract.builds import DEFAULT_TENANT
@@ -93,12 +94,14 @@ def _checked(
     if frontend != BUILT_IN:
         check_spare_ignore_file(archive, context, path, pinned=is_pinned(frontend))
     recorded = recorded_entries(context.entries, folders)
+    digests = content_digests(archive.reader, recorded, archive.claims)
     return BuildRequest(
         config=config,
         reader=archive.reader,
         context=context.entries,
         folders=folders,
-        digests=content_digests(archive.reader, recorded, archive.claims),
+        digests=digests,
+        fingerprint=fingerprint(recorded, digests),
         partial=any(offset < 0 for offset in archive.claims),
         frontend=frontend,
         secrets={} if archive.secrets is None else unseal(archive.secrets, key),

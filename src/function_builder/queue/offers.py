@@ -23,8 +23,7 @@ import structlog
 
 from function_builder.buildkits.daemon import Daemon
 from function_builder.buildkits.offers import Claim
-from function_builder.context.generations import decode, encode
-from function_builder.context.mtimes import Generation
+from function_builder.context.generations import Generation, decode, encode
 from function_builder.queue.bucket import Bucket
 from function_builder.queue.connection import Changed, Full, Unavailable
 from function_builder.queue.jetstream import JetStream
@@ -121,7 +120,7 @@ class StoredOffers:
             _log.warning("a record of content is lost", reason=str(error) or "no answer")
             return False
         generation.version = version
-        generation.offer = generation.packed, generation.settled, value
+        generation.offer = generation.written, value
         return True
 
     async def _within(self, daemon: Daemon, cache_scope: str, *, claims: bool) -> Claim | None:
@@ -169,7 +168,7 @@ class StoredOffers:
             if hashlib.sha256(data).hexdigest() == value["digest"]:
                 generation = await asyncio.to_thread(decode, data, era.own)
                 generation.version = stored.sequence
-                generation.offer = generation.packed, generation.settled, stored.data
+                generation.offer = generation.written, stored.data
                 records.adopt(cache_scope, generation)
         return stored.sequence
 
@@ -228,9 +227,8 @@ class StoredOffers:
 
 def _written(generation: Generation, era: str) -> tuple[bytes, list[bytes]]:
     """The value of an offer, and the parts to write before it; b"": it is too large."""
-    packed, settled, value = generation.offer
-    unchanged = value and (packed, settled) == (generation.packed, generation.settled)
-    if unchanged and json.loads(value)["era"] == era:
+    written, value = generation.offer
+    if value and written == generation.written and json.loads(value)["era"] == era:
         return value, []
     data = encode(generation)
     if data is None:

@@ -94,6 +94,7 @@ class Client:
         cache_exports: Iterable[CacheEntry] = (),
         attachables: Iterable[Attachable] = (),
         shared_key: str = "",
+        known_session: str = "",
         source_policy: Iterable[SourceRule] = (),
         proxy_network: bool = False,
         internal: bool = False,
@@ -115,6 +116,10 @@ class Client:
             shared_key: names the build context for incremental transfers. In a later session with
                 the same key, BuildKit only asks for files whose metadata differ from those
                 announced before.
+            known_session: the ID of an earlier session that sent these directories under this
+                `shared_key`. BuildKit does not read them again if it still has them, but an
+                `llb.Local` has to name that session: of the Dockerfile frontend the attributes
+                `local-sessionid:context` and so on. Otherwise it reads them from this solve.
             source_policy: rules for all sources that the solve reads, those of frontends
                 included: what BuildKit must not read, or reads from elsewhere.
             proxy_network: RUN steps reach only HTTP and HTTPS, through BuildKit's proxy, which
@@ -128,10 +133,14 @@ class Client:
         Raises:
             ValueError: two attachables offer the same method.
         """
-        session = Session((Health(), *attachables), shared_key=shared_key)
+        services = (Health(), *attachables)
+        sessions = [Session(services, shared_key=shared_key)]
+        if known_session:
+            # BuildKit would wait five seconds for a session that is not there.
+            sessions.append(Session(services, shared_key=shared_key, session_id=known_session))
         request = solve_request(
             ref=ref or uuid4().hex,
-            session=session.id,
+            session=sessions[0].id,
             frontend=frontend,
             frontend_attrs=frontend_attrs or {},
             exporters=exporters,
@@ -141,7 +150,7 @@ class Client:
             proxy_network=proxy_network,
             internal=internal,
         )
-        return Solve(self._connect(), session, request, metadata or {}, self._timeouts)
+        return Solve(self._connect(), sessions, request, metadata or {}, self._timeouts)
 
     async def build(
         self,
@@ -233,7 +242,7 @@ class Client:
             internal=True,
             definition=image_source(reference),
         )
-        async with Solve(self._connect(), session, request, {}, self._timeouts) as solve:
+        async with Solve(self._connect(), [session], request, {}, self._timeouts) as solve:
             await solve.result()
 
     async def info(self, *, answer_timeout: float | None = None) -> BuildKitVersion:

@@ -50,19 +50,21 @@ class Solve:
 
     Attributes:
         ref: BuildKit's name for this solve.
+        session: the ID of its session.
     """
 
     def __init__(
         self,
         connection: AbstractAsyncContextManager[Connection],
-        session: Session,
+        sessions: Sequence[Session],
         request: pb.SolveRequest,
         metadata: Mapping[str, str],
         timeouts: Timeouts,
     ) -> None:
         self.ref = request.ref
         self._connecting = connection  # entered, it is `_connection`
-        self._session = session
+        self.session = request.session
+        self._sessions = sessions
         self._request = request
         self._metadata = metadata  # of the Solve call, such as a trace's context
         self._timeouts = timeouts
@@ -134,19 +136,22 @@ class Solve:
             self._call.cancel(_cancelled())
 
     async def _start(self, channel: Channel) -> None:
-        tunnel = channel.open(f"{CONTROL}/Session", self._session.metadata())
+        holds = [
+            self._hold(session, channel.open(f"{CONTROL}/Session", session.metadata()))
+            for session in self._sessions
+        ]
         self._call = await calls.request(
             channel, f"{CONTROL}/Solve", self._request, self._metadata.items()
         )
         status = pb.StatusRequest(ref=self.ref)
         self._status = await calls.request(channel, f"{CONTROL}/Status", status)
-        roles = (self._hold_session(tunnel), self._await_end(), self._watch())
+        roles = (*holds, self._await_end(), self._watch())
         self._tasks = [asyncio.create_task(role) for role in roles]
 
-    async def _hold_session(self, tunnel: ClientStream) -> None:
+    async def _hold(self, session: Session, tunnel: ClientStream) -> None:
         lost = ConnectionLost("BuildKit dropped the session in the middle of the solve")
         try:
-            await self._session.run(tunnel)
+            await session.run(tunnel)
         except Exception as error:  # noqa: BLE001 (any exception ends the session)
             lost.__cause__ = error
         if not self._outcome.done():

@@ -4,6 +4,7 @@ import pytest
 
 from function_builder.builds import epoch, options
 from function_builder.builds.build import BuildRequest
+from function_builder.context.fingerprint import fingerprint
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.context import ContextEntry
 
@@ -15,6 +16,7 @@ def request(*, digests: tuple[bytes, ...] = (b"a", b"b"), names_epoch: bool = Fa
         reader=SimpleNamespace(size=0, read=lambda *_: b""),
         context=[ContextEntry(path, 0o100644, 0, 0, "", 0, 0) for path in ("a", "b")],
         digests=digests,
+        fingerprint=fingerprint((), ()),
         frontend={},
         secrets={},
         trust_domain="open",

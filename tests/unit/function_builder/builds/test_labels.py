@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 from function_builder.builds.build import BuildRequest
 from function_builder.builds.options import RegistryCache, frontend_attrs
+from function_builder.context.fingerprint import fingerprint
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.options import Attest
 from function_builder.server.keys import trust_domain
@@ -19,6 +20,7 @@ def namespace(secret: bytes, provenance: str = "", *, kept: bool = True) -> str:
         reader=SimpleNamespace(size=0, read=lambda *_: b""),
         context=[],
         digests=[],
+        fingerprint=fingerprint((), ()),
         frontend={},
         secrets={},
         trust_domain=trust_domain(secret),

@@ -1,8 +1,10 @@
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import count
 from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR, S_ISREG
+from typing import Any
 from unittest.mock import ANY, patch
 
 import pytest
@@ -19,6 +21,7 @@ from hypothesis.stateful import (
 
 from function_builder.context import contents as contents_module
 from function_builder.context.contents import Announced, Contents
+from function_builder.context.fingerprint import Fingerprint, fingerprint
 from function_builder.context.mtimes import ContentRecords, Lease, NotHeld
 from function_builder.contract.context import ContextEntry
 from tests.unit.function_builder.context.receiver import (
@@ -118,6 +121,18 @@ def lease(
     return records.lease(function, context.entries, context.digests, view=view)
 
 
+def lease_in(records: ContentRecords, context: Context, session: str, **options: Any) -> Lease:
+    """A lease of a build in this session, which may name an earlier one."""
+    whole = fingerprint(context.entries, context.digests)
+    whole = whole.beside(inputs=options.get("view", b""))
+    options = {"function": "f"} | options
+    held = records.lease(
+        options.pop("function"), context.entries, context.digests, whole=whole, **options
+    )
+    held.send_in(session)
+    return held
+
+
 def build(
     records: ContentRecords, context: Context, function: str | None = "f", view: bytes = b""
 ) -> Told:
@@ -185,9 +200,32 @@ def varied(context: Context, number: int, change: str) -> Context:
 
 @dataclass
 class Build:
+    """A build that has begun.
+
+    Attributes:
+        function: its function.
+        context: its context.
+        lease: its lease.
+        session: the one that BuildKit looks its directories up under.
+    """
+
     function: str | None
     context: Context
     lease: Lease
+    session: str = ""
+
+
+@dataclass(frozen=True)
+class Received:
+    """What BuildKit has of a session, for a part of its context.
+
+    Attributes:
+        listing: modes, contents, and names of one file.
+        mtimes: by path.
+    """
+
+    listing: Mapping[str, tuple[int, bytes, frozenset[str]]]
+    mtimes: Mapping[str, int]
 
 
 PATHS = st.sets(st.sampled_from(("a", "b", "d/x", "e")))
@@ -208,6 +246,9 @@ class Builds(RuleBasedStateMachine):
         self.sent: dict[str, Build] = {}
         # What each function's last build was, and what each key's files were announced as.
         self.last: dict[str | None, Build] = {}
+        # What BuildKit received by session, and by what the build did not look at.
+        self.received: dict[tuple[str, frozenset[str]], Received] = {}
+        self.sessions = map(str, count(1))
         self.told: dict[str, dict[str, set[tuple[int, bytes]]]] = {}
 
     @rule(target=tars, context=contexts())
@@ -233,10 +274,10 @@ class Builds(RuleBasedStateMachine):
     def begin(self, function: str | None, context: Context) -> Build:
         return self._begin(function, context)
 
-    @rule(held=running, hidden=PATHS)
-    def transfer(self, held: Build, hidden: set[str]) -> None:
-        """A transfer of all that the build looks at."""
-        self._transfer(held, hidden)
+    @rule(held=running, hidden=PATHS, lost=st.booleans())
+    def look(self, held: Build, hidden: set[str], *, lost: bool) -> None:
+        """The build looks at a part of its context, which BuildKit may have of a session."""
+        self._look(held, hidden, lost=lost)
 
     @rule(held=consumes(running), steps=st.integers(0, 12))
     def break_off(self, held: Build, steps: int, *, latest: bool = False) -> None:
@@ -258,7 +299,7 @@ class Builds(RuleBasedStateMachine):
         held = self._begin(function, context)
         said = told(held.lease, context)
         before = self.sent.get(said.key)
-        requested = self._transfer(held, set(), latest=True).requested
+        requested = self._look(held, set(), latest=True)
         held.lease.release(intact=True)
         if before and self.buildkit.disk is exact:
             mtimes = told(before.lease, before.context).mtimes
@@ -272,11 +313,11 @@ class Builds(RuleBasedStateMachine):
         """Whatever BuildKit held, all that it looks at has the tar's times, directories too."""
         view = repr(sorted(hidden)).encode()
         held = self._begin(function, context, view)
-        transfer = self._transfer(held, hidden)
+        self._look(held, hidden)
+        found = self.received[held.session, frozenset(hidden)].mtimes
         held.lease.release(intact=True)
         disk = self.buildkit.disk
         mtimes = {entry.path: disk(entry.mtime) for entry in context.entries}
-        found = transfer.state.mtimes()
         assert found == {path: mtimes[path] for path in found}
 
     @rule()
@@ -292,7 +333,9 @@ class Builds(RuleBasedStateMachine):
         self.sent.clear()
 
     def _begin(self, function: str | None, context: Context, view: bytes = b"") -> Build:
-        held = Build(function, context, lease(self.records, context, function, view))
+        session = next(self.sessions)
+        lease = lease_in(self.records, context, session, function=function, view=view)
+        held = Build(function, context, lease, lease.session or session)
         said = told(held.lease, context)
         self._check_times(held, said, view)
         self._check_marks(held, said)
@@ -344,10 +387,21 @@ class Builds(RuleBasedStateMachine):
                 for number, (entry, mtime) in enumerate(
                     zip(held.context.entries, mtimes, strict=True)
                 )
-                if not any(f"{entry.path}/".startswith(f"{path}/") for path in hidden)
+                if not _in(entry.path, hidden)
             ],
             held.context.contents,
         )
+
+    def _look(
+        self, held: Build, hidden: set[str], *, latest: bool = False, lost: bool = False
+    ) -> list[str]:
+        """Look at a part of a build's context; returns what had to be transferred."""
+        received = self.received.get((held.session, frozenset(hidden)))
+        if received is None or lost:
+            return self._transfer(held, hidden, latest=latest).requested
+        paths = {entry.path for entry in held.context.entries if not _in(entry.path, hidden)}
+        assert received.listing == held.context.listing(paths)
+        return []
 
     def _transfer(self, held: Build, hidden: set[str], *, latest: bool = False) -> Transfer:
         key, stats = held.lease.shared_key, self._stats(held, hidden)
@@ -360,8 +414,14 @@ class Builds(RuleBasedStateMachine):
             self.sent[key] = held
         expected = held.context.listing({stat.path for stat in stats})
         assert transfer.state.listing() == expected
+        key_of_it = held.session, frozenset(hidden)
+        self.received[key_of_it] = Received(transfer.state.listing(), transfer.state.mtimes())
         assert _contents(self.buildkit.copy(transfer).listing()) == _contents(expected)
         return transfer
+
+
+def _in(path: str, folders: Iterable[str]) -> bool:
+    return any(f"{path}/".startswith(f"{folder}/") for folder in folders)
 
 
 def _contents(listing: dict[str, tuple[int, bytes, frozenset[str]]]) -> object:
@@ -454,6 +514,18 @@ class _NoView(ContentRecords):
         return super().lease(*args, **kwargs)
 
 
+class _NamesTheLastSession(ContentRecords):
+    """A function's last session is named whatever has changed."""
+
+    def lease(self, cache_scope, *args, **kwargs):
+        idle = self._idle.get(cache_scope, ())
+        sessions = [generation.sent.session for generation in idle]
+        held = super().lease(cache_scope, *args, **kwargs)
+        if sessions:
+            held.session = sessions[-1]
+        return held
+
+
 def begun(builds: Builds, context: Context) -> Build:
     return Build("f", context, lease(builds.records, context))
 
@@ -514,6 +586,11 @@ def rounded_to_one_time(builds: Builds) -> None:
         whole(builds, Context().file("a", content, mtime).file("b", b"B"))
 
 
+def another_content(builds: Builds) -> None:
+    for content in (b"A", b"B"):
+        builds.build_after_build("f", Context().file("a", content, 5))
+
+
 @pytest.mark.parametrize(
     ("lesser", "scenario", "disk"),
     [
@@ -525,6 +602,7 @@ def rounded_to_one_time(builds: Builds) -> None:
         (_ForgetsThePast, back_from_an_older_state, exact),
         (_TellsNanosecondsApart, rounded_to_one_time, seconds),
         (_NoView, a_file_in_a_directory, exact),
+        (_NamesTheLastSession, another_content, exact),
     ],
 )
 def test_each_part_of_the_rule_is_needed(lesser, scenario, disk):
@@ -904,3 +982,77 @@ def test_a_key_is_kept_for_equal_contexts_that_share_other_objects():
         keys.add(lease.shared_key)
         lease.release(intact=True)
     assert len(keys) == 1
+
+
+# The session that sent a context
+
+
+def test_an_unchanged_context_names_the_session_that_sent_it(records):
+    context = Context().folder("d", mtime=7).file("d/a", b"A", 5).symlink("b", "d/a", 6)
+    first = lease_in(records, context, "first")
+    first.release(intact=True)
+    for number in range(3):
+        again = lease_in(records, context, f"again {number}")
+        assert (again.session, again.shared_key) == ("first", first.shared_key)
+        assert again.announced[:2] == first.announced[:2]
+        again.release(intact=True)
+
+
+@pytest.mark.parametrize("change", ["content", "mode", "mtime", "gone"])
+@pytest.mark.parametrize("number", range(3))
+def test_another_context_names_no_session(records, change: str, number: int):
+    context = Context().folder("d", mtime=7).file("d/a", b"A", 5).file("e", b"E", 6)
+    lease_in(records, context, "first").release(intact=True)
+    other = lease_in(records, varied(context, number, change), "second")
+    assert not other.session or varied(context, number, change) == context
+    other.release(intact=True)
+    # BuildKit has the files of the second session now.
+    back = lease_in(records, context, "third")
+    assert back.session == ("first" if other.session else "")
+
+
+def test_a_fresh_copy_names_the_session_of_the_same_files(records):
+    lease_in(records, Context().folder("d", mtime=1).file("d/a", b"A", SECOND), "first").release(
+        intact=True
+    )
+    for number in (2, 3):
+        copy = Context().folder("d", mtime=number).file("d/a", b"A", number * SECOND)
+        held = lease_in(records, copy, "copy")
+        assert held.session == "first"
+        assert held.announced.mtimes == [number, SECOND]
+        held.release(intact=True)
+    other = lease_in(records, Context().folder("d").file("d/a", b"B", 4 * SECOND), "other")
+    assert not other.session
+
+
+@pytest.mark.parametrize("intact", [True, False])
+def test_what_was_not_announced_in_full_or_not_stored_is_not_named(records, intact: bool):
+    context = Context().file("a", b"A", 5)
+    lease_in(records, context, "first").release(intact=intact)
+    assert lease_in(records, context, "second").session == ("first" if intact else "")
+
+
+def test_a_build_without_a_fingerprint_neither_names_a_session_nor_leaves_one(records):
+    context = Context().file("a", b"A", 5)
+    lease_in(records, context, "first").release(intact=True)
+    plain = lease(records, context)
+    plain.send_in("second")
+    assert not plain.session
+    plain.release(intact=True)
+    assert not lease_in(records, context, "third").session
+
+
+def test_nothing_is_missing_of_a_context_whose_session_is_named(records):
+    context = Context().file("a", b"A", 5)
+    entries, digests = context.entries, context.digests
+    whole = fingerprint(entries, digests)
+
+    def missing(whole: Fingerprint | None) -> list[int]:
+        return list(records.missing("f", entries, digests, absent=[0], whole=whole))
+
+    assert missing(whole) == [0]
+    held = lease_in(records, context, "first")
+    assert missing(whole) == [0]
+    held.release(intact=True)
+    assert missing(whole) == []
+    assert lease_in(records, context, "second", absent=[0]).session == "first"

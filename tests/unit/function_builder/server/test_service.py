@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from function_builder.builds.build import Build, BuildRequest, Outcome
+from function_builder.context.fingerprint import fingerprint
 from function_builder.contract.config import BuildConfig
 from function_builder.policy.checks import checked
 from function_builder.server.spool import Spool, SpoolSpace
@@ -20,6 +21,7 @@ def request() -> BuildRequest:
         reader=SimpleNamespace(size=0, read=lambda *_: b""),
         context=[],
         digests=[],
+        fingerprint=fingerprint((), ()),
         frontend={},
         secrets={},
         trust_domain="open",

@@ -11,6 +11,7 @@ import pytest
 from function_builder.builds.build import Build, BuildRequest, Outcome
 from function_builder.builds.failures import Failure
 from function_builder.builds.log import CUT, BuildLog
+from function_builder.context.fingerprint import fingerprint
 from function_builder.contract.answer_signature import build_answer
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.findings import Reason
@@ -94,6 +95,7 @@ def ended(lines: Sequence[str]) -> Build:
         reader=None,  # type: ignore[arg-type]
         context=(),
         digests=(),
+        fingerprint=fingerprint((), ()),
         frontend={},
         secrets={},
         trust_domain="",

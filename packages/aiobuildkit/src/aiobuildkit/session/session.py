@@ -89,13 +89,19 @@ class Session:
         attachables: the services; `Health` must be among them.
         shared_key: BuildKit compares a build context with the files of earlier sessions with the
             same key. Different contexts must not share a key.
+        session_id: its name; default: a random one.
+
+    Attributes:
+        id: its name.
 
     Raises:
         ValueError: two attachables offer the same method.
     """
 
-    def __init__(self, attachables: Iterable[Attachable], *, shared_key: str) -> None:
-        self.id = uuid4().hex
+    def __init__(
+        self, attachables: Iterable[Attachable], *, shared_key: str, session_id: str = ""
+    ) -> None:
+        self.id = session_id or uuid4().hex
         self._shared_key = shared_key
         self._handlers: dict[str, Handler] = {}
         for attachable in attachables:
