@@ -23,7 +23,7 @@ from aiobuildkit.fsutil.sender import CHUNK
 from function_builder.buildkits.addresses import Addresses
 from function_builder.buildkits.pool import Pool
 from function_builder.buildkits.pools import Pools
-from function_builder.builds import attempt, options
+from function_builder.builds import directories, options
 from function_builder.builds.build import Build, BuildRequest
 from function_builder.builds.builder import Builder
 from function_builder.builds.options import RegistryCache, exporters
@@ -455,7 +455,7 @@ async def test_buildkit_killed_between_the_last_byte_and_the_checksums(
         transfers = [each for each in made[-1].transfers if each.dir_name == "context"]
         return len(transfers) == 1 and transfers[0].finished
 
-    monkeypatch.setattr(attempt, "FileSync", file_sync)
+    monkeypatch.setattr(directories, "FileSync", file_sync)
     daemon = await fresh_buildkitd()
     builds = Builds(daemon.address, registry)
     trees = [
