@@ -17,9 +17,9 @@ from bench.svg import opening
 
 _PICTURE = Path("docs/delta.svg")
 
-_LEFT, _WIDTH, _ROW, _TOP = 350, 480, 46, 46
-_LEAST, _MOST = 0.1, 15.0
-_LINES = (0.1, 0.2, 0.5, 1, 2, 5, 10)
+_LEFT, _WIDTH, _ROW, _TOP = 400, 480, 46, 46
+_LEAST, _MOST = 0.005, 15.0
+_LINES = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 _COLOURS = {"measured": "#3b6ea5", "floor": "#9aa7b4", "full": "#d9822b"}
 _NAMES = {
     "measured": "only what changed",
