@@ -191,7 +191,9 @@ def varied(context: Context, number: int, change: str) -> Context:
         elif same and change == "mode" and not entry.target:
             entries.append(entry._replace(mode=entry.mode ^ 0o055))
         elif same and change == "mtime":
-            entries.append(entry._replace(mtime=entry.mtime + 1))
+            # No archive has a time of more than 64 bits.
+            step = -1 if entry.mtime == LATEST else 1
+            entries.append(entry._replace(mtime=entry.mtime + step))
         elif change != "gone" or not f"{entry.path}/".startswith(f"{chosen.path}/"):
             entries.append(entry)
     paths = {entry.path for entry in entries}
