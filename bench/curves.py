@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.sizes import GROWTHS
-from bench.svg import opening
+from bench.svg import RatioScale, opening
 
 _PICTURE = Path("docs/sizes.svg")
 _TITLES = {
@@ -25,7 +25,7 @@ _NAMES = {"wall": "whole request, seconds", "cpu": "the builder's processor time
 
 _PANEL_WIDTH, _PANEL_HEIGHT, _TOP = 400, 270, 40
 _LEFT, _PLOT_WIDTH, _PLOT_HEIGHT = 50, 320, 170
-_LEAST, _MOST = 0.01, 200.0
+_SECONDS = RatioScale(0.01, 200.0, _PLOT_HEIGHT)
 
 Points = Sequence[Mapping[str, float]]
 
@@ -71,7 +71,7 @@ def _panel(title: str, points: Points) -> Iterable[str]:
             f"{point['peak']:.0f} MB</text>"
         )
     last = points[-1]["cpu"]
-    start = max(_LEAST, last * sizes[0] / sizes[-1])
+    start = max(_SECONDS.least, last * sizes[0] / sizes[-1])
     x = round(xs[-1] - scale * math.log(last / start), 1)
     yield (
         f'<line x1="{x}" y1="{_y(start)}" x2="{xs[-1]}" y2="{_y(last)}" '
@@ -89,8 +89,7 @@ def _panel(title: str, points: Points) -> Iterable[str]:
 
 
 def _y(seconds: float) -> float:
-    share = math.log(seconds / _LEAST) / math.log(_MOST / _LEAST)
-    return round(_PLOT_HEIGHT * (1 - min(max(share, 0), 1)), 1)
+    return round(_PLOT_HEIGHT - _SECONDS.place(seconds), 1)
 
 
 def _si(size: float) -> str:

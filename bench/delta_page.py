@@ -6,19 +6,18 @@ the later named counts.
 
 import argparse
 import json
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.command import show_rows
-from bench.svg import opening
+from bench.svg import RatioScale, opening
 
 _PICTURE = Path("docs/delta.svg")
 
 _LEFT, _WIDTH, _ROW, _TOP = 400, 480, 46, 46
-_LEAST, _MOST = 0.005, 15.0
+_SCALE = RatioScale(0.005, 15.0, _WIDTH)
 _LINES = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 _COLOURS = {"measured": "#3b6ea5", "floor": "#9aa7b4", "full": "#d9822b"}
 _NAMES = {
@@ -134,8 +133,7 @@ def _spread(ratios: Sequence[float]) -> str:
 
 def _x(value: float) -> float:
     """Where a ratio stands."""
-    share = math.log(value / _LEAST) / math.log(_MOST / _LEAST)
-    return round(_LEFT + _WIDTH * min(max(share, 0), 1), 1)
+    return round(_LEFT + _SCALE.place(value), 1)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,28 @@
-"""How a picture of measurements begins."""
+"""What the pictures of measurements share: how they begin, and their scale."""
 
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RatioScale:
+    """A logarithmic scale: equal ratios have equal lengths.
+
+    Attributes:
+        least: the value at its start; lesser ones are there too.
+        most: the value at its end; larger ones are there too.
+        length: in the picture's units.
+    """
+
+    least: float
+    most: float
+    length: float
+
+    def place(self, value: float) -> float:
+        """How far a value is from the start."""
+        share = math.log(value / self.least) / math.log(self.most / self.least)
+        return self.length * min(max(share, 0), 1)
 
 
 def opening(

@@ -137,8 +137,9 @@ class Attempt:
         loop = asyncio.get_running_loop()
         claim = await self._claim()
         exports = self._cache.exports(request)
-        whole = directories.fingerprint(request, attrs, exports_cache=bool(exports))
-        lease = await asyncio.to_thread(directories.lease, self.daemon, request, attrs, whole)
+        lease = await asyncio.to_thread(
+            directories.lease, self.daemon, request, attrs, exports_cache=bool(exports)
+        )
         files = directories.file_sync(lease, request, attrs)
         trees = options.context_trees(request.config)
         loads = ContextLoads(trees, known=bool(lease.session))

@@ -91,11 +91,10 @@ class Builder:
         with contextlib.suppress(ConnectionFailed), pool.place(cache_scope) as (daemon, _):
             if self.offers is not None and request.is_large:
                 await self.offers.look(daemon, cache_scope)
-            exports = self._cache.exports(request)
-            whole = directories.fingerprint(request, attrs, exports_cache=bool(exports))
-            missing = await asyncio.to_thread(directories.missing, daemon, request, attrs, whole)
-            if missing:
-                raise MissingContent(missing)
+            exports = bool(self._cache.exports(request))
+            await asyncio.to_thread(
+                directories.refuse_missing, daemon, request, attrs, exports_cache=exports
+            )
 
     async def run(self, build: Build) -> None:
         """Run a build to its end. It always has a result afterwards.

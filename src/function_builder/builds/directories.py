@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from threading import Lock
+from typing import NamedTuple
 
 from aiobuildkit import Entry, FileSync, FileTree
 from function_builder.buildkits.daemon import Daemon
@@ -23,7 +24,7 @@ _SESSION_ATTR = "local-sessionid:"
 
 
 def lease(
-    daemon: Daemon, request: BuildRequest, attrs: Mapping[str, str], whole: Fingerprint | None
+    daemon: Daemon, request: BuildRequest, attrs: Mapping[str, str], *, exports_cache: bool
 ) -> Lease:
     """Lease a generation for the contexts of a build; slow for many files.
 
@@ -31,40 +32,71 @@ def lease(
         daemon: the BuildKit.
         request: what to build.
         attrs: of the frontend.
-        whole: from `fingerprint`.
+        exports_cache: whether BuildKit exports its cache.
 
     Raises:
         MissingContent: BuildKit lacks content that the request does not have.
     """
-    entries = recorded_entries(request.context, request.folders)
+    asked = _asked(request, attrs, exports_cache=exports_cache)
     try:
         return daemon.records.lease(
             request.cache_scope,
-            entries,
+            asked.entries,
             request.digests,
-            view=epoch.view(request, attrs),
-            absent=absent_numbers(entries) if request.partial else (),
-            whole=whole,
+            view=asked.view,
+            absent=asked.absent,
+            whole=asked.whole,
         )
     except NotHeld as missing:
-        raise MissingContent(-1 - entries[number].offset for number in missing.numbers) from None
+        raise asked.refusal(missing.numbers) from None
 
 
-def missing(
-    daemon: Daemon, request: BuildRequest, attrs: Mapping[str, str], whole: Fingerprint | None
-) -> Sequence[int]:
-    """The rows of a manifest for which `lease` would raise MissingContent now."""
+def refuse_missing(
+    daemon: Daemon, request: BuildRequest, attrs: Mapping[str, str], *, exports_cache: bool
+) -> None:
+    """Raise what `lease` would raise now; nothing is leased."""
     assert request.cache_scope is not None
-    entries = recorded_entries(request.context, request.folders)
-    numbers = daemon.records.missing(
+    asked = _asked(request, attrs, exports_cache=exports_cache)
+    missing = daemon.records.missing(
         request.cache_scope,
-        entries,
+        asked.entries,
         request.digests,
-        view=epoch.view(request, attrs),
-        absent=absent_numbers(entries),
-        whole=whole,
+        view=asked.view,
+        absent=asked.absent,
+        whole=asked.whole,
     )
-    return [-1 - entries[number].offset for number in numbers]
+    if missing:
+        raise asked.refusal(missing)
+
+
+class _Asked(NamedTuple):
+    """What the content records are asked about a build.
+
+    Attributes:
+        entries: of all contexts.
+        view: as for `ContentRecords.lease`.
+        absent: the numbers of the files whose content the client did not send.
+        whole: the fingerprint of all directories.
+    """
+
+    entries: Sequence[ContextEntry]
+    view: bytes
+    absent: Collection[int]
+    whole: Fingerprint | None
+
+    def refusal(self, numbers: Collection[int]) -> MissingContent:
+        """The answer that asks for the contents of these entries."""
+        return MissingContent(-1 - self.entries[number].offset for number in numbers)
+
+
+def _asked(request: BuildRequest, attrs: Mapping[str, str], *, exports_cache: bool) -> _Asked:
+    entries = recorded_entries(request.context, request.folders)
+    return _Asked(
+        entries,
+        epoch.view(request, attrs),
+        absent_numbers(entries) if request.partial else (),
+        fingerprint(request, attrs, exports_cache=exports_cache),
+    )
 
 
 def fingerprint(

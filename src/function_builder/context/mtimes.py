@@ -47,11 +47,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
 from threading import Lock
-from typing import Final, NamedTuple
+from typing import Final
 
 from function_builder.context.contents import Announced, Contents
-from function_builder.context.fingerprint import Fingerprint, in_directories
+from function_builder.context.fingerprint import Fingerprint
 from function_builder.context.generations import Generation, Sent
+from function_builder.context.predictions import Prediction, announce_again, predict
 from function_builder.contract.context import ContextEntry
 
 MAX_PATHS: Final = 250_000
@@ -74,7 +75,7 @@ class ContentRecords:
         self._idle: OrderedDict[str, list[Generation]] = OrderedDict()
         # The shared key of each function's last build.
         self._last: dict[str, str] = {}
-        self._predicted: _Prediction | None = None
+        self._predicted: Prediction | None = None
         self._era = object()
         self._lock = Lock()
 
@@ -151,10 +152,10 @@ class ContentRecords:
         prediction, self._predicted = self._predicted, None
         if held is not None and held.sent.is_again(whole):
             self._remember(cache_scope, held)
-            announce = partial(_announce_again, held, entries, digests, view)
+            announce = partial(announce_again, held, entries, digests, view)
             return Lease(self, cache_scope, held, announce, session=held.sent.session)
         if prediction is None or not prediction.holds(held, entries, digests, view, last=last):
-            prediction = _predict(held, entries, digests, view, last=last)
+            prediction = predict(held, entries, digests, view, last=last)
         announced, contents = prediction.announced, prediction.contents
         generation = held
         if generation is None or announced is None:
@@ -192,7 +193,7 @@ class ContentRecords:
             return absent
         if generation.sent.is_again(whole):
             return ()
-        prediction = _predict(generation, entries, digests, view, last=bool(last))
+        prediction = predict(generation, entries, digests, view, last=bool(last))
         # The build follows, mostly at once: it need not do the same again.
         self._predicted = prediction
         announced = prediction.announced
@@ -318,92 +319,6 @@ class Lease:
         generation, self._generation = self._generation, None
         if generation and self._cache_scope is not None:
             self._records.give_back(self._cache_scope, generation, intact=intact)
-
-
-class _Prediction(NamedTuple):
-    """The announcement of a context under a generation, which no build has leased for it yet.
-
-    Attributes:
-        generation: the one that was idle; None: there was none.
-        packed: its record then.
-        entries: the context.
-        digests: of its entries.
-        view: as for `ContentRecords.lease`.
-        last: whether the function's last build used the generation.
-        contents: the record after the announcement.
-        announced: the announcement; None: it needs a new generation.
-        settled: of the context, as for a generation.
-        fresh: whether the context is a fresh copy.
-    """
-
-    generation: Generation | None
-    packed: bytes
-    entries: Sequence[ContextEntry]
-    digests: Sequence[bytes]
-    view: bytes
-    last: bool
-    contents: Contents
-    announced: Announced | None
-    settled: bytes
-    fresh: bool
-
-    def session(self, whole: Fingerprint | None) -> str:
-        """The session that sent BuildKit the context of which this is a fresh copy, or empty."""
-        if self.generation is None or whole is None or not self.fresh or self.announced is None:
-            return ""
-        sent = self.generation.sent
-        return sent.session if sent.timeless == whole.timeless else ""
-
-    def holds(
-        self,
-        generation: Generation | None,
-        entries: Sequence[ContextEntry],
-        digests: Sequence[bytes],
-        view: bytes,
-        *,
-        last: bool,
-    ) -> bool:
-        """Whether it is that of this context, and no other build has changed the record."""
-        return (
-            generation is not None
-            and generation is self.generation
-            and generation.packed is self.packed
-            and last == self.last
-            and entries is self.entries
-            and digests is self.digests
-            and view == self.view
-        )
-
-
-def _predict(
-    generation: Generation | None,
-    entries: Sequence[ContextEntry],
-    digests: Sequence[bytes],
-    view: bytes,
-    *,
-    last: bool,
-) -> _Prediction:
-    settled = in_directories(entries, digests, view) if view else b""
-    packed = generation.packed if generation else b""
-    contents, announced, fresh = Contents(), None, False
-    if generation and not (settled and generation.settled != settled):
-        contents = Contents.unpack(packed)
-        fresh = last and not view and contents.fresh_copy(entries, digests)
-        announced = contents.announce(entries, digests, fresh=fresh)
-    return _Prediction(
-        *(generation, packed, entries, digests, view, last),
-        *(contents, announced, settled, fresh),
-    )
-
-
-def _announce_again(
-    generation: Generation, entries: Sequence[ContextEntry], digests: Sequence[bytes], view: bytes
-) -> Announced:
-    """The announcement of the context that was the last under a generation."""
-    announced = _predict(generation, entries, digests, view, last=False).announced
-    # If it would have a new generation, the record does not say which files BuildKit has.
-    every = frozenset(range(len(entries)))
-    return announced or Announced([entry.mtime for entry in entries], every, every)
 
 
 def _sent(whole: Fingerprint | None, entries: Sequence[ContextEntry], announced: Announced) -> Sent:
