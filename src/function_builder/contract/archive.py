@@ -36,6 +36,8 @@ _FIXED: Final = frozenset((CONFIG_NAME, SECRETS_NAME, CONTEXT))
 """The names that must be of a certain kind."""
 # Parents without an entry have tar's default mode, and a constant time. With a time before 1980, a
 # RUN step could not make zip archives of them.
+# Python 3.11 takes long to look up a member of an enumeration, and each entry needs this one twice.
+_HARDLINK: Final = Kind.HARDLINK
 _PARENT_MODE: Final = 0o755
 _PARENT_MTIME: Final = 315_532_800 * 1_000_000_000
 
@@ -126,24 +128,25 @@ class _Tree:
         self._names = 0
 
     def add(self, member: Member) -> None:
-        if len(member.name) > 2 * MAX_PATH or len(member.target) > 2 * MAX_PATH:
-            raise Refusal(400, f"The entry {shown(member.name)} has too long a name or target.")
-        self._hold(len(member.name) + len(member.target))
-        path = _clean(member.name, member.name)
+        name, kind, _, _, _, target, _, _ = member
+        if len(name) > 2 * MAX_PATH or len(target) > 2 * MAX_PATH:
+            raise Refusal(400, f"The entry {shown(name)} has too long a name or target.")
+        self._hold(len(name) + len(target))
+        path = _clean(name, name)
         if not path:
-            if member.kind is not Kind.DIRECTORY:
-                raise Refusal(400, f"The entry {shown(member.name)} has no name.")
+            if kind is not Kind.DIRECTORY:
+                raise Refusal(400, f"The entry {shown(name)} has no name.")
             return
         if path in _FIXED:
-            _check_kind(path, member.kind)
+            _check_kind(path, kind)
         if path not in self.members:
             self._make_parents(path)
         elif path == CONFIG_NAME:
             raise Refusal(400, f"The archive has two {CONFIG_NAME}: which one is meant?")
-        elif path in self._populated and member.kind is not Kind.DIRECTORY:
+        elif path in self._populated and kind is not Kind.DIRECTORY:
             raise Refusal(400, f"The entry {shown(path)} would replace a folder that is not empty.")
-        if member.kind is Kind.HARDLINK:
-            target = _clean(member.target, member.name)
+        if kind is _HARDLINK:
+            target = _clean(target, name)
             found = self.members.get(target)
             if found is None or found.kind is Kind.HARDLINK or target == path:
                 member = member._replace(target=target)
@@ -181,7 +184,7 @@ class _Tree:
     def resolve_links(self) -> None:
         """Resolve every hard link that came before its target."""
         for path, member in self.members.items():
-            if member.kind is Kind.HARDLINK:
+            if member.kind is _HARDLINK:
                 self._resolve_link(path)
 
     def _resolve_link(self, path: str) -> None:

@@ -215,35 +215,43 @@ def _entries(members: Mapping[str, Member], folder: str) -> tuple[list[ContextEn
     # Ordered by components instead of characters: "a/b" comes before "a.b".
     paths.sort(key=lambda path: path.replace("/", "\0"))
     faults: list[str] = []
-    good: list[tuple[str, Member]] = []
+    entries: list[ContextEntry] = []
+    found: list[Member] = []
     start = len(inside)
+    # Names of this function, because Python 3.11 takes long to look up a member of an enumeration.
+    new, file, symlink = tuple.__new__, Kind.FILE, Kind.SYMLINK
     for path in paths:
-        name, member = path[start:], members[path]
+        member = members[path]
+        name = path[start:]
+        _, kind, mode, size, mtime, _, offset, _ = member
         # Nothing can be wrong with nearly every entry, which saves a quarter of the time.
-        if len(name) > _MAX_COMPONENT or member.kind not in _PLAIN or not name.isascii():
+        if len(name) > _MAX_COMPONENT or kind not in _PLAIN or not name.isascii():
             try:
                 _check(path, name, member)
             except Refusal:
                 faults.append(path)
                 continue
-        good.append((name, member))
-    names = Counter(id(member) for _, member in good)
-    shared = {name for name, count in names.items() if count > 1}
-    groups: dict[int, int] = {}
-    entries = []
-    new = tuple.__new__
-    for name, member in good:
-        _, kind, mode, size, mtime, _, offset, _ = member
-        if kind is Kind.SYMLINK:
+        found.append(member)
+        if kind is symlink:
             entries.append(_symlink(name, member))
-            continue
-        group = 0
-        if shared and id(member) in shared:
+        else:
+            bits = stat.S_IFREG if kind is file else stat.S_IFDIR
+            # The class itself takes twice the time of the tuple that it makes.
+            entries.append(new(ContextEntry, (name, bits | mode, size, mtime, "", 0, offset)))
+    return _with_groups(entries, found), faults
+
+
+def _with_groups(entries: list[ContextEntry], members: Sequence[Member]) -> list[ContextEntry]:
+    """The entries with their link groups; several names of a file have one member."""
+    names = Counter(map(id, members))
+    if len(names) == len(members):
+        return entries
+    groups: dict[int, int] = {}
+    for number, (entry, member) in enumerate(zip(entries, members, strict=True)):
+        if names[id(member)] > 1 and member.kind is not Kind.SYMLINK:
             group = groups.setdefault(id(member), len(groups) + 1)
-        bits = stat.S_IFREG if kind is Kind.FILE else stat.S_IFDIR
-        # The class itself takes twice the time of the tuple that it makes.
-        entries.append(new(ContextEntry, (name, bits | mode, size, mtime, "", group, offset)))
-    return entries, faults
+            entries[number] = entry._replace(link_group=group)
+    return entries
 
 
 def _symlink(path: str, member: Member) -> ContextEntry:

@@ -236,14 +236,14 @@ def listed(rows: Sequence[Row], contents: Mapping[str, Member], *, max_bytes: in
     sent = _by_digest(contents)
     modes = {row.mode for row in rows}
     kinds = {mode: None if mode >> 16 else _KINDS.get(mode & _KIND_BITS) for mode in modes}
-    new, members = tuple.__new__, []
+    new, file, members = tuple.__new__, Kind.FILE, []
     claims: dict[int, bytes] = {}
     total = 0
     for number, row in enumerate(rows):
         path, mode, size, mtime, target, digest = row
         kind = kinds[mode]
         offset = 0
-        if kind is Kind.FILE:
+        if kind is file:
             content = sent.get(digest)
             offset = -1 - number if content is None else _offset(row, content)
             claims[offset] = digest if size <= PART_BYTES else recorded(digest, size)
