@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from function_builder.cli.calling import client_of, exits, note_on, print_image, read_file
+from function_builder.cli.exit_codes import FAILED
 from function_builder.cli.given import (
     DEFAULT_URL,
     DEFAULT_WAIT_SECONDS,
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_FAILED = 1
-
 
 def build(directory: Path, given: Given) -> None:
     """Build, show the build, and print the image; or exit with the code of what went wrong.
@@ -68,7 +67,7 @@ def build(directory: Path, given: Given) -> None:
         building = _build(client, view, directory, config, options, secrets=sealed, stream=stream)
         result = _run(building, runtime)
     if result.status is not BuildStatus.SUCCESS:
-        raise SystemExit(_FAILED)
+        raise SystemExit(FAILED)
     print_image(result)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from function_builder.cli.exit_codes import INTERRUPTED, REFUSED, USAGE
 from function_builder.cli.given import DEFAULT_URL, LOCAL_SECRET, BuilderOptions, Mistake
 from function_builder.cli.output import Output, write
 from function_builder.cli.steps import printable
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from function_builder.client.runtime import Runtime
-
-USAGE: Final = 2
-REFUSED: Final = 3
-INTERRUPTED: Final = 130
 
 
 def client_of(

@@ -17,7 +17,8 @@ from typing import Annotated
 import typer
 
 from aiobuildkit import BuildKitError, Client
-from function_builder.cli.failing import FAILED, failing_with
+from function_builder.cli.exit_codes import FAILED
+from function_builder.cli.failing import failing_with
 from function_builder.cli.serve import default_state
 from function_builder.engine import BuildKitDaemon, EngineError, find_tool
 from function_builder.engine.base_image import is_static

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import typer
 
-FAILED: Final = 1
+from function_builder.cli.exit_codes import FAILED
 
 
 def failure(message: str) -> typer.Exit:

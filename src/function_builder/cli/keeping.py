@@ -17,7 +17,7 @@ from rich.text import Text
 
 from function_builder.cli.builder_options import usage_errors
 from function_builder.cli.calling import client_of, exits, note_on, print_image
-from function_builder.cli.failing import FAILED
+from function_builder.cli.exit_codes import FAILED
 from function_builder.cli.given import BuilderOptions
 from function_builder.cli.steps import printable
 from function_builder.cli.views import choose_view

@@ -11,11 +11,10 @@ import typer
 from function_builder.builds.dockerfile_sources import NamedSource, named_sources
 from function_builder.builds.source_matching import Decision, decide
 from function_builder.builds.source_policy import SourcePolicy
+from function_builder.cli.exit_codes import DENIED
 from function_builder.cli.failing import failing_with
 from function_builder.policy.source_policy_file import read_source_policy
 from function_builder.policy.sources import builder_policy
-
-DENIED: Final = 3
 
 _ONLY_THE_BUILDER: Final = """\
 Only a build shows:

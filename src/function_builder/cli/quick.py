@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
+from function_builder.cli.exit_codes import FAILED, INTERRUPTED
 from function_builder.cli.given import Given, Mistake, Progress
 
 
@@ -94,9 +95,6 @@ VARIABLES: Final[Mapping[str, str]] = {
 """The environment's variables that stand for options."""
 
 
-_INTERRUPTED: Final = 130
-
-
 class _NotQuick(Exception):
     """The line is for Typer."""
 
@@ -115,11 +113,11 @@ def build(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> 
     except Mistake:
         return
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # As Typer: without a second error when Python flushes what it could not write.
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 (until the end)
-        sys.exit(1)
+        sys.exit(FAILED)
     sys.exit()
 
 

@@ -17,6 +17,7 @@ import typer
 import uvloop
 
 from function_builder import server
+from function_builder.cli.exit_codes import INTERRUPTED
 from function_builder.cli.failing import failure
 from function_builder.engine import (
     BuildKitConfig,
@@ -137,7 +138,7 @@ def errors_in_a_line() -> Iterator[None]:
     except (EngineError, SettingsError, StartError) as error:
         raise failure(str(error)) from None
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
 
 
 async def _serve(
