@@ -7,10 +7,7 @@ that is not a page leads to the repository.
 import os
 import posixpath
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -32,6 +29,7 @@ PAGES = {
 }
 """Documents outside `docs/`, and their names on the site."""
 
+_HELPS = ROOT / "src/function_builder/cli/help"
 _SOURCES = {page: source for source, page in PAGES.items()}
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 _FILE = re.compile(r"^\[`(examples/[^`]+)`\]\([^)]+\)$", re.MULTILINE)
@@ -149,23 +147,17 @@ def _names() -> Iterator[str]:
 def _commands() -> Iterator[str]:
     """The page of the commands, from their `--help`."""
     yield "# Commands\n\nThis page has the help of each command, as `--help` prints it.\n"
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        (first,) = pool.map(_help, [()])
-        level = [((), first)]
-        while level:
-            names = [(*name, sub) for name, text in level for sub in _subcommands(text)]
-            level = list(zip(names, pool.map(_help, names), strict=True))
-            for name, text in level:
-                yield f"## function-builder {' '.join(name)}\n\n```text\n{text.strip()}\n```\n"
+    names = _subcommands("function-builder")
+    while names:
+        for name in names:
+            yield f"## {name}\n\n```text\n{_help(name).strip()}\n```\n"
+        names = [sub for name in names for sub in _subcommands(name)]
 
 
-def _help(name: tuple[str, ...]) -> str:
-    program = [sys.executable, "-m", "function_builder", *name, "--help"]
-    environment = {**os.environ, "COLUMNS": "92", "TERM": "dumb", "HOME": "/root"}
-    run = subprocess.run(program, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return run.stdout
+def _help(name: str) -> str:
+    return (_HELPS / f"{name.replace(' ', '/')}.txt").read_text()
 
 
-def _subcommands(text: str) -> list[str]:
-    _, _, listed = text.partition("\nCommands:\n")
-    return re.findall(r"^  (\S+)  ", listed.partition("\n\n")[0], re.MULTILINE)
+def _subcommands(name: str) -> list[str]:
+    listed = _help(name).partition("\nCommands:\n")[2].partition("\n\n")[0]
+    return [f"{name} {sub}" for sub in re.findall(r"^  (\S+)  ", listed, re.MULTILINE)]

@@ -2,7 +2,7 @@
 
 A command's module is imported when the command runs, so a server does not import the client, and a
 client does not import the server. Both then start faster. Typer is imported by those that need it:
-a build with usual options does not (`quick`).
+a build with usual options (`quick`) and a help (`help`) do not.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import sys
 from typing import Final
 
 from function_builder import __version__
+from function_builder.cli.exit_codes import FAILED
 
 COMPLETE_VARIABLE: Final = "_FUNCTION_BUILDER_COMPLETE"
 """Set by the completion script of a shell. Typer derives the name from the program's."""
+
+PROGRAM: Final = "function-builder"
 
 _PRO_BUILDER: Final = "./pro-builder"
 
@@ -23,24 +26,37 @@ _PRO_BUILDER: Final = "./pro-builder"
 def main() -> None:
     """Run the command that the program's arguments name."""
     words = [] if COMPLETE_VARIABLE in os.environ else sys.argv[1:]
-    if words == ["--version"]:
-        print(f"function-builder {__version__}")  # noqa: T201 (what was asked for)
-        sys.exit()
     # A short process ends before its garbage counts. A server's modules are not garbage.
     gc.disable()
-    if words[:1] == ["build"]:
-        from function_builder.cli import quick
-
-        try:
-            quick.build(words[1:])
-        except SystemExit:
-            # Otherwise Python searches all modules for garbage when it exits.
-            gc.freeze()
-            gc.enable()
-            raise
+    try:
+        _run_without_typer(words)
+    except BrokenPipeError:
+        # As Typer: without a second error when Python flushes what it could not write.
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 (until the end)
+        sys.exit(FAILED)
+    except SystemExit:
+        # Otherwise Python searches all modules for garbage when it exits.
+        gc.freeze()
+        gc.enable()
+        raise
     from function_builder.cli.commands import run
 
     run()
+
+
+def _run_without_typer(words: list[str]) -> None:
+    """Do what the words ask for, and exit; return if that needs Typer."""
+    if words == ["--version"]:
+        print(f"function-builder {__version__}", flush=True)  # noqa: T201 (what was asked for)
+        sys.exit()
+    if words[-1:] in (["-h"], ["--help"]):
+        from function_builder.cli.help import show
+
+        show(words[:-1])
+    elif words[:1] == ["build"]:
+        from function_builder.cli import quick
+
+        quick.build(words[1:])
 
 
 def pro_builder() -> None:
@@ -52,5 +68,5 @@ def pro_builder() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == [_PRO_BUILDER]:
         del arguments[0]
-    sys.argv = ["function-builder", "serve", *arguments]
+    sys.argv = [PROGRAM, "serve", *arguments]
     main()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Container
 from importlib import import_module
 from typing import Annotated, Final
 
 import typer
 
 from function_builder import __version__
-from function_builder.cli import COMPLETE_VARIABLE
+from function_builder.cli import COMPLETE_VARIABLE, PROGRAM
 
 COMMANDS: Final = {
     "up": "Run a builder on this machine, and build an example.",
@@ -47,6 +48,15 @@ _EPILOG: Final = (
 
 def run() -> None:
     """Run the command that the program's arguments name."""
+    wanted = _completed_command() if COMPLETE_VARIABLE in os.environ else "".join(sys.argv[1:2])
+    app = application((wanted,))
+    gc.freeze()
+    gc.enable()
+    app(prog_name=PROGRAM)
+
+
+def application(loaded: Container[str]) -> typer.Typer:
+    """The commands; those that are not in `loaded` have only their help in the list."""
     app = typer.Typer(
         add_completion=False,
         no_args_is_help=True,
@@ -55,9 +65,8 @@ def run() -> None:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(help=_HELP, epilog=_EPILOG)(_options)
-    wanted = _completed_command() if COMPLETE_VARIABLE in os.environ else "".join(sys.argv[1:2])
     for name, text in COMMANDS.items():
-        if name != wanted:
+        if name not in loaded:
             app.command(name, help=text)(lambda: None)
             continue
         module = "builds" if name in _IN_BUILDS else name
@@ -66,9 +75,7 @@ def run() -> None:
             app.add_typer(command, name=name)
         else:
             app.command(name)(command)
-    gc.freeze()
-    gc.enable()
-    app(prog_name="function-builder")
+    return app
 
 
 def _completed_command() -> str:

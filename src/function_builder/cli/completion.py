@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.completion import get_completion_script  # type: ignore[attr-defined]  # it has no __all__
 
-from function_builder.cli import COMPLETE_VARIABLE
+from function_builder.cli import COMPLETE_VARIABLE, PROGRAM
 
 
 class Shell(StrEnum):
@@ -30,6 +30,6 @@ def completion(
     fish:                function-builder completion fish | source
     """
     script = get_completion_script(
-        prog_name="function-builder", complete_var=COMPLETE_VARIABLE, shell=shell.value
+        prog_name=PROGRAM, complete_var=COMPLETE_VARIABLE, shell=shell.value
     )
     typer.echo(script)

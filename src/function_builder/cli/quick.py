@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
-from function_builder.cli.exit_codes import FAILED, INTERRUPTED
+from function_builder.cli.exit_codes import INTERRUPTED
 from function_builder.cli.given import Given, Mistake, Progress
 
 
@@ -114,10 +114,6 @@ def build(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> 
         return
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # As Typer: without a second error when Python flushes what it could not write.
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 (until the end)
-        sys.exit(FAILED)
     sys.exit()
 
 

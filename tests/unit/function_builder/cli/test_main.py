@@ -1,5 +1,6 @@
 """The command without a command: what it lists, and what it loads."""
 
+import os
 import subprocess
 import sys
 
@@ -24,16 +25,44 @@ finally:
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["--version"], ["--help"], ["build", "--help"], ["logs", "--help"], ["certs", "--help"]],
+    ("arguments", "columns", "by_typer"),
+    [
+        (["--version"], "60", False),
+        (["--help"], "80", False),
+        (["build", "--help"], "80", False),
+        (["build", "--help"], "60", True),
+        (["logs", "--help"], "60", True),
+        (["certs", "--help"], "60", True),
+    ],
 )
-def test_a_question_loads_neither_client_nor_server(arguments: list[str]) -> None:
+def test_a_question_loads_neither_client_nor_server(
+    arguments: list[str], columns: str, by_typer: bool
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROGRAM, *arguments],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "COLUMNS": columns},
+        text=True,
     )
     loaded = done.stderr.split()
-    assert ("typer" in loaded) == (arguments != ["--version"])
+    assert ("typer" in loaded) == by_typer
     assert not HEAVY & set(loaded)
+    assert len(max(done.stdout.splitlines()[:3], key=len)) <= int(columns)
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["build", "--help"]])
+def test_a_closed_pipe_is_no_error_to_print(arguments: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "function_builder", *arguments],
+            check=False,
+            stderr=subprocess.PIPE,
+            stdout=pipe,
+        )
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_the_version_is_printed() -> None:
