@@ -1,0 +1,109 @@
+"""The builder's root file system: what is copied from a Debian that may be of another machine."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from function_builder.engine import find_tool
+from image.rootfs import Elf, Layout
+
+SHELL = Path("/bin/sh")
+EM_AARCH64 = 183
+
+
+def libraries(program: Path) -> set[str]:
+    """What this machine's loader finds for a program."""
+    said = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
+    return set(re.findall(r"=> (/\S+)", said))
+
+
+def loader_of(program: Path) -> Path:
+    elf = Elf.read(program)
+    assert elf is not None
+    return elf.loader
+
+
+def names(paths: set[str]) -> set[str]:
+    return {Path(path).name for path in paths}
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """Of an empty target."""
+    for folder in ("target", "root"):
+        (tmp_path / folder).mkdir()
+    return Layout(tmp_path / "target", tmp_path / "root")
+
+
+def test_it_copies_the_libraries_that_the_loader_finds(tmp_path):
+    layout = Layout(Path("/"), tmp_path)
+    for program in (SHELL, Path(shutil.which("curl") or "/usr/bin/curl")):
+        layout.copy(program)
+        layout.copy_shared_libraries(program)
+    found = {path.name for path in tmp_path.rglob("*.so*")}
+    loader = loader_of(SHELL)
+    assert found == names(libraries(SHELL) | libraries(Path("/usr/bin/curl"))) | {loader.name}
+    assert (tmp_path / loader.relative_to("/")).is_file()
+    assert not [path for path in tmp_path.rglob("*") if path.is_symlink()]
+
+
+def test_a_program_that_is_linked_statically_needs_nothing():
+    elf = Elf.read(find_tool("probe-arm64"))
+    assert elf == Elf(EM_AARCH64, Path(), (), ())
+
+
+def test_what_is_no_program_is_not_read(tmp_path):
+    (tmp_path / "libc.so").write_text("/* GNU ld script */\n")
+    assert Elf.read(tmp_path / "libc.so") is None
+
+
+def test_a_library_that_the_target_does_not_have_is_named(layout):
+    loader = loader_of(SHELL)
+    there = layout.target / loader.relative_to("/")
+    there.parent.mkdir(parents=True)
+    shutil.copy(loader, there)
+    shutil.copy(SHELL, layout.root / "sh")
+    with pytest.raises(
+        SystemExit, match=r"PYTHON_IMAGE does not have libc\.so\.6, which /sh needs"
+    ):
+        layout.copy_shared_libraries(Path("/sh"))
+
+
+def test_an_extension_of_another_machine_is_named(tmp_path):
+    layout = Layout(Path("/"), tmp_path)
+    layout.copy(SHELL)
+    shutil.copy(find_tool("probe-arm64"), tmp_path / "extension.so")
+    with pytest.raises(SystemExit, match=r"/extension\.so is for another machine than /bin/sh"):
+        layout.copy_shared_libraries(SHELL)
+
+
+@pytest.mark.parametrize("link", ["python3.0", "/usr/bin/python3.0", "missing"])
+def test_another_python_is_refused(layout, link):
+    programs = layout.target / "usr/bin"
+    programs.mkdir(parents=True)
+    (programs / "python3.0").touch()
+    (programs / "python3").symlink_to(link)
+    ours = re.escape(str(Path(sys.executable).resolve()))
+    with pytest.raises(SystemExit, match=f"PYTHON_IMAGE does not have {ours} for this platform"):
+        layout.copy_interpreter(Path("/usr/bin/python3"))
+
+
+@pytest.mark.parametrize(
+    ("link", "found"),
+    [
+        ("b", "etc/b"),
+        ("/etc/b", "etc/b"),
+        ("../../../etc/b", "etc/b"),
+        ("/x/../etc/./b", "etc/b"),
+        ("folder/b", "usr/lib/b"),
+    ],
+)
+def test_links_of_the_target_are_followed_as_if_it_were_the_root(layout, link, found):
+    (layout.target / "etc").mkdir()
+    (layout.target / "etc/a").symlink_to(link)
+    (layout.target / "etc/folder").symlink_to("/usr/lib")
+    assert layout.there(Path("/etc/a")) == layout.target / found
