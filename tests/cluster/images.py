@@ -36,7 +36,7 @@ _COREDNS: Final = 'FROM scratch\nCOPY coredns /\nENTRYPOINT ["/coredns"]\n'
 
 _FAAS_CLI: Final = "FROM busybox\nCOPY faas-cli faas-cli-0.17 /bin/\n"
 
-_BASE: Final = "FROM scratch\nADD base.tar /\n"
+_BASE: Final = "FROM scratch\nADD amd64.tar /\n"
 
 # What BuildKit's own image has, as far as the chart uses it.
 _BUILDKIT: Final = """\
@@ -127,7 +127,7 @@ class Images:
         """The Dockerfile's, from a Debian and wheels that are on this machine."""
         parts = Path((await run(f"{REPOSITORY}/scripts/image-parts", seconds=900)).strip())
         base = self._context("base", _BASE)
-        shutil.copy(parts / "base.tar", base)
+        shutil.copy(parts / "amd64.tar", base)
         await self.push(base, "test/python:3")
         # Compiled by scripts/tools from the same module as the Dockerfile's.
         nats = self.root / "images" / "nats"

@@ -1,4 +1,4 @@
-"""The builder's image: built by a builder from a base made here, and run as a cluster would."""
+"""The builder's image: built by a builder from bases made here, and run as a cluster would."""
 
 import asyncio
 import json
@@ -18,12 +18,14 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from function_builder import __version__
 from function_builder.client import AsyncClient, BuildStatus, File
 from function_builder.engine import find_tool
 from tests.support import free_address, served, until
 from tests.support.builders import RunningBuilder, answers, plain_get
 from tests.support.compose import Composition, ServiceImage, docker_run, lay_out, rootless_buildkit
-from tests.support.images import Image, pull, push_base, unpack
+from tests.support.emulation import emulated_arm64
+from tests.support.images import Image, manifest, pull, push_base, push_index, unpack
 from tests.support.requests import SECRET, headers, make_tar
 
 pytestmark = [
@@ -39,6 +41,7 @@ NOT_SENT = ignore_patterns(
 """What a clone does not have, or the image's Dockerfile does not look at."""
 NAME = "image-test/function-builder"
 APP = 1000
+ARCHITECTURES = ("amd64", "arm64")
 
 
 def build(
@@ -58,6 +61,7 @@ def build(
                 "--file=image/Dockerfile",
             ),
             *(f"--image={image}", f"--url={builder.url}", f"--payload-secret={secret}", *flags),
+            *(f"--platform=linux/{architecture}" for architecture in ARCHITECTURES),
             # BuildKit would take long to compress it, and the tests would undo it twice.
             "--compression=uncompressed",
         ],
@@ -70,7 +74,7 @@ def build(
 
 @pytest.fixture(scope="module")
 def parts() -> Path:
-    """A Debian with Python, and the wheels of the locks, all from this machine."""
+    """Debians with Python, and the wheels of the locks, all from this machine."""
     made = subprocess.run(
         [REPOSITORY / "scripts/image-parts"], check=True, stdout=subprocess.PIPE, text=True
     )
@@ -78,22 +82,25 @@ def parts() -> Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def image(
+async def digests(
     builder: RunningBuilder, registry: str, parts: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Image:
-    """The image, built by the command line."""
-    root = tmp_path_factory.mktemp("image")
-    python = f"{registry}/image-test/python:3.13"
-    push_base(registry, "image-test/python", "3.13", parts / "base.tar")
-    sources = root / "sources"
+) -> dict[str, str]:
+    """The images, built by the command line at once: the digest of each architecture's."""
+    sources = tmp_path_factory.mktemp("image") / "sources"
     copytree(REPOSITORY, sources, ignore=NOT_SENT, symlinks=True)
+    python, tag = "image-test/python", "3.13"
+    pushed = [
+        push_base(registry, python, f"{tag}-{one}", parts / f"{one}.tar", architecture=one)
+        for one in ARCHITECTURES
+    ]
+    push_index(registry, python, tag, pushed)
     with served(parts / "wheels") as wheels:
         build(
             builder,
             sources,
             f"{registry}/{NAME}:1",
             {
-                "PYTHON_IMAGE": python,
+                "PYTHON_IMAGE": f"{registry}/{python}:{tag}",
                 "HELPERS": "none",
                 "NATS": "none",
                 "PIP_NO_INDEX": "1",
@@ -101,16 +108,36 @@ async def image(
                 "SOURCE_DATE_EPOCH": "0",
             },
         )
-    return pull(registry, NAME, "1")
+    return {
+        each["platform"]["architecture"]: each["digest"]
+        for each in manifest(registry, NAME, "1")["manifests"]
+    }
+
+
+@pytest.fixture(scope="module")
+def image(digests: dict[str, str], registry: str) -> Image:
+    """The image that this machine runs."""
+    return pull(registry, NAME, digests["amd64"])
+
+
+def on_disk(registry: str, digest: str, directory: Path) -> Path:
+    """An image's files, which its containers can only read."""
+    root = directory / "root"
+    root.mkdir()  # others may enter it, unlike its parent
+    unpack(registry, NAME, digest, root)
+    return root
 
 
 @pytest.fixture(scope="module")
 def root(image: Image, registry: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The image's files on a disk, which its containers can only read."""
-    unpacked = tmp_path_factory.mktemp("unpacked") / "root"
-    unpacked.mkdir()  # others may enter it, unlike its parent
-    unpack(registry, NAME, "1", unpacked)
-    return unpacked
+    return on_disk(registry, image.digest, tmp_path_factory.mktemp("amd64"))
+
+
+@pytest.fixture(scope="module")
+def arm64_root(
+    digests: dict[str, str], registry: str, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return on_disk(registry, digests["arm64"], tmp_path_factory.mktemp("arm64"))
 
 
 def container(image: Image, root: Path, mounts: Mapping[str, tuple[Path, str]], **env: str) -> Any:
@@ -203,6 +230,12 @@ async def test_it_is_an_ordinary_users_and_holds_no_tool_for_an_intruder(image):
     assert writable == {"tmp"}
 
 
+def test_its_modules_are_compiled_whatever_the_times_of_their_sources(image):
+    compiled = [file.content for path, file in image.files.items() if path.endswith(".pyc")]
+    assert compiled
+    assert {content[4] for content in compiled} == {1}  # PEP 552: by an unchecked hash
+
+
 async def test_it_builds_with_a_read_only_root_and_no_rights(
     image, root, registry, fresh_buildkitd, tmp_path
 ):
@@ -219,6 +252,34 @@ async def test_it_builds_with_a_read_only_root_and_no_rights(
         assert answer.json()["status"] == "success", answer.text
         assert pull(registry, "image-test/built", "1").text("made") == "made\n"
         assert "builds_total" in builder.metrics()
+
+
+LOAD = """
+import sys
+from ctypes import CDLL
+for path in sys.argv[1:]:
+    CDLL(path)
+print(len(sys.argv[1:]))
+"""
+
+
+def test_its_other_architecture_is_complete_though_nothing_of_it_ran(arm64_root):
+    """The loader of arm64 finds each library that the interpreter and an extension need."""
+    files = [path for path in arm64_root.rglob("*") if path.is_file() and not path.is_symlink()]
+    programs = [path for path in files if path.read_bytes().startswith(b"\x7fELF")]
+    machines = {path.read_bytes()[18:20] for path in programs}
+    assert machines == {b"\xb7\0"}  # EM_AARCH64
+    extensions = [f"/{path.relative_to(arm64_root)}" for path in programs if ".so" in path.name]
+    assert len(extensions) > 50
+    with emulated_arm64():
+        for arguments, said in (
+            (["function-builder", "--version"], f"function-builder {__version__}"),
+            (["python3", "-c", LOAD, *extensions], str(len(extensions))),
+        ):
+            program = f"/opt/function-builder/bin/{arguments[0]}"
+            command = ["chroot", arm64_root, program, *arguments[1:]]
+            ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=100)
+            assert ran.stdout.strip() == said
 
 
 def _is_ready() -> bool:

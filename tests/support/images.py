@@ -8,7 +8,7 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,11 +16,8 @@ from typing import Any, BinaryIO
 import httpx2
 
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_ACCEPT = (
-    f"{_MANIFEST},"
-    "application/vnd.docker.distribution.manifest.v2+json,"
-    "application/vnd.oci.image.index.v1+json"
-)
+_INDEX = "application/vnd.oci.image.index.v1+json"
+_ACCEPT = f"{_MANIFEST},application/vnd.docker.distribution.manifest.v2+json,{_INDEX}"
 
 
 @dataclass(frozen=True)
@@ -81,8 +78,12 @@ def push_base(
     *,
     architecture: str = "amd64",
     entrypoint: Sequence[str] = (),
-) -> None:
-    """Push an image of one tar, uncompressed: BuildKit would take long to compress a Debian."""
+) -> dict[str, Any]:
+    """Push an image of one tar, uncompressed: BuildKit would take long to compress a Debian.
+
+    Returns:
+        its descriptor, for `push_index`.
+    """
     with layer.open("rb") as opened:
         digest = f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
     config = json.dumps(
@@ -97,17 +98,34 @@ def push_base(
         }
     ).encode()
     config_digest = _digest(config)
-    described = {
-        "schemaVersion": 2,
-        "mediaType": _MANIFEST,
-        "config": _descriptor("config.v1+json", config_digest, len(config)),
-        "layers": [_descriptor("layer.v1.tar", digest, layer.stat().st_size)],
-    }
+    described = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": _MANIFEST,
+            "config": _descriptor("config.v1+json", config_digest, len(config)),
+            "layers": [_descriptor("layer.v1.tar", digest, layer.stat().st_size)],
+        }
+    ).encode()
     with _repository(registry, repository) as http, layer.open("rb") as opened:
         _push_blob(http, config_digest, config)
         _push_blob(http, digest, opened)
-        sent = {"Content-Type": _MANIFEST}
-        http.put(f"manifests/{tag}", content=json.dumps(described), headers=sent).raise_for_status()
+        _push_manifest(http, tag, _MANIFEST, described)
+    descriptor = _descriptor("manifest.v1+json", _digest(described), len(described))
+    return {**descriptor, "platform": {"os": "linux", "architecture": architecture}}
+
+
+def push_index(
+    registry: str, repository: str, tag: str, descriptors: Sequence[Mapping[str, Any]]
+) -> None:
+    """Push one image of several platforms, whose own images are in the repository."""
+    index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": descriptors}
+    with _repository(registry, repository) as http:
+        _push_manifest(http, tag, _INDEX, json.dumps(index).encode())
+
+
+def _push_manifest(http: httpx2.Client, tag: str, kind: str, described: bytes) -> None:
+    sent = {"Content-Type": kind}
+    http.put(f"manifests/{tag}", content=described, headers=sent).raise_for_status()
 
 
 def _descriptor(kind: str, digest: str, size: int) -> dict[str, Any]:
