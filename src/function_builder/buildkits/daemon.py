@@ -76,7 +76,7 @@ class Daemon:
 
     @property
     def reachable(self) -> bool:
-        """Whether it answered the last health check."""
+        """Whether it answered the last health check, and no build has lost it since."""
         return self._answers.is_set()
 
     @property
@@ -85,8 +85,12 @@ class Daemon:
         return math.nan if self.cache is None else sum(use.size for use in self.cache)
 
     def doubt(self) -> None:
-        """After a build lost the connection: check health now, and discard the content records."""
+        """After a build lost the connection: discard the content records, and check health now.
+
+        Until the check has its answer, it counts as unreachable.
+        """
         self.records.forget()
+        self._answers.clear()
         self._doubted.set()
 
     async def watch(self) -> None:
@@ -119,10 +123,12 @@ class Daemon:
             self.records.forget()
             self._answers.clear()
         else:
-            if not self.reachable:
-                _log.info("BuildKit answers", buildkit=self.address, worker=self.identity)
             self.reason = ""
-            self._answers.set()
+            # The answer may be older than the doubt.
+            if not self._doubted.is_set():
+                if not self.reachable:
+                    _log.info("BuildKit answers", buildkit=self.address, worker=self.identity)
+                self._answers.set()
             if (took := time.monotonic() - begun) > self._period:
                 _log.warning("BuildKit is slow", buildkit=self.address, seconds=round(took, 1))
 

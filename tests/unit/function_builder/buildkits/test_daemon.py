@@ -165,9 +165,33 @@ async def test_a_doubt_is_settled_at_once(buildkit):
     daemon = watching(buildkit, period=1000)
     watch = asyncio.create_task(daemon.watch())
     await until(lambda: daemon.reachable)
+    daemon.doubt()
+    assert not daemon.reachable
+    await until(lambda: daemon.reachable)
     buildkit.there = False
     daemon.doubt()
-    await until(lambda: not daemon.reachable)
+    await until(lambda: daemon.reason)
+    assert not daemon.reachable
+    watch.cancel()
+
+
+async def test_an_answer_from_before_a_doubt_does_not_settle_it(buildkit, monkeypatch):
+    daemon = watching(buildkit, period=1000)
+    watch = asyncio.create_task(daemon.watch())
+    await until(lambda: daemon.reachable)
+    buildkit.pause.clear()
+    buildkit.asked.clear()
+    daemon.doubt()
+    await buildkit.asked.wait()
+    buildkit.asked.clear()
+    daemon.doubt()
+    # The first question gets its answer, and the next one has to wait.
+    buildkit.pause.set()
+    buildkit.pause.clear()
+    await buildkit.asked.wait()
+    assert not daemon.reachable
+    buildkit.pause.set()
+    await until(lambda: daemon.reachable)
     watch.cancel()
 
 
