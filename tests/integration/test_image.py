@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from shutil import copytree, ignore_patterns
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,39 +34,25 @@ pytestmark = [
 ]
 
 REPOSITORY = Path(__file__).parents[2]
-NOT_SENT = ignore_patterns(
-    ".*", "__pycache__", "*.egg-info", "node_modules", "tests", "bench", "build", "dist"
-)
-"""What a clone does not have, or the image's Dockerfile does not look at."""
 NAME = "image-test/function-builder"
 APP = 1000
-ARCHITECTURES = ("amd64", "arm64")
 
 
-def build(
-    builder: RunningBuilder, directory: Path, image: str, arguments: Mapping[str, str]
-) -> None:
-    """Build a directory with the command line."""
+def make_image(builder: RunningBuilder, image: str, arguments: Mapping[str, str]) -> None:
+    """Build the image for its platforms as `make image` does."""
     flags = [f"--build-arg={name}={value}" for name, value in arguments.items()]
-    secret = builder.secrets / "payload-secret"
+    # BuildKit would take long to compress it, and the tests would undo it twice.
     said = subprocess.run(
-        [
-            *(
-                sys.executable,
-                "-m",
-                "function_builder",
-                "build",
-                directory,
-                "--file=image/Dockerfile",
-            ),
-            *(f"--image={image}", f"--url={builder.url}", f"--payload-secret={secret}", *flags),
-            *(f"--platform=linux/{architecture}" for architecture in ARCHITECTURES),
-            # BuildKit would take long to compress it, and the tests would undo it twice.
-            "--compression=uncompressed",
-        ],
+        [REPOSITORY / "scripts/image", image, "--compression=uncompressed", *flags],
         check=False,
         capture_output=True,
         text=True,
+        env={
+            **os.environ,
+            "VENV": sys.prefix,
+            "OPENFAAS_REMOTE_BUILDER": builder.url,
+            "OPENFAAS_PAYLOAD_SECRET": str(builder.secrets / "payload-secret"),
+        },
     )
     assert said.returncode == 0, said.stderr
 
@@ -82,22 +67,17 @@ def parts() -> Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def digests(
-    builder: RunningBuilder, registry: str, parts: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str]:
-    """The images, built by the command line at once: the digest of each architecture's."""
-    sources = tmp_path_factory.mktemp("image") / "sources"
-    copytree(REPOSITORY, sources, ignore=NOT_SENT, symlinks=True)
+async def digests(builder: RunningBuilder, registry: str, parts: Path) -> dict[str, str]:
+    """The images, built at once: the digest of each architecture's."""
     python, tag = "image-test/python", "3.13"
     pushed = [
         push_base(registry, python, f"{tag}-{one}", parts / f"{one}.tar", architecture=one)
-        for one in ARCHITECTURES
+        for one in ("amd64", "arm64")
     ]
     push_index(registry, python, tag, pushed)
     with served(parts / "wheels") as wheels:
-        build(
+        make_image(
             builder,
-            sources,
             f"{registry}/{NAME}:1",
             {
                 "PYTHON_IMAGE": f"{registry}/{python}:{tag}",
