@@ -8,6 +8,7 @@ copied from there. TARGET can be for another machine, because none of its progra
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -32,8 +33,10 @@ _LIBRARIES: Final = (
 _LOADER_CACHE: Final = Path("/etc/ld.so.cache")
 # For credential helpers; the builder itself speaks to BuildKit only.
 _CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
+# The last is for COPY, which would make it with the time of the build.
 _FOLDERS: Final = (
-    *("/home/app/.docker", "/home/app/.local/run/buildkit", "/var/openfaas/secrets", "/tmp"),
+    *("/home/app/.docker", "/home/app/.local/run/buildkit", "/var/openfaas/secrets"),
+    *("/etc", "/tmp", "/usr/local/bin"),
 )
 _PYCACHE: Final = shutil.ignore_patterns("__pycache__")
 
@@ -51,7 +54,7 @@ class Elf:
         machine: whose instructions it has.
         loader: the path of a program's loader.
         needed: the names of the libraries that it needs.
-        search: the folders to search first; `$ORIGIN` is its own.
+        search: the folders to search first; `$ORIGIN` is the file's own.
     """
 
     machine: int
@@ -103,7 +106,7 @@ class Layout:
     target: Path
     root: Path
 
-    def there(self, path: Path) -> Path:
+    def in_target(self, path: Path) -> Path:
         """A file of the target: links are followed as there, where the target is `/`."""
         found = self.target
         parts = [*reversed(path.parts[1:])]
@@ -120,24 +123,24 @@ class Layout:
                 found /= part
         return found
 
-    def here(self, path: Path) -> Path:
+    def in_root(self, path: Path) -> Path:
         """A file of the root."""
         return self.root / path.relative_to("/")
 
     def copy(self, path: Path) -> None:
         """Copy a file of the target, whatever links lead to it."""
-        self.here(path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(self.there(path), self.here(path))
+        self.in_root(path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(self.in_target(path), self.in_root(path))
 
     def copy_venv(self, venv: Path) -> None:
         """Copy the virtual environment, without installers and programs of libraries."""
-        here = self.here(venv)
-        shutil.copytree(venv, here, symlinks=True, ignore=_PYCACHE)
-        for program in (here / "bin").iterdir():
+        place = self.in_root(venv)
+        shutil.copytree(venv, place, symlinks=True, ignore=_PYCACHE)
+        for program in (place / "bin").iterdir():
             if not program.name.startswith("python") and program.name != "function-builder":
                 program.unlink()
-        # Here pip puts libraries' programs if it is told where to install.
-        for programs in here.glob("lib/python3*/site-packages/bin"):
+        # With --target, pip puts programs of libraries there.
+        for programs in place.glob("lib/python3*/site-packages/bin"):
             shutil.rmtree(programs)
 
     def copy_interpreter(self, program: Path) -> Path:
@@ -145,26 +148,28 @@ class Layout:
 
         Its path names the minor version, on which extensions and compiled modules depend.
         """
-        while (link := self.there(program.parent) / program.name).is_symlink():
-            self.here(program.parent).mkdir(parents=True, exist_ok=True)
-            self.here(program).symlink_to(link.readlink())
+        while (link := self.in_target(program.parent) / program.name).is_symlink():
+            self.in_root(program.parent).mkdir(parents=True, exist_ok=True)
+            self.in_root(program).symlink_to(link.readlink())
             program = Path(os.path.normpath(program.parent / link.readlink()))
         ours = Path(sys.executable).resolve()
-        if program != ours or not self.there(program).exists():
+        if program != ours or not self.in_target(program).exists():
             sys.exit(f"image: PYTHON_IMAGE does not have {ours} for this platform")
         self.copy(program)
         return program
 
     def copy_standard_library(self) -> None:
         """Copy what services run of the standard library."""
-        shutil.copytree(self.there(_LIBRARY), self.here(_LIBRARY), symlinks=True, ignore=_PYCACHE)
+        shutil.copytree(
+            self.in_target(_LIBRARY), self.in_root(_LIBRARY), symlinks=True, ignore=_PYCACHE
+        )
         for pattern in _NOT_RUN:
-            for path in self.here(_LIBRARY).glob(pattern):
+            for path in self.in_root(_LIBRARY).glob(pattern):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def copy_shared_libraries(self, python: Path) -> None:
         """Copy what the interpreter and the extensions need, and what that needs in turn."""
-        program = Elf.read(self.here(python))
+        program = Elf.read(self.in_root(python))
         if program is None:
             sys.exit(f"image: {python} of PYTHON_IMAGE is not for a 64-bit, little-endian machine")
         self.copy(program.loader)
@@ -174,7 +179,7 @@ class Layout:
             files += [Path("/", path.relative_to(self.root)) for path in found if path.is_file()]
         while files:
             file = files.pop()
-            elf = Elf.read(self.here(file))
+            elf = Elf.read(self.in_root(file))
             if elf is None:
                 continue
             if elf.machine != program.machine:
@@ -182,33 +187,34 @@ class Layout:
             # The loader itself is loaded already.
             for name in set(elf.needed) - {program.loader.name}:
                 library = self._find(name, file, elf)
-                if not self.here(library).exists():
+                if not self.in_root(library).exists():
                     self.copy(library)
                     files.append(library)
 
     def _find(self, name: str, file: Path, elf: Elf) -> Path:
         """Where the loader finds a library that a file needs."""
-        folders = [Path(folder.replace("$ORIGIN", str(file.parent))) for folder in elf.search]
+        origin = re.compile(r"\$(ORIGIN|\{ORIGIN\})")
+        folders = [Path("/", origin.sub(str(file.parent), folder)) for folder in elf.search]
         for pattern in _LIBRARIES:
             found = sorted(self.target.glob(pattern))
             folders += [Path("/", folder.relative_to(self.target)) for folder in found]
         for folder in folders:
             library = Path(os.path.normpath(folder / name))
-            for place in (self.here(library), self.there(library)):
+            for place in (self.in_root(library), self.in_target(library)):
                 if place.is_file() and (read := Elf.read(place)) and read.machine == elf.machine:
                     return library
         sys.exit(f"image: PYTHON_IMAGE does not have {name}, which {file} needs")
 
 
 def write_user(layout: Layout, venv: Path) -> None:
-    """Write the user, its home, and the folders that are mounted."""
+    """Write the user, its home, and the folders that are mounted or copied to."""
     for folder in _FOLDERS:
-        layout.here(Path(folder)).mkdir(parents=True)
-    layout.here(Path("/tmp")).chmod(0o1777)
-    layout.here(Path("/etc/passwd")).write_text("app:x:1000:1000::/home/app:/nonexistent\n")
-    layout.here(Path("/etc/group")).write_text("app:x:1000:\n")
+        layout.in_root(Path(folder)).mkdir(parents=True, exist_ok=True)
+    layout.in_root(Path("/tmp")).chmod(0o1777)
+    layout.in_root(Path("/etc/passwd")).write_text("app:x:1000:1000::/home/app:/nonexistent\n")
+    layout.in_root(Path("/etc/group")).write_text("app:x:1000:\n")
     # The name under which compose files and pro-builder's chart call the builder.
-    program = layout.here(Path("/home/app/pro-builder"))
+    program = layout.in_root(Path("/home/app/pro-builder"))
     program.write_text(
         f"#!{venv}/bin/python3\nfrom function_builder.cli import pro_builder\npro_builder()\n"
     )
@@ -221,7 +227,7 @@ def compile_modules(layout: Layout, *folders: Path) -> None:
     By content, not by time, so that the same sources give the same bytes. In a process of its own,
     because some of these bytes depend on what else is loaded.
     """
-    places = [layout.here(folder) for folder in folders]
+    places = [layout.in_root(folder) for folder in folders]
     options = ["-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
     options += ["-s", str(layout.root), "-p", "/"]
     subprocess.run([sys.executable, "-m", "compileall", *options, *places], check=True)
@@ -236,7 +242,7 @@ def main() -> None:
     layout.copy_standard_library()
     layout.copy_shared_libraries(python)
     for path in (_LOADER_CACHE, _CERTIFICATES):
-        if layout.there(path).exists():
+        if layout.in_target(path).exists():
             layout.copy(path)
     write_user(layout, venv)
     compile_modules(layout, _LIBRARY, venv / "lib")

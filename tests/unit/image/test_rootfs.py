@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,33 @@ def test_what_is_no_program_is_not_read(tmp_path):
     assert Elf.read(tmp_path / "libc.so") is None
 
 
+def elf(needed: str, search: str) -> bytes:
+    """A program for arm64 that needs a library, or a library."""
+    begin, address = 64 + 3 * 56, 0x400000
+    names = f"\0{needed}\0{search}\0/lib/loader\0".encode()
+    end, loader = begin + len(names), begin + names.index(b"/lib/loader")
+    strings, needs, runpath = (5, address + begin), (1, 1), (29, len(needed) + 2)
+    dynamic = b"".join(struct.pack("<QQ", *entry) for entry in (needs, runpath, strings, (0, 0)))
+    # Type, offset, address, size: PT_LOAD, PT_DYNAMIC, PT_INTERP.
+    segments = [(1, 0, address, end), (2, end, 0, len(dynamic)), (3, loader, 0, 12)]
+    header = struct.pack("<HHIQQQIHHHHHH", 3, EM_AARCH64, 1, 0, 64, 0, 0, 64, 56, 3, 0, 0, 0)
+    packed = b"".join(struct.pack("<I4xQQ8xQ16x", *segment) for segment in segments)
+    return b"\x7fELF\2\1\1" + bytes(9) + header + packed + names + dynamic
+
+
+@pytest.mark.parametrize("search", ["$ORIGIN/../lib", "/x:${ORIGIN}/../lib", "/opt/python/lib"])
+def test_the_folders_that_a_program_names_are_searched(layout, search):
+    """As the interpreters in the images of python do."""
+    program, library = Path("/opt/python/bin/python3"), Path("/opt/python/lib/libpython.so")
+    for file in (program, library, Path("/lib/loader")):
+        layout.in_target(file).parent.mkdir(parents=True)
+        layout.in_target(file).write_bytes(elf("loader", ""))
+    layout.in_target(program).write_bytes(elf(library.name, search))
+    layout.copy(program)
+    layout.copy_shared_libraries(program)
+    assert layout.in_root(library).read_bytes() == layout.in_target(library).read_bytes()
+
+
 def test_a_library_that_the_target_does_not_have_is_named(layout):
     loader = loader_of(SHELL)
     there = layout.target / loader.relative_to("/")
@@ -106,4 +134,4 @@ def test_links_of_the_target_are_followed_as_if_it_were_the_root(layout, link, f
     (layout.target / "etc").mkdir()
     (layout.target / "etc/a").symlink_to(link)
     (layout.target / "etc/folder").symlink_to("/usr/lib")
-    assert layout.there(Path("/etc/a")) == layout.target / found
+    assert layout.in_target(Path("/etc/a")) == layout.target / found
