@@ -143,6 +143,20 @@ async def test_it_lists_the_images_packages_and_sees_nothing_of_the_request_but_
     assert SECRET not in seen
 
 
+@pytest.mark.parametrize(
+    "argument", [{"BUILDKIT_ATTEST_SBOM": ""}, {"BUILDKIT_ATTEST_sbom": "disabled=false"}]
+)
+async def test_a_build_argument_that_asks_for_an_sbom_has_it_from_this_generator_too(
+    builder, http, registry, argument
+):
+    config = {"image": f"{registry}/sbom/argument:1", "buildArgs": argument}
+    sent = {"Dockerfile": "FROM scratch\nCOPY status /var/lib/dpkg/\n", **PACKAGES}
+    answer = await ask(builder, http, make_tar(sent, config))
+    assert answer.json()["status"] == "success", answer.json()["error"]
+    _, statements = attested(registry, "sbom/argument")
+    assert any("seen" in each["predicate"] for each in statements)
+
+
 async def test_no_build_replaces_it(builder, http, registry):
     image = f"{registry}/sbom/generator:2"
     answer = await ask(builder, http, make_tar({"Dockerfile": "FROM scratch"}, {"image": image}))

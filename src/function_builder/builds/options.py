@@ -18,6 +18,7 @@ from function_builder.contract.options import IMAGE_CONTEXT, annotation, cache_a
 
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 _PROVENANCE = "provenance"
+_SBOM = "sbom"
 
 
 def frontend_attrs(request: BuildRequest, environment: Mapping[str, str]) -> dict[str, str]:
@@ -61,11 +62,7 @@ def publishes_arguments(config: BuildConfig) -> bool:
 
     BuildKit does so unless the mode is `min`. Source: `solver/llbsolver/provenance.go`.
     """
-    modes = [
-        value
-        for name, value in config.build_args.items()
-        if name.startswith(ATTEST_ARG) and name[len(ATTEST_ARG) :].lower() == _PROVENANCE
-    ]
+    modes = _attesting(config, _PROVENANCE).values()
     return config.attest.provenance == "max" or any(not _is_min(value) for value in modes)
 
 
@@ -73,6 +70,18 @@ def attests(config: BuildConfig) -> bool:
     """Whether BuildKit may add attestations to the image."""
     named = any(name.startswith(ATTEST_ARG) for name in config.build_args)
     return bool(named or config.attest.provenance or config.attest.sbom)
+
+
+def _attesting(config: BuildConfig, kind: str) -> dict[str, str]:
+    """The build arguments that BuildKit reads as an attestation of a kind, in any letter case.
+
+    Source: BuildKit, `frontend/attestations/parse.go`.
+    """
+    return {
+        name: value
+        for name, value in config.build_args.items()
+        if name.startswith(ATTEST_ARG) and name[len(ATTEST_ARG) :].lower() == kind
+    }
 
 
 def _is_min(value: str) -> bool:
@@ -104,6 +113,10 @@ def _attestations(config: BuildConfig, generator: str) -> dict[str, str]:
         attrs["attest:provenance"] = f"mode={config.attest.provenance}"
     if config.attest.sbom:
         attrs["attest:sbom"] = f"generator={generator}"
+    if generator:
+        # Without a name, BuildKit would run Docker's generator. `frontends.py` refuses other names.
+        for name, value in _attesting(config, _SBOM).items():
+            attrs[f"build-arg:{name}"] = ",".join(filter(None, (value, f"generator={generator}")))
     return attrs
 
 

@@ -70,5 +70,6 @@ class PolicySettings:
         values.text,
         "",
         """The image that makes the SBOM if a request asks for one with `attest`, such as
-        `docker.io/docker/buildkit-syft-scanner:stable-1`. Empty: such requests are refused.""",
+        `docker.io/docker/buildkit-syft-scanner:stable-1`. It also serves the build argument
+        `BUILDKIT_ATTEST_SBOM`. Empty: requests with `attest` are refused.""",
     )
