@@ -68,6 +68,16 @@ def on_nav(nav: Navigation, *, config: MkDocsConfig, **_: object) -> Navigation:
     return nav
 
 
+def on_post_page(output: str, **_: object) -> str:
+    """A page without the theme's question to GitHub for the repository's stars."""
+    return output.replace(' data-md-component="source"', "")
+
+
+def on_post_template(output_content: str, **_: object) -> str:
+    """The same for the page of a path that does not exist."""
+    return on_post_page(output_content)
+
+
 def on_post_build(*, config: MkDocsConfig) -> None:
     """Write `llms.txt`: each page with its first paragraph. Its form: https://llmstxt.org."""
     lines = [f"# {config.site_name}", "", f"> {config.site_description}"]
