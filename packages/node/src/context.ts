@@ -5,6 +5,7 @@ import { constants, type Stats } from "node:fs";
 import { lstat, mkdtemp, open, readFile, readdir, readlink, rm, type FileHandle } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 
 import { matcher, type Matcher, type Results } from "./dockerignore.js";
 import { ContextError } from "./errors.js";
@@ -30,14 +31,33 @@ export const IGNORE_FILE = ".dockerignore";
 
 /** A body to send, which may be read more than once. */
 export class Body {
+  readonly #file: FileHandle;
+
   constructor(
-    readonly file: FileHandle,
+    file: FileHandle,
     readonly size: number,
     readonly signature: string | undefined,
-  ) {}
+  ) {
+    this.#file = file;
+  }
+
+  /** A stream of the whole body. Not the file's own stream, because the end of that one closes the file. */
+  read(): Readable {
+    return Readable.from(this.#pieces(), { objectMode: false });
+  }
+
+  async *#pieces(): AsyncGenerator<Buffer> {
+    for (let start = 0; start < this.size; ) {
+      const buffer = Buffer.allocUnsafe(Math.min(CHUNK, this.size - start));
+      const { bytesRead } = await this.#file.read(buffer, 0, buffer.length, start);
+      if (!bytesRead) throw new Error("the body is shorter than it was");
+      yield buffer.subarray(0, bytesRead);
+      start += bytesRead;
+    }
+  }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.file.close();
+    await this.#file.close();
   }
 }
 

@@ -154,7 +154,7 @@ export class Transport {
     };
     return new Promise((resolve, reject) => {
       const request = (isSecure ? requestHttps : requestHttp)(url, options);
-      const upload = body?.file.createReadStream({ start: 0, autoClose: false, highWaterMark: MAX_LINE });
+      const upload = body?.read();
       request.setTimeout(readTimeout * 1000, () => request.destroy(Object.assign(new Error("it fell silent"), { code: "ETIMEDOUT" })));
       request.once("response", (message) => {
         // The builder may refuse before it has read everything.

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.clients.programs import run
+from tests.integration.clients.programs import run, run_while_busy
 from tests.support import until
 from tests.support.builders import RunningBuilder
 from tests.support.images import pull
@@ -176,6 +176,18 @@ async def test_errors_are_one_line(
     error = json.loads((await call(installed, "build", failing, **unused))[-1])
     assert "cannot reach http://127.0.0.1:1" in error["message"]
     assert "ECONNREFUSED" in error["message"]
+
+
+async def test_a_busy_builder_is_asked_again(
+    installed, builder: RunningBuilder, function: Path, image
+) -> None:
+    # More than sockets hold: the client is still sending when it is refused.
+    (function / "unused").write_bytes(bytes(12 << 20))
+    secret = (builder.secrets / "payload-secret").read_text()
+    sent = {"url": builder.url, "payloadSecret": secret, "image": image, "manifest": False}
+    command = ("node", "program.mjs", "build", str(function), json.dumps(sent))
+    outcome = await run_while_busy(command, builder, directory=installed)
+    assert json.loads(outcome.output.splitlines()[-1])["status"] == "success", outcome.output
 
 
 async def test_an_aborted_call_cancels_the_build(
