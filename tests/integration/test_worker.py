@@ -7,10 +7,14 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 
 import pytest
 
+from function_builder.builds.build import Build, Outcome
+from function_builder.builds.failures import Failure
 from function_builder.contract.builds import BuildState
 from function_builder.contract.errors import Refusal
+from function_builder.contract.findings import Reason
 from function_builder.contract.reader import Bytes
 from function_builder.engine import NatsServer
+from function_builder.policy.checks import checked
 from function_builder.queue.access import Access
 from function_builder.queue.builds import JetStreamBuilds
 from function_builder.queue.jetstream import JetStream
@@ -19,6 +23,8 @@ from function_builder.server.places import Closed, Place
 from function_builder.server.slots import Slots
 from function_builder.store import Store
 from tests.support.port_behavior import OTHER, TENANT, eventually, submission
+from tests.support.requests import make_tar
+from tests.support.services import idle_service
 
 pytestmark = pytest.mark.integration
 
@@ -75,14 +81,14 @@ async def queue(tmp_path):
 
         @asynccontextmanager
         async def builder(
-            slots: Slots,
+            slots: Slots, kind: type[Refusing] = Refusing
         ) -> AsyncIterator[tuple[JetStreamBuilds, Refusing, Worker[Place]]]:
             jetstream = JetStream(Access(url=server.url))
             await jetstream.connect()
             store = Store((tmp_path / "store").as_uri())
             builds = JetStreamBuilds(jetstream, store, history=3600, owner=f"b{id(slots)}")
             await builds.prepare()
-            runner = Refusing(slots)
+            runner = kind(slots)
             worker = Worker(builds, runner, keep_bodies=False)
             task = asyncio.create_task(worker.run())
             try:
@@ -96,7 +102,7 @@ async def queue(tmp_path):
                 await jetstream.close()
                 store.close()
 
-        yield lambda slots: stack.enter_async_context(builder(slots))
+        yield lambda *how: stack.enter_async_context(builder(*how))
 
 
 async def submitted(builds, number, tenant=TENANT):
@@ -187,6 +193,46 @@ async def test_a_builder_that_drains_leaves_the_line_and_its_jobs_to_others(queu
     other.go_on.set()
     await until_ended(builds, ids)
     assert len(other.begun) == 2
+
+
+async def test_a_build_that_is_stopped_before_its_first_step_is_left_to_others(queue, tmp_path):
+    tar = make_tar({"Dockerfile": "FROM scratch\n"}, {"skipPush": True})
+    request = checked(Bytes(tar), idle_service(tmp_path).settings, None, "open")
+    draining: list[asyncio.Task[None]] = []
+    released: list[Outcome] = []
+
+    class Running(Refusing):
+        async def prepare(self, record, _body):
+            self.begun.append(record.tenant)
+            # Its first step comes before that of the build.
+            draining.append(asyncio.create_task(worker.drain()))
+            return Build(request, id=record.info.id)
+
+        async def run(self, build, _place):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                build.fail(
+                    Outcome.CANCELLED,
+                    Failure(error="no", reason=Reason.CANCELLED, retryable=True),
+                )
+
+        def release(self, build):
+            released.append(build.outcome)
+
+    builds, _, worker = await queue(Slots(1), Running)
+    ids = await submitted(builds, 1)
+
+    async def it_drains() -> bool:
+        return bool(draining)
+
+    await eventually(it_drains)
+    async with asyncio.timeout(60):
+        await draining[0]
+    assert released == [Outcome.CANCELLED]
+    _, other, _ = await queue(Slots(1))
+    other.go_on.set()
+    await until_ended(builds, ids)
 
 
 async def test_a_tenant_with_many_builds_delays_no_other(queue):

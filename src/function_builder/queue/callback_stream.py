@@ -30,6 +30,7 @@ from nats.js.api import (
 )
 
 from function_builder.queue.callbacks import Unavailable
+from function_builder.queue.connection import keeping_cancellation
 from function_builder.queue.jetstream import put_stream
 from function_builder.queue.webhooks import Webhook
 
@@ -136,19 +137,20 @@ class CallbackStream:
     async def _subscription(self) -> JetStreamContext.PullSubscription:
         """The consumer; the first use creates it and its stream."""
         if self._messages is None:
-            await self._ensure_stream()
-            # Also updates the consumer of an older version, unlike pull_subscribe.
-            await self._context.add_consumer(
-                STREAM,
-                ConsumerConfig(
-                    durable_name=_CONSUMER,
-                    ack_policy=AckPolicy.EXPLICIT,
-                    ack_wait=self._held,
-                    max_deliver=-1,
-                    max_ack_pending=-1,
-                ),
-            )
-            self._messages = await self._context.pull_subscribe_bind(_CONSUMER, STREAM)
+            with keeping_cancellation():
+                await self._ensure_stream()
+                # Also updates the consumer of an older version, unlike pull_subscribe.
+                await self._context.add_consumer(
+                    STREAM,
+                    ConsumerConfig(
+                        durable_name=_CONSUMER,
+                        ack_policy=AckPolicy.EXPLICIT,
+                        ack_wait=self._held,
+                        max_deliver=-1,
+                        max_ack_pending=-1,
+                    ),
+                )
+                self._messages = await self._context.pull_subscribe_bind(_CONSUMER, STREAM)
         return self._messages
 
     async def _ensure_stream(self) -> None:

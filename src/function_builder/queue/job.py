@@ -207,15 +207,14 @@ class Job(Generic[Place]):
         return await self._end(build, first)
 
     async def _build(self, build: Build, place: Place) -> None:
-        self._building = asyncio.create_task(
-            self._runner.run(build, place), name=f"build {self.id}"
-        )
-        # The task takes its first step now, so that it ends its build even if it is cancelled.
+        building = asyncio.create_task(self._runner.run(build, place), name=f"build {self.id}")
+        # Not cancelled before its first step: such a task would run nothing, and end no build.
         await asyncio.sleep(0)
+        self._building = building
         if self._unwanted or self._stopping:
             self._stop("the build was cancelled")
-        await asyncio.wait([self._building])
-        building, self._building = self._building, None
+        await asyncio.wait([building])
+        self._building = None
         if not building.cancelled() and (fault := building.exception()) is not None:
             _log.error("a build crashed", exc_info=fault)
 

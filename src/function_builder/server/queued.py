@@ -101,7 +101,9 @@ async def queue_of(service: Service) -> AsyncIterator[None]:
             await worker.drain()
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            _, left = await asyncio.wait(tasks, timeout=_LAST_RECORDS_SECONDS)
+            for task in left:
+                _log.error("a part of the queue does not end", part=task.get_name())
             if inflight is not None:
                 await inflight.close()
             await builds.writer.close(_LAST_RECORDS_SECONDS)

@@ -118,7 +118,8 @@ class Streams:
             while not over.is_set() and (visitor := await _visitor(request, self._service)):
                 left = max(0.0, visitor.expires - time.time())
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(over.wait(), min(CHECK_SECONDS, left))
+                    async with asyncio.timeout(min(CHECK_SECONDS, left)):
+                        await over.wait()
         except Refusal as refusal:
             # The page asks again.
             _log.info("a stream was ended", why=refusal.reason)
