@@ -115,6 +115,23 @@ async def test_builds_whose_buildkit_dies_begin_again_elsewhere_and_the_others_g
     assert stage.builders[0].metric(sample) == len(again) == died
 
 
+async def test_a_build_is_not_retried_on_one_that_does_not_answer(
+    fresh_buildkitd, registry, tmp_path, http, steps
+):
+    daemon = await fresh_buildkitd()
+    addresses = f"{daemon.address},unix://{tmp_path}/absent"
+    async with running_builder(tmp_path / "builder", addresses) as builder:
+        stage = Stage(registry, [daemon], [builder], http)
+        await stage.until_up(1)
+        name = f"pool/{uuid.uuid4().hex}"
+        build = asyncio.create_task(stage.build(name, steps.call(name)))
+        await steps.reached(name)
+        os.killpg(daemon.pid, signal.SIGKILL)
+        reply = await build
+    assert reply["status"] == "failed"
+    assert not any("retrying on another" in line for line in reply["log"])
+
+
 async def test_one_that_dies_while_it_reads_the_dockerfile_is_not_followed_by_another(stage):
     """It reads in its own memory: the same Dockerfile may end the next one too."""
     asked = asyncio.Event()

@@ -51,7 +51,7 @@ class Daemon:
         workers: its workers at the last interruption; empty before its first answer.
         cache: what its cache took at the last query; None before the first.
         asked_at: the time of that query, in seconds since the epoch.
-        reason: why it is unreachable; empty if it is reachable, or was not asked yet.
+        reason: why the last health check failed; empty if it did not, or before the first.
     """
 
     def __init__(self, client: Client, *, period: float = 5.0, patience: float = _PATIENCE) -> None:

@@ -118,9 +118,14 @@ class Pool:
         except Exception:  # noqa: BLE001 (an end of the watch would go unseen)
             _log.exception("the names of BuildKits could not be looked up")
 
-    def has_other(self, daemon: Daemon) -> bool:
-        """Whether another BuildKit could be used instead."""
-        return any(other is not daemon for other in self._usable())
+    def doubt(self, lost: Daemon) -> None:
+        """After a build lost the connection: doubt the BuildKit at each of its addresses.
+
+        If the pool is still reachable, another BuildKit answers.
+        """
+        for daemon in self.daemons.values():
+            if daemon.identity == lost.identity:
+                daemon.doubt()
 
     @contextmanager
     def place(

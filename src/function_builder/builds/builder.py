@@ -163,8 +163,8 @@ class Builder:
                     raise
                 except BuildKitError as failure:
                     # It may have restarted, on a machine that lost unwritten data.
-                    daemon.doubt()
-                    if lost or _suspect(build, failure) or not pool.has_other(daemon):
+                    pool.doubt(daemon)
+                    if lost or _suspect(build, failure) or not pool.reachable:
                         raise
                     lost = daemon
                     _log.warning("BuildKit was lost", buildkit=daemon.address, reason=str(failure))

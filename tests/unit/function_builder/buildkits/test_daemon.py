@@ -175,7 +175,7 @@ async def test_a_doubt_is_settled_at_once(buildkit):
     watch.cancel()
 
 
-async def test_an_answer_from_before_a_doubt_does_not_settle_it(buildkit, monkeypatch):
+async def test_an_answer_from_before_a_doubt_does_not_settle_it(buildkit):
     daemon = watching(buildkit, period=1000)
     watch = asyncio.create_task(daemon.watch())
     await until(lambda: daemon.reachable)

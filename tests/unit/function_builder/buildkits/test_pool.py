@@ -121,8 +121,6 @@ def test_a_busy_home_hands_on_to_the_one_that_its_end_would():
 def test_those_that_are_away_are_left_out_until_none_is_there():
     pool = pool_of({address(1): "here"}, extra=(address(2), address(3)))
     assert {home(pool, each) for each in FUNCTIONS[:50]} == {"here"}
-    (here,) = (daemon for daemon in pool.daemons.values() if daemon.reachable)
-    assert not pool.has_other(here)
     nobody = pool_of({}, extra=(address(2), address(3)))
     assert not nobody.reachable
     assert len({home(nobody, each) for each in FUNCTIONS[:50]}) == 2
@@ -131,6 +129,8 @@ def test_those_that_are_away_are_left_out_until_none_is_there():
 def test_one_buildkit_with_two_addresses_counts_once():
     pool = pool_of({address(1): "same", "tcp://[fd00::1]:1234": "same", address(2): "other"})
     assert len({id(daemon) for daemon in pool._usable()}) == 2
+    pool.doubt(pool.daemons[address(1)])
+    assert [each.identity for each in pool.daemons.values() if each.reachable] == ["other"]
 
 
 async def test_membership_follows_the_names_and_outlives_a_silent_resolver():
