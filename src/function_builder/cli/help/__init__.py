@@ -27,8 +27,11 @@ def show(words: Sequence[str]) -> None:
     if not names or shutil.get_terminal_size().columns < COLUMNS:
         return
     try:
-        text = FOLDER.joinpath("/".join((PROGRAM, *words)) + ".txt").read_text(encoding="utf-8")
+        text = FOLDER.joinpath("/".join((PROGRAM, *words)) + ".txt").read_bytes()
     except OSError:
         return
-    print(text, end="", flush=True)  # noqa: T201 (what was asked for)
+    if sys.stdout is not None:  # as it is if its descriptor is closed
+        # As bytes, because the encoding of the output may not have all of its characters.
+        sys.stdout.buffer.write(text)
+        sys.stdout.flush()
     sys.exit()

@@ -1,5 +1,6 @@
 """The kept helps are what Typer prints, and only a whole question is answered with them."""
 
+import io
 import sys
 
 import pytest
@@ -33,6 +34,18 @@ def test_a_help_is_printed_as_typer_prints_it(
         assert not ended.value.code
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1] != ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_help_needs_no_character_of_the_output(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
+    with pytest.raises(SystemExit):
+        show(["build"])
+    assert "manifest[linux/arm64]: …" in written.getvalue().decode()
 
 
 @pytest.mark.parametrize(

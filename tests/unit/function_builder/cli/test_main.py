@@ -65,6 +65,15 @@ def test_a_closed_pipe_is_no_error_to_print(arguments: list[str]) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.parametrize("arguments", [["--version"], ["build", "--help"]])
+def test_a_closed_output_is_no_error_to_print(arguments: list[str]) -> None:
+    command = 'exec "$0" -m function_builder "$@" >&-'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, *arguments], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_the_version_is_printed() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "function_builder", "--version"],
