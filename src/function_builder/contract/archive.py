@@ -36,10 +36,10 @@ _FIXED: Final = frozenset((CONFIG_NAME, SECRETS_NAME, CONTEXT))
 """The names that must be of a certain kind."""
 # Parents without an entry have tar's default mode, and a constant time. With a time before 1980, a
 # RUN step could not make zip archives of them.
-# Python 3.11 takes long to look up a member of an enumeration, and each entry needs this one twice.
-_HARDLINK: Final = Kind.HARDLINK
 _PARENT_MODE: Final = 0o755
 _PARENT_MTIME: Final = 315_532_800 * 1_000_000_000
+# Python 3.11 takes long to look up a member of an enumeration, and each entry needs this one twice.
+_HARDLINK: Final = Kind.HARDLINK
 
 
 @dataclass(frozen=True, slots=True)
