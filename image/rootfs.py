@@ -39,6 +39,8 @@ _FOLDERS: Final = (
     *("/etc", "/tmp", "/usr/local/bin"),
 )
 _PYCACHE: Final = shutil.ignore_patterns("__pycache__")
+# As many as Linux follows (path_resolution(7)); more are a loop.
+_MAX_LINKS: Final = 40
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 15, 29
@@ -110,9 +112,13 @@ class Layout:
         """A file of the target: links are followed as there, where the target is `/`."""
         found = self.target
         parts = [*reversed(path.parts[1:])]
+        links = 0
         while parts:
             part = parts.pop()
             if (found / part).is_symlink():
+                links += 1
+                if links > _MAX_LINKS:
+                    sys.exit(f"image: {path} of PYTHON_IMAGE is a loop of links")
                 link = (found / part).readlink()
                 if link.is_absolute():
                     found = self.target
@@ -172,6 +178,8 @@ class Layout:
         program = Elf.read(self.in_root(python))
         if program is None:
             sys.exit(f"image: {python} of PYTHON_IMAGE is not for a 64-bit, little-endian machine")
+        if not program.loader.is_absolute():
+            sys.exit(f"image: {python} of PYTHON_IMAGE is static: it cannot load extensions")
         self.copy(program.loader)
         files = [python]
         for extensions in ("*.so", "*.so.*"):

@@ -109,6 +109,12 @@ def test_an_extension_of_another_machine_is_named(tmp_path):
         layout.copy_shared_libraries(SHELL)
 
 
+def test_an_interpreter_that_cannot_load_extensions_is_named(layout):
+    shutil.copy(find_tool("probe-arm64"), layout.root / "python3")
+    with pytest.raises(SystemExit, match="/python3 of PYTHON_IMAGE is static"):
+        layout.copy_shared_libraries(Path("/python3"))
+
+
 @pytest.mark.parametrize("link", ["python3.0", "/usr/bin/python3.0", "missing"])
 def test_another_python_is_refused(layout, link):
     programs = layout.target / "usr/bin"
@@ -135,3 +141,10 @@ def test_links_of_the_target_are_followed_as_if_it_were_the_root(layout, link, f
     (layout.target / "etc/a").symlink_to(link)
     (layout.target / "etc/folder").symlink_to("/usr/lib")
     assert layout.in_target(Path("/etc/a")) == layout.target / found
+
+
+def test_a_loop_of_links_in_the_target_is_named(layout):
+    (layout.target / "a").symlink_to("b/c")
+    (layout.target / "b").symlink_to("a")
+    with pytest.raises(SystemExit, match="/a/d of PYTHON_IMAGE is a loop of links"):
+        layout.in_target(Path("/a/d"))
