@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
@@ -30,6 +31,7 @@ PAGES = {
 """Documents outside `docs/`, and their names on the site."""
 
 _HELPS = ROOT / "src/function_builder/cli/help"
+_ASKS_FOR_STARS = ' data-md-component="source"'
 _SOURCES = {page: source for source, page in PAGES.items()}
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 _FILE = re.compile(r"^\[`(examples/[^`]+)`\]\([^)]+\)$", re.MULTILINE)
@@ -69,13 +71,19 @@ def on_nav(nav: Navigation, *, config: MkDocsConfig, **_: object) -> Navigation:
 
 
 def on_post_page(output: str, **_: object) -> str:
-    """A page without the theme's question to GitHub for the repository's stars."""
-    return output.replace(' data-md-component="source"', "")
+    """A page without the theme's question to GitHub for the repository's stars.
+
+    Raises:
+        PluginError: this version of the theme asks in another way.
+    """
+    if _ASKS_FOR_STARS not in output:
+        raise PluginError(f"the theme's pages do not have{_ASKS_FOR_STARS}")
+    return output.replace(_ASKS_FOR_STARS, "")
 
 
 def on_post_template(output_content: str, **_: object) -> str:
-    """The same for the page of a path that does not exist."""
-    return on_post_page(output_content)
+    """The same for the page of a path that does not exist; other templates do not ask."""
+    return output_content.replace(_ASKS_FOR_STARS, "")
 
 
 def on_post_build(*, config: MkDocsConfig) -> None:
