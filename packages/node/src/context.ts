@@ -108,7 +108,8 @@ export async function spooled(request: Packed, write: (spool: Spool) => Promise<
 
 /** The error of a context that cannot be read, in words; another error as it is. */
 export function readable(error: unknown): unknown {
-  return error instanceof Error && "code" in error ? unreadable(error) : error;
+  // An abort's code is a number.
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? unreadable(error) : error;
 }
 
 export class Spool implements Sink {
