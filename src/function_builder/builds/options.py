@@ -115,8 +115,9 @@ def _attestations(config: BuildConfig, generator: str) -> dict[str, str]:
         attrs["attest:sbom"] = f"generator={generator}"
     if generator:
         # Without a name, BuildKit would run Docker's generator. `frontends.py` refuses other names.
+        # Before the request's value, because older frontends ignore what comes after a newline.
         for name, value in _attesting(config, _SBOM).items():
-            attrs[f"build-arg:{name}"] = ",".join(filter(None, (value, f"generator={generator}")))
+            attrs[f"build-arg:{name}"] = ",".join(filter(None, (f"generator={generator}", value)))
     return attrs
 
 
