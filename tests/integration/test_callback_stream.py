@@ -187,6 +187,21 @@ async def test_one_on_its_way_to_a_builder_that_leaves_goes_to_another_at_once(s
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_builder_leaves_at_once_although_an_answer_came_late(server, monkeypatch):
+    """NATS says that a request has ended, after nats-py gave it up."""
+    monkeypatch.setattr(callback_stream, "_NEXT_SECONDS", 0.2)
+    async with connected(server) as leaving:
+        assert await leaving.next() is None
+        messages = await leaving._subscription()
+        client = leaving._context._nc
+        await client.publish(messages._deliver, headers={"Status": "408"})
+        await client.flush()
+        assert await leaving.next() is None
+        async with asyncio.timeout(callback_stream._LEAVE_SECONDS - 1):
+            await leaving.leave()
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_one_under_way_in_a_builder_that_was_lost_is_sent_again(server):
     one, receivers = webhook(1), Receivers()
     async with connected(server, 1) as lost:

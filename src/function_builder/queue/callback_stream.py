@@ -112,13 +112,18 @@ class CallbackStream:
         if messages is None:
             return
         asked, self._asking = self._asking, None
-        subscription = messages._sub  # noqa: SLF001 (its own end discards what has just arrived)
+        # Nats-py's own ends do not fit: one discards what has just arrived, and the other (`drain`)
+        # waits for messages that `fetch` took without marking them as done.
+        subscription = messages._sub  # noqa: SLF001 (as said above)
+        connection = subscription._conn  # noqa: SLF001 (as above)
         try:
             with _translated():
                 async with asyncio.timeout(_LEAVE_SECONDS):
-                    await subscription.drain()  # type: ignore[no-untyped-call]
+                    await connection._send_unsubscribe(subscription._id)  # noqa: SLF001 (as above)
+                    await connection.flush()
                 for _ in range(_TURNS):
                     await asyncio.sleep(0)
+                await subscription.unsubscribe()
                 if asked is not None and asked.done() and not asked.exception():
                     (message,) = asked.result()
                     await message.nak()
