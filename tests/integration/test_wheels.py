@@ -23,6 +23,7 @@ from packaging.requirements import Requirement
 
 import aiobuildkit
 import function_builder
+from function_builder.cli.commands import COMMANDS
 from function_builder.engine.tools import search_path
 from tests.support import free_address
 from tests.support.builders import RunningBuilder
@@ -31,6 +32,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 REPOSITORY = Path(__file__).parents[2]
 OURS = ("aiobuildkit", "function-builder")
+SERVER = ("serve", "up", "doctor", "setup", "tenants", "policy")
+"""The commands that need the extra `server`."""
 CLIENT = {
     *("aiobuildkit", "hpack", "protobuf", "pynacl", "cffi", "pycparser"),
     *("httpx2", "httpcore2", "anyio", "h11", "idna", "truststore", "typing-extensions", "pyyaml"),
@@ -189,9 +192,9 @@ print(result.digest)
 @pytest.mark.parametrize(
     ("extras", "commands"),
     [
-        ("cli", ("build", "builds", "logs", "cancel", "retry", "secret")),
+        ("cli", tuple(name for name in COMMANDS if name not in ("certs", *SERVER))),
         ("certs", ("certs",)),
-        ("server", ("serve", "up", "doctor", "setup", "tenants")),
+        ("server", SERVER),
     ],
 )
 def test_an_extra_has_all_that_its_commands_load(wheels, extras, commands):
