@@ -38,23 +38,43 @@ NAME = "image-test/function-builder"
 APP = 1000
 
 
-def make_image(builder: RunningBuilder, image: str, arguments: Mapping[str, str]) -> None:
-    """Build the image for its platforms as `make image` does."""
-    flags = [f"--build-arg={name}={value}" for name, value in arguments.items()]
-    # BuildKit would take long to compress it, and the tests would undo it twice.
-    said = subprocess.run(
-        [REPOSITORY / "scripts/image", image, "--compression=uncompressed", *flags],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={
-            **os.environ,
-            "VENV": sys.prefix,
-            "OPENFAAS_REMOTE_BUILDER": builder.url,
-            "OPENFAAS_PAYLOAD_SECRET": str(builder.secrets / "payload-secret"),
-        },
-    )
+PYTHON, PYTHON_TAG = "image-test/python", "3.13"
+
+
+def make_image(
+    builder: RunningBuilder, registry: str, parts: Path, tag: str, *options: str, **variables: str
+) -> dict[str, str]:
+    """Build the image as `make image` does; the digest of each architecture's."""
+    with served(parts / "wheels") as wheels:
+        arguments = {
+            "PYTHON_IMAGE": f"{registry}/{PYTHON}:{PYTHON_TAG}",
+            "HELPERS": "none",
+            "NATS": "none",
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": wheels,
+            "SOURCE_DATE_EPOCH": "0",
+        }
+        flags = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+        # BuildKit would take long to compress it, and the tests would undo it twice.
+        flags += ["--compression=uncompressed", *options]
+        said = subprocess.run(
+            [REPOSITORY / "scripts/image", f"{registry}/{NAME}:{tag}", *flags],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "VENV": sys.prefix,
+                "OPENFAAS_REMOTE_BUILDER": builder.url,
+                "OPENFAAS_PAYLOAD_SECRET": str(builder.secrets / "payload-secret"),
+                **variables,
+            },
+        )
     assert said.returncode == 0, said.stderr
+    return {
+        each["platform"]["architecture"]: each["digest"]
+        for each in manifest(registry, NAME, tag)["manifests"]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -69,29 +89,12 @@ def parts() -> Path:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def digests(builder: RunningBuilder, registry: str, parts: Path) -> dict[str, str]:
     """The images, built at once: the digest of each architecture's."""
-    python, tag = "image-test/python", "3.13"
     pushed = [
-        push_base(registry, python, f"{tag}-{one}", parts / f"{one}.tar", architecture=one)
+        push_base(registry, PYTHON, f"{PYTHON_TAG}-{one}", parts / f"{one}.tar", architecture=one)
         for one in ("amd64", "arm64")
     ]
-    push_index(registry, python, tag, pushed)
-    with served(parts / "wheels") as wheels:
-        make_image(
-            builder,
-            f"{registry}/{NAME}:1",
-            {
-                "PYTHON_IMAGE": f"{registry}/{python}:{tag}",
-                "HELPERS": "none",
-                "NATS": "none",
-                "PIP_NO_INDEX": "1",
-                "PIP_FIND_LINKS": wheels,
-                "SOURCE_DATE_EPOCH": "0",
-            },
-        )
-    return {
-        each["platform"]["architecture"]: each["digest"]
-        for each in manifest(registry, NAME, "1")["manifests"]
-    }
+    push_index(registry, PYTHON, PYTHON_TAG, pushed)
+    return make_image(builder, registry, parts, "1")
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +211,11 @@ async def test_it_is_an_ordinary_users_and_holds_no_tool_for_an_intruder(image):
         path for path, file in image.files.items() if file.kind != "symlink" and file.mode & 0o022
     }
     assert writable == {"tmp"}
+
+
+async def test_the_same_sources_give_the_same_digest(builder, registry, parts, digests):
+    again = make_image(builder, registry, parts, "again", "--no-cache", PLATFORMS="linux/amd64")
+    assert again["amd64"] == digests["amd64"]
 
 
 def test_its_modules_are_compiled_whatever_the_times_of_their_sources(image):
