@@ -34,6 +34,18 @@ _PAUSE: Final = 'FROM busybox\nENTRYPOINT ["sleep", "2147483647"]\n'
 
 _COREDNS: Final = 'FROM scratch\nCOPY coredns /\nENTRYPOINT ["/coredns"]\n'
 
+_REGISTRY: Final = """\
+FROM scratch
+COPY registry config.yml /
+ENTRYPOINT ["/registry", "serve"]
+CMD ["/config.yml"]
+"""
+_REGISTRY_CONFIG: Final = """\
+version: 0.1
+storage: {filesystem: {rootdirectory: /var/lib/registry}}
+http: {addr: ":5000"}
+"""
+
 _FAAS_CLI: Final = "FROM busybox\nCOPY faas-cli faas-cli-0.17 /bin/\n"
 
 _BASE: Final = "FROM scratch\nADD amd64.tar /\n"
@@ -122,6 +134,10 @@ class Images:
         for program in ("faas-cli", "faas-cli-0.17"):
             shutil.copy(find_tool(program), faas_cli / program)
         await self.push(faas_cli, FAAS_CLI)
+        registry = self._context("registry", _REGISTRY)
+        shutil.copy(find_tool("registry").resolve(), registry / "registry")
+        (registry / "config.yml").write_text(_REGISTRY_CONFIG)
+        await self.push(registry, "library/registry:3")
 
     async def _push_builder(self) -> None:
         """The Dockerfile's, from a Debian and wheels that are on this machine."""
@@ -137,6 +153,8 @@ class Images:
             await self.push(
                 REPOSITORY,
                 BUILDER,
+                # As docs/kubernetes-in-ten-minutes.md calls it.
+                "library/function-builder:local",
                 dockerfile=REPOSITORY / "image",
                 stages={"nats": nats},
                 arguments={
