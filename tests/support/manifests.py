@@ -4,7 +4,9 @@ import io
 import json
 import stat
 import tarfile
+import zlib
 from collections.abc import Collection, Mapping, Sequence
+from struct import pack
 from typing import Any
 
 from function_builder.contract.manifest import (
@@ -28,6 +30,12 @@ def file_row(path: str, content: bytes, *, mtime: int = 0, mode: int = 0o644) ->
     """The row of a file of the context; `mtime` in seconds."""
     kind = stat.S_IFREG | mode
     return Row(f"context/{path}", kind, len(content), mtime * 10**9, digest=digest_of(content))
+
+
+def raw_manifest(count: int, digests: bytes, table: bytes, *, size: int | None = None) -> bytes:
+    """A manifest of any bytes; `size` is what it says of its table."""
+    named = len(table) if size is None else size
+    return pack(">4sII", b"FBM2", count, named) + digests + zlib.compress(table)
 
 
 def manifest_tar(

@@ -1,5 +1,6 @@
 // A request with a manifest: the table of a context's files, and the contents that have to be sent.
 import { createHash } from "node:crypto";
+import { deflateSync } from "node:zlib";
 
 import { dockerfileNames, IGNORE_FILE, readWhole, readable, spooled, walk, type Body, type Packed, type Sink } from "./context.js";
 import type { TarEntry } from "./tar.js";
@@ -10,7 +11,7 @@ export const MANIFEST_HEADER = "x-build-manifest";
 const SMALL_BYTES = 256 * 1024;
 /** The digest of a larger content is that of its parts' digests. */
 const PART_BYTES = 4 * 1024 * 1024;
-const ROW_BYTES = 52;
+const ROW_BYTES = 20;
 const TYPES = { file: 0o100000, directory: 0o040000, symlink: 0o120000, link: 0 };
 
 interface Row extends TarEntry {
@@ -82,19 +83,21 @@ export class Listing implements Sink {
 
   /** The binary table of `docs/api.md`. */
   table(): Buffer {
-    const head = Buffer.alloc(8 + ROW_BYTES * this.rows.length);
-    head.write("FBM1", 0, "latin1");
-    head.writeUInt32BE(this.rows.length, 4);
+    const numbers = Buffer.alloc(ROW_BYTES * this.rows.length);
     this.rows.forEach((row, number) => {
-      const at = 8 + ROW_BYTES * number;
-      head.writeUInt32BE(TYPES[row.type] | (row.mode & 0o7777), at);
-      head.writeBigUInt64BE(BigInt(row.size), at + 4);
-      head.writeBigInt64BE(BigInt(row.mtime) * 1_000_000_000n, at + 12);
-      row.digest.copy(head, at + 20);
+      const at = ROW_BYTES * number;
+      numbers.writeUInt32BE(TYPES[row.type] | (row.mode & 0o7777), at);
+      numbers.writeBigUInt64BE(BigInt(row.size), at + 4);
+      numbers.writeBigInt64BE(BigInt(row.mtime) * 1_000_000_000n, at + 12);
     });
     const links = this.rows.filter((row) => row.type === "symlink" || row.type === "link");
     const strings = [...this.rows.map((row) => row.name), ...links.map((row) => row.linkname ?? "")];
-    return Buffer.concat([head, Buffer.from(strings.map((text) => `${text}\0`).join(""))]);
+    const whole = Buffer.concat([numbers, Buffer.from(strings.map((text) => `${text}\0`).join(""))]);
+    const head = Buffer.alloc(12);
+    head.write("FBM2", 0, "latin1");
+    head.writeUInt32BE(this.rows.length, 4);
+    head.writeUInt32BE(whole.length, 8);
+    return Buffer.concat([head, ...this.rows.map((row) => row.digest), deflateSync(whole, { level: 1 })]);
   }
 
   /** Write a request with the contents of some rows. */

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from function_builder.contract.manifest import Row, content_name, pack_manifest
 from tests.adversarial.hostile.cases import COPIES_ALL, Case, Entry, built, file, folder, refused
-from tests.support.manifests import digest_of, file_row
+from tests.support.manifests import digest_of, file_row, raw_manifest
 
 MANIFEST: Final = "com.function-builder.manifest"
 DOCKERFILE: Final = file_row("Dockerfile", COPIES_ALL)
@@ -24,9 +24,14 @@ def table(*rows: Row) -> bytes:
 
 
 def million() -> bytes:
-    row = pack(">IQq32s", stat.S_IFREG, 5, 0, digest_of(b"never sent"))
+    row = pack(">IQq", stat.S_IFREG, 5, 0)
     names = b"".join(b"context/%d\0" % number for number in range(1_000_000))
-    return file(MANIFEST, pack(">4sI", b"FBM1", 1_000_000) + row * 1_000_000 + names)
+    return _raw(1_000_000, row * 1_000_000 + names)
+
+
+def unfolding() -> bytes:
+    """Of 5 KB, which unfold to 5 MB."""
+    return _raw(1, bytes(5 << 20), size=20)
 
 
 def claims(files: int = 50_000) -> bytes:
@@ -43,8 +48,9 @@ def _built(image: dict[str, str | bytes], *entries: Entry) -> Case:
     return built(image, *entries, content(COPIES_ALL), dockerfile=None)
 
 
-def _raw(count: int, rest: bytes) -> bytes:
-    return file(MANIFEST, pack(">4sI", b"FBM1", count) + rest)
+def _raw(count: int, table: bytes, *, size: int | None = None) -> bytes:
+    digests = bytes(32) * min(count, 1_000_000)
+    return file(MANIFEST, raw_manifest(count, digests, table, size=size))
 
 
 _SHARED: Final[Sequence[Row]] = [file_row(name, b"shared") for name in "abc"]
@@ -80,12 +86,16 @@ MANIFESTS: Final = {
         "not a folder",
         table(DOCKERFILE, Row("context/l", stat.S_IFLNK, 0, 0, "/etc"), file_row("l/passwd", b"")),
     ),
-    "cut short": _refused("is cut short", _raw(5, bytes(52 * 4))),
-    "cut in a name": _refused(
-        "one path for each row", file(MANIFEST, pack_manifest([DOCKERFILE])[:-1])
+    "cut short": _refused("is cut short", _raw(5, bytes(20 * 4))),
+    "cut in its table": _refused(
+        "the size that it names", file(MANIFEST, pack_manifest([DOCKERFILE])[:-1])
     ),
-    "a digest without rows": _refused("not the table", _raw(0, bytes(32))),
-    "four billion rows": _refused("more than 200000 entries", _raw(2**32 - 1, b""), status=413),
+    "a table without rows": _refused("not the table", _raw(0, bytes(32))),
+    "a table that unfolds to more than it names": _refused("follows its table", unfolding),
+    "a table of a thousand times its size": _refused(
+        "too long in total", lambda: _raw(2, bytes(64 << 20)), status=413, megabytes=96
+    ),
+    "four billion rows": _refused("more than 200000 entries", _raw(2**32 - 1, b"x"), status=413),
     "a million digests": _refused("more than 200000 entries", million, status=413),
     "50,000 files that were never sent": _refused(NOT_HELD, claims, status=409, megabytes=96),
     "200 TB by reference": _refused(

@@ -1,4 +1,6 @@
 import stat
+import tracemalloc
+import zlib
 from struct import pack
 
 import pytest
@@ -19,7 +21,7 @@ from function_builder.contract.manifest import (
 )
 from function_builder.contract.tar import Kind, Member
 from tests.support.archives import Bytes
-from tests.support.manifests import digest_of, file_row, manifest_tar
+from tests.support.manifests import digest_of, file_row, manifest_tar, raw_manifest
 from tests.support.requests import make_tar
 
 DOCKERFILE = b"FROM scratch\nCOPY . /\n"
@@ -102,19 +104,48 @@ def test_of_many_ranges_the_nearest_are_joined():
 ZEROS = bytes(32)
 LINK = stat.S_IFLNK | 0o777
 GOOD = pack_manifest(ROWS)
+DIGESTS = GOOD[12 : 12 + 32 * len(ROWS)]
+TABLE = zlib.decompress(GOOD[12 + len(DIGESTS) :])
 
 
 @pytest.mark.parametrize(
     ("manifest", "status", "words"),
     [
         pytest.param(b"", 400, "not the table", id="empty"),
-        pytest.param(b"FBM2" + GOOD[4:], 400, "not the table", id="another version"),
-        pytest.param(pack(">4sI", b"FBM1", 0), 400, "not the table", id="no rows"),
-        pytest.param(pack(">4sI", b"FBM1", 9) + GOOD[8:], 400, "cut short", id="fewer rows"),
-        pytest.param(pack(">4sI", b"FBM1", 2**32 - 1), 413, "10 entries", id="four billion rows"),
-        pytest.param(GOOD[:-1], 400, "one path for each row", id="cut in the last name"),
-        pytest.param(GOOD + b"x\0", 400, "one path for each row", id="a name too many"),
-        pytest.param(GOOD.replace(b"a/b", b"a\xffb"), 400, "not UTF-8", id="not UTF-8"),
+        pytest.param(b"FBM1" + GOOD[4:], 400, "not the table", id="another version"),
+        pytest.param(raw_manifest(0, b"", b"x"), 400, "not the table", id="no rows"),
+        pytest.param(raw_manifest(9, DIGESTS, TABLE[:150]), 400, "cut short", id="fewer rows"),
+        pytest.param(raw_manifest(2**32 - 1, b"", b""), 413, "10 entries", id="four billion rows"),
+        pytest.param(GOOD[:100], 400, "cut short", id="cut in the digests"),
+        pytest.param(GOOD[:-1], 400, "the size that it names", id="cut in the table"),
+        pytest.param(GOOD + b"x", 400, "the size that it names", id="a byte too many"),
+        pytest.param(GOOD + bytes(999), 400, "follows its table", id="many bytes too many"),
+        pytest.param(GOOD[:180] + b"x" * 90, 400, "zlib", id="another compression"),
+        pytest.param(
+            raw_manifest(5, DIGESTS, TABLE + b"x\0", size=len(TABLE)),
+            *(400, "the size that it names"),
+            id="more than it names",
+        ),
+        pytest.param(
+            raw_manifest(5, DIGESTS, TABLE, size=len(TABLE) + 1),
+            *(400, "the size that it names"),
+            id="less than it names",
+        ),
+        pytest.param(
+            raw_manifest(5, DIGESTS, TABLE[:-1]),
+            *(400, "one path for each row"),
+            id="cut in the last name",
+        ),
+        pytest.param(
+            raw_manifest(5, DIGESTS, TABLE + b"x\0"),
+            *(400, "one path for each row"),
+            id="a name too many",
+        ),
+        pytest.param(
+            raw_manifest(5, DIGESTS, TABLE.replace(b"a/b", b"a\xffb")),
+            *(400, "not UTF-8"),
+            id="not UTF-8",
+        ),
         pytest.param([ROWS[0], ROWS[0]], 400, "is there twice", id="twice"),
         pytest.param([file_row("../../x", b"")], 400, "leave the archive", id="climbs out"),
         pytest.param([file_row("x/../y", b"")], 400, "leave the archive", id="climbs within"),
@@ -147,12 +178,24 @@ def test_manifests_that_are_refused(manifest, status, words):
     assert raised.value.status == status
 
 
-def test_names_without_end_are_refused_before_they_are_read():
-    head = pack(">4sI", b"FBM1", 1)
-    size = len(head) + 52 + (64 << 20) + 1
-    member = Member(MANIFEST_NAME, Kind.FILE, 0, size, 0, "", 0)
+@pytest.mark.parametrize(("count", "names"), [(1, (1 << 20) + 1025), (100_000, (64 << 20) + 1)])
+def test_names_without_end_are_refused_before_they_are_read(count, names):
+    head = pack(">4sII", b"FBM2", count, count * 20 + names)
+    member = Member(MANIFEST_NAME, Kind.FILE, 0, len(head) + count * 32 + 1, 0, "", 0)
     with pytest.raises(Refusal, match="too long in total"):
-        read_manifest(Bytes(head), member, max_entries=10)
+        read_manifest(Bytes(head), member, max_entries=100_000)
+
+
+def test_a_table_that_unfolds_to_more_than_it_names_takes_no_memory():
+    bomb = raw_manifest(1, bytes(32), bytes(64 << 20), size=30)
+    member = Member(MANIFEST_NAME, Kind.FILE, 0, len(bomb), 0, "", 0)
+    short = Member(MANIFEST_NAME, Kind.FILE, 0, 100, 0, "", 0)
+    for each, words in ((member, "follows its table"), (short, "the size that it names")):
+        tracemalloc.start()
+        with pytest.raises(Refusal, match=words):
+            read_manifest(Bytes(bomb), each, max_entries=10)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        tracemalloc.stop()
 
 
 def test_a_content_under_another_digest_is_refused():
