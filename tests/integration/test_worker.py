@@ -14,7 +14,6 @@ from function_builder.contract.errors import Refusal
 from function_builder.contract.findings import Reason
 from function_builder.contract.reader import Bytes
 from function_builder.engine import NatsServer
-from function_builder.policy.checks import checked
 from function_builder.queue.access import Access
 from function_builder.queue.builds import JetStreamBuilds
 from function_builder.queue.jetstream import JetStream
@@ -22,9 +21,8 @@ from function_builder.queue.worker import Worker
 from function_builder.server.places import Closed, Place
 from function_builder.server.slots import Slots
 from function_builder.store import Store
+from tests.support.build_requests import build_request
 from tests.support.port_behavior import OTHER, TENANT, eventually, submission
-from tests.support.requests import make_tar
-from tests.support.services import idle_service
 
 pytestmark = pytest.mark.integration
 
@@ -195,9 +193,7 @@ async def test_a_builder_that_drains_leaves_the_line_and_its_jobs_to_others(queu
     assert len(other.begun) == 2
 
 
-async def test_a_build_that_is_stopped_before_its_first_step_is_left_to_others(queue, tmp_path):
-    tar = make_tar({"Dockerfile": "FROM scratch\n"}, {"skipPush": True})
-    request = checked(Bytes(tar), idle_service(tmp_path).settings, None, "open")
+async def test_a_build_that_is_stopped_before_its_first_step_is_left_to_others(queue):
     draining: list[asyncio.Task[None]] = []
     released: list[Outcome] = []
 
@@ -206,7 +202,7 @@ async def test_a_build_that_is_stopped_before_its_first_step_is_left_to_others(q
             self.begun.append(record.tenant)
             # Its first step comes before that of the build.
             draining.append(asyncio.create_task(worker.drain()))
-            return Build(request, id=record.info.id)
+            return Build(build_request(), id=record.info.id)
 
         async def run(self, build, _place):
             try:

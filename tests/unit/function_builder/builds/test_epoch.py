@@ -1,25 +1,17 @@
-from types import SimpleNamespace
-
 import pytest
 
 from function_builder.builds import epoch, options
 from function_builder.builds.build import BuildRequest
-from function_builder.context.fingerprint import fingerprint
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.context import ContextEntry
+from tests.support.build_requests import build_request
 
 
 def request(*, digests: tuple[bytes, ...] = (b"a", b"b"), names_epoch: bool = False, **build_args):
-    return BuildRequest(
-        build_timeout=100,
+    return build_request(
         config=BuildConfig(build_args=build_args),
-        reader=SimpleNamespace(size=0, read=lambda *_: b""),
         context=[ContextEntry(path, 0o100644, 0, 0, "", 0, 0) for path in ("a", "b")],
         digests=digests,
-        fingerprint=fingerprint((), ()),
-        frontend={},
-        secrets={},
-        trust_domain="open",
         names_epoch=names_epoch,
     )
 

@@ -1,28 +1,19 @@
 """What leaves a builder of its payload secret: a label for each use, none made of another."""
 
 import hashlib
-from types import SimpleNamespace
 
-from function_builder.builds.build import BuildRequest
 from function_builder.builds.options import RegistryCache, frontend_attrs
-from function_builder.context.fingerprint import fingerprint
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.options import Attest
 from function_builder.server.keys import trust_domain
+from tests.support.build_requests import build_request
 
 FUNCTION = "r:5000/victim/fn"
 
 
 def namespace(secret: bytes, provenance: str = "", *, kept: bool = True) -> str:
-    request = BuildRequest(
-        build_timeout=100,
+    request = build_request(
         config=BuildConfig(attest=Attest(provenance)),
-        reader=SimpleNamespace(size=0, read=lambda *_: b""),
-        context=[],
-        digests=[],
-        fingerprint=fingerprint((), ()),
-        frontend={},
-        secrets={},
         trust_domain=trust_domain(secret),
         keeps_cache_mounts=kept,
     )

@@ -1,31 +1,18 @@
 """The attributes that BuildKit's frontend gets for a request."""
 
-from types import SimpleNamespace
-
 import pytest
 
-from function_builder.builds.build import BuildRequest
 from function_builder.builds.options import frontend_attrs
-from function_builder.context.fingerprint import fingerprint
 from function_builder.contract.config import BuildConfig
+from tests.support.build_requests import build_request
 
 ARGUMENT = "BUILDKIT_ATTEST_sbom"
 
 
 def attesting(value: str, generator: str) -> str:
     """What BuildKit gets for a build argument that asks for an SBOM."""
-    request = BuildRequest(
-        build_timeout=100,
-        config=BuildConfig(build_args={ARGUMENT: value}),
-        reader=SimpleNamespace(size=0, read=lambda *_: b""),
-        context=[],
-        digests=[],
-        fingerprint=fingerprint((), ()),
-        frontend={},
-        secrets={},
-        trust_domain="domain",
-        sbom_generator=generator,
-    )
+    config = BuildConfig(build_args={ARGUMENT: value})
+    request = build_request(config=config, sbom_generator=generator)
     return frontend_attrs(request, {})[f"build-arg:{ARGUMENT}"]
 
 

@@ -1,36 +1,20 @@
 """What the endpoints share."""
 
 import asyncio
-from types import SimpleNamespace
 
 import pytest
 
-from function_builder.builds.build import Build, BuildRequest, Outcome
-from function_builder.context.fingerprint import fingerprint
-from function_builder.contract.config import BuildConfig
+from function_builder.builds.build import Build, Outcome
 from function_builder.policy.checks import checked
 from function_builder.server.spool import Spool, SpoolSpace
+from tests.support.build_requests import build_request
 from tests.support.requests import make_tar
 from tests.support.services import idle_service
 
 
-def request() -> BuildRequest:
-    return BuildRequest(
-        build_timeout=100,
-        config=BuildConfig(skip_push=True),
-        reader=SimpleNamespace(size=0, read=lambda *_: b""),
-        context=[],
-        digests=[],
-        fingerprint=fingerprint((), ()),
-        frontend={},
-        secrets={},
-        trust_domain="open",
-    )
-
-
 async def test_a_build_that_is_cancelled_has_an_end(tmp_path):
     service = idle_service(tmp_path)
-    build = Build(request())
+    build = Build(build_request())
     with service.slots.place() as place:
         task = asyncio.create_task(service.run(build, place))
         await asyncio.sleep(0)
@@ -43,7 +27,7 @@ async def test_a_build_that_is_cancelled_has_an_end(tmp_path):
 
 async def test_a_build_without_buildkit_is_told_so(tmp_path):
     service = idle_service(tmp_path)
-    build = Build(request())
+    build = Build(build_request())
     with service.slots.place() as place:
         await asyncio.wait([asyncio.create_task(service.run(build, place))], timeout=60)
     assert build.outcome is Outcome.UNREACHABLE
@@ -51,7 +35,7 @@ async def test_a_build_without_buildkit_is_told_so(tmp_path):
 
 async def test_no_build_is_begun_once_the_service_ends(tmp_path):
     service = idle_service(tmp_path)
-    build = Build(request())
+    build = Build(build_request())
     with service.slots.place() as place:
         task = asyncio.create_task(service.run(build, place))
         service.end("the builder is shutting down")

@@ -8,10 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from function_builder.builds.build import Build, BuildRequest, Outcome
+from function_builder.builds.build import Build, Outcome
 from function_builder.builds.failures import Failure
 from function_builder.builds.log import CUT, BuildLog
-from function_builder.context.fingerprint import fingerprint
 from function_builder.contract.answer_signature import build_answer
 from function_builder.contract.config import BuildConfig
 from function_builder.contract.findings import Reason
@@ -20,6 +19,7 @@ from function_builder.contract.result import BuildStatus, parse_result
 from function_builder.server import answering as endpoint
 from function_builder.server.unread import UnreadLogs
 from tests.support import until
+from tests.support.build_requests import build_request
 
 
 def log_of(lines: list[str]) -> BuildLog:
@@ -88,19 +88,7 @@ async def test_the_only_log_is_kept_and_what_is_answered_is_forgotten(unread):
 
 
 def ended(lines: Sequence[str]) -> Build:
-    config = BuildConfig(image="a/b:1")
-    request = BuildRequest(
-        build_timeout=100,
-        config=config,
-        reader=None,  # type: ignore[arg-type]
-        context=(),
-        digests=(),
-        fingerprint=fingerprint((), ()),
-        frontend={},
-        secrets={},
-        trust_domain="",
-    )
-    build = Build(request)
+    build = Build(build_request(config=BuildConfig(image="a/b:1")))
     build.start()
     build.log.append(lines)
     build.fail(Outcome.FAILED, Failure(error="no", reason=Reason.STEP, retryable=False))
