@@ -54,8 +54,8 @@ _LEVEL: Final = 1
 _MAX_STRINGS: Final = 64 << 20
 _FEW_STRINGS: Final = 1 << 20
 _STRINGS_OF_A_ROW: Final = 1 << 10
-"""Bytes of strings that a row may add to `_FEW_STRINGS`. Compressed, a thousand times as many would
-arrive in the same body."""
+"""Bytes of strings that a row may add to `_FEW_STRINGS`. Otherwise a small body could hold
+`_MAX_STRINGS`, because zlib compresses equal bytes a thousandfold."""
 _MAX_RANGES: Final = 1000
 _NO_DIGEST: Final = bytes(_DIGEST_BYTES)
 _KIND_BITS: Final = 0o170000
@@ -210,8 +210,8 @@ def read_manifest(reader: Reader, member: Member, *, max_entries: int) -> Sequen
         raise _malformed("it is not the table that this builder reads")
     if count > max_entries:
         raise Refusal(413, f"The manifest has more than {max_entries} entries.")
-    digested, listed_bytes = count * _DIGEST_BYTES, count * _ROW.size
-    strings, packed = size - listed_bytes, member.size - _HEAD.size - digested
+    digests_size, rows_size = count * _DIGEST_BYTES, count * _ROW.size
+    strings, packed = size - rows_size, member.size - _HEAD.size - digests_size
     if strings < 0 or packed < 0:
         raise _malformed("it is cut short")
     if strings > min(_MAX_STRINGS, _FEW_STRINGS + count * _STRINGS_OF_A_ROW):
@@ -219,15 +219,15 @@ def read_manifest(reader: Reader, member: Member, *, max_entries: int) -> Sequen
     # zlib adds less, also to what it cannot compress.
     if packed > size + size // 1000 + 64:
         raise _malformed("something follows its table")
-    data = reader.read(member.offset + _HEAD.size, digested + packed)
-    table = _inflated(data[digested:], size)
+    data = reader.read(member.offset + _HEAD.size, digests_size + packed)
+    table = _inflated(data[digests_size:], size)
     try:
-        *texts, rest = table[listed_bytes:].decode().split("\0")
+        *texts, rest = table[rows_size:].decode().split("\0")
     except UnicodeDecodeError:
         raise _malformed("a path or a target is not UTF-8") from None
-    digests = [data[at : at + _DIGEST_BYTES] for at in range(0, digested, _DIGEST_BYTES)]
+    digests = [data[at : at + _DIGEST_BYTES] for at in range(0, digests_size, _DIGEST_BYTES)]
     # Columns, because a loop over the rows takes three times as long.
-    modes, sizes, mtimes = zip(*_ROW.iter_unpack(table[:listed_bytes]), strict=True)
+    modes, sizes, mtimes = zip(*_ROW.iter_unpack(table[:rows_size]), strict=True)
     linked = {mode for mode in set(modes) if mode & _KIND_BITS in _LINKS}
     links = [number for number, mode in enumerate(modes) if mode in linked] if linked else []
     if rest or len(texts) != count + len(links):
