@@ -45,6 +45,7 @@ pytestmark = pytest.mark.integration
 
 NOW = 1_700_000_000
 COPY = "FROM scratch\nCOPY . /ctx\n"
+_CONTEXTS = ["type==source.local"]
 
 
 class Spool:
@@ -213,6 +214,11 @@ class Builds:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        # BuildKit ends a cancelled build after its answer. The next one gets another state of the
+        # context while that build still uses it (`source/local/source.go`).
+        async with asyncio.timeout(60):
+            while any(each.in_use for each in await self.client.disk_usage(filters=_CONTEXTS)):
+                await asyncio.sleep(0.05)
 
     def _build(self, tree: Tree, function: str) -> tuple[Build, Spool]:
         spool = Spool(tree.tar())
