@@ -40,7 +40,7 @@ async def serving(
             return
         writers.append(writer)
         tasks.append(asyncio.create_task(handle(reader, writer)))
-        tasks[-1].add_done_callback(lambda _: writer.close())
+        tasks[-1].add_done_callback(lambda _: _close(writer))
 
     if path is not None:
         server = await asyncio.start_unix_server(connected, path, ssl=tls)
@@ -61,6 +61,12 @@ async def serving(
     for end in ends:
         if isinstance(end, Exception):
             raise end
+
+
+def _close(writer: asyncio.StreamWriter) -> None:
+    # Debian's Python 3.11 cannot abort TLS that was closed twice.
+    if not writer.is_closing():
+        writer.close()
 
 
 @contextmanager

@@ -7,9 +7,11 @@ a build with usual options (`quick`) and a help (`help`) do not.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
+from io import TextIOWrapper
 from typing import Final
 
 from function_builder import __version__
@@ -26,22 +28,28 @@ _PRO_BUILDER: Final = "./pro-builder"
 def main() -> None:
     """Run the command that the program's arguments name."""
     words = [] if COMPLETE_VARIABLE in os.environ else sys.argv[1:]
+    if isinstance(sys.stdout, TextIOWrapper):  # it is None if its descriptor is closed
+        sys.stdout.reconfigure(errors="replace")
     # A short process ends before its garbage counts. A server's modules are not garbage.
     gc.disable()
     try:
         _run_without_typer(words)
+        from function_builder.cli.commands import run
+
+        run()
     except BrokenPipeError:
         # As Typer: without a second error when Python flushes what it could not write.
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 (until the end)
         sys.exit(FAILED)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.exit(f"error: cannot write: {error.strerror}")
     except SystemExit:
         # Otherwise Python searches all modules for garbage when it exits.
         gc.freeze()
         gc.enable()
         raise
-    from function_builder.cli.commands import run
-
-    run()
 
 
 def _run_without_typer(words: list[str]) -> None:

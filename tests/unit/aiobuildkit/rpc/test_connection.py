@@ -30,6 +30,9 @@ from tests.support import free_address, until
 from tests.support.servers import serving
 from tests.unit.aiobuildkit.fake_buildkit import CONTROL, Call, FakeBuildKit, Wire
 
+DATA_OF_NO_STREAM = bytes(9)
+"""A frame that is a connection error (RFC 9113, 6.1)."""
+
 
 @pytest.mark.parametrize(
     ("text", "address"),
@@ -278,6 +281,21 @@ async def test_a_server_that_does_not_agree_on_h2(tmp_path):
     authority = Authority(tmp_path)
     async with listening(serve_info, tls=authority.server(alpn="http/1.1")) as address:
         assert "ALPN" in str(await failure(address, tls=authority.client()))
+
+
+async def test_closing_does_not_wait_for_the_tls_of_a_peer_that_erred(tmp_path):
+    async def err(reader, writer):
+        await reader.readexactly(24)
+        # It does not answer the end of TLS either.
+        writer.transport.pause_reading()
+        writer.write(DATA_OF_NO_STREAM)
+        await asyncio.sleep(100)
+
+    authority = Authority(tmp_path)
+    async with listening(err, tls=authority.server()) as address, asyncio.timeout(20):
+        timeouts = Timeouts(connect=60, close=0.1)
+        error = await failure(address, tls=authority.client(), timeouts=timeouts)
+    assert isinstance(error.__cause__, ProtocolError)
 
 
 @pytest.mark.parametrize("missing", ["ca", "cert", "key"])

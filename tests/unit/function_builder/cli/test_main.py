@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,31 @@ def test_a_closed_pipe_is_no_error_to_print(arguments: list[str]) -> None:
             stdout=pipe,
         )
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["build", "--help"], ["completion", "bash"]])
+def test_a_full_disk_of_the_output_is_named(arguments: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "function_builder", *arguments],
+            check=False,
+            stderr=subprocess.PIPE,
+            stdout=full,
+            text=True,
+        )
+    said = "error: cannot write: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_a_character_that_the_output_lacks_is_replaced() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "function_builder", "build", "--help"],
+        capture_output=True,
+        check=True,
+        encoding="latin-1",
+        env={**os.environ, "COLUMNS": "60", "PYTHONIOENCODING": "latin-1"},
+    )
+    assert "manifest[linux/arm64]: ?" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["build", "--help"]])

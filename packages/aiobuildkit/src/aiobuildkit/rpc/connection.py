@@ -162,7 +162,7 @@ class Connection(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.write(self.channel.data_to_send_nowait())
         self.channel.lose(ConnectionLost("the connection to BuildKit was closed"))
-        self._transport.close()
+        self._close_transport()
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._close_timeout):
@@ -178,7 +178,12 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
             if self._resumed is not None:
                 await self._resumed
-        self._transport.close()
+        self._close_transport()
+
+    def _close_transport(self) -> None:
+        # After a second `close`, asyncio's TLS transport ignores `abort`, or raises AttributeError.
+        if not self._transport.is_closing():
+            self._transport.close()
 
     def _written(self, writer: asyncio.Task[None]) -> None:
         error = None if writer.cancelled() else writer.exception()
