@@ -1,5 +1,5 @@
 # Every target sets up what it needs first. ARGS is passed on: make test ARGS="-k engine".
-.PHONY: help up test test-pythons cluster-test tenants soak fuzz check screenshots audit bench bench-pool dist image docs setup
+.PHONY: help up test test-all test-pythons cluster-test tenants soak fuzz check screenshots audit bench bench-pool dist image docs setup
 
 help: ## list the targets
 	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -7,8 +7,11 @@ help: ## list the targets
 up: ## run the whole stack on 127.0.0.1 and build an example; Ctrl-C ends it (ARGS=--help: options)
 	@scripts/up $(ARGS)
 
-test: ## run every test (ARGS: for pytest)
+test: ## run the tests, but two long ones (ARGS: for pytest; what it names runs, long or not)
 	@scripts/test $(ARGS)
+
+test-all: ## run the long tests too, as CI does
+	@scripts/test --long $(ARGS)
 
 test-pythons: ## run the core of the tests on other Pythons on PATH (PYTHONS="python3.13")
 	@scripts/test-pythons $(PYTHONS)

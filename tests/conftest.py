@@ -26,7 +26,13 @@ from function_builder.engine import (
 from function_builder.engine.base_image import seed_base_image
 from tests.support import free_address
 from tests.support.gate import Gate, gate
-from tests.support.workers import enter_own_network, import_share, longest_first, number_of_workers
+from tests.support.workers import (
+    enter_own_network,
+    import_share,
+    is_selection,
+    longest_first,
+    number_of_workers,
+)
 
 # A shell without job control starts what it puts into the background deaf to Ctrl-C, and programs
 # inherit that: those that tests start and interrupt must hear it however the tests were started.
@@ -39,17 +45,28 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the tests marked as long too")
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return number_of_workers(config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(config, "workerinput") and os.geteuid() == 0:
+    if not hasattr(config, "workerinput"):
+        # The workers get the options as they are then.
+        config.option.long |= is_selection(config)
+    elif os.geteuid() == 0:
         enter_own_network()
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.option.long:
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
     items[:] = longest_first(items)
 
 

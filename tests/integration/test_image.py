@@ -27,8 +27,10 @@ from tests.support.emulation import emulated_arm64
 from tests.support.images import Image, manifest, pull, push_base, push_index, unpack
 from tests.support.requests import SECRET, headers, make_tar
 
+# Three times it compiles the modules of a whole Python.
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.long,
     pytest.mark.timeout(600),
     pytest.mark.skipif(os.geteuid() != 0, reason="root alone makes a Debian with debootstrap"),
 ]

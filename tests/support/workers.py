@@ -23,17 +23,21 @@ CLONE_NEWNET = 0x40000000
 """Source: unshare(2); Python has `os.unshare` only since 3.12."""
 
 
+def is_selection(config: pytest.Config) -> bool:
+    """Whether the command line names tests, instead of running all."""
+    selects = ("keyword", "markexpr", "lf", "collectonly")
+    return config.args_source is not config.ArgsSource.TESTPATHS or any(
+        config.getoption(option, False) for option in selects
+    )
+
+
 def number_of_workers(config: pytest.Config) -> int:
     """How many processes run the tests; 0 runs them in pytest's own.
 
     Part of the tests runs in one process: several would start as many BuildKits for it.
     """
-    selects = ("keyword", "markexpr", "lf", "collectonly")
-    is_part = config.args_source is not config.ArgsSource.TESTPATHS or any(
-        config.getoption(option, False) for option in selects
-    )
     # An ordinary user's workers would all want port 5000 of one network.
-    if is_part or os.geteuid() != 0:
+    if is_selection(config) or os.geteuid() != 0:
         return 0
     return WORKERS_PER_CPU * len(os.sched_getaffinity(0))
 

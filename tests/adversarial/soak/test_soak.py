@@ -8,7 +8,8 @@ import pytest
 from tests.adversarial.soak.report import tables
 from tests.adversarial.soak.soak import soak
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+# For 45 s it gives all cores as much to do as they can.
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(400)]
 
 
 async def test_nothing_is_lost_and_nothing_grows_whatever_breaks(engine_root: Path):
