@@ -301,10 +301,10 @@ def _extension(reader: Reader, block: bytes, offset: int) -> tuple[_Records, int
     data, padding = blocks[:size], blocks[size:]
     if len(data) < size:
         raise _cut_short(f"an {what}")
-    long = _LONG.get(block[156:157])
-    if long and padding.strip(b"\0"):
-        # For some readers it ends at the first NUL.
+    if padding.strip(b"\0"):
+        # Some readers read a long name to the first NUL, and Python's tarfile reads records there.
         raise Refusal(400, f"An {what} of the archive has bytes after its end.")
+    long = _LONG.get(block[156:157])
     records = {long: _text(data)} if long else _pax_records(data)
     for key in (b"path", b"linkpath", b"size"):
         # Some readers then use the header's value, others an empty one.

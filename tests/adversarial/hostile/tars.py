@@ -424,6 +424,12 @@ EXTENSIONS: Final = {
     "a pax header that is cut": refused(
         CUT, header(flag=b"x", size=octal(1000)) + b"30 path=", end=b""
     ),
+    "a record behind the end of its header": refused(
+        "has bytes after its end",
+        header(flag=b"x", size=octal(len(record(b"mtime", b"1"))))
+        + padded(record(b"mtime", b"1") + record(b"path", b"context/b")),
+        file("context/a"),
+    ),
     "a record that lies of its length": refused(
         "malformed record", extended(b"99 path=context/b\n"), file("context/a")
     ),

@@ -343,6 +343,16 @@ def test_a_long_name_that_goes_on_behind_its_end_is_refused(flag: bytes):
     assert "nam" in (member.name, member.target)
 
 
+@pytest.mark.parametrize("flag", [b"x", b"g"])
+@pytest.mark.parametrize("between", [b"", b"\0"])
+def test_a_record_behind_the_end_of_its_header_is_refused(flag: bytes, between: bytes):
+    """Python's tarfile reads it, if no NUL is before it."""
+    time = record(b"mtime", b"1")
+    behind = time + between + record(b"path", b"other")
+    extension = header(size=b"%011o\0" % len(time), flag=flag) + padded(behind)
+    assert "after its end" in refused(extension + header() + END).reason
+
+
 @pytest.mark.parametrize("accessed", [b"14512345670\0", b"\x80" + bytes(10) + b"\1"])
 def test_times_in_the_place_of_a_prefix_are_no_part_of_a_name(tmp_path: Path, accessed: bytes):
     """GNU tar writes them with --incremental, Go where an entry has an AccessTime."""
