@@ -430,10 +430,10 @@ async def proxy(address: str, path: Path) -> AsyncIterator[tuple[str, Callable[[
         yield other, cut
 
 
-async def killed(builds: Builds, daemon: BuildKitDaemon) -> None:
+async def killed(builds: Builds, daemon: BuildKitDaemon, times: int) -> None:
     """BuildKit dies in the middle of a transfer, and comes back on what it had."""
     await builds.check(long(b"A"))
-    for letter in (b"B", b"C"):
+    for letter in (bytes([ord("B") + number]) for number in range(times)):
         kill = partial(os.killpg, daemon.pid, signal.SIGKILL)
         outcome = await builds.run(long(letter), watch=near_the_end(kill))
         assert outcome.status is BuildStatus.FAILED
@@ -444,7 +444,7 @@ async def killed(builds: Builds, daemon: BuildKitDaemon) -> None:
 
 async def test_a_buildkit_killed_in_mid_transfer_builds_right_afterwards(fresh_buildkitd, registry):
     daemon = await fresh_buildkitd()
-    await killed(Builds(daemon.address, registry), daemon)
+    await killed(Builds(daemon.address, registry), daemon, times=2)
 
 
 async def test_buildkit_killed_between_the_last_byte_and_the_checksums(
@@ -688,4 +688,5 @@ async def test_a_lesser_rule_is_found_out(builds, lesser, scenario):
 async def test_a_key_used_on_after_a_broken_transfer_is_found_out(fresh_buildkitd, registry):
     daemon = await fresh_buildkitd()
     with pytest.raises(AssertionError, match="assert"):
-        await killed(Builds(daemon.address, registry, _AlwaysIntact()), daemon)
+        # It may die before any of the content is on its disk.
+        await killed(Builds(daemon.address, registry, _AlwaysIntact()), daemon, times=8)
