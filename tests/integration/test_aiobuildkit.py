@@ -457,13 +457,13 @@ async def test_usage_is_told_and_pruned(fresh_buildkitd, tmp_path):
     async with Client(daemon.address) as client:
         records = await client.disk_usage()
         assert any("echo > /a" in record.description for record in records)
-        contexts = await client.disk_usage(filters=["type==source.local"])
-        assert {record.record_type for record in contexts} == {"source.local"}
         # BuildKit lets go of a result after it has told it.
         async with asyncio.timeout(60):
             while any(record.in_use for record in records):
                 await asyncio.sleep(0.05)
                 records = await client.disk_usage()
+        contexts = await client.disk_usage(filters=["type==source.local"])
+        assert {record.record_type for record in contexts} == {"source.local"}
         gone = {record.id for record in await client.prune(all=True)}
         assert {record.id for record in records} <= gone
         assert not [r for r in await client.disk_usage() if "echo > /a" in r.description]

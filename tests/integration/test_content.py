@@ -38,6 +38,7 @@ from function_builder.contract.log import LogPrefixes
 from function_builder.contract.result import BuildStatus
 from function_builder.engine import BuildKitDaemon
 from function_builder.registries.credentials import RegistryCredentials
+from tests.support.contexts import contexts_released
 from tests.support.images import File, pull
 from tests.support.proxies import Link, hand_on, unix_proxy
 
@@ -45,7 +46,6 @@ pytestmark = pytest.mark.integration
 
 NOW = 1_700_000_000
 COPY = "FROM scratch\nCOPY . /ctx\n"
-_CONTEXTS = ["type==source.local"]
 
 
 class Spool:
@@ -214,11 +214,6 @@ class Builds:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        # BuildKit ends a cancelled build after its answer. The next one gets another state of the
-        # context while that build still uses it (`source/local/source.go`).
-        async with asyncio.timeout(60):
-            while any(each.in_use for each in await self.client.disk_usage(filters=_CONTEXTS)):
-                await asyncio.sleep(0.05)
 
     def _build(self, tree: Tree, function: str) -> tuple[Build, Spool]:
         spool = Spool(tree.tar())
@@ -240,7 +235,8 @@ class Builds:
 
     async def check(self, tree: Tree, *, function: str = "f") -> Outcome:
         """Build a tree and compare the image with it."""
-        outcome = await self.run(tree, function=function)
+        async with contexts_released(self.client):
+            outcome = await self.run(tree, function=function)
         outcome.check()
         return outcome
 
@@ -500,7 +496,8 @@ async def answers(client: Client) -> None:
 
 async def test_of_ten_thousand_files_only_the_changed_one_travels_though_all_mtimes_are_new(builds):
     files = {f"{n // 100}/{n}": b"%d" % n for n in range(10_000)}
-    first = await builds.run(Tree(files, NOW), pulled=False)
+    async with contexts_released(builds.client):
+        first = await builds.run(Tree(files, NOW), pulled=False)
     assert first.transfer.requested == len(files) + 1
     changed = files | {"7/777": b"778"}
     outcome = await builds.check(Tree(changed, NOW + 60))
@@ -515,11 +512,13 @@ async def test_builds_that_fail_or_are_cancelled_later_on_keep_what_they_sent(bu
     unique = uuid.uuid4().hex
     files = {f"{number}": b"%d" % number for number in range(100)}
     dockerfile = f"FROM busybox\nCOPY . /ctx\nRUN echo {unique} && {{}}\n"
-    failed = await builds.run(Tree(files, NOW, dockerfile=dockerfile.format("false")))
+    async with contexts_released(builds.client):
+        failed = await builds.run(Tree(files, NOW, dockerfile=dockerfile.format("false")))
     assert failed.status is BuildStatus.FAILED
     assert failed.transfer.requested == len(files) + 1
     sleeps = Tree(files, NOW + 60, dockerfile=dockerfile.format("echo asleep && sleep 60"))
-    await builds.cancel_at(sleeps, "asleep")
+    async with contexts_released(builds.client):
+        await builds.cancel_at(sleeps, "asleep")
     outcome = await builds.run(Tree(files, NOW + 120, dockerfile=dockerfile.format("true")))
     assert outcome.status is BuildStatus.SUCCESS
     assert outcome.transfer.requested == 1
@@ -611,7 +610,8 @@ async def test_a_builder_that_has_built_before_makes_the_image_of_one_that_has_n
     fresh = Builds((await fresh_buildkitd()).address, registry)
     used = Builds(buildkitd, registry)
     for number, tree in enumerate(history(used.name)):
-        here, there = await used.run(tree), await fresh.run(tree, function=f"f{number}")
+        async with contexts_released(used.client):
+            here, there = await used.run(tree), await fresh.run(tree, function=f"f{number}")
         assert here.digest == there.digest
         # At the root of the context it costs no more than it must.
         if number == 4:

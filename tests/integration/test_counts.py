@@ -11,10 +11,12 @@ from collections.abc import Mapping
 import httpx2
 import pytest
 
+from aiobuildkit import Client
 from function_builder.context.digests import content_digests
 from function_builder.contract.archive import open_archive
 from function_builder.contract.context import read_context
 from tests.support.builders import running_builder
+from tests.support.contexts import contexts_released
 from tests.support.requests import headers, make_tar
 from tests.support.wiretap import Tap, wiretap
 
@@ -64,11 +66,15 @@ async def measured(
         wiretap(buildkitd, tmp_path / "tap") as (address, taps),
         running_builder(tmp_path / "builder", address, insecure="true") as builder,
         httpx2.AsyncClient(trust_env=False, timeout=100, verify=False) as http,
+        Client(buildkitd) as client,
     ):
         for number, files in enumerate((first, second)):
             image = f"{registry}/counts/{tmp_path.name}:{number}"
             body = make_tar(files, {"image": image}, mtime=1_700_000_000 + number)
-            answer = await http.post(f"{builder.url}/build", content=body, headers=headers(body))
+            async with contexts_released(client):
+                answer = await http.post(
+                    f"{builder.url}/build", content=body, headers=headers(body)
+                )
             assert answer.json()["status"] == "success", answer.text
     builds = [tap for tap in taps if tap.is_build]
     # The first one has a second connection, to ask the registry for what was pushed.
