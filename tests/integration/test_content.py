@@ -38,7 +38,7 @@ from function_builder.contract.log import LogPrefixes
 from function_builder.contract.result import BuildStatus
 from function_builder.engine import BuildKitDaemon
 from function_builder.registries.credentials import RegistryCredentials
-from tests.support.contexts import contexts_released
+from tests.support.contexts import contexts_in_use, contexts_released
 from tests.support.images import File, pull
 from tests.support.proxies import Link, hand_on, unix_proxy
 
@@ -632,6 +632,29 @@ async def test_a_directory_has_the_tars_time_where_nothing_in_it_was_replaced(bu
         assert outcome.transfer
         # On the first build, all: the Dockerfile too.
         assert outcome.transfer.requested == (3 if content == b"A" else 1)
+
+
+# What BuildKit keeps
+
+
+async def test_the_context_of_a_copy_of_nothing_is_in_use_until_buildkit_restarts(
+    fresh_buildkitd, registry
+):
+    """A fault of BuildKit, with any client; if it is mended, docs/reliability.md says too much."""
+    daemon = await fresh_buildkitd()
+    builds = Builds(daemon.address, registry)
+    tree = Tree({"big": bytes(1 << 20)}, NOW, dockerfile="FROM busybox\nCOPY big /\nCOPY no /\n")
+    assert (await builds.run(tree)).status is BuildStatus.FAILED
+    async with asyncio.timeout(60):
+        # The Dockerfile's is released.
+        while len(kept := await contexts_in_use(builds.client)) > 1:
+            await asyncio.sleep(0.02)
+    await builds.check(Tree({"a": b"A"}))
+    await builds.client.prune(all=True)
+    assert await contexts_in_use(builds.client) == kept != set()
+    os.killpg(daemon.pid, signal.SIGKILL)
+    await answers(builds.client)
+    assert max(each.size for each in await builds.client.prune(all=True)) >= 1 << 20
 
 
 # These tests can fail

@@ -11,6 +11,11 @@ from aiobuildkit import Client
 _IN_USE = ['inuse,description~="^local source for"']
 
 
+async def contexts_in_use(client: Client) -> set[str]:
+    """The IDs of the contexts that builds use."""
+    return {record.id for record in await client.disk_usage(filters=_IN_USE)}
+
+
 @asynccontextmanager
 async def contexts_released(client: Client) -> AsyncIterator[None]:
     """Wait, after the builds of a block, until none of them uses its context.
@@ -22,12 +27,8 @@ async def contexts_released(client: Client) -> AsyncIterator[None]:
     Raises:
         TimeoutError: one is in use after 60 s.
     """
-    before = await _in_use(client)
+    before = await contexts_in_use(client)
     yield
     async with asyncio.timeout(60):
-        while await _in_use(client) - before:
+        while await contexts_in_use(client) - before:
             await asyncio.sleep(0.02)
-
-
-async def _in_use(client: Client) -> set[str]:
-    return {record.id for record in await client.disk_usage(filters=_IN_USE)}
