@@ -21,8 +21,8 @@ async def contexts_released(client: Client) -> AsyncIterator[None]:
     """Wait, after the builds of a block, until none of them uses its context.
 
     BuildKit releases what a build used after its answer. Until then the next build gets another
-    state of the context (`source/local/source.go`). Not those of earlier builds: BuildKit never
-    releases the context of a build that copies a file that is not there.
+    state of the context (`source/local/source.go`). Not those of earlier builds: BuildKit before
+    v0.34 never releases the context of a build that copies a file that is not there.
 
     Raises:
         TimeoutError: one is in use after 60 s.

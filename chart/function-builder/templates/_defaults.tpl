@@ -13,9 +13,9 @@ proBuilder:
   env: []
   extraVolumeMounts: []
 buildkitRootless:
-  image: moby/buildkit:v0.32.2-rootless
+  image: moby/buildkit:v0.34.2-rootless
 buildkit:
-  image: moby/buildkit:v0.32.2
+  image: moby/buildkit:v0.34.2
   rootless: true
   hostUsers: true
   securityContext: {}

@@ -168,7 +168,7 @@ async def test_limits_hold_for_steps_together_and_not_for_buildkit(confined):
     [
         ("RUN --network=host true", "network.host is not allowed"),
         ("RUN --security=insecure true", "security.insecure is not allowed"),
-        ("RUN --device=vendor.com/device=gpu true", "device feature is only supported in"),
+        ("RUN --device=vendor.com/device=gpu,required true", "CDI device support is disabled"),
         ("ADD file:///etc/passwd /", "not found"),
         ("COPY /etc/../../../../etc/passwd /", "not found"),
         ("RUN --mount=type=bind,source=/../../../etc,target=/host true", "not found"),
