@@ -28,8 +28,13 @@ _NO_PLATFORM: Final = "no match for platform in manifest"
 _PUSH: Final = "failed to push "
 """`exporter/containerimage/export.go`."""
 
-_NOT_ALLOWED: Final = re.compile(r"failed to load LLB: .* is not allowed", re.DOTALL)
-"""`solver/llbsolver/vertex.go`, about entitlements."""
+_NOT_ALLOWED: Final = re.compile(
+    r"failed to load LLB: (?:.* is not allowed"
+    r"|CDI device .*, but CDI device support is disabled\Z"
+    r"|devices? .* requested by the build but not allowed\Z)",
+    re.DOTALL,
+)
+"""`solver/llbsolver/vertex.go`, about entitlements and devices."""
 
 _DENIED: Final = re.compile(
     r'source ("(?:[^"\\]|\\.)*") denied by policy: source denied by policy\Z'
@@ -63,7 +68,7 @@ The last line is the code in a registry's JSON, which containerd prints instead 
 """
 
 _NOT_A_MANIFEST: Final = "unexpected media type "
-"""`util/pull/pull.go`, if a registry's answer for a tag has another type, such as HTML."""
+"""containerd's `core/images/image.go`, if the answer for a tag has another type, such as HTML."""
 
 _NOT_THERE: Final = re.compile(r"failed to load cache key: \S+: not found\Z")
 

@@ -81,7 +81,8 @@ class Word:
                     self._at += 1
                 case "'" if self._quotes:
                     end = self._index("'")
-                    length += end - self._at + 2
+                    # In a pattern, BuildKit doubles the escapes.
+                    length += end - self._at + 2 + text.count(self._escape, self._at, end)
                     self._at = end + 1
                 case '"' if self._quotes:
                     length += self._double_quoted()
@@ -103,9 +104,10 @@ class Word:
                 return length
             if found[0] == "$":
                 length += self._dollar()
-            elif self._text[self._at : self._at + 1] in ('"', "$", self._escape):
+            else:
+                # With what it escapes; or else doubled, in a pattern.
                 length += 1
-                self._at += 1
+                self._at += self._text[self._at : self._at + 1] in ('"', "$", self._escape)
         raise Stopped
 
     def _dollar(self) -> int:

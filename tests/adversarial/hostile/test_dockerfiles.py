@@ -180,6 +180,7 @@ async def test_what_is_not_given_is_refused_in_words(confined, dockerfile, answe
     reply = (await ask(confined, f"FROM busybox\n{dockerfile}\n")).json()
     assert reply["status"] == "failed"
     assert answer in reply["error"], reply["error"]
+    assert reply["retryable"] is False
     await builds(confined)
 
 
@@ -240,6 +241,7 @@ WORDS = [
         "${A//\\//$A}",
         "${U:-${A//a/${A:-$C}}}",
         "${A//'}'/x}$A",
+        *("${A//'\\'/x}", '${A#"\\a"}'),
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""What BuildKit's errors mean: texts as BuildKit 0.32 wrote them."""
+"""What BuildKit's errors mean: texts as BuildKit 0.32 and 0.34 wrote them."""
 
 import time
 
@@ -36,6 +36,11 @@ TOO_LARGE = "trying to send message larger than max (20000881 vs. 16777216)"
 TOO_MANY_SOURCES = (
     "header list size to send violates the maximum size (2097152 bytes) set by server"
 )
+
+NO_DEVICES = (
+    'CDI device "vendor.com/gpu" is required by step "RUN true", but CDI device support is disabled'
+)
+NOT_ASKED = "requested by the build but not allowed"
 
 
 def failed(message: str, *, vertex: str | None = None, in_frontend: bool = False) -> SolveError:
@@ -93,6 +98,9 @@ METADATA = "[internal] load metadata for r/a/base:1"
         (failed(f"{BROKEN_CONFIG}: it is empty"), EXPORT, Reason.CREDENTIAL, False),
         (in_frontend(f"{BASE}{BROKEN_CONFIG}: it is empty"), METADATA, Reason.CREDENTIAL, False),
         (failed("failed to load LLB: security.insecure is not allowed"), "", Reason.POLICY, False),
+        (failed(f"failed to load LLB: {NO_DEVICES}"), "", Reason.POLICY, False),
+        (failed(f"failed to load LLB: device gpu is {NOT_ASKED}"), "", Reason.POLICY, False),
+        (failed(f"failed to load LLB: devices a, b are {NOT_ASKED}"), "", Reason.POLICY, False),
         (failed(TOO_LARGE), "", Reason.DOCKERFILE, False),
         (error_of_reset(2), "", Reason.DOCKERFILE, False),
         (in_step(TOO_MANY_SOURCES), "[2/2] COPY", Reason.STEP, False),
