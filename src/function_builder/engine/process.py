@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 
 from function_builder.engine.errors import EngineError, StartFailed
+from function_builder.engine.groups import kill_group, start_group
 from function_builder.engine.relay import Relay
 from function_builder.engine.tools import find_tool, search_path
 
@@ -123,7 +124,7 @@ class SupervisedProcess:
         program = self._program
         program.prepare()
         with program.log.open("ab") if program.log else contextlib.nullcontext() as output:
-            self._process = process = await asyncio.create_subprocess_exec(
+            self._process = process = await start_group(
                 str(find_tool("setpriv")),
                 *("--pdeathsig", "KILL", "--"),
                 *program.argv,
@@ -131,7 +132,6 @@ class SupervisedProcess:
                 stdout=output or asyncio.subprocess.PIPE,
                 stderr=output or asyncio.subprocess.STDOUT,
                 env=child_environment(program.environment),
-                start_new_session=True,
             )
         if process.stdout is not None:
             relaying = self._relay.run(process.stdout)
@@ -166,7 +166,7 @@ class SupervisedProcess:
         while True:
             begun = loop.time()
             status = await process.wait()
-            self._signal(signal.SIGKILL, group=True)
+            kill_group(self.pid)
             await self._until_told()
             how = _describe(status)
             if reason := self._program.why_died():
@@ -192,14 +192,16 @@ class SupervisedProcess:
     async def _end(self) -> None:
         if self._process is None:
             return
-        self._signal(signal.SIGTERM, group=self._program.signal_group)
+        send = os.killpg if self._program.signal_group else os.kill
+        with contextlib.suppress(ProcessLookupError):
+            send(self.pid, signal.SIGTERM)
         try:
             async with asyncio.timeout(self._program.stop_timeout):
                 await self._process.wait()
         except TimeoutError:
             _log.warning("program was killed", program=self._program.name)
         finally:
-            self._signal(signal.SIGKILL, group=True)
+            kill_group(self.pid)
         await self._process.wait()
         await self._until_told()
 
@@ -208,11 +210,6 @@ class SupervisedProcess:
         if self._relaying is not None:
             await asyncio.wait((self._relaying,), timeout=_LAST_OUTPUT_SECONDS)
             self._relaying.cancel()
-
-    def _signal(self, number: signal.Signals, *, group: bool) -> None:
-        send = os.killpg if group else os.kill
-        with contextlib.suppress(ProcessLookupError):
-            send(self.pid, number)
 
     def _last_words(self) -> str:
         log = self._program.log

@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
-import os
-import signal
-from contextlib import suppress
 from typing import Final
 
 import structlog
 
 from aiobuildkit import Credentials
+from function_builder.engine.groups import kill_group, start_group
 from function_builder.registries.docker_config import ConfigError
 
 _log = structlog.get_logger(__name__)
@@ -72,14 +70,12 @@ class CredentialHelpers:
 
 async def _run(program: str, server: str) -> tuple[int | None, bytes, bytes]:
     try:
-        process = await asyncio.create_subprocess_exec(
+        process = await start_group(
             program,
             "get",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            # Its own process group, so that a script's children are killed with it.
-            start_new_session=True,
         )
     except OSError as error:
         _log.warning("a credential helper cannot be started", program=program, reason=str(error))
@@ -97,8 +93,8 @@ async def _run(program: str, server: str) -> tuple[int | None, bytes, bytes]:
         raise ConfigError(f"{program} did not answer within {HELPER_SECONDS:.0f} s") from error
     finally:
         if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            # A script's children too.
+            kill_group(process.pid)
             await process.wait()
     return process.returncode, output, said
 

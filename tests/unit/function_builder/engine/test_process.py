@@ -2,6 +2,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from function_builder.engine.errors import StartFailed
 from function_builder.engine.process import Program, SupervisedProcess, child_environment
-from tests.support import until
+from tests.support import running, until
 
 
 async def always():
@@ -91,6 +92,44 @@ async def test_a_program_deaf_to_sigterm_is_killed_with_all_that_it_started(tmp_
     async with asyncio.timeout(60):
         await process.stop()
     await until(lambda: is_gone(int(told.read_text())))
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_start_that_is_cancelled_leaves_none_of_what_it_started(tmp_path, turns):
+    """At each turn of the loop, also before asyncio has told us of the process."""
+    loop = asyncio.get_running_loop()
+    told = tmp_path / "grandchild"
+    code = f"sleep 100 & echo $! >{told}.part; mv {told}.part {told}; wait"
+
+    def cancel(turns):
+        if turns:
+            loop.call_soon(cancel, turns - 1)
+            return
+        deadline = time.monotonic() + 60
+        while running(code) and not told.exists() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        starting.cancel()
+
+    def prepare():
+        loop.call_soon(cancel, turns)
+
+    async def never():
+        return False
+
+    program = Program(
+        name="prog",
+        argv=("sh", "-c", code),
+        ready=never,
+        prepare=prepare,
+        environment={},
+        log=tmp_path / "log",
+    )
+    starting = asyncio.create_task(SupervisedProcess(program).start())
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert running(code) == []
+    if told.exists():
+        await until(lambda: is_gone(int(told.read_text())))
 
 
 def is_gone(pid):
