@@ -104,8 +104,9 @@ def findings(path: Path) -> list[tuple[int, str]]:
 
 
 def main() -> int:
-    """Print what is found in the files that git knows."""
-    listing = ["git", "ls-files", "-z", *_PAGES, *_OTHERS]
+    """Print what is found in the files that git knows, or will know: also what is new."""
+    kinds = ("--cached", "--others", "--exclude-standard")
+    listing = ["git", "ls-files", "-z", *kinds, *_PAGES, *_OTHERS]
     names = subprocess.run(listing, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     problems = [
         f"{name}:{number}: {what}"

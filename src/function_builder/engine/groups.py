@@ -13,7 +13,7 @@ async def start_group(*argv: str, **options: Any) -> asyncio.subprocess.Process:
     """Start a program as the leader of a new session, and so of a process group.
 
     If this is cancelled, nothing of the group is left. asyncio's own function would kill the
-    program alone, and then wait until nobody holds its output.
+    program alone, and then wait until all copies of its output are closed.
 
     Args:
         argv: the program and its arguments.
