@@ -1,12 +1,15 @@
 """What BuildKit found reaches the author: warnings, the place of a failure, and its reason."""
 
 import asyncio
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from function_builder.client import AsyncClient, BuildConfig
 from function_builder.contract.secrets import SecretsKey, seal
+from function_builder.engine import BuildKitDaemon
 from tests.integration.test_build import lines_of, log_of, post
 from tests.support.builders import running_builder
 from tests.support.requests import make_tar
@@ -216,3 +219,32 @@ def test_a_step_may_print_fast_and_what_is_clipped_is_said(builder):
     assert clipped == "[output clipped, log limit 2MiB reached]"
     # Of a step that fails BuildKit tells the end all the same.
     assert "the end" in output[output.index(clipped) :]
+
+
+@pytest.mark.parametrize(
+    ("device", "error"),
+    [
+        ("vendor.com/gpu", 'required device "vendor.com/gpu" is not registered'),
+        ("vendor.com/null", "device vendor.com/null=all is requested by the build but not allowed"),
+    ],
+)
+async def test_no_device_of_an_operators_buildkit_is_given(
+    buildkit_config, tmp_path, device, error
+):
+    """Sent again, the request would fail again: its client should not try."""
+    spec = {
+        "cdiVersion": "0.6.0",
+        "kind": "vendor.com/null",
+        "devices": [
+            {"name": "all", "containerEdits": {"deviceNodes": [{"path": "/dev/null"}]}},
+        ],
+    }
+    (tmp_path / "null.json").write_text(json.dumps(spec))
+    devices = {"cdi": {"disabled": False, "specDirs": [str(tmp_path)]}}
+    config = replace(buildkit_config, extra=devices)
+    daemon = BuildKitDaemon(tmp_path / "bk", config=config, log=tmp_path / "log")
+    async with daemon, running_builder(tmp_path / "builder", daemon.address) as builder:
+        dockerfile = f"FROM busybox\nRUN --device={device},required true\n"
+        reply = await asyncio.to_thread(build, builder, {"Dockerfile": dockerfile})
+        assert reply["error"].endswith(f"failed to load LLB: {error}")
+        assert (reply["reason"], reply["retryable"]) == ("policy", False)

@@ -31,10 +31,11 @@ _PUSH: Final = "failed to push "
 _NOT_ALLOWED: Final = re.compile(
     r"failed to load LLB: (?:.* is not allowed"
     r"|CDI device .*, but CDI device support is disabled\Z"
-    r"|devices? .* requested by the build but not allowed\Z)",
+    r"|devices? .* requested by the build but not allowed\Z"
+    r"|required device .* is not registered\Z)",
     re.DOTALL,
 )
-"""`solver/llbsolver/vertex.go`, about entitlements and devices."""
+"""`solver/llbsolver/vertex.go` and `cdidevices/manager.go`, about entitlements and devices."""
 
 _DENIED: Final = re.compile(
     r'source ("(?:[^"\\]|\\.)*") denied by policy: source denied by policy\Z'

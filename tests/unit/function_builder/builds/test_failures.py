@@ -40,6 +40,7 @@ TOO_MANY_SOURCES = (
 NO_DEVICES = (
     'CDI device "vendor.com/gpu" is required by step "RUN true", but CDI device support is disabled'
 )
+NO_DEVICE = 'required device "vendor.com/gpu" is not registered'
 NOT_ASKED = "requested by the build but not allowed"
 
 
@@ -99,6 +100,7 @@ METADATA = "[internal] load metadata for r/a/base:1"
         (in_frontend(f"{BASE}{BROKEN_CONFIG}: it is empty"), METADATA, Reason.CREDENTIAL, False),
         (failed("failed to load LLB: security.insecure is not allowed"), "", Reason.POLICY, False),
         (failed(f"failed to load LLB: {NO_DEVICES}"), "", Reason.POLICY, False),
+        (failed(f"failed to load LLB: {NO_DEVICE}"), "", Reason.POLICY, False),
         (failed(f"failed to load LLB: device gpu is {NOT_ASKED}"), "", Reason.POLICY, False),
         (failed(f"failed to load LLB: devices a, b are {NOT_ASKED}"), "", Reason.POLICY, False),
         (failed(TOO_LARGE), "", Reason.DOCKERFILE, False),
