@@ -34,7 +34,7 @@ class Case:
         files: makes the context.
         change: what differs from one build to the next.
         buildctl: what the time, divided by buildctl's, should at most be.
-        go: likewise by the Go reference's.
+        go: the same by the Go reference's.
         cold: whether BuildKit's cache, the base image aside, is emptied before each build.
         clients: how many build at the same time.
         builds: how many builds one measurement holds.

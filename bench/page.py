@@ -6,20 +6,19 @@ case, the later named counts.
 
 import argparse
 import json
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.cases import CASES
-from bench.svg import opening
+from bench.svg import RatioScale, opening
 
 _PICTURE = Path("docs/performance.svg")
 
 _LEFT, _WIDTH, _ROW, _TOP = 290, 480, 34, 46
-_LEAST, _MOST = 0.04, 6.0
-_LINES = (0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_SCALE = RatioScale(0.04, 16, _WIDTH)
+_LINES = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _COLOURS = {"buildctl": "#3b6ea5", "go": "#d9822b"}
 _NAMES = {"buildctl": "÷ buildctl", "go": "÷ Go server"}
 
@@ -101,8 +100,7 @@ def _ratio(case: Case, one: str, other: str) -> tuple[float, str]:
 
 def _x(value: float) -> float:
     """Where a ratio stands."""
-    share = math.log(value / _LEAST) / math.log(_MOST / _LEAST)
-    return round(_LEFT + _WIDTH * min(max(share, 0), 1), 1)
+    return round(_LEFT + _SCALE.place(value), 1)
 
 
 if __name__ == "__main__":
