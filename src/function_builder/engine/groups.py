@@ -13,7 +13,7 @@ async def start_group(*argv: str, **options: Any) -> asyncio.subprocess.Process:
     """Start a program as the leader of a new session, and so of a process group.
 
     If this is cancelled, nothing of the group is left. asyncio's own function would kill the
-    program alone, and then wait until all copies of its output are closed.
+    program alone.
 
     Args:
         argv: the program and its arguments.
@@ -28,12 +28,16 @@ async def start_group(*argv: str, **options: Any) -> asyncio.subprocess.Process:
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
-        await asyncio.wait((starting,))
-        if starting.exception() is None:
-            process = starting.result()
-            kill_group(process.pid)
-            await process.wait()
+        # A task, because this may be cancelled again while it waits.
+        await asyncio.wait((asyncio.ensure_future(_end(starting)),))
         raise
+
+
+async def _end(starting: asyncio.Task[asyncio.subprocess.Process]) -> None:
+    with suppress(OSError):
+        process = await starting
+        kill_group(process.pid)
+        await process.wait()
 
 
 def kill_group(leader: int) -> None:

@@ -87,16 +87,21 @@ async def _run(program: str, server: str) -> tuple[int | None, bytes, bytes]:
         raise ConfigError(f"{program} cannot be started") from error
     try:
         async with asyncio.timeout(HELPER_SECONDS):
-            output, said = await process.communicate(server.encode())
+            output, said = await _ask(process, server)
     except TimeoutError as error:
         _log.warning("a credential helper did not answer", program=program, registry=server)
         raise ConfigError(f"{program} did not answer within {HELPER_SECONDS:.0f} s") from error
-    finally:
-        if process.returncode is None:
-            # A script's children too.
-            kill_group(process.pid)
-            await process.wait()
     return process.returncode, output, said
+
+
+async def _ask(process: asyncio.subprocess.Process, server: str) -> tuple[bytes, bytes]:
+    try:
+        return await process.communicate(server.encode())
+    except BaseException:
+        # A script's children too, which may outlive it and keep its output open.
+        kill_group(process.pid)
+        await process.wait()
+        raise
 
 
 def _credentials(program: str, output: bytes) -> Credentials | None:

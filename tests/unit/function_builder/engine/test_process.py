@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from function_builder.engine.errors import StartFailed
 from function_builder.engine.process import Program, SupervisedProcess, child_environment
@@ -94,42 +95,59 @@ async def test_a_program_deaf_to_sigterm_is_killed_with_all_that_it_started(tmp_
     await until(lambda: is_gone(int(told.read_text())))
 
 
-@pytest.mark.parametrize("turns", range(6))
-async def test_a_start_that_is_cancelled_leaves_none_of_what_it_started(tmp_path, turns):
-    """At each turn of the loop, also before asyncio has told us of the process."""
-    loop = asyncio.get_running_loop()
+def after(turns, callback):
+    """Call it after so many turns of the loop; 0: now."""
+    if turns:
+        asyncio.get_running_loop().call_soon(after, turns - 1, callback)
+    else:
+        callback()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize(("turns", "times"), [*((turn, 1) for turn in range(6)), (0, 4), (1, 4)])
+def test_a_start_that_is_cancelled_leaves_none_of_what_it_started(
+    tmp_path, run, piped, turns, times
+):
+    """At each turn of the loop, also before it has told us of the process; also cancelled again."""
     told = tmp_path / "grandchild"
     code = f"sleep 100 & echo $! >{told}.part; mv {told}.part {told}; wait"
-
-    def cancel(turns):
-        if turns:
-            loop.call_soon(cancel, turns - 1)
-            return
-        deadline = time.monotonic() + 60
-        while running(code) and not told.exists() and time.monotonic() < deadline:
-            time.sleep(0.002)
-        starting.cancel()
-
-    def prepare():
-        loop.call_soon(cancel, turns)
 
     async def never():
         return False
 
-    program = Program(
-        name="prog",
-        argv=("sh", "-c", code),
-        ready=never,
-        prepare=prepare,
-        environment={},
-        log=tmp_path / "log",
-    )
-    starting = asyncio.create_task(SupervisedProcess(program).start())
-    with pytest.raises(asyncio.CancelledError):
-        await starting
-    assert running(code) == []
-    if told.exists():
-        await until(lambda: is_gone(int(told.read_text())))
+    async def start_and_cancel():
+        loop = asyncio.get_running_loop()
+
+        def cancel():
+            deadline = time.monotonic() + 60
+            while running(code) and not told.exists() and time.monotonic() < deadline:
+                time.sleep(0.002)
+            for turn in range(times):
+                after(turn, starting.cancel)
+
+        def prepare():
+            loop.call_soon(after, turns, cancel)
+
+        program = Program(
+            name="prog",
+            argv=("sh", "-c", code),
+            ready=never,
+            prepare=prepare,
+            environment={},
+            log=None if piped else tmp_path / "log",
+        )
+        starting = asyncio.create_task(SupervisedProcess(program).start())
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        # Cancelled again, it does not wait for the end.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+        assert running(code) == []
+        if told.exists():
+            await until(lambda: is_gone(int(told.read_text())))
+
+    run(start_and_cancel())
 
 
 def is_gone(pid):

@@ -243,8 +243,10 @@ def is_over(pid: int) -> bool:
         return True
 
 
-async def test_a_helper_that_hangs_is_ended_with_its_children(program, monkeypatch, tmp_path):
-    credentials = program(f"sleep 1000 & echo $! >{tmp_path}/child; wait")
+@pytest.mark.parametrize("end", ["wait", "exit 0"])
+async def test_a_helper_that_hangs_is_ended_with_its_children(program, monkeypatch, tmp_path, end):
+    """Also with those that have its output, and outlive it."""
+    credentials = program(f"sleep 1000 & echo $! >{tmp_path}/child; {end}")
     for seconds in (1, 8, 64):
         monkeypatch.setattr(credential_helpers, "HELPER_SECONDS", seconds)
         with pytest.raises(RPCError, match=f"did not answer within {seconds} s"):
