@@ -8,9 +8,9 @@ BuildKit sends this request, because it has the network, proxies, authorities an
 push, and gets the credentials from the session. It asks for the tag, because it would answer a
 request for the digest from its own store.
 
-The check is a solve of some 20 ms, a quarter of a small cached build. So each repository is checked
-once in `TRUST_SECONDS` for each BuildKit, because such a proxy answers for a whole host. An
-inconclusive answer does not fail the build.
+The check is a solve, which takes a quarter of the time of a small cached build. So each repository
+is checked once in `TRUST_SECONDS` for each BuildKit, because such a proxy answers for a whole host.
+An inconclusive answer does not fail the build.
 """
 
 from __future__ import annotations
