@@ -105,7 +105,7 @@ def after(turns, callback):
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 @pytest.mark.parametrize("piped", [False, True])
-@pytest.mark.parametrize(("turns", "times"), [*((turn, 1) for turn in range(6)), (0, 4), (1, 4)])
+@pytest.mark.parametrize(("turns", "times"), [*((turn, 1) for turn in range(6)), (0, 4)])
 def test_a_start_that_is_cancelled_leaves_none_of_what_it_started(
     tmp_path, run, piped, turns, times
 ):
@@ -143,7 +143,8 @@ def test_a_start_that_is_cancelled_leaves_none_of_what_it_started(
         # Cancelled again, it does not wait for the end.
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others)
-        assert running(code) == []
+        # The kernel has been asked to end them all; nothing waits for those below the program.
+        await until(lambda: running(code) == [])
         if told.exists():
             await until(lambda: is_gone(int(told.read_text())))
 
