@@ -73,6 +73,14 @@ def running(words: str) -> list[int]:
     return found
 
 
+def is_over(pid: int) -> bool:
+    """Whether a process is gone, or only not yet waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
+    except OSError:
+        return True
+
+
 def children(pid: int) -> list[int]:
     """The processes that one has begun, and that are there yet.
 

@@ -4,14 +4,13 @@ import signal
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import pytest
 import uvloop
 
 from function_builder.engine.errors import StartFailed
 from function_builder.engine.process import Program, SupervisedProcess, child_environment
-from tests.support import running, until
+from tests.support import is_over, running, until
 
 
 async def always():
@@ -92,7 +91,7 @@ async def test_a_program_deaf_to_sigterm_is_killed_with_all_that_it_started(tmp_
     await process.start()
     async with asyncio.timeout(60):
         await process.stop()
-    await until(lambda: is_gone(int(told.read_text())))
+    await until(lambda: is_over(int(told.read_text())))
 
 
 def after(turns, callback):
@@ -146,16 +145,9 @@ def test_a_start_that_is_cancelled_leaves_none_of_what_it_started(
         # The kernel has been asked to end them all; nothing waits for those below the program.
         await until(lambda: running(code) == [])
         if told.exists():
-            await until(lambda: is_gone(int(told.read_text())))
+            await until(lambda: is_over(int(told.read_text())))
 
     run(start_and_cancel())
-
-
-def is_gone(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 async def test_output_without_a_file_goes_into_our_log_and_into_the_error():

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import os
-from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,7 +11,7 @@ from structlog.testing import capture_logs
 from aiobuildkit import Credentials, RPCError
 from function_builder.registries import credential_helpers
 from function_builder.registries.credentials import RegistryCredentials
-from tests.support import until
+from tests.support import is_over, until
 
 ALEX = Credentials(username="alex", secret="s3cret:with:colons")
 AUTH = base64.b64encode(b"alex:s3cret:with:colons").decode()
@@ -233,14 +232,6 @@ async def test_a_helper_that_cannot_be_started_is_told_of_with_the_systems_word(
         await credentials.lookup("r")
     assert "Permission denied" in logs[0]["reason"]
     assert "denied" not in str(caught.value)
-
-
-def is_over(pid: int) -> bool:
-    """Whether a process is gone, or only not yet waited for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
-    except OSError:
-        return True
 
 
 @pytest.mark.parametrize("end", ["wait", "exit 0"])
