@@ -6,7 +6,7 @@ import dataclasses
 import json
 import ssl
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.integration
 
 @dataclass
 class Registries:
-    """Addresses: one that asks nothing, two with passwords, with tokens, behind TLS, faulty."""
+    """Addresses: one that asks nothing, two with passwords, with tokens, behind TLS."""
 
     open: str
     ann: str
@@ -47,7 +47,6 @@ class Registries:
     ca: trustme.CA
     unknown_ca: str
     plain: str
-    faulty: FaultyRegistry
 
 
 @dataclass
@@ -144,7 +143,6 @@ async def registries(registry, tmp_path_factory) -> AsyncIterator[Registries]:
             ca=ca,
             unknown_ca=await start("unknown_ca", tls=tls["unknown_ca"]),
             plain=await start("plain"),
-            faulty=stack.enter_context(faulty_registry(registry)),
         )
 
 
@@ -187,8 +185,19 @@ def stage(shared: Stage) -> Stage:
     """The shared builder, without credentials."""
     shared.configure(None)
     shared.registries.service.failures.clear()
-    shared.registries.faulty.fault = lambda _method, _path: None
+    shared.registries.service.grants.clear()
     return shared
+
+
+@pytest.fixture
+def faulty(registry: str) -> Iterator[FaultyRegistry]:
+    """One for each test: a push that failed leaves connections, and requests that come late.
+
+    BuildKit would use them for the next push, and Go's HTTP client repeats by itself what fails on
+    such a connection.
+    """
+    with faulty_registry(registry) as running:
+        yield running
 
 
 def test_a_registry_that_asks_nothing(stage):
@@ -327,10 +336,10 @@ def test_tls_with_a_private_ca(stage):
     assert tags.json() == {"name": "fn", "tags": ["tls"]}
 
 
-def push_to_faulty(stage: Stage) -> httpx2.Response:
+def push_new(stage: Stage, faulty: FaultyRegistry) -> httpx2.Response:
     """Push what the registry has not seen."""
     name = uuid.uuid4().hex
-    return stage.build(f"{stage.registries.faulty.address}/{name}:1", content=name)
+    return stage.build(f"{faulty.address}/{name}:1", content=name)
 
 
 async def test_a_private_ca_that_the_machine_trusts(registries, engine_root, tmp_path, monkeypatch):
@@ -371,20 +380,18 @@ PUSH = [("HEAD", "/blobs/"), ("POST", "/uploads/"), ("PUT", "/uploads/"), ("PUT"
     [answer("502 Bad Gateway"), answer("503 Service Unavailable"), RESET],
     ids=["502", "503", "reset"],
 )
-def test_a_push_that_meets_a_bad_moment_is_tried_again(stage, method, part, fault):
-    faulty = stage.registries.faulty
+def test_a_push_that_meets_a_bad_moment_is_tried_again(stage, faulty, method, part, fault):
     faulty.fail(method.encode(), part.encode(), fault, times=1)
-    reply = push_to_faulty(stage)
+    reply = push_new(stage, faulty)
     assert reply.json()["status"] == "success", reply.text
     assert faulty.failed == 1
     # A 503 is so common that BuildKit does not speak of it.
     assert b"503" in fault or " retrying in 1s" in reply.text
 
 
-def test_a_registry_that_stays_away_is_given_up(stage):
-    faulty = stage.registries.faulty
+def test_a_registry_that_stays_away_is_given_up(stage, faulty):
     faulty.fail(b"HEAD", b"/manifests/", answer("502 Bad Gateway"), times=100)
-    reply = push_to_faulty(stage)
+    reply = push_new(stage, faulty)
     assert reply.status_code == 500
     assert "502 Bad Gateway" in reply.json()["error"]
     assert faulty.failed == 4
@@ -396,10 +403,9 @@ def test_a_registry_that_stays_away_is_given_up(stage):
     [answer("401 Unauthorized", 'WWW-Authenticate: Basic realm="x"'), answer("403 Forbidden")],
     ids=["401", "403"],
 )
-def test_a_push_that_is_forbidden_is_not(stage, method, part, fault):
-    faulty = stage.registries.faulty
+def test_a_push_that_is_forbidden_is_not(stage, faulty, method, part, fault):
     faulty.fail(method.encode(), part.encode(), fault, times=100)
-    reply = push_to_faulty(stage)
+    reply = push_new(stage, faulty)
     assert reply.status_code == 500
     assert fault[9:12].decode() in reply.json()["error"]
     # The image's parts are pushed side by side; each of them once.
@@ -407,8 +413,7 @@ def test_a_push_that_is_forbidden_is_not(stage, method, part, fault):
     assert "retrying" not in reply.text
 
 
-def test_a_registry_whose_words_are_not_utf8_has_failed_the_build_and_not_buildkit(stage):
-    faulty = stage.registries.faulty
+def test_a_registry_whose_words_are_not_utf8_has_failed_the_build_and_not_buildkit(stage, faulty):
     faulty.fail(b"HEAD", b"/manifests/", answer("403 Acc\u00e8s refus\u00e9"), times=100)
     base = f"{faulty.address}/base:1"
     error = stage.refused(f"{stage.registries.open}/open/fn:words", base=base)
@@ -439,8 +444,7 @@ def test_a_host_that_answers_everything_with_a_page_has_no_image(stage):
     assert "PUT /v2/fn/manifests/1" in asked
 
 
-async def test_a_registry_that_is_not_to_be_asked_may_hide_what_it_has(stage, buildkit, tmp_path):
-    faulty = stage.registries.faulty
+async def test_a_registry_that_is_not_to_be_asked_may_hide_what_it_has(faulty, buildkit, tmp_path):
     manifests_asked(faulty, "404 Not Found", times=100)
     files = {"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}
     body = make_tar(files, {"image": f"{faulty.address}/fn:1"})
@@ -460,18 +464,16 @@ def manifests_asked(faulty: FaultyRegistry, status: str, *, times: int) -> None:
 
 
 @pytest.mark.parametrize(("times", "status"), [(2, "success"), (100, "failed")])
-def test_a_registry_that_does_not_have_what_it_took(stage, times, status):
-    faulty = stage.registries.faulty
+def test_a_registry_that_does_not_have_what_it_took(stage, faulty, times, status):
     manifests_asked(faulty, "404 Not Found", times=times)
-    reply = push_to_faulty(stage).json()
+    reply = push_new(stage, faulty).json()
     assert reply["status"] == status
     # Three questions after the push's own; the second one is answered well, or none is.
     assert faulty.failed == min(times, 4)
     assert (status == "success") is ("does not have it" not in reply.get("error", ""))
 
 
-def test_a_registry_that_does_not_let_the_builder_read_has_the_image_all_the_same(stage):
-    faulty = stage.registries.faulty
+def test_a_registry_that_does_not_let_the_builder_read_has_the_image_all_the_same(stage, faulty):
     asked = []
 
     def fault(method: bytes, path: bytes) -> bytes | None:
@@ -481,12 +483,11 @@ def test_a_registry_that_does_not_let_the_builder_read_has_the_image_all_the_sam
         return answer("403 Forbidden") if len(asked) > 1 else None
 
     faulty.fault = fault
-    assert push_to_faulty(stage).json()["status"] == "success"
+    assert push_new(stage, faulty).json()["status"] == "success"
     assert len(asked) == 2
 
 
-def test_a_repository_is_asked_about_once_and_then_trusted_for_a_while(stage):
-    faulty = stage.registries.faulty
+def test_a_repository_is_asked_about_once_and_then_trusted_for_a_while(stage, faulty):
     asked = []
     faulty.fault = lambda method, path: asked.append(method + b" " + path)
     name = uuid.uuid4().hex

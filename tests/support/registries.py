@@ -176,7 +176,8 @@ def faulty_registry(upstream: str) -> Iterator[FaultyRegistry]:
 
     with _Server(("127.0.0.1", 0), Handler) as server:
         faulty = FaultyRegistry(f"127.0.0.1:{server.server_address[1]}", upstream)
-        thread = threading.Thread(target=server.serve_forever)
+        # shutdown() waits for the end of an interval, which is half a second by itself.
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield faulty
