@@ -1,5 +1,5 @@
 # Every target sets up what it needs first. ARGS is passed on: make test ARGS="-k engine".
-.PHONY: help up test test-all test-pythons cluster-test tenants soak fuzz check screenshots audit bench bench-pool dist image docs setup
+.PHONY: help up test test-all test-pythons cluster-test tenants soak fuzz search check screenshots audit bench bench-pool dist image docs setup
 
 help: ## list the targets
 	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ soak: ## builds of all kinds at full slots while things break (TIME=30m)
 
 fuzz: ## fuzz what reads strangers' bytes (TIME=60s for each, TARGET= one of them)
 	@scripts/fuzz $(if $(TIME),--time=$(TIME)) $(if $(TARGET),--target=$(TARGET)) $(ARGS)
+
+search: ## the property tests with new examples, and 20 times as many: some minutes (ARGS: for pytest)
+	@scripts/test tests/unit -m hypothesis --hypothesis-profile=search --numprocesses=logical --dist=worksteal $(ARGS)
 
 screenshots: ## take the pictures of the web pages and the command that the documents show
 	@scripts/screenshots

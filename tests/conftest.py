@@ -42,7 +42,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile("any machine")
+# A test draws the same examples in each run, so that a change fails by what it changed. New ones
+# are drawn by `make search`.
+settings.register_profile("same examples", settings.get_profile("any machine"), derandomize=True)
+settings.register_profile("search", settings.get_profile("any machine"), max_examples=2_000)
+settings.load_profile("same examples")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
