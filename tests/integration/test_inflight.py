@@ -1,8 +1,6 @@
 """Two builders and NATS: a tenant's limits and usage are one, and outlive builders."""
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +15,7 @@ from function_builder.engine import NatsServer
 from function_builder.queue.access import Access
 from function_builder.queue.jetstream import JetStream
 from function_builder.queue.streams import BUILDER_SUBJECTS, BUILDERS
-from tests.support import until
+from tests.support import paused, until
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.queued import slow, tiny
 from tests.support.requests import signature
@@ -115,9 +113,8 @@ async def test_limits_and_usage_are_those_of_all_builders(tmp_path, buildkitd):
                 '"max_inflight";q=1',
             )
             # NATS says nothing, and its connection stays: the second builder counts alone.
-            os.killpg(nats.pid, signal.SIGSTOP)
-            assert (await build(http, second)).status_code == 200
-            os.killpg(nats.pid, signal.SIGCONT)
+            async with paused(nats.pid):
+                assert (await build(http, second)).status_code == 200
             await until(lambda: said(second, AGAIN))
             assert said(second, ALONE) == 1
             assert (await build(http, second)).status_code == 429

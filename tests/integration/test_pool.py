@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from function_builder.engine import BuildKitDaemon
-from tests.support import children, until
+from tests.support import children, paused, until
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.images import pull
 from tests.support.requests import headers, make_tar
@@ -156,13 +156,10 @@ async def test_one_that_dies_while_it_reads_the_dockerfile_is_not_followed_by_an
 
 async def test_a_buildkit_that_is_away_is_left_out(stage):
     away = stage.daemons.pop()
-    os.killpg(away.pid, signal.SIGSTOP)
-    try:
+    async with paused(away.pid):
         await stage.until_up(2)
         functions = [f"pool/{uuid.uuid4().hex}" for _ in range(6)]
         assert len({await stage.made(function) for function in functions}) == 6
         answer = await stage.http.get(f"{stage.builders[0].url}/ready")
         assert answer.status_code == 200
-    finally:
-        os.killpg(away.pid, signal.SIGCONT)
     await stage.until_up(3)

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import os
 import random
+import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -89,6 +91,32 @@ def children(pid: int) -> list[int]:
     """
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+@asynccontextmanager
+async def paused(group: int) -> AsyncIterator[None]:
+    """Stop the processes of a group meanwhile.
+
+    On a busy machine, threads run on for a while after the signal, and answer.
+    """
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        await until(lambda: _states(group) <= {"T", "Z"})
+        yield
+    finally:
+        os.killpg(group, signal.SIGCONT)
+
+
+def _states(group: int) -> set[str]:
+    """The states of all threads of a process group, as in proc_pid_stat(5)."""
+    states = set()
+    for path in Path("/proc").glob("[0-9]*/task/[0-9]*/stat"):
+        # A process may end meanwhile.
+        with contextlib.suppress(OSError):
+            state, _, its_group, *_ = path.read_text().rpartition(") ")[2].split()
+            if int(its_group) == group:
+                states.add(state)
+    return states
 
 
 @contextmanager

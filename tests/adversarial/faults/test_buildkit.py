@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from aiobuildkit import Client, ConnectionLost, FileSync, LocalDirectory
 from function_builder.engine import BuildKitConfig, BuildKitDaemon
 from tests.adversarial.faults.asking import ask, is_free, is_whole
-from tests.support import until
+from tests.support import paused, until
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.requests import headers, make_tar
 from tests.support.servers import serving
@@ -108,12 +108,9 @@ async def test_stopped_for_a_while_a_build_goes_on(fresh_buildkitd, tmp_path, ht
     async with running_builder(tmp_path / "b", daemon.address, max_inflight="2") as builder:
         building = asyncio.create_task(ask(http, builder, steps.body("while")))
         await steps.reached("while")
-        os.killpg(daemon.pid, signal.SIGSTOP)
-        try:
+        async with paused(daemon.pid):
             # It has a slot to give, and no BuildKit to give it on.
             await until(lambda: builder.get("/ready").status_code == 503)
-        finally:
-            os.killpg(daemon.pid, signal.SIGCONT)
         await steps.let("while")
         assert (await building)["status"] == "success"
         await is_whole(http, builder)
@@ -126,8 +123,7 @@ async def test_stopped_for_good_it_costs_a_build_its_time(fresh_buildkitd, tmp_p
     async with running_builder(tmp_path / "b", daemon.address, **settings) as builder:
         building = asyncio.create_task(ask(http, builder, steps.body("good")))
         await steps.reached("good")
-        os.killpg(daemon.pid, signal.SIGSTOP)
-        try:
+        async with paused(daemon.pid):
             reply = await building
             assert reply["status"] == "failed"
             assert "build_timeout" in reply["error"]
@@ -135,8 +131,6 @@ async def test_stopped_for_good_it_costs_a_build_its_time(fresh_buildkitd, tmp_p
             # And whoever comes now is told, in bounded time.
             assert (await ask(http, builder))["status"] == "failed"
             is_free(builder)
-        finally:
-            os.killpg(daemon.pid, signal.SIGCONT)
         await is_whole(http, builder)
 
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from function_builder.engine import NatsServer
-from tests.support import free_address, until, until_equal
+from tests.support import free_address, paused, until, until_equal
 from tests.support.builders import running_builder
 from tests.support.holding import nats_proxy
 from tests.support.queued import ENDS, QueueClient, slow, tiny
@@ -38,15 +38,12 @@ async def test_while_nats_is_silent_synchronous_builds_go_on_and_asynchronous_on
         client = QueueClient(http, builder.url)
         before = await client.submitted(tiny("before"))
         await client.until(before, *ENDS)
-        os.killpg(nats.pid, signal.SIGSTOP)
-        try:
+        async with paused(nats.pid):
             body = tiny("synchronous")
             answer = await http.post(f"{builder.url}/build", content=body, headers=headers(body))
             assert answer.status_code == 200
             refused = await client.submit(tiny("refused"))
             assert refused.status_code == 503
-        finally:
-            os.killpg(nats.pid, signal.SIGCONT)
         after = await client.submitted(tiny("after"))
         assert (await client.until(after, *ENDS))["status"] == "success"
         found = await client.until(answer.headers["X-Build-Id"], *ENDS)
