@@ -1,15 +1,22 @@
 """What a request's config and files mean to a real BuildKit, and the words for what is wrong."""
 
+import asyncio
+import bz2
+import gzip
 import json
+import lzma
+import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.support.archives import padded
-from tests.support.builders import RunningBuilder
+from function_builder.engine.tools import search_path
+from tests.support.archives import END, header, octal, padded
+from tests.support.builders import RunningBuilder, running_builder
 from tests.support.images import pull
 from tests.support.requests import headers, make_tar
 from tests.support.sparse import entry
@@ -88,6 +95,72 @@ def test_a_sparse_files_holes_are_zeros_in_the_image(builder, registry):
     assert answer.json()["status"] == "success", answer.text
     content = pull(registry, "inputs/sparse", "1").files["disk"].content
     assert content == bytes(700_000) + b"abc" + bytes((1 << 20) - 700_003)
+
+
+def zstd(content: bytes) -> bytes:
+    """A frame with one block that is not compressed (RFC 8878, section 3.1.1)."""
+    frame = b"\x28\xb5\x2f\xfd\xa0" + len(content).to_bytes(4, "little")
+    return frame + (len(content) << 3 | 1).to_bytes(3, "little") + content
+
+
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
+    "nothing": bytes,
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "zstd": zstd,
+}
+
+
+def archive(name: str, compression: str) -> bytes:
+    """An archive with one file, whose content is its name."""
+    content = name.encode()
+    plain = header(content, octal(len(content))) + padded(content) + END
+    return COMPRESSIONS[compression](plain)
+
+
+def test_add_unpacks_an_archive_of_any_compression(builder):
+    files = {f"{each}.tar": archive(each, each) for each in COMPRESSIONS}
+    read = "cd /d && for name in *; do grep -q $name $name && echo read $name; done"
+    dockerfile = f"FROM busybox\nADD {' '.join(files)} /d/\nRUN {read}\n"
+    reply = reply_to(builder, {"Dockerfile": dockerfile, **files})
+    assert reply["code"] == 200, reply
+    said = [line.partition(" read ")[2] for line in reply["log"]]
+    assert {*COMPRESSIONS} <= {*said}
+
+
+@pytest.fixture
+def without(request, tmp_path, monkeypatch) -> None:
+    """Hide one program of this machine from BuildKit."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for directory in search_path().split(os.pathsep):
+        for program in Path(directory).glob("*"):
+            if program.name != request.param and not (programs / program.name).exists():
+                (programs / program.name).symlink_to(program)
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setattr("function_builder.engine.tools._SYSTEM_DIRECTORIES", ())
+
+
+@pytest.mark.parametrize(
+    ("without", "source", "remedy"),
+    [
+        ("git", "http://git.invalid/a.git", "install git, and to restart BuildKit"),
+        ("xz", "a.tar.xz", "install xz-utils"),
+    ],
+    indirect=["without"],
+)
+@pytest.mark.usefixtures("without")
+async def test_what_buildkits_machine_lacks_is_told_in_words(
+    source, remedy, fresh_buildkitd, tmp_path
+):
+    daemon = await fresh_buildkitd()
+    dockerfile = f"FROM scratch\nADD {source} /\n"
+    files: Files = {"Dockerfile": dockerfile, "a.tar.xz": archive("a", "xz")}
+    async with running_builder(tmp_path / "builder", daemon.address) as builder:
+        reply = await asyncio.to_thread(reply_to, builder, files)
+    assert reply["code"] == 500
+    assert reply["error"].endswith(f"ask the builder's operator to {remedy}")
 
 
 def test_no_character_of_the_output_ends_a_line_of_the_stream(builder):

@@ -90,6 +90,12 @@ _ERROR_TOO_LARGE: Final = "the call was reset by the peer with HTTP/2 error code
 """`aiobuildkit/rpc/framing.py`. grpc-go's `internal/transport/http2_server.go` resets a call with
 INTERNAL_ERROR if its error exceeds our limit of headers. The error quotes the Dockerfile."""
 
+_NO_GIT: Final = "failed to load cache key: unknown scheme git: not found"
+"""`source/manager.go`. BuildKit looks for git only when it starts (`source/git/source.go`)."""
+
+_NO_XZ: Final = 'exec: "xz": executable file not found in $PATH'
+"""go-archive's `compression/compression.go`: it has a decoder for each other compression of ADD."""
+
 _MESSAGE_TOO_LARGE: Final = re.compile(
     r"(?:trying to send|received) message larger than max \(\d+ vs\. \d+\)"
 )
@@ -111,6 +117,14 @@ _MEANINGS: Final = {
     _ERROR_TOO_LARGE: (
         "BuildKit's error is too large, because it quotes the Dockerfile: "
         "make the Dockerfile shorter to see the error"
+    ),
+    _NO_GIT: (
+        "BuildKit's machine had no git when BuildKit started: "
+        "ask the builder's operator to install git, and to restart BuildKit"
+    ),
+    _NO_XZ: (
+        "BuildKit's machine has no xz, which unpacks this archive: "
+        "compress it with gzip or zstd, or ask the builder's operator to install xz-utils"
     ),
 }
 

@@ -108,6 +108,8 @@ def _programs(machine: Machine) -> Iterator[Finding]:
         yield _program(machine, name, Level.FAIL)
     for name in ("registry", "busybox"):
         yield _program(machine, name, Level.NOTE, " (only `up` needs it)")
+    yield _program(machine, "git", Level.NOTE, " (only ADD of a git repository needs it)")
+    yield _program(machine, "xz", Level.NOTE, " (only ADD of a .tar.xz needs it)")
     yield from _isolation(machine)
 
 

@@ -24,6 +24,7 @@ _SOURCES = {
     "nats-server": "run `function-builder setup`, or install https://github.com/nats-io/nats-server",
     "runc": "`apt-get install runc`",
     "rootlesskit": "`apt-get install rootlesskit uidmap`, or run as root",
+    "git": "`apt-get install git`",
     "iptables": "`apt-get install iptables`",
     "slirp4netns": "`apt-get install slirp4netns`",
     "newuidmap": "`apt-get install uidmap`, or run as root",
@@ -32,6 +33,7 @@ _SOURCES = {
     "nsenter": "`apt-get install util-linux`",
     "unshare": "`apt-get install util-linux`",
     "setpriv": "`apt-get install util-linux`",
+    "xz": "`apt-get install xz-utils`",
 }
 
 

@@ -94,7 +94,8 @@ def test_root_needs_nothing_of_what_makes_an_ordinary_user_root(made):
     ("program", "level"),
     [
         *((name, Level.FAIL) for name in ("buildkitd", "runc", "rootlesskit", "newuidmap")),
-        *((name, Level.NOTE) for name in ("registry", "busybox", "slirp4netns", "ip")),
+        *((name, Level.NOTE) for name in ("registry", "busybox", "git", "xz")),
+        *((name, Level.NOTE) for name in ("slirp4netns", "ip")),
     ],
 )
 def test_a_missing_program(made, program, level):
