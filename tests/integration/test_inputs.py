@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from function_builder.engine.tools import search_path
-from tests.support.archives import END, header, octal, padded
+from tests.support.archives import one_file, padded
 from tests.support.builders import RunningBuilder, running_builder
 from tests.support.images import pull
 from tests.support.requests import headers, make_tar
@@ -114,9 +114,7 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
 
 def archive(name: str, compression: str) -> bytes:
     """An archive with one file, whose content is its name."""
-    content = name.encode()
-    plain = header(content, octal(len(content))) + padded(content) + END
-    return COMPRESSIONS[compression](plain)
+    return COMPRESSIONS[compression](one_file(name.encode(), name.encode()))
 
 
 def test_add_unpacks_an_archive_of_any_compression(builder):

@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from function_builder.engine import Registry, find_tool
 from tests.support import free_address, host_network
-from tests.support.archives import END, header, octal, padded
+from tests.support.archives import one_file
 from tests.support.commands import Builder, command, ourselves, printed, with_busybox
 from tests.support.images import pull
 from tests.support.ordinary_user import OrdinaryUser, ordinary_user
@@ -110,9 +110,10 @@ def listener(host: str) -> Iterator[str]:
 async def test_a_pushed_image_is_the_registrys(rootless):
     """A build by hand, beside the example that `up` has built."""
     image = f"{rootless.registry}/by/hand:1"
-    dockerfile = "FROM busybox\nADD a.tar.xz /\nRUN id -u | grep -x 0 && grep -q a /a\n"
-    packed = lzma.compress(header(b"a", octal(1)) + padded(b"a") + END)
-    files: dict[str, bytes | str] = {"Dockerfile": dockerfile, "a.tar.xz": packed}
+    step = "id -u | grep -x 0 && grep -x added /file && echo 42 > /answer"
+    dockerfile = f"FROM busybox\nADD added.tar.xz /\nRUN {step}\n"
+    added = lzma.compress(one_file(b"file", b"added\n"))
+    files: dict[str, bytes | str] = {"Dockerfile": dockerfile, "added.tar.xz": added}
     reply = await rootless.post(make_tar(files, {"image": image}))
     assert reply["status"] == "success", reply
     assert pull(rootless.registry, "by/hand", "1").digest == reply["digest"]

@@ -53,6 +53,11 @@ def padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % BLOCK)
 
 
+def one_file(name: bytes, content: bytes) -> bytes:
+    """A whole archive with one file."""
+    return header(name, octal(len(content))) + padded(content) + END
+
+
 def octal(number: int) -> bytes:
     """A number as a field of twelve bytes."""
     return b"%011o\0" % number
